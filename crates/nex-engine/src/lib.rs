@@ -31,8 +31,8 @@ pub struct Launch {
     pub argv: Vec<String>,
     /// The workload's own environment and nothing else's.
     pub environment: BTreeMap<String, String>,
-    /// A directory the engine may keep derived files in (compiled modules), shared by agents of this node or private.
-    pub cache: Option<PathBuf>,
+    /// What an engine compiled from this very artifact earlier, if the node still has it; a stale file is ignored.
+    pub precompiled: Option<PathBuf>,
     /// Bounds on every call.
     pub limits: Limits,
     /// Where the workload's lines go.
