@@ -1,4 +1,24 @@
 //! The wire: every subject, body, header, error and event that crosses a process boundary. No I/O, no clock.
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | [`id`], [`digest`] | names and ids, parsed once |
+//! | [`subject`] | every subject, built and parsed |
+//! | [`envelope`] | the frame of control replies, and the kinds of failure |
+//! | [`control`], [`deploy`] | bodies of the control API of Nex 0.2.7 |
+//! | [`claims`], [`seal`] | who may, and for whose eyes |
+//! | [`event`], [`log`] | what a node tells the world |
+//! | [`agent`], [`host`] | what node and agents say on the internal bus |
 
+pub mod agent;
+pub mod claims;
+pub mod control;
+pub mod deploy;
 pub mod digest;
+pub mod envelope;
+pub mod event;
 pub mod host;
+pub mod id;
+pub mod log;
+pub mod seal;
+pub mod subject;
