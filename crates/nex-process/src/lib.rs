@@ -1,1 +1,15 @@
-//! Stub.
+//! Who owns a running thing: tasks, time, child processes, cgroups and the jail an agent puts itself into.
+//!
+//! Nobody else starts a task or a process, and nowhere else is there `unsafe`: a few system calls that no safe crate wraps.
+
+pub mod child;
+pub mod deadline;
+pub mod lines;
+mod process_id;
+pub mod scope;
+
+pub use child::{Child, ChildSpec, Exit, LineSink, Output, Rung, SpawnError, Stdin, Stopped};
+pub use deadline::{Deadline, Elapsed};
+pub use nix::sys::signal::Signal;
+pub use process_id::ProcessId;
+pub use scope::TaskScope;

@@ -1,0 +1,129 @@
+//! Real children: how they start, end, are ended, and what is left of them (nothing).
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "helpers of tests")]
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use nex_process::{Child, ChildSpec, Deadline, Exit, Output, ProcessId, Rung, Signal, Stdin};
+
+fn shell(script: &str) -> ChildSpec {
+    ChildSpec::new("/bin/sh").args(["-c", script])
+}
+
+fn soon() -> Deadline {
+    Deadline::after(Duration::from_secs(10))
+}
+
+type Seen = Arc<Mutex<Vec<String>>>;
+
+fn collector() -> (Seen, Output) {
+    let seen = Seen::default();
+    let sink = Arc::clone(&seen);
+    (seen, Output::Lines(Arc::new(move |line: &str| sink.lock().unwrap().push(line.to_owned()))))
+}
+
+async fn says(seen: &Seen, line: &str) {
+    let said = async {
+        while !seen.lock().unwrap().iter().any(|seen| seen == line) {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon().bound(said).await.expect("the child says it");
+}
+
+#[tokio::test]
+async fn a_child_sees_only_what_it_is_given_and_its_lines_precede_its_exit() {
+    let (seen, output) = collector();
+    let child = shell("cat; env | grep -v -e PWD -e SHLVL -e _=; pwd; echo oops >&2; exit 3")
+        .stdin(Stdin::Bytes(b"given\n".to_vec()))
+        .env("ONLY", "this")
+        .current_dir("/usr")
+        .stdout(output.clone())
+        .stderr(output)
+        .spawn()
+        .unwrap();
+    assert_eq!(child.exited().await, Exit { code: Some(3), signal: None });
+    let mut lines = seen.lock().unwrap().clone();
+    lines.sort();
+    assert_eq!(lines, ["/usr", "ONLY=this", "given", "oops"]);
+}
+
+#[tokio::test]
+async fn a_child_leads_a_session_of_its_own() {
+    let child = shell("sleep 60").spawn().unwrap();
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id().pid)).unwrap();
+    let session: i32 = stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().nth(3).unwrap().parse().unwrap();
+    assert_eq!(session, child.id().pid);
+}
+
+#[tokio::test]
+async fn held_stdin_is_fed_once() {
+    let (seen, output) = collector();
+    let child = ChildSpec::new("/bin/cat").stdin(Stdin::Held).stdout(output).spawn().unwrap();
+    child.feed(b"late\n").await.unwrap();
+    assert!(child.feed(b"again\n").await.is_err());
+    assert!(child.exited().await.is_success());
+    assert_eq!(*seen.lock().unwrap(), ["late"]);
+}
+
+#[tokio::test]
+async fn the_ladder_tells_which_rung_worked() {
+    let polite = shell("sleep 60").spawn().unwrap();
+    let term = Rung::Signal(Signal::SIGTERM, Duration::from_secs(10));
+    let stopped = polite.shutdown(&[Rung::Wait(Duration::from_millis(1)), term]).await;
+    assert_eq!(stopped.rung, term);
+    assert_eq!(stopped.exit, Some(Exit { code: None, signal: Some(15) }));
+
+    let (seen, output) = collector();
+    let deaf = shell("trap '' TERM; echo ready; while :; do sleep 60; done").stdout(output).spawn().unwrap();
+    says(&seen, "ready").await;
+    let stopped = deaf.shutdown(&[Rung::Signal(Signal::SIGTERM, Duration::from_millis(30))]).await;
+    assert_eq!(stopped.rung, Rung::Kill);
+    assert_eq!(stopped.exit, Some(Exit { code: None, signal: Some(9) }));
+}
+
+/// A child that has a child of its own, and the names of both.
+async fn family() -> (Child, ProcessId) {
+    let (seen, output) = collector();
+    let child = shell("sleep 60 & echo $!; echo ready; wait").stdout(output).spawn().unwrap();
+    says(&seen, "ready").await;
+    let pid = seen.lock().unwrap()[0].parse().unwrap();
+    (child, ProcessId::of(pid).unwrap())
+}
+
+#[tokio::test]
+async fn dropping_a_child_kills_its_whole_group() {
+    let (child, grandchild) = family().await;
+    let id = child.id();
+    drop(child);
+    id.wait_gone(soon()).await.unwrap();
+    grandchild.wait_gone(soon()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_released_child_lives_on_and_is_found_by_its_name() {
+    let id = shell("sleep 60").spawn().unwrap().release();
+    assert!(id.is_alive());
+    assert!(id.wait_gone(Deadline::after(Duration::from_millis(5))).await.is_err());
+    id.kill_and_wait(soon()).await.unwrap();
+    assert!(!id.is_alive());
+    assert!(!id.signal(Signal::SIGTERM).unwrap());
+}
+
+#[tokio::test]
+async fn output_is_appended_to_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    for word in ["one", "two"] {
+        let child = shell(&format!("echo {word}")).stdout(Output::Append(log.clone())).spawn().unwrap();
+        assert!(child.exited().await.is_success());
+    }
+    assert_eq!(std::fs::read_to_string(log).unwrap(), "one\ntwo\n");
+}
+
+#[tokio::test]
+async fn a_missing_program_is_named() {
+    let error = ChildSpec::new("/nowhere/to/be/found").spawn().unwrap_err();
+    assert!(error.to_string().contains("/nowhere/to/be/found"), "{error}");
+}
