@@ -1,0 +1,198 @@
+//! The artifact cache: files named by their digest, filled from NATS object stores, never through memory.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use async_nats::jetstream;
+use nex_process::{Deadline, Elapsed};
+use nex_protocol::deploy::Location;
+use nex_protocol::digest::{Digest, Hasher};
+use nex_protocol::envelope::{ErrorCode, Failure};
+use tokio::io::AsyncReadExt as _;
+
+use crate::state_dir::make_private;
+
+/// An artifact that lies in the cache, its digest verified when it was put there.
+#[derive(Debug, Clone)]
+pub struct Artifact {
+    /// Its file.
+    pub path: PathBuf,
+    /// Its SHA-256.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub bytes: u64,
+}
+
+/// The cache directory.
+#[derive(Debug, Clone)]
+pub struct Artifacts {
+    dir: PathBuf,
+}
+
+fn failed(doing: &str, location: &Location, error: &dyn std::fmt::Display) -> Failure {
+    Failure::new(ErrorCode::Failed, format!("Failed to cache workload bytes: {doing} {location}: {error}"))
+}
+
+/// What the object store says of an artifact, before a byte of it is fetched.
+#[derive(Debug)]
+pub struct Offer {
+    object: jetstream::object_store::ObjectInfo,
+    store: jetstream::object_store::ObjectStore,
+    location: Location,
+}
+
+impl Offer {
+    /// Asks the object store. Bounded by the deadline.
+    ///
+    /// # Errors
+    /// A [`Failure`] that says whether the bucket, the object or JetStream is missing.
+    pub async fn look_up(nats: &async_nats::Client, location: &Location, domain: Option<&str>, by: Deadline) -> Result<Self, Failure> {
+        let context = match domain.filter(|domain| !domain.is_empty()) {
+            Some(domain) => jetstream::with_domain(nats.clone(), domain),
+            None => jetstream::new(nats.clone()),
+        };
+        let late = |Elapsed| failed("asking for", location, &"no answer in time; is JetStream enabled for this node's account?");
+        let store = by.bound(context.get_object_store(&location.bucket)).await.map_err(late)?;
+        let store = store.map_err(|e| failed("no bucket for", location, &format!("{e}; is JetStream enabled for this node's account?")))?;
+        let object = by.bound(store.info(&location.key)).await.map_err(late)?;
+        let object = object.map_err(|e| failed("no object", location, &e))?;
+        Ok(Self { object, store, location: location.clone() })
+    }
+
+    /// Size the store promises, bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.object.size as u64
+    }
+
+    /// Digest the store promises.
+    #[must_use]
+    pub fn digest(&self) -> Option<Digest> {
+        self.object.digest.as_deref().and_then(Digest::from_object_store)
+    }
+}
+
+impl Artifacts {
+    /// A cache in a directory.
+    #[must_use]
+    pub fn new(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    /// The artifact, from the cache if its digest is there, else fetched. Stops at the promised size.
+    ///
+    /// # Errors
+    /// A [`Failure`] for anything that goes wrong on the way, or when the bytes are not what the store promised.
+    pub async fn take(&self, offer: Offer, by: Deadline) -> Result<Artifact, Failure> {
+        if let Some(digest) = offer.digest()
+            && let Some(artifact) = self.cached(&digest)
+        {
+            return Ok(artifact);
+        }
+        let location = offer.location.clone();
+        let fetched = by.bound(self.fetch(offer)).await;
+        fetched.map_err(|Elapsed| failed("fetching", &location, &"it took longer than the deploy may take"))?
+    }
+
+    /// An artifact that was cached earlier.
+    #[must_use]
+    pub fn cached(&self, digest: &Digest) -> Option<Artifact> {
+        let path = self.dir.join(digest.to_string());
+        let bytes = fs::metadata(&path).ok().filter(fs::Metadata::is_file)?.len();
+        Some(Artifact { path, digest: *digest, bytes })
+    }
+
+    /// What an engine compiled from an artifact earlier, made by an agent of this very build.
+    #[must_use]
+    pub fn compiled(&self, digest: &Digest) -> Option<PathBuf> {
+        Some(self.compiled_path(digest)).filter(|path| path.is_file())
+    }
+
+    /// Keeps what an agent compiled: the file is copied, so nobody who can write the original can change it later.
+    ///
+    /// # Errors
+    /// Those of the file system; a file that is no plain file or over 256 MiB is refused.
+    pub fn keep_compiled(&self, digest: &Digest, from: &Path) -> io::Result<()> {
+        let found = fs::symlink_metadata(from)?;
+        if !found.is_file() || found.len() > 256 * 1024 * 1024 {
+            return Err(io::Error::other("not a plain file of at most 256 MiB"));
+        }
+        let path = self.compiled_path(digest);
+        let draft = path.with_extension("new");
+        fs::copy(from, &draft)?;
+        set_readable(&draft)?;
+        fs::rename(draft, path)
+    }
+
+    fn compiled_path(&self, digest: &Digest) -> PathBuf {
+        self.dir.join(format!("{digest}.{}.cwasm", env!("CARGO_PKG_VERSION")))
+    }
+
+    async fn fetch(&self, offer: Offer) -> Result<Artifact, Failure> {
+        let (location, promised, size) = (offer.location.clone(), offer.digest(), offer.bytes());
+        let wrong = |doing: &str, error: &dyn std::fmt::Display| failed(doing, &location, error);
+        make_private(&self.dir).map_err(|e| wrong("keeping", &e))?;
+        let mut draft = Draft::new(&self.dir).map_err(|e| wrong("keeping", &e))?;
+        let mut object = offer.store.get(&offer.object.name).await.map_err(|e| wrong("fetching", &e))?;
+        let mut hasher = Hasher::default();
+        let mut buffer = vec![0; 128 * 1024];
+        let mut total: u64 = 0;
+        loop {
+            let count = object.read(&mut buffer).await.map_err(|e| wrong("fetching", &e))?;
+            if count == 0 {
+                break;
+            }
+            total = total.saturating_add(count as u64);
+            if total > size {
+                return Err(wrong("fetching", &format!("it is larger than the {size} bytes the store promised")));
+            }
+            let piece = buffer.get(..count).unwrap_or_default();
+            hasher.update(piece);
+            draft.file.write_all(piece).map_err(|e| wrong("keeping", &e))?;
+        }
+        let (digest, bytes) = hasher.finish();
+        if promised.is_some_and(|promised| promised != digest) {
+            return Err(wrong("fetching", &format!("its bytes have the digest {digest}, not the one the store promised")));
+        }
+        let path = self.dir.join(digest.to_string());
+        draft.keep(&path).map_err(|e| wrong("keeping", &e))?;
+        Ok(Artifact { path, digest, bytes })
+    }
+}
+
+fn set_readable(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o555))
+}
+
+/// A file on its way into the cache, removed unless it is kept.
+struct Draft {
+    path: PathBuf,
+    file: fs::File,
+    kept: bool,
+}
+
+impl Draft {
+    fn new(dir: &Path) -> io::Result<Self> {
+        let path = dir.join(format!("draft-{:016x}", rand::random::<u64>()));
+        let file = fs::OpenOptions::new().create_new(true).write(true).open(&path)?;
+        Ok(Self { path, file, kept: false })
+    }
+
+    fn keep(&mut self, path: &Path) -> io::Result<()> {
+        self.file.sync_all()?;
+        set_readable(&self.path)?;
+        fs::rename(&self.path, path)?;
+        self.kept = true;
+        Ok(())
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if !self.kept && let Err(error) = fs::remove_file(&self.path) {
+            tracing::debug!(path = %self.path.display(), %error, "a partial download stays behind");
+        }
+    }
+}

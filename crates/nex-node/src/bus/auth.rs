@@ -1,0 +1,91 @@
+//! Who may say what on the internal bus: decentralised JWT auth, every agent its own user.
+//!
+//! The node holds the operator and account keys and mints users; the server's configuration never changes, so an agent joins
+//! without a reload and a later node process can go on with the same server.
+
+use nex_protocol::claims::{new_jti, sign};
+use nex_protocol::id::WorkloadId;
+use nkeys::KeyPair;
+use serde_json::{Value, json};
+
+use crate::state_dir::{StateDir, StateError};
+
+/// The operator and account keys of the bus.
+pub struct BusKeys {
+    operator: KeyPair,
+    account: KeyPair,
+}
+
+impl std::fmt::Debug for BusKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BusKeys").field("account", &self.account.public_key()).finish_non_exhaustive()
+    }
+}
+
+/// What an agent logs in with. Has no `Debug`: it is a secret.
+pub struct AgentUser {
+    /// User JWT.
+    pub jwt: String,
+    /// The user's seed.
+    pub seed: String,
+}
+
+impl BusKeys {
+    /// Reads the keys, or makes them on the first start.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn load(state: &StateDir) -> Result<Self, StateError> {
+        let accept = |seed: &str| KeyPair::from_seed(seed).ok();
+        Ok(Self {
+            operator: state.key("bus-operator.nk", || KeyPair::new_operator().seed().ok(), accept)?,
+            account: state.key("bus-account.nk", || KeyPair::new_account().seed().ok(), accept)?,
+        })
+    }
+
+    /// The server's whole configuration, listening on a loopback port (-1: any free one).
+    #[must_use]
+    pub fn server_config(&self, port: i32, ports_dir: &str, now: i64) -> String {
+        let operator = self.operator.public_key();
+        let account = self.account.public_key();
+        let limits = json!({"subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1, "leaf": -1});
+        let operator_jwt = token(&operator, "nex", now, json!({"type": "operator", "version": 2}), &self.operator);
+        let permissions = json!({"pub": {}, "sub": {}});
+        let nats = json!({"type": "account", "version": 2, "limits": limits, "default_permissions": permissions});
+        let account_jwt = token(&account, "nex-bus", now, nats, &self.operator);
+        format!(
+            "listen: \"127.0.0.1:{port}\"\nports_file_dir: \"{ports_dir}\"\nserver_name: \"nex-bus\"\nmax_payload: 8MB\nmax_pending: 64MB\n\
+             operator: {operator_jwt}\nresolver: MEMORY\nresolver_preload: {{ {account}: {account_jwt} }}\n"
+        )
+    }
+
+    /// A user for the node itself: the whole bus.
+    #[must_use]
+    pub fn node_user(&self, now: i64) -> AgentUser {
+        self.user("node", now, json!({}), json!({}))
+    }
+
+    /// A user for one agent: its own subjects, its own inbox, answers to what it was asked, nothing else.
+    #[must_use]
+    pub fn agent_user(&self, agent: &WorkloadId, now: i64) -> AgentUser {
+        let publish = json!({"allow": [format!("hostint.{agent}.>")]});
+        let subscribe = json!({"allow": [format!("agentint.{agent}.>"), format!("_INBOX.{agent}.>")]});
+        self.user(agent.as_str(), now, publish, subscribe)
+    }
+
+    fn user(&self, name: &str, now: i64, publish: Value, subscribe: Value) -> AgentUser {
+        let user = KeyPair::new_user();
+        let mut nats = json!({"type": "user", "version": 2, "pub": publish, "sub": subscribe, "subs": -1, "data": -1, "payload": -1});
+        if let Some(claims) = nats.as_object_mut() {
+            // One answer to each request, however long it takes: 10 minutes is far over the longest call.
+            claims.insert("resp".into(), json!({"max": 1, "ttl": 600_000_000_000_u64}));
+        }
+        let jwt = token(&user.public_key(), name, now, nats, &self.account);
+        AgentUser { jwt, seed: user.seed().unwrap_or_default() }
+    }
+}
+
+fn token(subject: &str, name: &str, now: i64, nats: Value, signer: &KeyPair) -> String {
+    let claims = json!({"jti": new_jti(), "iat": now, "iss": signer.public_key(), "sub": subject, "name": name, "nats": nats});
+    sign(&claims, signer).unwrap_or_default()
+}

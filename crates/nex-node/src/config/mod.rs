@@ -1,0 +1,283 @@
+//! A node's configuration: what was written ([`RawConfig`]) becomes what is meant ([`NodeConfig`]), all problems at once.
+
+mod raw;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nex_protocol::control::Tags;
+use nex_protocol::deploy::WorkloadType;
+use nex_protocol::id::is_public_key;
+use nex_protocol::subject;
+
+pub use raw::{RawAutostartWorkload, RawConfig, RawHostService, RawHostServices, ReadError};
+
+/// Subjects no trigger may overlap, whatever the configuration says.
+const ALWAYS_DENIED: [&str; 3] = ["$SYS.>", "$JS.>", "$NEX.>"];
+
+/// A configuration in which every value has its meaning and its bound.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// Tags the operator gave; the node's own come on top.
+    pub tags: Tags,
+    /// Types this node takes.
+    pub workload_types: Vec<WorkloadType>,
+    /// Agents kept ready.
+    pub pool_size: usize,
+    /// Longest time from the making of an agent to its handshake.
+    pub handshake_timeout: Duration,
+    /// Longest time an agent may take to answer a ping; three misses in a row and it is lost.
+    pub ping_timeout: Duration,
+    /// Longest time of a deploy, from the request to running.
+    pub deploy_timeout: Duration,
+    /// Time a workload has to end by itself when it is stopped.
+    pub stop_grace: Duration,
+    /// Bounds on the node.
+    pub node_limits: NodeLimits,
+    /// Bounds on each workload.
+    pub workload_limits: WorkloadLimits,
+    /// Issuers allowed; everybody if empty.
+    pub valid_issuers: Vec<String>,
+    /// Subjects no trigger may overlap.
+    pub deny_triggers: Vec<String>,
+    /// Whether claims must carry the artifact's digest.
+    pub require_digest: bool,
+    /// Parts of the confinement that must not be missing, by the names preflight prints.
+    pub require: Vec<String>,
+    /// Directories in which `nex-agent` is looked for first.
+    pub bin_path: Vec<PathBuf>,
+    /// Where state is kept, if not in the user's data directory.
+    pub state_dir: Option<PathBuf>,
+    /// Where this process writes its pid.
+    pub pid_file: Option<PathBuf>,
+    /// Port of the internal bus; any free one if absent.
+    pub bus_port: Option<u16>,
+    /// Host services.
+    pub host_services: RawHostServices,
+    /// Workloads to start with the node.
+    pub autostart: Vec<RawAutostartWorkload>,
+    /// What was accepted but cannot work, for the log.
+    pub warnings: Vec<String>,
+}
+
+/// Bounds on the node as a whole; absent means unbounded.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NodeLimits {
+    /// Workloads at once.
+    pub workloads: Option<usize>,
+    /// Bytes of all artifacts of running workloads together.
+    pub total_bytes: Option<u64>,
+    /// Bytes of one artifact.
+    pub workload_bytes: Option<u64>,
+}
+
+/// Bounds on each workload: defaults and the most a deployer may ask for.
+#[derive(Debug, Clone, Copy)]
+pub struct WorkloadLimits {
+    /// Memory of a function's instance, bytes.
+    pub memory_bytes: u64,
+    /// Memory of a whole sandbox, bytes; the most that may be asked for.
+    pub max_memory_bytes: u64,
+    /// One call.
+    pub call_timeout: Duration,
+    /// The longest call that may be asked for.
+    pub max_call_timeout: Duration,
+    /// Calls under way at once.
+    pub concurrency: usize,
+    /// Processes and threads in one sandbox.
+    pub processes: u64,
+    /// Processor time, percent of one processor; absent means unbounded.
+    pub cpu_percent: Option<u32>,
+    /// Bytes a workload may write to its own file system.
+    pub tmp_bytes: u64,
+}
+
+/// Every problem of a configuration at once.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the node configuration cannot be used:\n  - {}", .0.join("\n  - "))]
+pub struct Invalid(pub Vec<String>);
+
+const MIB: u64 = 1024 * 1024;
+
+impl NodeConfig {
+    /// Gives every field its meaning.
+    ///
+    /// # Errors
+    /// [`Invalid`], with all that is wrong.
+    pub fn resolve(raw: RawConfig) -> Result<Self, Invalid> {
+        let mut problems = Vec::new();
+        let mut warnings = cannot_work_yet(&raw);
+        let workload_types = workload_types(&raw, &mut problems);
+        check_sandbox(&raw, &mut warnings, &mut problems);
+        check_names(&raw, &mut problems);
+        let limits = raw.node_limits.unwrap_or_default();
+        let positive = |value: Option<u64>| value.filter(|value| *value > 0);
+        let pool_size = raw.machine_pool_size.unwrap_or(1);
+        if pool_size == 0 {
+            problems.push("machine pool size must be >= 1".to_owned());
+        }
+        if pool_size > 1_000 {
+            problems.push(format!("machine_pool_size {pool_size} is over 1000"));
+        }
+        let workload_limits = workload_limits(&raw, &mut problems);
+        if !problems.is_empty() {
+            return Err(Invalid(problems));
+        }
+        let millis = |value: Option<u64>, default: u64| Duration::from_millis(value.filter(|v| *v > 0).unwrap_or(default));
+        Ok(Self {
+            tags: raw.tags.unwrap_or_default(),
+            workload_types,
+            pool_size,
+            handshake_timeout: millis(raw.agent_handshake_timeout_ms, 5_000),
+            ping_timeout: millis(raw.agent_ping_timeout_ms, 750),
+            deploy_timeout: millis(raw.deploy_timeout_ms, 10_000),
+            stop_grace: millis(raw.stop_grace_ms, 5_000),
+            node_limits: NodeLimits {
+                workloads: limits.max_workloads.filter(|max| *max > 0),
+                total_bytes: positive(limits.max_total_bytes),
+                workload_bytes: positive(limits.max_workload_bytes),
+            },
+            workload_limits,
+            valid_issuers: raw.valid_issuers.unwrap_or_default(),
+            deny_triggers: raw.deny_trigger_subjects.into_iter().flatten().chain(ALWAYS_DENIED.map(str::to_owned)).collect(),
+            require_digest: raw.require_digest.unwrap_or_default(),
+            require: raw.require.unwrap_or_default(),
+            bin_path: raw.bin_path.unwrap_or_default(),
+            state_dir: raw.state_dir,
+            pid_file: raw.pid_filepath,
+            bus_port: raw.internal_node_port,
+            host_services: raw.host_services.unwrap_or_default(),
+            autostart: raw.autostart.unwrap_or_default().workloads,
+            warnings,
+        })
+    }
+}
+
+impl Default for NodeConfig {
+    /// What a node without a configuration file does: every type, in process sandboxes.
+    fn default() -> Self {
+        let raw = RawConfig {
+            no_sandbox: Some(true),
+            workload_types: Some(["native", "v8", "wasm"].map(str::to_owned).to_vec()),
+            ..RawConfig::default()
+        };
+        Self::resolve(raw).unwrap_or_else(|invalid| unreachable!("{invalid}"))
+    }
+}
+
+fn cannot_work_yet(raw: &RawConfig) -> Vec<String> {
+    let set = [
+        ("cni", raw.cni.is_some()),
+        ("kernel_filepath", raw.kernel_filepath.is_some() || raw.kernel_path.is_some()),
+        ("rootfs_filepath", raw.rootfs_filepath.is_some() || raw.rootfs_path.is_some()),
+        ("rate_limiters", raw.rate_limiters.is_some()),
+        ("preserve_network", raw.preserve_network.is_some()),
+        ("internal_node_host", raw.internal_node_host.is_some()),
+        ("default_resource_dir", raw.default_resource_dir.is_some()),
+        ("machine_template.vcpu_count", raw.machine_template.is_some_and(|machine| machine.vcpu_count.is_some())),
+    ];
+    let vm = set.into_iter().filter(|(_, is_set)| *is_set).map(|(name, _)| format!("{name} has no effect: it is for the microVM sandbox"));
+    let telemetry = [
+        ("otel_metrics", raw.otel_metrics.unwrap_or_default()),
+        ("otel_traces", raw.otel_traces.unwrap_or_default()),
+    ];
+    let telemetry = telemetry.into_iter().filter(|(_, on)| *on).map(|(name, _)| format!("{name} has no effect: this build exports no telemetry"));
+    let server = raw
+        .public_nats_server
+        .iter()
+        .map(|_| "public_nats_server has no effect: use 'nex up' for an embedded server, or run nats-server beside the node".to_owned());
+    vm.chain(telemetry).chain(server).collect()
+}
+
+fn workload_types(raw: &RawConfig, problems: &mut Vec<String>) -> Vec<WorkloadType> {
+    let default = [WorkloadType::Native.as_str().to_owned()];
+    let mut types = Vec::new();
+    for text in raw.workload_types.as_deref().unwrap_or(&default) {
+        match text.parse::<WorkloadType>() {
+            Ok(WorkloadType::Oci) => problems.push("workload_types: this build does not run oci images".to_owned()),
+            Ok(known) if !types.contains(&known) => types.push(known),
+            Ok(_) => {}
+            Err(unknown) => problems.push(format!("workload_types: {unknown}")),
+        }
+    }
+    types
+}
+
+fn check_sandbox(raw: &RawConfig, warnings: &mut Vec<String>, problems: &mut Vec<String>) {
+    let no_sandbox = raw.no_sandbox.unwrap_or_default();
+    match raw.sandbox.as_deref() {
+        Some("process") => {}
+        Some("auto") | None if no_sandbox => {}
+        Some("auto") | None => warnings.push(
+            "no microVM sandbox in this build: workloads run in jailed processes. Say so with \"sandbox\": \"process\", or \"no_sandbox\": true".to_owned(),
+        ),
+        Some("firecracker" | "qemu") => problems.push(format!(
+            "sandbox '{}' is not in this build; use \"process\" or \"auto\"",
+            raw.sandbox.as_deref().unwrap_or_default()
+        )),
+        Some(other) => problems.push(format!("sandbox '{other}' is unknown: expected auto, process, firecracker or qemu")),
+    }
+}
+
+fn check_names(raw: &RawConfig, problems: &mut Vec<String>) {
+    for issuer in raw.valid_issuers.iter().flatten().filter(|issuer| !is_public_key(issuer)) {
+        problems.push(format!("valid_issuers: '{issuer}' is not a public nkey (56 characters, A…, U…, O…)"));
+    }
+    for pattern in raw.deny_trigger_subjects.iter().flatten().filter(|pattern| !subject::is_valid_pattern(pattern)) {
+        problems.push(format!("deny_trigger_subjects: '{pattern}' is not a subject"));
+    }
+    for name in raw.host_services.iter().flat_map(|services| services.services.keys()) {
+        if name.parse::<nex_protocol::host::Service>().is_err() {
+            problems.push(format!("host_services.services: '{name}' is unknown: expected kv, objectstore, messaging or http"));
+        }
+    }
+}
+
+fn workload_limits(raw: &RawConfig, problems: &mut Vec<String>) -> WorkloadLimits {
+    let given = raw.workload_limits.unwrap_or_default();
+    let machine = raw.machine_template.and_then(|machine| machine.memsize_mib);
+    let memory = given.memory_mib.unwrap_or(64);
+    let max_memory = given.max_memory_mib.or(machine).unwrap_or(256).max(memory);
+    let timeout = given.call_timeout_ms.unwrap_or(5_000);
+    let max_timeout = given.max_call_timeout_ms.unwrap_or(60_000).max(timeout);
+    if memory == 0 || timeout == 0 || given.concurrency == Some(0) || given.max_processes == Some(0) || given.tmp_mib == Some(0) {
+        problems.push("workload_limits: no limit may be 0".to_owned());
+    }
+    WorkloadLimits {
+        memory_bytes: memory.saturating_mul(MIB),
+        max_memory_bytes: max_memory.saturating_mul(MIB),
+        call_timeout: Duration::from_millis(timeout),
+        max_call_timeout: Duration::from_millis(max_timeout),
+        concurrency: given.concurrency.unwrap_or(64),
+        processes: given.max_processes.unwrap_or(128),
+        cpu_percent: given.cpu_percent,
+        tmp_bytes: given.tmp_mib.unwrap_or(64).saturating_mul(MIB),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_problems_are_reported_at_once() {
+        let raw = RawConfig::parse(r#"{"machine_pool_size":0,"workload_types":["native","docker"],"valid_issuers":["me"],"sandbox":"xen"}"#).unwrap();
+        let Invalid(problems) = NodeConfig::resolve(raw).unwrap_err();
+        assert_eq!(problems.len(), 4, "{problems:?}");
+    }
+
+    #[test]
+    fn fields_that_cannot_work_yet_give_a_warning_each() {
+        let raw = RawConfig::parse(r#"{"cni":{"network_name":"fcnet"},"rate_limiters":{},"otel_traces":true}"#).unwrap();
+        let config = NodeConfig::resolve(raw).unwrap();
+        assert_eq!(config.warnings.len(), 4, "{:?}", config.warnings);
+        assert!(config.deny_triggers.iter().any(|subject| subject == "$NEX.>"));
+    }
+
+    #[test]
+    fn a_limit_of_zero_means_none_as_in_0_2_7() {
+        let raw = RawConfig::parse(r#"{"no_sandbox":true,"node_limits":{"max_workloads":0,"max_workload_bytes":5}}"#).unwrap();
+        let limits = NodeConfig::resolve(raw).unwrap().node_limits;
+        assert_eq!((limits.workloads, limits.workload_bytes), (None, Some(5)));
+    }
+}

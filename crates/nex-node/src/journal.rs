@@ -1,0 +1,217 @@
+//! What must survive the process: a small crash-safe table of workloads, sandboxes, children and seen tokens.
+//!
+//! Every write is on disk before its caller goes on. Values are JSON, so a later version reads an earlier one's.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use nex_process::ProcessId;
+use nex_protocol::deploy::DeployRequest;
+use nex_protocol::digest::Digest;
+use nex_protocol::id::{Namespace, WorkloadId};
+use nex_sandbox::SandboxRecord;
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+type Table = TableDefinition<'static, &'static str, &'static [u8]>;
+const WORKLOADS: Table = TableDefinition::new("workloads");
+const SANDBOXES: Table = TableDefinition::new("sandboxes");
+const CHILDREN: Table = TableDefinition::new("children");
+const TOKENS: TableDefinition<'static, &'static str, i64> = TableDefinition::new("tokens");
+
+/// Why the journal did not take or give something.
+#[derive(Debug, thiserror::Error)]
+#[error("the node's journal failed while {doing}; check the disk under the state directory")]
+pub struct JournalError {
+    doing: &'static str,
+    #[source]
+    source: Box<redb::Error>,
+}
+
+fn failed<E: Into<redb::Error>>(doing: &'static str) -> impl FnOnce(E) -> JournalError {
+    move |error| JournalError { doing, source: Box::new(error.into()) }
+}
+
+/// A workload as it was accepted: enough to start it again without its deployer. The environment stays sealed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct WorkloadRecord {
+    /// Its namespace.
+    pub namespace: Namespace,
+    /// The request.
+    pub request: DeployRequest,
+    /// Digest of its artifact, which lies in the cache.
+    pub digest: Digest,
+    /// When it was deployed, seconds since 1970.
+    pub deployed_at: i64,
+    /// The agent that runs it now.
+    pub agent: WorkloadId,
+}
+
+/// What an earlier process of this node left running.
+#[derive(Debug, Default)]
+pub struct Leftovers {
+    /// Its sandboxes.
+    pub sandboxes: Vec<(String, SandboxRecord)>,
+    /// Its other children: the internal bus, an embedded server.
+    pub children: Vec<(String, ProcessId)>,
+    /// Its workloads.
+    pub workloads: Vec<(WorkloadId, WorkloadRecord)>,
+}
+
+/// The journal. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    database: Arc<Database>,
+}
+
+impl Journal {
+    /// Opens or makes the file.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn open(path: &Path) -> Result<Self, JournalError> {
+        let database = Database::create(path).map_err(failed("opening it"))?;
+        let write = database.begin_write().map_err(failed("opening it"))?;
+        for table in [WORKLOADS, SANDBOXES, CHILDREN] {
+            write.open_table(table).map_err(failed("opening it"))?;
+        }
+        write.open_table(TOKENS).map_err(failed("opening it"))?;
+        write.commit().map_err(failed("opening it"))?;
+        Ok(Self { database: Arc::new(database) })
+    }
+
+    /// What is recorded as running.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn leftovers(&self) -> Result<Leftovers, JournalError> {
+        let workloads = self.all::<WorkloadRecord>(WORKLOADS)?;
+        Ok(Leftovers {
+            sandboxes: self.all(SANDBOXES)?,
+            children: self.all(CHILDREN)?,
+            workloads: workloads.into_iter().filter_map(|(id, record)| Some((id.parse().ok()?, record))).collect(),
+        })
+    }
+
+    /// Records a workload; on disk when this returns.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn put_workload(&self, id: &WorkloadId, record: &WorkloadRecord) -> Result<(), JournalError> {
+        self.put(WORKLOADS, id.as_str(), record)
+    }
+
+    /// Forgets a workload.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn remove_workload(&self, id: &WorkloadId) -> Result<(), JournalError> {
+        self.remove(WORKLOADS, id.as_str())
+    }
+
+    /// Records a sandbox.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn put_sandbox(&self, id: &str, record: &SandboxRecord) -> Result<(), JournalError> {
+        self.put(SANDBOXES, id, record)
+    }
+
+    /// Forgets a sandbox.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn remove_sandbox(&self, id: &str) -> Result<(), JournalError> {
+        self.remove(SANDBOXES, id)
+    }
+
+    /// Records a child process of the node by its role.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn put_child(&self, role: &str, process: ProcessId) -> Result<(), JournalError> {
+        self.put(CHILDREN, role, &process)
+    }
+
+    /// Forgets a child process.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn remove_child(&self, role: &str) -> Result<(), JournalError> {
+        self.remove(CHILDREN, role)
+    }
+
+    /// Remembers a deploy token until `until` (seconds since 1970). Says whether it was new; forgets those past `now`.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn spend_token(&self, jti: &str, until: i64, now: i64) -> Result<bool, JournalError> {
+        let doing = "remembering a token";
+        let write = self.database.begin_write().map_err(failed(doing))?;
+        let is_new = {
+            let mut tokens = write.open_table(TOKENS).map_err(failed(doing))?;
+            tokens.retain(|_, expiry| expiry > now).map_err(failed(doing))?;
+            let is_new = tokens.get(jti).map_err(failed(doing))?.is_none();
+            if is_new {
+                tokens.insert(jti, until).map_err(failed(doing))?;
+            }
+            is_new
+        };
+        write.commit().map_err(failed(doing))?;
+        Ok(is_new)
+    }
+
+    fn put<T: Serialize>(&self, table: Table, key: &str, value: &T) -> Result<(), JournalError> {
+        let doing = "writing an entry";
+        let bytes = serde_json::to_vec(value).unwrap_or_default();
+        let write = self.database.begin_write().map_err(failed(doing))?;
+        write.open_table(table).map_err(failed(doing))?.insert(key, bytes.as_slice()).map_err(failed(doing))?;
+        write.commit().map_err(failed(doing))
+    }
+
+    fn remove(&self, table: Table, key: &str) -> Result<(), JournalError> {
+        let doing = "removing an entry";
+        let write = self.database.begin_write().map_err(failed(doing))?;
+        write.open_table(table).map_err(failed(doing))?.remove(key).map_err(failed(doing))?;
+        write.commit().map_err(failed(doing))
+    }
+
+    fn all<T: DeserializeOwned>(&self, table: Table) -> Result<Vec<(String, T)>, JournalError> {
+        let doing = "reading it";
+        let read = self.database.begin_read().map_err(failed(doing))?;
+        let table = read.open_table(table).map_err(failed(doing))?;
+        let mut found = Vec::new();
+        for entry in table.iter().map_err(failed(doing))? {
+            let (key, value) = entry.map_err(failed(doing))?;
+            match serde_json::from_slice(value.value()) {
+                Ok(record) => found.push((key.value().to_owned(), record)),
+                Err(error) => tracing::warn!(key = key.value(), %error, "an entry of the journal cannot be read and is passed over"),
+            }
+        }
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_survive_reopening_and_a_token_is_new_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal.redb");
+        let process = ProcessId::own().unwrap();
+        {
+            let journal = Journal::open(&path).unwrap();
+            journal.put_child("bus", process).unwrap();
+            assert!(journal.spend_token("a", 100, 50).unwrap());
+        }
+        let journal = Journal::open(&path).unwrap();
+        assert_eq!(journal.leftovers().unwrap().children, [("bus".to_owned(), process)]);
+        assert!(!journal.spend_token("a", 100, 60).unwrap());
+        assert!(journal.spend_token("a", 300, 200).unwrap(), "an expired token is forgotten");
+        journal.remove_child("bus").unwrap();
+        assert!(journal.leftovers().unwrap().children.is_empty());
+    }
+}

@@ -1,0 +1,140 @@
+//! Where a node keeps what must outlive it, and the lock that makes it the only one there.
+//!
+//! ```text
+//! <state>/lock            held while a node runs
+//!         keys/           node.nk node.xk bus-operator.nk bus-account.nk (0600)
+//!         journal.redb    workloads, sandboxes, processes, seen tokens
+//!         artifacts/      <sha-256>, <sha-256>.<engine build>.cwasm
+//!         agents/<id>/    artifact/ out/
+//!         bus/            nats-server configuration, ports file, log
+//! ```
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+
+/// Why the state directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// Another node has it.
+    #[error("another node runs on the state directory {0}; stop it, or give this one its own with --state-dir")]
+    InUse(PathBuf),
+    /// A file or directory in it.
+    #[error("cannot use {path} in the state directory; check its owner and free space, or choose another with --state-dir")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A key file that is none.
+    #[error("{path} does not hold a key of the expected kind; restore it, or remove it to get a new identity")]
+    Key {
+        /// Which.
+        path: PathBuf,
+    },
+}
+
+/// The state directory, locked.
+#[derive(Debug)]
+pub struct StateDir {
+    root: PathBuf,
+    _lock: Flock<File>,
+}
+
+impl StateDir {
+    /// Makes the directory if need be and locks it.
+    ///
+    /// # Errors
+    /// [`StateError::InUse`] when another node holds it, [`StateError::Io`].
+    pub fn open(root: &Path) -> Result<Self, StateError> {
+        make_private(root)?;
+        for part in ["keys", "artifacts", "bus"] {
+            make_private(&root.join(part))?;
+        }
+        let path = root.join("lock");
+        let io = |source| StateError::Io { path: path.clone(), source };
+        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(io)?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Self { root: root.to_owned(), _lock: lock }),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(StateError::InUse(root.to_owned())),
+            Err((_, errno)) => Err(io(errno.into())),
+        }
+    }
+
+    /// Its path.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A path below it.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// A key kept in `keys/<name>`: read, or made by `make` on the first start. `accept` turns the seed into the key.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn key<K>(&self, name: &str, make: impl FnOnce() -> Option<String>, accept: impl FnOnce(&str) -> Option<K>) -> Result<K, StateError> {
+        let path = self.root.join("keys").join(name);
+        let io = |source| StateError::Io { path: path.clone(), source };
+        let bad = || StateError::Key { path: path.clone() };
+        let seed = match fs::read_to_string(&path) {
+            Ok(seed) => seed,
+            Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
+                let seed = make().ok_or_else(bad)?;
+                write_private(&path, seed.as_bytes()).map_err(io)?;
+                seed
+            }
+            Err(error) => return Err(io(error)),
+        };
+        accept(seed.trim()).ok_or_else(bad)
+    }
+}
+
+/// Makes a directory that others may pass through (agents run as users of their own) but not list.
+///
+/// # Errors
+/// [`StateError::Io`].
+pub fn make_private(path: &Path) -> Result<(), StateError> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(path);
+    made.map_err(|source| StateError::Io { path: path.to_owned(), source })
+}
+
+/// Writes a file only its owner may read, whole or not at all.
+///
+/// # Errors
+/// Those of the file system.
+pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let draft = path.with_extension("new");
+    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&draft)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&draft, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_key_is_made_once_and_the_directory_has_one_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let first = state.key("a.nk", || Some("SEED".into()), |seed| Some(seed.to_owned())).unwrap();
+        let second = state.key("a.nk", || Some("OTHER".into()), |seed| Some(seed.to_owned())).unwrap();
+        assert_eq!((first.as_str(), second.as_str()), ("SEED", "SEED"));
+        assert_eq!(fs::metadata(dir.path().join("keys/a.nk")).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(matches!(StateDir::open(dir.path()), Err(StateError::InUse(_))));
+        drop(state);
+        assert!(StateDir::open(dir.path()).is_ok());
+    }
+}
