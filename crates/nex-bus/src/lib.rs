@@ -1,1 +1,11 @@
-//! Stub.
+//! The way onto the user's NATS: settings, contexts of the NATS CLI, connections that come back.
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | [`settings`] | how a connection is to be made; secrets that do not print |
+//! | [`context`] | settings from a NATS CLI context |
+//! | [`connect`] | settings into a client |
+
+pub mod connect;
+pub mod context;
+pub mod settings;

@@ -1,0 +1,304 @@
+//! Settings into a client: once, with an error that says why not; or forever, with a log of what happens to the connection.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::{AuthError, Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
+use nkeys::KeyPair;
+
+use crate::settings::ConnectionSettings;
+
+/// Largest credentials or seed file read, in bytes.
+const MAX_SECRET_BYTES: u64 = 64 * 1024;
+/// Longest wait for one address of one server.
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(3);
+/// Longest pause between two attempts.
+const MAX_BACK_OFF: Duration = Duration::from_secs(4);
+
+/// What to do while no server is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Persistence {
+    /// The first connection is made now or fails. Once it stands it is re-made when lost, as a tail of logs wants it.
+    Once,
+    /// Attempts go on without limit, from the first; the client is given back at once, and requests wait in it.
+    Forever,
+}
+
+/// No connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// A file that the settings name could not be read.
+    #[error("cannot read the {what} {path}; next: check its path and permissions")]
+    Read {
+        /// What the file is.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file or value of the settings is not what it should be.
+    #[error("{what} {why}; next: {next}")]
+    Settings {
+        /// Which setting.
+        what: String,
+        /// What is wrong with it.
+        why: String,
+        /// What to do.
+        next: &'static str,
+    },
+    /// The server does not know us, or does not let us in.
+    #[error("{servers} refused the connection; next: check user, password, token, creds or nkey, or the NATS context")]
+    Refused {
+        /// Whom we asked.
+        servers: String,
+        /// Why.
+        #[source]
+        source: async_nats::ConnectError,
+    },
+    /// TLS did not come about.
+    #[error(
+        "no TLS connection to {servers}; next: check certificate, key and root certificates, and whether the server speaks TLS"
+    )]
+    Tls {
+        /// Whom we asked.
+        servers: String,
+        /// Why.
+        #[source]
+        source: async_nats::ConnectError,
+    },
+    /// Nobody answered.
+    #[error("no NATS server at {servers}; next: start one (`nats-server -js`) or name the right one")]
+    Unreachable {
+        /// Whom we asked.
+        servers: String,
+        /// Why.
+        #[source]
+        source: async_nats::ConnectError,
+    },
+}
+
+/// Connects.
+///
+/// # Errors
+/// [`ConnectError`]; with [`Persistence::Forever`] only for settings that cannot work.
+pub async fn connect(settings: &ConnectionSettings, persistence: Persistence) -> Result<Client, ConnectError> {
+    let servers = settings.servers.iter().map(|url| parse_server(url)).collect::<Result<Vec<_>, _>>()?;
+    let options = ConnectOptions::new()
+        .connection_timeout(ADDRESS_TIMEOUT)
+        .max_reconnects(None)
+        .reconnect_delay_callback(back_off)
+        .event_callback(report);
+    let mut options = authenticate(tls(options, settings)?, settings)?;
+    if let Some(name) = &settings.name {
+        options = options.name(name);
+    }
+    if let Some(prefix) = &settings.inbox_prefix {
+        options = options.custom_inbox_prefix(inbox_prefix(prefix)?);
+    }
+    if persistence == Persistence::Forever {
+        options = options.retry_on_initial_connect();
+    }
+    options.connect(servers).await.map_err(|source| explain(settings, source))
+}
+
+fn explain(settings: &ConnectionSettings, source: async_nats::ConnectError) -> ConnectError {
+    let servers = settings.shown_servers();
+    match source.kind() {
+        ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => ConnectError::Refused { servers, source },
+        ConnectErrorKind::Tls => ConnectError::Tls { servers, source },
+        ConnectErrorKind::ServerParse
+        | ConnectErrorKind::Dns
+        | ConnectErrorKind::TimedOut
+        | ConnectErrorKind::Io
+        | ConnectErrorKind::MaxReconnects => ConnectError::Unreachable { servers, source },
+    }
+}
+
+fn parse_server(url: &str) -> Result<ServerAddr, ConnectError> {
+    url.parse().map_err(|source: std::io::Error| ConnectError::Settings {
+        what: format!("the server URL '{}'", ConnectionSettings::to_servers(url).shown_servers()),
+        why: format!("cannot be used: {source}"),
+        next: "write it as nats://host:port or tls://host:port",
+    })
+}
+
+fn inbox_prefix(prefix: &str) -> Result<&str, ConnectError> {
+    if nex_protocol::subject::is_valid_pattern(prefix) && !prefix.contains(['*', '>']) {
+        return Ok(prefix);
+    }
+    Err(ConnectError::Settings {
+        what: "the inbox prefix".into(),
+        why: format!("'{prefix}' is no subject"),
+        next: "give tokens joined by dots, without wildcards or white space",
+    })
+}
+
+fn tls(mut options: ConnectOptions, settings: &ConnectionSettings) -> Result<ConnectOptions, ConnectError> {
+    match (&settings.tls_cert, &settings.tls_key) {
+        (Some(cert), Some(key)) => {
+            readable("client certificate", cert)?;
+            readable("client key", key)?;
+            options = options.add_client_certificate(cert.clone(), key.clone()).require_tls(true);
+        }
+        (None, None) => {}
+        (cert, _) => {
+            let (there, missing) = if cert.is_some() { ("certificate", "key") } else { ("key", "certificate") };
+            return Err(ConnectError::Settings {
+                what: format!("the TLS client {there}"),
+                why: format!("comes without its {missing}"),
+                next: "give both, or neither",
+            });
+        }
+    }
+    if let Some(ca) = &settings.tls_ca {
+        readable("root certificates", ca)?;
+        options = options.add_root_certificates(ca.clone()).require_tls(true);
+    }
+    Ok(if settings.tls_first { options.tls_first() } else { options })
+}
+
+fn readable(what: &'static str, path: &Path) -> Result<(), ConnectError> {
+    match std::fs::File::open(path) {
+        Ok(_file) => Ok(()),
+        Err(source) => Err(ConnectError::Read { what, path: path.to_owned(), source }),
+    }
+}
+
+fn authenticate(options: ConnectOptions, settings: &ConnectionSettings) -> Result<ConnectOptions, ConnectError> {
+    if let Some(path) = &settings.credentials_file {
+        let text = secret_file("credentials file", path)?;
+        return options.credentials(&text).map_err(|source| ConnectError::Settings {
+            what: format!("the credentials file {}", path.display()),
+            why: format!("holds no user JWT with its seed: {source}"),
+            next: "write a new one with `nsc generate creds`",
+        });
+    }
+    if let Some(path) = &settings.nkey_file {
+        let text = secret_file("nkey seed file", path)?;
+        let seed = text.lines().map(str::trim).find(|line| line.starts_with('S')).unwrap_or_default();
+        let what = || format!("the nkey seed file {}", path.display());
+        return Ok(options.nkey(checked_seed(seed, what)?.seed().unwrap_or_default()));
+    }
+    if let (Some(jwt), Some(seed)) = (&settings.user_jwt, &settings.user_seed) {
+        let key = Arc::new(checked_seed(seed.expose(), || "the user seed".to_owned())?);
+        return Ok(options.jwt(jwt.expose().to_owned(), move |nonce| {
+            let key = Arc::clone(&key);
+            async move { key.sign(&nonce).map_err(AuthError::new) }
+        }));
+    }
+    Ok(match (&settings.user, &settings.password, &settings.token) {
+        (Some(user), Some(password), _) => options.user_and_password(user.clone(), password.expose().to_owned()),
+        (_, _, Some(token)) => options.token(token.expose().to_owned()),
+        (Some(user), None, None) => options.token(user.clone()),
+        (None, _, None) => options,
+    })
+}
+
+fn checked_seed(seed: &str, what: impl FnOnce() -> String) -> Result<KeyPair, ConnectError> {
+    KeyPair::from_seed(seed).map_err(|source| ConnectError::Settings {
+        what: what(),
+        why: format!("is no nkey seed: {source}"),
+        next: "give a user seed, SU followed by 56 letters and digits",
+    })
+}
+
+fn secret_file(what: &'static str, path: &Path) -> Result<String, ConnectError> {
+    match read_bounded(path, MAX_SECRET_BYTES) {
+        Ok(Some(text)) => Ok(text),
+        Ok(None) => Err(ConnectError::Settings {
+            what: format!("the {what} {}", path.display()),
+            why: "is larger than 64 KiB".into(),
+            next: "check that it is the right file",
+        }),
+        Err(source) => Err(ConnectError::Read { what, path: path.to_owned(), source }),
+    }
+}
+
+/// Reads a small text file; `None` when it is larger than `limit` bytes.
+pub(crate) fn read_bounded(path: &Path, limit: u64) -> std::io::Result<Option<String>> {
+    let mut text = String::new();
+    let count = std::fs::File::open(path)?.take(limit.saturating_add(1)).read_to_string(&mut text)?;
+    Ok((count as u64 <= limit).then_some(text))
+}
+
+/// Pause before an attempt: none at first, then doubling from 20 ms, each shifted by up to a quarter so that nodes that lost
+/// one server together do not come back together.
+fn back_off(attempt: usize) -> Duration {
+    let Some(doublings) = attempt.checked_sub(2) else { return Duration::ZERO };
+    let pause = Duration::from_millis(20).saturating_mul(1 << doublings.min(16)).min(MAX_BACK_OFF);
+    pause.mul_f64(1.0 - f64::from(jitter()) / 1024.0)
+}
+
+/// 0 to 255, from the clock: enough to tell two processes apart.
+fn jitter() -> u8 {
+    let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.subsec_nanos());
+    let [low, next, ..] = nanos.to_le_bytes();
+    low ^ next
+}
+
+async fn report(event: Event) {
+    match event {
+        Event::Connected => tracing::info!("connected to nats"),
+        Event::Disconnected => tracing::warn!("lost the connection to nats, reconnecting"),
+        Event::LameDuckMode => tracing::info!("the nats server drains, moving to another"),
+        Event::Draining => tracing::debug!("draining the nats connection"),
+        Event::Closed => tracing::debug!("closed the nats connection"),
+        Event::SlowConsumer(subscription) => tracing::warn!(subscription, "messages dropped, a subscription is read too slowly"),
+        Event::ServerError(error) => tracing::warn!(%error, "the nats server reports an error"),
+        Event::ClientError(error) => tracing::warn!(%error, "the nats connection reports an error"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        file
+    }
+
+    async fn refusal(settings: ConnectionSettings) -> String {
+        let settings = ConnectionSettings { servers: vec!["nats://127.0.0.1:1".into()], ..settings };
+        connect(&settings, Persistence::Once).await.unwrap_err().to_string()
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_is_named_with_what_to_do() {
+        let text = refusal(ConnectionSettings::default()).await;
+        assert_eq!(text, "no NATS server at nats://127.0.0.1:1; next: start one (`nats-server -js`) or name the right one");
+    }
+
+    #[tokio::test]
+    async fn settings_that_cannot_work_fail_even_when_persistent() {
+        let settings = ConnectionSettings { credentials_file: Some("/nowhere/x.creds".into()), ..Default::default() };
+        let error = connect(&settings, Persistence::Forever).await.unwrap_err();
+        assert!(matches!(error, ConnectError::Read { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn each_wrong_setting_is_named() {
+        let creds = file("nothing");
+        let text = refusal(ConnectionSettings { credentials_file: Some(creds.path().into()), ..Default::default() }).await;
+        assert!(text.contains("holds no user JWT"), "{text}");
+        let seed = file("SUBAD\n");
+        let text = refusal(ConnectionSettings { nkey_file: Some(seed.path().into()), ..Default::default() }).await;
+        assert!(text.contains("is no nkey seed") && !text.contains("SUBAD"), "{text}");
+        let text = refusal(ConnectionSettings { tls_cert: Some(seed.path().into()), ..Default::default() }).await;
+        assert!(text.contains("comes without its key"), "{text}");
+        let text = refusal(ConnectionSettings { inbox_prefix: Some("a b".into()), ..Default::default() }).await;
+        assert!(text.contains("inbox prefix"), "{text}");
+    }
+
+    #[test]
+    fn pauses_grow_to_a_bound() {
+        assert_eq!(back_off(1), Duration::ZERO);
+        assert!(back_off(2) <= Duration::from_millis(20));
+        assert!(back_off(500) <= MAX_BACK_OFF && back_off(500) > Duration::from_secs(2));
+    }
+}
