@@ -2,6 +2,7 @@
 //!
 //! Nobody else starts a task or a process, and nowhere else is there `unsafe`: a few system calls that no safe crate wraps.
 
+pub mod cgroup;
 pub mod child;
 pub mod confinement;
 pub mod deadline;

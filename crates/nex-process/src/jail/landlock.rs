@@ -5,8 +5,8 @@
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, LandlockStatus, NetPort, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, Scope,
-    path_beneath_rules,
+    ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, NetPort, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError,
+    Scope, path_beneath_rules,
 };
 
 use super::root::{ETC, SYSTEM};
@@ -41,11 +41,17 @@ fn apply(spec: &JailSpec, layout: &Layout) -> Result<LandlockStatus, RulesetErro
     let mut created = ruleset
         .create()?
         .add_rules(path_beneath_rules(readable(spec, layout), AccessFs::from_read(WANTED)))?
-        .add_rules(path_beneath_rules(writable(spec, layout), AccessFs::from_all(WANTED)))?;
+        .add_rules(path_beneath_rules(writable(spec, layout), AccessFs::from_all(WANTED)))?
+        .add_rules(path_beneath_rules([&layout.out], out()))?;
     for port in spec.tcp_connect.iter().flatten() {
         created = created.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?;
     }
     Ok(created.restrict_self()?.landlock)
+}
+
+/// What goes back to the node is plain files: no directories to nest, no links to follow, no pipes to block on.
+fn out() -> BitFlags<AccessFs> {
+    AccessFs::ReadDir | AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::MakeReg | AccessFs::RemoveFile
 }
 
 fn readable(spec: &JailSpec, layout: &Layout) -> Vec<PathBuf> {
@@ -58,7 +64,7 @@ fn readable(spec: &JailSpec, layout: &Layout) -> Vec<PathBuf> {
 }
 
 fn writable(spec: &JailSpec, layout: &Layout) -> Vec<PathBuf> {
-    let mut paths = vec![layout.work.clone(), layout.out.clone()];
+    let mut paths = vec![layout.work.clone()];
     if spec.mode != Mode::Plain {
         paths.push("/tmp".into());
     }
