@@ -2,13 +2,17 @@
 //!
 //! Nobody else starts a task or a process, and nowhere else is there `unsafe`: a few system calls that no safe crate wraps.
 
+pub mod cgroup;
 pub mod child;
+pub mod confinement;
 pub mod deadline;
+pub mod jail;
 pub mod lines;
 mod process_id;
 pub mod scope;
 
 pub use child::{Child, ChildSpec, Exit, LineSink, Output, Rung, SpawnError, Stdin, Stopped};
+pub use confinement::Confinement;
 pub use deadline::{Deadline, Elapsed};
 pub use nix::sys::signal::Signal;
 pub use process_id::ProcessId;

@@ -105,7 +105,7 @@ impl ProcessId {
     fn open(self) -> io::Result<Option<OwnedFd>> {
         let Some(pid) = Pid::from_raw(self.pid) else { return Ok(None) };
         match pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(fd) => Ok(self.is_known().then_some(fd)),
+            Ok(fd) => Ok(self.is_alive().then_some(fd)),
             Err(rustix::io::Errno::SRCH) => Ok(None),
             Err(error) => Err(error.into()),
         }

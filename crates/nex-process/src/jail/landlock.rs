@@ -1,0 +1,75 @@
+//! File, signal and TCP rules that hold whoever owns a file: read and execute everywhere, write only in the scratch places.
+//!
+//! With an own root, "everywhere" is that root; without one it is a short list of system directories.
+
+use std::path::{Path, PathBuf};
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, NetPort, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError,
+    Scope, path_beneath_rules,
+};
+
+use super::root::{ETC, SYSTEM};
+use super::{JailError, JailSpec, Layout};
+use crate::confinement::{LandlockLayer, Mode};
+
+/// The newest rules known here; an older kernel takes what it knows of them.
+const WANTED: ABI = ABI::V7;
+
+const DEVICES: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/shm"];
+
+/// Restricts this thread and everything it will start; reports the kernel's ABI, or why there is none.
+pub(super) fn restrict(spec: &JailSpec, layout: &Layout) -> Result<LandlockLayer, JailError> {
+    let status = apply(spec, layout).map_err(|error| JailError::Step {
+        step: "applying Landlock rules",
+        advice: "report this kernel",
+        source: std::io::Error::other(error),
+    })?;
+    let missing = |reason: &str| LandlockLayer { abi: 0, reason: Some(reason.to_owned()) };
+    Ok(match status {
+        LandlockStatus::NotImplemented => missing("this kernel is built without Landlock (it needs 5.13 or later)"),
+        LandlockStatus::NotEnabled => missing("Landlock is not enabled; add it to the kernel's lsm= list"),
+        LandlockStatus::Available { effective_abi, .. } => LandlockLayer { abi: effective_abi as u32, reason: None },
+    })
+}
+
+fn apply(spec: &JailSpec, layout: &Layout) -> Result<LandlockStatus, RulesetError> {
+    let mut ruleset = Ruleset::default().handle_access(AccessFs::from_all(WANTED))?.scope(Scope::from_all(WANTED))?;
+    if spec.tcp_connect.is_some() {
+        ruleset = ruleset.handle_access(AccessNet::from_all(WANTED))?;
+    }
+    let mut created = ruleset
+        .create()?
+        .add_rules(path_beneath_rules(readable(spec, layout), AccessFs::from_read(WANTED)))?
+        .add_rules(path_beneath_rules(writable(spec, layout), AccessFs::from_all(WANTED)))?
+        .add_rules(path_beneath_rules([&layout.out], out()))?;
+    for port in spec.tcp_connect.iter().flatten() {
+        created = created.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?;
+    }
+    Ok(created.restrict_self()?.landlock)
+}
+
+/// What goes back to the node is plain files: no directories to nest, no links to follow, no pipes to block on.
+fn out() -> BitFlags<AccessFs> {
+    AccessFs::ReadDir | AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::MakeReg | AccessFs::RemoveFile
+}
+
+fn readable(spec: &JailSpec, layout: &Layout) -> Vec<PathBuf> {
+    if spec.mode != Mode::Plain {
+        return vec![PathBuf::from("/")];
+    }
+    let system = SYSTEM.iter().map(|name| Path::new("/").join(name));
+    let etc = ETC.iter().map(|name| Path::new("/etc").join(name));
+    system.chain(etc).chain(["/proc".into(), layout.artifact.clone()]).collect()
+}
+
+fn writable(spec: &JailSpec, layout: &Layout) -> Vec<PathBuf> {
+    let mut paths = vec![layout.work.clone()];
+    if spec.mode != Mode::Plain {
+        paths.push("/tmp".into());
+    }
+    // The shared memory of the host is not ours to write.
+    let devices = DEVICES.iter().filter(|path| spec.mode != Mode::Plain || **path != "/dev/shm");
+    paths.extend(devices.map(PathBuf::from));
+    paths
+}
