@@ -1,0 +1,115 @@
+//! Makes agents for the pool: an id, a bus user, a sandbox, a handshake; undone as a whole when a step fails.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::Client;
+use futures::future::BoxFuture;
+use nex_process::{Deadline, Elapsed};
+use nex_protocol::agent::Identity;
+use nex_protocol::id::WorkloadId;
+use nex_sandbox::{SandboxProvider, SandboxSpec};
+
+use super::router::AgentRouter;
+use super::session::{AgentSession, Parts};
+use crate::bus::BusKeys;
+use crate::clock;
+use crate::events::Events;
+use crate::journal::Journal;
+use crate::pool::{CreateFailed, Factory};
+
+/// All it takes to make an agent.
+pub struct AgentFactory {
+    /// Mints its bus user.
+    pub keys: Arc<BusKeys>,
+    /// Where the bus listens.
+    pub bus_url: String,
+    /// The node's own connection to it.
+    pub bus: Client,
+    /// Where agents are heard.
+    pub router: AgentRouter,
+    /// Makes its sandbox.
+    pub sandboxes: Arc<dyn SandboxProvider>,
+    /// Records its sandbox before it runs anything.
+    pub journal: Journal,
+    /// Tells the world.
+    pub events: Events,
+    /// Longest time from the making to the handshake.
+    pub handshake_timeout: Duration,
+    /// Longest time to answer a ping.
+    pub ping_timeout: Duration,
+}
+
+impl std::fmt::Debug for AgentFactory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AgentFactory").field("bus_url", &self.bus_url).finish_non_exhaustive()
+    }
+}
+
+impl Factory for AgentFactory {
+    type Item = AgentSession;
+
+    fn create(&self) -> BoxFuture<'_, Result<AgentSession, CreateFailed>> {
+        Box::pin(async move {
+            let agent = WorkloadId::new(clock::unix_seconds_u32());
+            let made = self.make(&agent).await;
+            if made.is_err() {
+                self.router.forget(&agent);
+                self.journal.remove_sandbox(agent.as_str()).ok();
+            }
+            made
+        })
+    }
+
+    fn gone(&self, item: &AgentSession) -> BoxFuture<'static, ()> {
+        let gone = item.gone();
+        Box::pin(async move {
+            gone.await;
+        })
+    }
+}
+
+impl AgentFactory {
+    async fn make(&self, agent: &WorkloadId) -> Result<AgentSession, CreateFailed> {
+        let by = Deadline::after(self.handshake_timeout);
+        let user = self.keys.agent_user(agent, clock::unix_seconds());
+        let identity = Identity { agent: agent.clone(), bus: self.bus_url.clone(), jwt: user.jwt, seed: user.seed };
+        let mut listener = self.router.listen(agent);
+        let spec = SandboxSpec { id: agent.clone(), identity: serde_json::to_vec(&identity).unwrap_or_default() };
+        let sandbox: Arc<dyn nex_sandbox::Sandbox> = Arc::from(self.sandboxes.create(spec, by).await.map_err(|error| chain(&error))?);
+        self.journal.put_sandbox(agent.as_str(), &sandbox.record()).map_err(|error| chain(&error))?;
+        let shaken = tokio::select! {
+            shaken = by.bound(&mut listener.handshake) => shaken,
+            exit = sandbox.exited() => return Err(format!("the agent ended before its handshake: {exit}")),
+        };
+        let handshake = match shaken {
+            Ok(Ok(handshake)) => handshake,
+            Ok(Err(_)) => return Err("the node stopped listening for the agent".to_owned()),
+            Err(Elapsed) => return Err(format!("no handshake within {} ms", self.handshake_timeout.as_millis())),
+        };
+        tracing::info!(message = %handshake.message, vmid = %agent, "Received agent handshake");
+        self.events.agent_started(agent, &handshake.version).await;
+        Ok(AgentSession::new(Parts {
+            id: agent.clone(),
+            handshake,
+            bus: self.bus.clone(),
+            sandbox,
+            reports: listener.reports,
+            router: self.router.clone(),
+            journal: self.journal.clone(),
+            ping_timeout: self.ping_timeout,
+        }))
+    }
+}
+
+/// An error and its causes as one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}

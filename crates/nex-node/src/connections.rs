@@ -1,0 +1,132 @@
+//! The connections workloads use, apart from the node's own control connection wherever somebody said so.
+//!
+//! In order: what the deployer brought (`trigger_connection`, `host_services`), what the node's configuration names
+//! (`host_services.nats_url`), the node's own connection.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_nats::Client;
+use nex_bus::connect::{Persistence, connect};
+use nex_bus::settings::ConnectionSettings;
+use nex_process::{Deadline, Elapsed};
+use nex_protocol::deploy::ConnectionDetails;
+use nex_protocol::envelope::{ErrorCode, Failure};
+use nex_protocol::id::WorkloadId;
+
+use crate::agents::factory::chain;
+use crate::config::RawHostServices;
+use crate::workload::spec::WorkloadSpec;
+
+/// Longest wait for a workload's host-service connection.
+const HOST_CONNECT: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Purpose {
+    Triggers,
+    Host,
+}
+
+/// The connections of all workloads. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Connections {
+    node: Client,
+    node_settings: Arc<ConnectionSettings>,
+    configured: Option<ConnectionDetails>,
+    shared: Arc<tokio::sync::OnceCell<Client>>,
+    own: Arc<Mutex<HashMap<(WorkloadId, Purpose), Client>>>,
+}
+
+impl Connections {
+    /// Connections of a node that is itself connected by `node_settings`.
+    #[must_use]
+    pub fn new(node: Client, node_settings: ConnectionSettings, configured: &RawHostServices) -> Self {
+        let text = |value: &Option<String>| value.clone().unwrap_or_default();
+        let details = ConnectionDetails {
+            nats_url: text(&configured.nats_url),
+            nats_user_jwt: text(&configured.nats_user_jwt),
+            nats_user_seed: text(&configured.nats_user_seed),
+        };
+        let configured = Some(details).filter(|details| !details.nats_url.is_empty() || !details.nats_user_jwt.is_empty());
+        Self { node, node_settings: Arc::new(node_settings), configured, shared: Arc::default(), own: Arc::default() }
+    }
+
+    /// Where a function's triggers are subscribed by the relay.
+    ///
+    /// # Errors
+    /// A [`Failure`] when that connection cannot be made in time.
+    pub async fn triggers(&self, spec: &WorkloadSpec, by: Deadline) -> Result<Client, Failure> {
+        let details = spec.trigger_connection.as_ref().or(spec.host_services.as_ref());
+        self.client(spec, Purpose::Triggers, details, by).await
+    }
+
+    /// Where a workload's host services act.
+    ///
+    /// # Errors
+    /// A [`Failure`] when that connection cannot be made.
+    pub async fn host(&self, spec: &WorkloadSpec) -> Result<Client, Failure> {
+        self.client(spec, Purpose::Host, spec.host_services.as_ref(), Deadline::after(HOST_CONNECT)).await
+    }
+
+    /// Lets go of a workload's connections.
+    pub fn forget(&self, workload: &WorkloadId) {
+        self.lock().retain(|(id, _), _| id != workload);
+    }
+
+    async fn client(&self, spec: &WorkloadSpec, purpose: Purpose, details: Option<&ConnectionDetails>, by: Deadline) -> Result<Client, Failure> {
+        let key = (spec.id.clone(), purpose);
+        if let Some(known) = self.lock().get(&key) {
+            return Ok(known.clone());
+        }
+        if let Some(details) = details {
+            let client = self.dial(details, by).await?;
+            self.lock().insert(key, client.clone());
+            return Ok(client);
+        }
+        match &self.configured {
+            Some(details) => self.shared.get_or_try_init(|| self.dial(details, by)).await.cloned(),
+            None => Ok(self.node.clone()),
+        }
+    }
+
+    async fn dial(&self, details: &ConnectionDetails, by: Deadline) -> Result<Client, Failure> {
+        let settings = self.settings(details);
+        let failed = |why: String| Failure::new(ErrorCode::Failed, format!("Failed to deploy workload: its own NATS connection: {why}"));
+        match by.bound(connect(&settings, Persistence::Once)).await {
+            Ok(Ok(client)) => Ok(client),
+            Ok(Err(error)) => Err(failed(chain(&error))),
+            Err(Elapsed) => Err(failed("no connection in time".to_owned())),
+        }
+    }
+
+    fn settings(&self, details: &ConnectionDetails) -> ConnectionSettings {
+        let mut settings = ConnectionSettings { name: Some("nex-workload".into()), ..ConnectionSettings::default() };
+        settings.servers = match details.nats_url.as_str() {
+            "" => self.node_settings.servers.clone(),
+            urls => nex_bus::settings::split_servers(urls),
+        };
+        if !details.nats_user_jwt.is_empty() {
+            settings.user_jwt = Some(details.nats_user_jwt.clone().into());
+            settings.user_seed = Some(details.nats_user_seed.clone().into());
+        }
+        settings.tls_ca.clone_from(&self.node_settings.tls_ca);
+        settings
+    }
+
+    /// What the configuration says workloads connect with.
+    #[must_use]
+    pub fn configured(&self) -> Option<&ConnectionDetails> {
+        self.configured.as_ref()
+    }
+
+    /// How the node itself is connected.
+    #[must_use]
+    pub fn node_settings(&self) -> &ConnectionSettings {
+        &self.node_settings
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(WorkloadId, Purpose), Client>> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

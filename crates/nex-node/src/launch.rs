@@ -1,0 +1,183 @@
+//! From a checked workload to one that runs: lease an agent, bring the artifact in, have it started, subscribe its triggers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::Client;
+use nex_host::{CallContext, HostServices};
+use nex_process::{Deadline, TaskScope};
+use nex_protocol::agent::{Deploy, DirectTriggers};
+use nex_protocol::deploy::WorkloadType;
+use nex_protocol::envelope::{ErrorCode, Failure};
+use nex_protocol::host::HostError;
+use nex_protocol::id::{NodeId, WorkloadId};
+use nex_protocol::seal::seal;
+use nkeys::XKey;
+use tokio::sync::mpsc;
+
+use crate::agents::AgentSession;
+use crate::agents::router::Report;
+use crate::artifacts::Artifacts;
+use crate::connections::Connections;
+use crate::direct::Direct;
+use crate::events::Events;
+use crate::journal::{Journal, JournalError, WorkloadRecord};
+use crate::logs::Log;
+use crate::pool::{LeaseError, WarmPool};
+use crate::trigger::{self, Outcome};
+use crate::workload::spec::WorkloadSpec;
+
+/// What drivers share: the means to start a workload on this node.
+pub struct Launcher {
+    /// Ready agents.
+    pub pool: WarmPool<AgentSession>,
+    /// The artifact cache.
+    pub artifacts: Artifacts,
+    /// The internal bus.
+    pub bus: Client,
+    /// The node's control connection.
+    pub nats: Client,
+    /// The node.
+    pub node: NodeId,
+    /// Its journal.
+    pub journal: Journal,
+    /// Its events.
+    pub events: Events,
+    /// The connections workloads use.
+    pub connections: Connections,
+    /// The host services.
+    pub host: Arc<HostServices>,
+    /// Where agents may subscribe by themselves.
+    pub direct: Direct,
+    /// Owner of the drivers.
+    pub scope: TaskScope,
+    /// Longest time of a start.
+    pub deploy_timeout: Duration,
+    /// Time a workload has to end by itself.
+    pub stop_grace: Duration,
+}
+
+impl std::fmt::Debug for Launcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Launcher").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+/// A workload that runs.
+pub struct Launched {
+    /// Its agent.
+    pub session: AgentSession,
+    /// What the agent reports.
+    pub reports: mpsc::Receiver<Report>,
+    triggers: Option<TaskScope>,
+}
+
+impl Launched {
+    /// Ends it: triggers first, so no call is taken that cannot be answered, then the workload, then the sandbox.
+    pub async fn release(self, grace: Duration) {
+        if let Some(triggers) = self.triggers {
+            triggers.shutdown(Duration::ZERO).await;
+        }
+        if !grace.is_zero() {
+            self.session.undeploy(grace).await;
+        }
+        self.session.end(Duration::from_millis(500)).await;
+    }
+}
+
+impl Launcher {
+    /// Starts a workload on an agent of its own.
+    ///
+    /// # Errors
+    /// A [`Failure`] that names the step and its cause; whatever was begun is undone.
+    pub async fn launch(&self, spec: &WorkloadSpec, outcomes: mpsc::Sender<Outcome>, by: Deadline) -> Result<Launched, Failure> {
+        let mut session = self.pool.lease(by).await.map_err(|error| match error {
+            LeaseError::Deadline(_) | LeaseError::Closed => {
+                let text = format!("Failed to get agent client from pool: {error}; try again, or raise machine_pool_size");
+                Failure::new(ErrorCode::Unavailable, text)
+            }
+        })?;
+        let reports = session.take_reports().ok_or_else(|| Failure::new(ErrorCode::Internal, "the agent was leased twice"))?;
+        let connection = self.connections.triggers(spec, by).await?;
+        let direct = self.direct.triggers(spec).await;
+        let request = self.request(spec, &session, direct.clone()).await?;
+        let answer = session.deploy(&request, by.remaining()).await?;
+        if let Some(file) = answer.compiled.as_deref().and_then(|name| session.out_file(name)).filter(|_| spec.kind == WorkloadType::Wasm)
+            && let Err(error) = self.artifacts.keep_compiled(&spec.artifact.digest, &file)
+        {
+            tracing::debug!(workload_id = %spec.id, %error, "the compiled module is not kept");
+        }
+        let triggers = if spec.kind.is_function() && direct.is_none() {
+            let relayed = trigger::relay(&connection, spec, &session.caller(), &outcomes).await;
+            Some(relayed.map_err(|e| Failure::new(ErrorCode::Failed, format!("Failed to deploy workload: its triggers cannot be subscribed: {e}")))?)
+        } else {
+            None
+        };
+        Ok(Launched { session, reports, triggers })
+    }
+
+    async fn request(&self, spec: &WorkloadSpec, session: &AgentSession, triggers: Option<DirectTriggers>) -> Result<Deploy, Failure> {
+        let failed = |why: String| Failure::new(ErrorCode::Failed, format!("Failed to deploy workload: {why}"));
+        let handshake = session.handshake();
+        if !handshake.engines.contains(&spec.kind) {
+            return Err(failed(format!("this node's agent has no engine for {}", spec.kind)));
+        }
+        let artifact = session.admit(&spec.artifact.path, "artifact").await.map_err(|e| failed(format!("its artifact cannot be brought in: {e}")))?;
+        let precompiled = match self.artifacts.compiled(&spec.artifact.digest).filter(|_| spec.kind == WorkloadType::Wasm) {
+            Some(path) => session.admit(&path, "precompiled").await.ok(),
+            None => None,
+        };
+        let sender = XKey::new();
+        let environment = seal(&spec.environment, &sender, &handshake.xkey).map_err(|e| failed(format!("its environment cannot be sealed: {e}")))?;
+        Ok(Deploy {
+            namespace: spec.namespace.clone(),
+            name: spec.name.clone(),
+            r#type: spec.kind,
+            artifact,
+            digest: spec.artifact.digest,
+            precompiled,
+            argv: spec.argv.clone(),
+            environment,
+            sealed_by: sender.public_key(),
+            limits: spec.limits,
+            triggers,
+        })
+    }
+
+    /// The log of a workload.
+    #[must_use]
+    pub fn log(&self, spec: &WorkloadSpec) -> Log {
+        Log::new(self.nats.clone(), &self.node, &spec.namespace, &spec.name, &spec.id)
+    }
+
+    /// Answers a host call of a workload, in a task of its own.
+    pub fn host_call(&self, spec: &Arc<WorkloadSpec>, what: String, message: async_nats::Message) {
+        let (host, connections, spec) = (Arc::clone(&self.host), self.connections.clone(), Arc::clone(spec));
+        let bus = self.bus.clone();
+        self.scope.spawn("host call", async move {
+            let answer = match connections.host(&spec).await {
+                Ok(client) => {
+                    let context = CallContext { namespace: spec.namespace.clone(), workload: spec.name.clone(), nats: client };
+                    host.call(&context, &what, &message).await
+                }
+                Err(failure) => Err(HostError { code: 500, message: failure.message }),
+            };
+            nex_host::respond(&bus, &message, answer).await;
+        });
+    }
+
+    /// Writes a workload into the journal: from here on it survives the node.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn record(&self, spec: &WorkloadSpec, agent: Option<&WorkloadId>) -> Result<(), JournalError> {
+        let record = WorkloadRecord {
+            namespace: spec.namespace.clone(),
+            request: spec.request.clone(),
+            digest: spec.artifact.digest,
+            deployed_at: spec.deployed_at,
+            agent: agent.unwrap_or(&spec.id).clone(),
+        };
+        self.journal.put_workload(&spec.id, &record)
+    }
+}

@@ -1,0 +1,124 @@
+//! Which workloads this node has, and whether there is room for another.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use nex_protocol::envelope::{ErrorCode, Failure};
+use nex_protocol::id::WorkloadId;
+
+use crate::config::NodeLimits;
+use crate::workload::Workload;
+
+#[derive(Debug, Default)]
+struct Inner {
+    workloads: BTreeMap<WorkloadId, Arc<Workload>>,
+    reserved: usize,
+    reserved_bytes: u64,
+}
+
+/// The node's workloads, and the room that deploys under way have taken. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    limits: NodeLimits,
+    inner: Arc<Mutex<Inner>>,
+}
+
+/// Room for one workload that is being deployed; given back when dropped.
+#[derive(Debug)]
+pub struct Room {
+    registry: Registry,
+    bytes: u64,
+}
+
+impl Registry {
+    /// An empty registry under these limits.
+    #[must_use]
+    pub fn new(limits: NodeLimits) -> Self {
+        Self { limits, inner: Arc::default() }
+    }
+
+    /// Takes room for one more workload.
+    ///
+    /// # Errors
+    /// When the node is full.
+    pub fn reserve(&self) -> Result<Room, Failure> {
+        let mut inner = self.lock();
+        if self.limits.workloads.is_some_and(|most| inner.workloads.len() + inner.reserved >= most) {
+            return Err(Failure::new(ErrorCode::Unavailable, "Node is at maximum workload limit. Deploy request denied"));
+        }
+        inner.reserved += 1;
+        Ok(Room { registry: self.clone(), bytes: 0 })
+    }
+
+    /// A workload by id.
+    #[must_use]
+    pub fn get(&self, id: &str) -> Option<Arc<Workload>> {
+        self.lock().workloads.get(&id.parse::<WorkloadId>().ok()?).cloned()
+    }
+
+    /// All workloads, in the order of their ids.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Workload>> {
+        self.lock().workloads.values().cloned().collect()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.lock().workloads.len()
+    }
+
+    /// Why another workload would be refused right now.
+    #[must_use]
+    pub fn full(&self) -> Option<String> {
+        let inner = self.lock();
+        let most = self.limits.workloads.filter(|most| inner.workloads.len() + inner.reserved >= *most)?;
+        Some(format!("it runs its maximum of {most} workloads"))
+    }
+
+    /// Forgets a workload.
+    pub fn remove(&self, id: &WorkloadId) {
+        self.lock().workloads.remove(id);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Room {
+    /// Takes room for the artifact's bytes as well.
+    ///
+    /// # Errors
+    /// When the artifact alone, or all artifacts together, would be over the node's limits.
+    pub fn reserve_bytes(&mut self, bytes: u64) -> Result<(), Failure> {
+        let limits = self.registry.limits;
+        if limits.workload_bytes.is_some_and(|most| bytes > most) {
+            return Err(Failure::new(ErrorCode::Denied, "Workload file size would exceed node limitations"));
+        }
+        let mut inner = self.registry.lock();
+        let running: u64 = inner.workloads.values().map(|workload| workload.spec.artifact.bytes).sum();
+        if limits.total_bytes.is_some_and(|most| running.saturating_add(inner.reserved_bytes).saturating_add(bytes) > most) {
+            return Err(Failure::new(ErrorCode::Unavailable, "Workload file size would exceed node total limitations"));
+        }
+        inner.reserved_bytes = inner.reserved_bytes.saturating_add(bytes);
+        drop(inner);
+        self.bytes = self.bytes.saturating_add(bytes);
+        Ok(())
+    }
+
+    /// The workload takes the room.
+    pub fn fill(self, workload: Workload) -> Arc<Workload> {
+        let workload = Arc::new(workload);
+        self.registry.lock().workloads.insert(workload.spec.id.clone(), Arc::clone(&workload));
+        workload
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let mut inner = self.registry.lock();
+        inner.reserved = inner.reserved.saturating_sub(1);
+        inner.reserved_bytes = inner.reserved_bytes.saturating_sub(self.bytes);
+    }
+}

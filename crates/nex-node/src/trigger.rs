@@ -1,0 +1,162 @@
+//! The relay: messages on a function's trigger subjects become calls of its agent, and every one gets an answer.
+//!
+//! Used where the agent must not hold the credentials of the workload connection; see [`crate::direct`] for where it may.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use async_nats::{Client, HeaderMap, Message, Subscriber};
+use futures::StreamExt as _;
+use nex_process::TaskScope;
+use nex_protocol::agent::RUNTIME_NS;
+use nex_protocol::id::{Namespace, WorkloadName};
+use nex_protocol::subject::trigger_queue;
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::agents::session::Caller;
+use crate::workload::spec::WorkloadSpec;
+
+/// Time beyond a call's own limit in which the agent answers that the limit was reached.
+const AGENT_SLACK: Duration = Duration::from_secs(1);
+
+/// What a function has done, for INFO and events.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Nanoseconds spent in calls.
+    pub nanos: AtomicU64,
+    /// Calls that ended well.
+    pub succeeded: AtomicU64,
+    /// Calls that failed.
+    pub failed: AtomicU64,
+}
+
+impl Counters {
+    /// Counts calls that ended well.
+    pub fn add(&self, succeeded: u64, nanos: u64) {
+        self.succeeded.fetch_add(succeeded, Ordering::Relaxed);
+        self.nanos.fetch_add(nanos, Ordering::Relaxed);
+    }
+}
+
+/// What came of a call, for events and the log.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It ended well.
+    Succeeded {
+        /// The subscribed pattern.
+        trigger: Arc<str>,
+        /// Nanoseconds in the function.
+        nanos: u64,
+    },
+    /// It did not.
+    Failed {
+        /// The subscribed pattern.
+        trigger: Arc<str>,
+        /// Why.
+        error: String,
+    },
+}
+
+/// All that one relayed call needs.
+struct Relay {
+    nats: Client,
+    caller: Caller,
+    trigger: Arc<str>,
+    within: Duration,
+    permits: Arc<Semaphore>,
+    outcomes: mpsc::Sender<Outcome>,
+}
+
+/// Subscribes a function's triggers; the scope ends the subscriptions, and calls under way with them.
+///
+/// # Errors
+/// When the connection does not take a subscription.
+pub async fn relay(nats: &Client, spec: &WorkloadSpec, caller: &Caller, outcomes: &mpsc::Sender<Outcome>) -> Result<TaskScope, async_nats::SubscribeError> {
+    let scope = TaskScope::new("triggers");
+    let permits = Arc::new(Semaphore::new(spec.limits.concurrency));
+    for trigger in &spec.triggers {
+        let subscription = nats.queue_subscribe(trigger.clone(), queue(&spec.namespace, &spec.name)).await?;
+        let relay = Arc::new(Relay {
+            nats: nats.clone(),
+            caller: caller.clone(),
+            trigger: trigger.as_str().into(),
+            within: spec.call_timeout() + AGENT_SLACK,
+            permits: Arc::clone(&permits),
+            outcomes: outcomes.clone(),
+        });
+        let calls = scope.child("calls");
+        scope.spawn("trigger", serve(subscription, relay, calls));
+    }
+    // A caller who sees the deploy's reply may call at once: the server has to know of the subscriptions by then.
+    nats.flush().await.ok();
+    Ok(scope)
+}
+
+fn queue(namespace: &Namespace, name: &WorkloadName) -> String {
+    trigger_queue(namespace, name)
+}
+
+async fn serve(mut subscription: Subscriber, relay: Arc<Relay>, calls: TaskScope) {
+    while let Some(message) = subscription.next().await {
+        let Ok(permit) = Arc::clone(&relay.permits).acquire_owned().await else { return };
+        let relay = Arc::clone(&relay);
+        calls.spawn("call", async move {
+            relay.call(message).await;
+            drop(permit);
+        });
+    }
+}
+
+impl Relay {
+    async fn call(&self, message: Message) {
+        let began = Instant::now();
+        let answer = self.caller.call(message.subject.as_str(), message.payload, self.within).await;
+        let failure = match answer {
+            Ok(answer) => match service_error(&answer) {
+                None => {
+                    let own = || u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+                    let nanos = header(&answer, RUNTIME_NS).and_then(|text| text.parse().ok()).unwrap_or_else(own);
+                    if let Some(reply) = message.reply {
+                        self.nats.publish(reply, answer.payload).await.ok();
+                    }
+                    self.tell(Outcome::Succeeded { trigger: Arc::clone(&self.trigger), nanos });
+                    return;
+                }
+                Some(error) => error,
+            },
+            Err(error) => (500, error),
+        };
+        let (code, error) = failure;
+        if let Some(reply) = message.reply {
+            self.nats.publish_with_headers(reply, error_headers(code, &error), error.clone().into()).await.ok();
+        }
+        self.tell(Outcome::Failed { trigger: Arc::clone(&self.trigger), error });
+    }
+
+    /// The outcome is for events; a call never waits for them.
+    fn tell(&self, outcome: Outcome) {
+        self.outcomes.try_send(outcome).ok();
+    }
+}
+
+fn header<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
+    message.headers.as_ref()?.get(name).map(async_nats::HeaderValue::as_str)
+}
+
+fn service_error(message: &Message) -> Option<(u16, String)> {
+    let error = header(message, async_nats::service::NATS_SERVICE_ERROR)?;
+    let code = header(message, async_nats::service::NATS_SERVICE_ERROR_CODE).and_then(|code| code.parse().ok());
+    Some((code.unwrap_or(500), error.to_owned()))
+}
+
+/// Headers of an answer that says no, as NATS micro services write them.
+#[must_use]
+pub fn error_headers(code: u16, error: &str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    // A header is one line; the body has the whole text.
+    let line: String = error.chars().map(|c| if c.is_control() { ' ' } else { c }).take(1_024).collect();
+    headers.insert(async_nats::service::NATS_SERVICE_ERROR, line.as_str());
+    headers.insert(async_nats::service::NATS_SERVICE_ERROR_CODE, code.to_string().as_str());
+    headers
+}
