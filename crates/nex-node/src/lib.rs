@@ -1,1 +1,42 @@
-//! Stub.
+//! The node as a library: joins a NATS system, takes workloads, keeps them running, and tells the world.
+//!
+//! It never runs user code and links no engine: that is the agents' work, each in a sandbox of its own.
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | [`node`] | start, stop, and what the parts share |
+//! | [`config`] | the JSON configuration: as written, and as meant |
+//! | [`state_dir`], [`journal`], [`identity`], [`leftovers`], [`restore`] | what outlives the process |
+//! | [`bus`] | the internal NATS server and who may say what on it |
+//! | [`agents`], [`pool`] | agents, and a pool of warm ones |
+//! | [`control`], [`policy`], [`registry`] | requests, whether they may, whether there is room |
+//! | [`workload`], [`launch`], [`artifacts`] | the life of a workload |
+//! | [`trigger`], [`direct`], [`connections`] | how a function is called |
+//! | [`events`], [`logs`], [`reporter`] | what the world is told |
+
+pub mod agents;
+pub mod artifacts;
+pub mod bus;
+pub mod clock;
+pub mod config;
+pub mod connections;
+pub mod control;
+pub mod direct;
+pub mod events;
+pub mod identity;
+pub mod journal;
+pub mod launch;
+pub mod leftovers;
+pub mod logs;
+pub mod node;
+pub mod policy;
+pub mod pool;
+pub mod registry;
+pub mod reporter;
+pub mod restore;
+pub mod state_dir;
+pub mod trigger;
+pub mod workload;
+
+pub use config::{NodeConfig, RawConfig};
+pub use node::{Node, NodeError, NodeOptions, VERSION};

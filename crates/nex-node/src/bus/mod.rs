@@ -1,7 +1,9 @@
 //! The internal bus: a `nats-server` of the node's own that only its agents can reach, and that outlives the node process.
 
 mod auth;
+mod internal;
 mod server;
 
 pub use auth::{AgentUser, BusKeys};
+pub use internal::InternalBus;
 pub use server::{BusError, BusServer, find_nats_server};

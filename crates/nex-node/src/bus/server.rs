@@ -23,6 +23,12 @@ pub enum BusError {
         /// Where it wrote why.
         log: PathBuf,
     },
+    /// It listens and does not let the node in.
+    #[error("cannot connect to the internal NATS server")]
+    Connect(#[source] nex_bus::connect::ConnectError),
+    /// Its process could not be recorded.
+    #[error("the internal NATS server could not be recorded")]
+    Journal(#[source] crate::journal::JournalError),
     /// Its files.
     #[error("cannot write the internal NATS server's files")]
     Files(#[from] std::io::Error),

@@ -53,9 +53,37 @@ struct Driver {
     refusal: Option<Failure>,
 }
 
-/// Starts the driver of a workload in the launcher's scope. The receiver hears how the first start went; `retired` is called
-/// when the workload is over, before its last event is sent.
-pub fn start(spec: WorkloadSpec, launcher: &Arc<Launcher>, retired: impl FnOnce() + Send + 'static) -> (Workload, oneshot::Receiver<FirstStart>) {
+/// A workload whose driver waits to be started.
+pub struct Prepared {
+    /// Its handle, to be known before anything happens to it.
+    pub workload: Workload,
+    driver: Driver,
+    inbox: mpsc::Receiver<Command>,
+    outcome: oneshot::Receiver<FirstStart>,
+}
+
+impl std::fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Prepared").field("workload", &self.workload).finish_non_exhaustive()
+    }
+}
+
+impl Prepared {
+    /// Splits off the handle; the rest starts the driver in the launcher's scope. The receiver hears how the first start went;
+    /// `retired` is called when the workload is over, before its last event is sent.
+    pub fn split(self) -> (Workload, impl FnOnce(Box<dyn FnOnce() + Send>) -> oneshot::Receiver<FirstStart>) {
+        let Self { workload, driver, inbox, outcome } = self;
+        let start = move |retired: Box<dyn FnOnce() + Send>| {
+            let launcher = Arc::clone(&driver.launcher);
+            launcher.scope.spawn("workload", driver.run(inbox, retired));
+            outcome
+        };
+        (workload, start)
+    }
+}
+
+/// Prepares the driver of a workload.
+pub fn prepare(spec: WorkloadSpec, launcher: &Arc<Launcher>) -> Prepared {
     let spec = Arc::new(spec);
     let counters = Arc::new(Counters::default());
     let (commands, inbox) = mpsc::channel(16);
@@ -75,12 +103,12 @@ pub fn start(spec: WorkloadSpec, launcher: &Arc<Launcher>, retired: impl FnOnce(
         refusal: None,
         spec: Arc::clone(&spec),
     };
-    launcher.scope.spawn("workload", driver.run(inbox, retired));
-    (Workload { spec, counters, began: Instant::now(), commands, status: seen }, outcome)
+    let workload = Workload { spec, counters, began: Instant::now(), commands, status: seen };
+    Prepared { workload, driver, inbox, outcome }
 }
 
 impl Driver {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Command>, retired: impl FnOnce() + Send) {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Command>, retired: Box<dyn FnOnce() + Send>) {
         self.carry_out(vec![Effect::Start]).await;
         while self.state.phase != Phase::Stopped {
             let event = self.next_event(&mut inbox).await;

@@ -1,0 +1,87 @@
+//! DEPLOY: checks, artifact, start; then the reply. The workload is in the journal before its deployer hears of it.
+
+use std::sync::Arc;
+
+use nex_process::Deadline;
+use nex_protocol::deploy::{DeployRequest, DeployResponse, WorkloadType};
+use nex_protocol::envelope::{ErrorCode, Failure};
+use nex_protocol::id::{Namespace, WorkloadId};
+
+use super::parse;
+use crate::artifacts::Offer;
+use crate::clock;
+use crate::node::Shared;
+use crate::policy::{self, Admitted};
+use crate::registry::Room;
+use crate::workload::driver;
+use crate::workload::spec::WorkloadSpec;
+
+/// Deploys a workload into a namespace.
+pub(super) async fn deploy(shared: &Arc<Shared>, namespace: &str, body: &[u8]) -> Result<DeployResponse, Failure> {
+    if shared.is_lame_duck() {
+        return Err(Failure::new(ErrorCode::Unavailable, "Node is in lame duck mode. Workload deploy request denied"));
+    }
+    let room = shared.registry.reserve()?;
+    let request: DeployRequest = parse("deploy", body)?;
+    let namespace: Namespace = namespace.parse().map_err(|error| Failure::new(ErrorCode::BadRequest, format!("Invalid deploy request: {error}")))?;
+    let now = clock::unix_seconds();
+    let admitted = policy::admit(&request, &shared.config, &shared.identity.xkey, now)?;
+    let spent = shared.launcher.journal.spend_token(&admitted.claims.jti, admitted.spent_until, now);
+    if !spent.map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))? {
+        return Err(Failure::new(ErrorCode::Denied, "Invalid deploy request: this workload JWT was used before; sign a new one for each deploy"));
+    }
+    run(shared, None, namespace, request, admitted, room).await
+}
+
+/// Starts an admitted workload, under an id it had before if it had one, and waits until it runs.
+pub(crate) async fn run(
+    shared: &Arc<Shared>,
+    id: Option<WorkloadId>,
+    namespace: Namespace,
+    request: DeployRequest,
+    admitted: Admitted,
+    mut room: Room,
+) -> Result<DeployResponse, Failure> {
+    let by = Deadline::after(shared.config.deploy_timeout);
+    let offer = Offer::look_up(&shared.nats, &admitted.location, request.jsdomain.as_deref(), by).await?;
+    if offer.bytes() == 0 {
+        return Err(Failure::new(ErrorCode::BadRequest, format!("Invalid deploy request: the artifact {} is empty", admitted.location)));
+    }
+    room.reserve_bytes(offer.bytes())?;
+    if let Some(promised) = offer.digest() {
+        policy::check_digest(admitted.signed_digest.as_ref(), &promised)?;
+    }
+    let artifact = shared.launcher.artifacts.take(offer, by).await?;
+    policy::check_digest(admitted.signed_digest.as_ref(), &artifact.digest)?;
+    let spec = WorkloadSpec {
+        id: id.unwrap_or_else(|| WorkloadId::new(clock::unix_seconds_u32())),
+        namespace,
+        name: admitted.name,
+        kind: admitted.kind,
+        description: request.description.clone().unwrap_or_default(),
+        claims: admitted.claims,
+        artifact,
+        argv: request.argv.clone().unwrap_or_default(),
+        environment: admitted.environment,
+        // A function has no exit of its own: losing its agent is always a failure to mend.
+        restarts: request.essential.unwrap_or_default() || admitted.kind != WorkloadType::Native,
+        triggers: admitted.triggers,
+        trigger_connection: request.trigger_connection.clone(),
+        host_services: request.host_services.clone(),
+        limits: admitted.limits,
+        deployed_at: clock::unix_seconds(),
+        request,
+    };
+    let answer = DeployResponse { started: true, id: spec.id.to_string(), issuer: spec.claims.iss.clone(), name: spec.name.to_string() };
+    let (registry, journal, id) = (shared.registry.clone(), shared.launcher.journal.clone(), spec.id.clone());
+    let (workload, start) = driver::prepare(spec, &shared.launcher).split();
+    room.fill(workload);
+    let first = start(Box::new(move || {
+        registry.remove(&id);
+        if let Err(error) = journal.remove_workload(&id) {
+            tracing::error!(workload_id = %id, %error, "an ended workload stays in the journal");
+        }
+    }));
+    first.await.map_err(|_dropped| Failure::new(ErrorCode::Unavailable, "the node is stopping"))??;
+    Ok(answer)
+}

@@ -1,0 +1,90 @@
+//! Questions about the node: AUCTION, PING, WPING, INFO. Answered from memory, at once.
+
+use nex_protocol::control::{AuctionRequest, InfoResponse, Memory, NodeSummary, WorkloadPingResponse, uptime};
+
+use crate::node::Shared;
+
+/// A bid; silence where the node declines and nobody asked why.
+pub(super) fn bid(shared: &Shared, body: &[u8]) -> Option<NodeSummary> {
+    // An empty or unreadable body asks everybody, as in 0.2.7.
+    let request: AuctionRequest = serde_json::from_slice::<Option<AuctionRequest>>(body).ok().flatten().unwrap_or_default();
+    let mut declined = request.mismatches(&shared.tags(), false, &shared.config.workload_types);
+    if shared.is_lame_duck() {
+        declined.push("it is in lame duck mode".to_owned());
+    }
+    declined.extend(shared.registry.full());
+    match declined.is_empty() {
+        true => Some(summary(shared)),
+        false => request.explain.then(|| NodeSummary { declined, ..summary(shared) }),
+    }
+}
+
+/// The answer to PING.
+pub(super) fn ping(shared: &Shared) -> NodeSummary {
+    summary(shared)
+}
+
+fn summary(shared: &Shared) -> NodeSummary {
+    NodeSummary {
+        node_id: shared.identity.node.to_string(),
+        nexus: shared.nexus.clone(),
+        version: shared.version.to_owned(),
+        uptime: uptime(shared.started.elapsed()),
+        target_xkey: shared.identity.xkey.public_key(),
+        tags: shared.tags(),
+        running_machines: shared.registry.count(),
+        warm_agents: Some(shared.launcher.pool.status().borrow().ready),
+        declined: Vec::new(),
+    }
+}
+
+/// The answer to WPING; silence where nothing matches.
+pub(super) fn workload_ping(shared: &Shared, namespace: &str, workload: Option<&str>) -> Option<WorkloadPingResponse> {
+    let wanted = |name: &str, id: &str| workload.is_none_or(|wanted| wanted == id || wanted.eq_ignore_ascii_case(name));
+    let found = shared.registry.all().into_iter().filter(|known| {
+        known.spec.namespace.as_str().eq_ignore_ascii_case(namespace) && wanted(known.spec.name.as_str(), known.spec.id.as_str())
+    });
+    let running_machines: Vec<_> = found.map(|workload| workload.summary()).collect();
+    (!running_machines.is_empty()).then(|| WorkloadPingResponse {
+        node_id: shared.identity.node.to_string(),
+        target_xkey: shared.identity.xkey.public_key(),
+        version: shared.version.to_owned(),
+        tags: shared.tags(),
+        uptime: uptime(shared.started.elapsed()),
+        running_machines,
+    })
+}
+
+/// The answer to INFO.
+pub(super) fn info(shared: &Shared, namespace: &str) -> InfoResponse {
+    let machines = shared.registry.all();
+    InfoResponse {
+        version: shared.version.to_owned(),
+        uptime: uptime(shared.started.elapsed()),
+        public_xkey: shared.identity.xkey.public_key(),
+        tags: shared.tags(),
+        memory: std::fs::read_to_string("/proc/meminfo").ok().map(|text| memory(&text)),
+        machines: machines.iter().filter(|m| m.spec.namespace.as_str().eq_ignore_ascii_case(namespace)).map(|m| m.machine()).collect(),
+        supported_workload_types: shared.config.workload_types.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn memory(meminfo: &str) -> Memory {
+    let kb = |name: &str| {
+        let line = meminfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or_default()
+    };
+    Memory { total: kb("MemTotal"), free: kb("MemFree"), available: kb("MemAvailable") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn meminfo_is_read_in_kilobytes_and_its_absence_is_zero() {
+        let text = "MemTotal:       24000 kB\nMemFree:  1000 kB\nMemAvailable: 2000 kB\n";
+        assert_eq!(memory(text), Memory { total: 24_000, free: 1_000, available: 2_000 });
+        assert_eq!(memory("nonsense"), Memory::default());
+    }
+}

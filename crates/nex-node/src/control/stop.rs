@@ -1,0 +1,36 @@
+//! STOP and LAMEDUCK.
+
+use std::sync::Arc;
+
+use nex_protocol::control::LameDuckResponse;
+use nex_protocol::deploy::{StopRequest, StopResponse};
+use nex_protocol::envelope::{ErrorCode, Failure};
+
+use super::parse;
+use crate::clock;
+use crate::node::Shared;
+use crate::policy;
+
+/// Stops a workload on behalf of its issuer; answers when nothing of it is left.
+pub(super) async fn stop(shared: &Arc<Shared>, namespace: &str, body: &[u8]) -> Result<StopResponse, Failure> {
+    let request: StopRequest = parse("stop", body)?;
+    let id = request.workload_id.unwrap_or_default();
+    let workload = shared.registry.get(&id).ok_or_else(|| Failure::new(ErrorCode::NotFound, "No such workload"))?;
+    let token = request.workload_jwt.unwrap_or_default();
+    policy::may_stop(&token, &workload.spec.claims, &workload.spec.namespace, namespace, clock::unix_seconds())?;
+    workload.stop("Workload shutdown requested").await;
+    let spec = &workload.spec;
+    Ok(StopResponse { stopped: true, id: spec.id.to_string(), issuer: spec.claims.iss.clone(), name: spec.name.to_string() })
+}
+
+/// Drains the node: no new workloads, no restarts. Repeating it changes nothing.
+pub(super) async fn lame_duck(shared: &Arc<Shared>) -> LameDuckResponse {
+    if shared.enter_lame_duck() {
+        tracing::info!("entering lame duck mode");
+        shared.launcher.events.entered_lame_duck().await;
+        for workload in shared.registry.all() {
+            workload.lame_duck().await;
+        }
+    }
+    LameDuckResponse { node_id: shared.identity.node.to_string(), success: true }
+}

@@ -1,0 +1,270 @@
+//! The node: everything started in order, and stopped in the reverse of it.
+//!
+//! Start: state directory and keys → what an earlier process left is removed → user's NATS → internal bus → pool → control API →
+//! `node_started`. Stop: no new requests → workloads → pool → bus → `node_stopped`.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use async_nats::Client;
+use nex_bus::connect::{ConnectError, Persistence, connect};
+use nex_bus::settings::ConnectionSettings;
+use nex_host::HostServices;
+use nex_process::TaskScope;
+use nex_protocol::control::{Tags, uptime};
+use nex_sandbox::SandboxProvider;
+
+use crate::agents::{AgentFactory, AgentRouter};
+use crate::artifacts::Artifacts;
+use crate::bus::{BusError, BusKeys, InternalBus};
+use crate::config::NodeConfig;
+use crate::connections::Connections;
+use crate::control::ControlApi;
+use crate::direct::Direct;
+use crate::events::Events;
+use crate::identity::Identity;
+use crate::journal::{Journal, JournalError};
+use crate::launch::Launcher;
+use crate::leftovers;
+use crate::pool::WarmPool;
+use crate::registry::Registry;
+use crate::restore;
+use crate::state_dir::{StateDir, StateError};
+
+/// Time between two heartbeats.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+
+/// What a node is started with.
+#[derive(Debug)]
+pub struct NodeOptions {
+    /// The user's NATS.
+    pub connection: ConnectionSettings,
+    /// The configuration.
+    pub config: NodeConfig,
+    /// Where state is kept.
+    pub state_dir: PathBuf,
+    /// Makes sandboxes.
+    pub sandboxes: Arc<dyn SandboxProvider>,
+    /// The `nats-server` program.
+    pub nats_server: PathBuf,
+    /// Name of the group of nodes.
+    pub nexus: String,
+    /// What the confinement of this host is like, for the tags.
+    pub confinement: Tags,
+}
+
+/// Why a node did not start, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// Its state directory.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// Its journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The user's NATS.
+    #[error("failed to connect to NATS server")]
+    Connect(#[from] ConnectError),
+    /// The internal bus.
+    #[error("failed to start the internal NATS server")]
+    Bus(#[from] BusError),
+    /// A connection that stood refused a subscription.
+    #[error("failed to subscribe on NATS")]
+    Nats(#[source] async_nats::Error),
+    /// The host services' configuration.
+    #[error("the host services cannot be used:\n  - {}", .0.join("\n  - "))]
+    HostServices(Vec<String>),
+    /// The very first agent could not be made: there is no reason to go on.
+    #[error("the first agent could not be made: {0}; run 'nex node preflight' to see what this host lacks")]
+    FirstAgent(String),
+}
+
+/// What the parts of a running node share.
+#[derive(Debug)]
+pub struct Shared {
+    /// Its keys.
+    pub identity: Identity,
+    /// Its configuration.
+    pub config: NodeConfig,
+    /// Its control connection.
+    pub nats: Client,
+    /// Name of the group of nodes.
+    pub nexus: String,
+    /// Its version.
+    pub version: &'static str,
+    /// When it started.
+    pub started: Instant,
+    /// Its workloads.
+    pub registry: Registry,
+    /// How workloads are started.
+    pub launcher: Arc<Launcher>,
+    tags: RwLock<Tags>,
+    lame_duck: AtomicBool,
+}
+
+impl Shared {
+    /// Its tags.
+    #[must_use]
+    pub fn tags(&self) -> Tags {
+        self.tags.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether it drains.
+    #[must_use]
+    pub fn is_lame_duck(&self) -> bool {
+        self.lame_duck.load(Ordering::Acquire)
+    }
+
+    /// Begins to drain; says whether that is new.
+    pub fn enter_lame_duck(&self) -> bool {
+        self.tags.write().unwrap_or_else(PoisonError::into_inner).insert("nex.lameduck".into(), "true".into());
+        !self.lame_duck.swap(true, Ordering::AcqRel)
+    }
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    shared: Arc<Shared>,
+    control: ControlApi,
+    bus: InternalBus,
+    background: TaskScope,
+    agents: TaskScope,
+    _state: StateDir,
+}
+
+/// This build's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+impl Node {
+    /// Starts a node; when this returns, it answers.
+    ///
+    /// # Errors
+    /// [`NodeError`]; whatever was begun is undone.
+    pub async fn start(options: NodeOptions) -> Result<Self, NodeError> {
+        let NodeOptions { connection, config, state_dir, sandboxes, nats_server, nexus, confinement } = options;
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        let state = StateDir::open(&state_dir)?;
+        let identity = Identity::load(&state)?;
+        let journal = Journal::open(&state.path("journal.redb"))?;
+        let left = leftovers::remove(&journal).await?;
+        let nats = connect(&connection, Persistence::Once).await?;
+        tracing::info!("Established node NATS connection to: {}", connection.shown_servers());
+        let services = config.host_services.services.iter().map(|(name, it)| (name.clone(), it.enabled, it.config.clone()));
+        let host = nex_host::Config::new(services).map_err(NodeError::HostServices)?;
+        let keys = Arc::new(BusKeys::load(&state)?);
+        let bus = InternalBus::start(nats_server, state.path("bus"), Arc::clone(&keys), config.bus_port, journal.clone()).await?;
+        tracing::info!(client_url = bus.url(), "Internal NATS server started");
+        let events = Events::new(nats.clone(), &identity.node, VERSION);
+        let agents = TaskScope::new("agents");
+        let router = AgentRouter::start(&agents, bus.client().clone()).await.map_err(|e| NodeError::Nats(e.into()))?;
+        let factory = AgentFactory {
+            keys,
+            bus_url: bus.url().to_owned(),
+            bus: bus.client().clone(),
+            router,
+            sandboxes,
+            journal: journal.clone(),
+            events: events.clone(),
+            handshake_timeout: config.handshake_timeout,
+            ping_timeout: config.ping_timeout,
+        };
+        let connections = Connections::new(nats.clone(), connection, &config.host_services);
+        let launcher = Arc::new(Launcher {
+            pool: WarmPool::start(&agents, factory, config.pool_size),
+            artifacts: Artifacts::new(state.path("artifacts")),
+            bus: bus.client().clone(),
+            nats: nats.clone(),
+            node: identity.node.clone(),
+            journal,
+            events,
+            direct: Direct::new(connections.clone()),
+            connections,
+            host: Arc::new(HostServices::new(host)),
+            scope: TaskScope::new("workloads"),
+            deploy_timeout: config.deploy_timeout,
+            stop_grace: config.stop_grace,
+        });
+        let tags = tags(&config, confinement, &identity);
+        let registry = Registry::new(config.node_limits);
+        let lame_duck = AtomicBool::new(false);
+        let shared =
+            Arc::new(Shared { identity, config, nats, nexus, version: VERSION, started: Instant::now(), registry, launcher, tags: RwLock::new(tags), lame_duck });
+        let control = ControlApi::start(&shared).await.map_err(NodeError::Nats)?;
+        tracing::info!(public_xkey = %shared.identity.xkey.public_key(), "Use this key as the recipient for encrypted run requests");
+        tracing::info!(id = %shared.identity.node, version = VERSION, "NATS execution engine awaiting commands");
+        shared.launcher.events.node_started(&shared.tags()).await;
+        let background = TaskScope::new("background");
+        background.spawn("heartbeat", heartbeat(Arc::clone(&shared)));
+        background.spawn("restore", restore::run(Arc::clone(&shared), left));
+        Ok(Self { shared, control, bus, background, agents, _state: state })
+    }
+
+    /// What the node's parts share.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Waits until an agent is warm.
+    ///
+    /// # Errors
+    /// [`NodeError::FirstAgent`] when the very first one cannot be made.
+    pub async fn warm(&self) -> Result<(), NodeError> {
+        let mut status = self.shared.launcher.pool.status();
+        let seen = status.wait_for(|status| status.proven || status.last_failure.is_some()).await;
+        match seen.ok().and_then(|status| status.last_failure.clone().filter(|_| !status.proven)) {
+            Some(why) => Err(NodeError::FirstAgent(why)),
+            None => Ok(()),
+        }
+    }
+
+    /// Stops everything, in order, and leaves nothing behind.
+    pub async fn stop(self) {
+        let grace = self.shared.config.stop_grace;
+        self.control.stop(Duration::from_secs(2)).await;
+        self.background.shutdown(Duration::ZERO).await;
+        let workloads = self.shared.registry.all();
+        futures::future::join_all(workloads.iter().map(|workload| workload.stop("node shutdown"))).await;
+        self.shared.launcher.scope.shutdown(grace).await;
+        // The warm agents go with the pool's driver.
+        self.agents.shutdown(Duration::from_secs(2)).await;
+        self.bus.stop().await;
+        self.shared.launcher.events.node_stopped().await;
+        if let Err(error) = self.shared.nats.drain().await {
+            tracing::debug!(%error, "the control connection was closed already");
+        }
+        self.shared.nats.flush().await.ok();
+        tracing::info!("node stopped");
+    }
+}
+
+fn tags(config: &NodeConfig, confinement: Tags, identity: &Identity) -> Tags {
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let mut tags = config.tags.clone();
+    let short: String = identity.node.as_str().chars().skip(1).take(8).collect::<String>().to_lowercase();
+    tags.entry("node_name".into()).or_insert_with(|| format!("node-{short}"));
+    tags.extend(confinement);
+    tags.insert("nex.os".into(), std::env::consts::OS.into());
+    tags.insert("nex.arch".into(), arch.into());
+    tags.insert("nex.cpucount".into(), std::thread::available_parallelism().map_or(1, usize::from).to_string());
+    // As in 0.2.7: workloads are not in VMs of their own. How they are confined instead stands in the other nex.* tags.
+    tags.insert("nex.unsafe".into(), "true".into());
+    tags
+}
+
+async fn heartbeat(shared: Arc<Shared>) {
+    loop {
+        tokio::time::sleep(HEARTBEAT).await;
+        let up = uptime(shared.started.elapsed());
+        shared.launcher.events.heartbeat(&shared.nexus, &up, &shared.tags(), shared.registry.count()).await;
+    }
+}

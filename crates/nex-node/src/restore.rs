@@ -1,0 +1,84 @@
+//! What runs without a deployer's request: workloads an earlier process of this node had, and those of `autostart`.
+
+use std::sync::Arc;
+
+use nex_process::Deadline;
+use nex_protocol::claims::{Claims, sign};
+use nex_protocol::deploy::DeployRequest;
+use nex_protocol::envelope::{ErrorCode, Failure};
+use nex_protocol::id::{Namespace, WorkloadId};
+use nex_protocol::seal::seal;
+use nkeys::{KeyPair, XKey};
+
+use crate::artifacts::Offer;
+use crate::clock;
+use crate::config::{NodeConfig, RawAutostartWorkload};
+use crate::control::run_workload;
+use crate::journal::WorkloadRecord;
+use crate::node::Shared;
+use crate::policy;
+
+/// Starts them one after the other; a failure is logged and the next goes on.
+pub async fn run(shared: Arc<Shared>, left: Vec<(WorkloadId, WorkloadRecord)>) {
+    let (mut expected, mut started) = (0, 0);
+    for (id, record) in left {
+        expected += 1;
+        shared.launcher.journal.remove_workload(&id).ok();
+        let name = record.request.location.as_ref().map(ToString::to_string).unwrap_or_default();
+        match again(&shared, id, record).await {
+            Ok(()) => started += 1,
+            Err(failure) => tracing::error!(artifact = name, error = %failure, "a workload of the last process could not be started again"),
+        }
+    }
+    let issuer = KeyPair::new_account();
+    for entry in &shared.config.autostart {
+        expected += 1;
+        match autostart(&shared, entry, &issuer).await {
+            Ok(id) => {
+                started += 1;
+                tracing::info!(name = entry.name, workload_id = id, "autostarted workload");
+            }
+            Err(failure) => tracing::error!(name = entry.name, error = %failure, "a workload could not be autostarted"),
+        }
+    }
+    if expected > 0 {
+        tracing::info!(expected, started, "workloads started with the node");
+    }
+}
+
+async fn again(shared: &Arc<Shared>, id: WorkloadId, record: WorkloadRecord) -> Result<(), Failure> {
+    // It was admitted when it was deployed; its token is judged by the clock of that moment.
+    let admitted = policy::admit(&record.request, &shared.config, &shared.identity.xkey, record.deployed_at)?;
+    let room = shared.registry.reserve()?;
+    run_workload(shared, Some(id), record.namespace, record.request, admitted, room).await.map(drop)
+}
+
+async fn autostart(shared: &Arc<Shared>, entry: &RawAutostartWorkload, issuer: &KeyPair) -> Result<String, Failure> {
+    let bad = |why: String| Failure::new(ErrorCode::BadRequest, format!("autostart entry '{}': {why}", entry.name));
+    let namespace: Namespace = entry.namespace.parse().map_err(|e: nex_protocol::id::InvalidId| bad(e.to_string()))?;
+    let location: nex_protocol::deploy::Location = entry.location.parse().map_err(|e: nex_protocol::deploy::InvalidLocation| bad(e.to_string()))?;
+    let by = Deadline::after(shared.config.deploy_timeout);
+    let offer = Offer::look_up(&shared.nats, &location, entry.jsdomain.as_deref(), by).await?;
+    let digest = offer.digest().ok_or_else(|| bad("the object store knows no digest of its artifact".into()))?;
+    let now = clock::unix_seconds();
+    let sender = XKey::new();
+    let claims = Claims::to_start(&entry.name, issuer, &digest, now, 300);
+    let request = DeployRequest {
+        argv: Some(entry.argv.clone()),
+        description: entry.description.clone(),
+        r#type: Some(entry.r#type.clone()).filter(|kind| !kind.is_empty()),
+        location: Some(location),
+        essential: Some(entry.essential),
+        workload_jwt: Some(sign(&claims, issuer).map_err(|e| bad(e.to_string()))?),
+        environment: Some(seal(&entry.environment, &sender, &shared.identity.xkey.public_key()).map_err(|e| bad(e.to_string()))?),
+        jsdomain: entry.jsdomain.clone(),
+        sender_public_key: Some(sender.public_key()),
+        trigger_subjects: Some(entry.trigger_subjects.clone()).filter(|triggers| !triggers.is_empty()),
+        ..DeployRequest::default()
+    };
+    // The operator wrote this entry: no list of issuers keeps it out.
+    let config = NodeConfig { valid_issuers: Vec::new(), ..shared.config.clone() };
+    let admitted = policy::admit(&request, &config, &shared.identity.xkey, now)?;
+    let room = shared.registry.reserve()?;
+    Ok(run_workload(shared, None, namespace, request, admitted, room).await?.id)
+}
