@@ -103,10 +103,10 @@ async fn the_ladder_stops_at_the_rung_that_worked() {
         ("trap '' INT TERM", Rung::Kill, Some("SIGKILL")),
         ("trap 'exit 0' INT", Rung::Interrupt, None),
     ] {
-        let mut fixture = script(&format!("{traps}\necho ready\nwhile :; do read -r _ </dev/zero; done"));
+        let mut fixture = script(&format!("{traps}\necho ready\nsleep 1000 & while :; do wait; done"));
         let service = Service::start(fixture.launch).await.unwrap();
         assert_eq!(line(&mut fixture.lines).await, "ready");
-        assert_eq!(service.stop(Duration::from_millis(400)).await, rung, "{traps}");
+        assert_eq!(service.stop(Duration::from_millis(1000)).await, rung, "{traps}");
         assert_eq!(service.wait().await.signal.as_deref(), signal, "{traps}");
     }
 }
