@@ -1,1 +1,92 @@
-//! Stub.
+//! WebAssembly functions: WASI commands, core modules and components alike, a fresh instance for every call.
+//!
+//! A call sees `argv = ["nexfunction", subject]`, its payload on standard input and the workload's environment; all it writes to
+//! standard output is the reply. It has no files and no network.
+//!
+//! Nothing of Wasmtime is set up before the first [`Engine::start`], so that an idle agent stays small.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use nex_engine::{Launch, StartError};
+
+mod function;
+mod load;
+mod pipe;
+mod runtime;
+mod state;
+mod ticker;
+
+pub use function::WasmFunction;
+use runtime::Runtime;
+
+/// Bounds on all functions of one process together.
+#[derive(Debug, Clone, Copy)]
+pub struct EngineConfig {
+    /// Instances alive at once; further calls wait. Each reserves address space, and memory only as it is touched.
+    pub instances: u32,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self { instances: 64 }
+    }
+}
+
+/// One per process; functions share its instance pool.
+#[derive(Default)]
+pub struct Engine {
+    config: EngineConfig,
+    runtime: Arc<Mutex<Option<Arc<Runtime>>>>,
+}
+
+/// A function that can be called.
+#[derive(Debug)]
+pub struct Started {
+    /// The function.
+    pub function: WasmFunction,
+    /// What to keep and hand back as [`Launch::precompiled`] next time; absent when that was used just now.
+    pub compiled: Option<Vec<u8>>,
+}
+
+impl Engine {
+    /// An engine that has allocated nothing yet.
+    #[must_use]
+    pub fn new(config: EngineConfig) -> Self {
+        Self { config, runtime: Arc::default() }
+    }
+
+    /// Compiles (or loads) and links the module, off the async threads.
+    ///
+    /// # Errors
+    /// [`StartError::Invalid`] when the artifact is no WASI command, [`StartError::Host`] when the engine cannot be set up.
+    pub async fn start(&self, launch: Launch) -> Result<Started, StartError> {
+        let config = self.config;
+        let runtime = Arc::clone(&self.runtime);
+        let started = tokio::task::spawn_blocking(move || {
+            let runtime = shared(&runtime, config)?;
+            let loaded = load::load(&runtime, &launch)?;
+            Ok(Started { function: WasmFunction::new(runtime, loaded.program, launch), compiled: loaded.compiled })
+        });
+        started.await.map_err(|error| host("compile the module", std::io::Error::other(error)))?
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+fn shared(slot: &Mutex<Option<Arc<Runtime>>>, config: EngineConfig) -> Result<Arc<Runtime>, StartError> {
+    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(runtime) = &*slot {
+        return Ok(Arc::clone(runtime));
+    }
+    let runtime = Runtime::new(config).map_err(|error| host("set up the wasm engine", std::io::Error::other(error)))?;
+    Ok(Arc::clone(slot.insert(Arc::new(runtime))))
+}
+
+fn host(doing: &str, source: std::io::Error) -> StartError {
+    StartError::Host { doing: doing.to_owned(), source }
+}

@@ -4,6 +4,7 @@
 //! artifact's digest before any engine sees it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use nex_protocol::host::{HostError, HostRequest};
 pub mod native;
 mod output;
 
-pub use output::{Line, Output, Stream};
+pub use output::{LINE_BYTES, Line, LineWriter, Output, Stream};
 
 /// One workload to start, everything in it checked.
 #[derive(Clone)]
@@ -39,6 +40,13 @@ pub struct Launch {
     pub output: Output,
     /// The way to the host services.
     pub host: Arc<dyn HostClient>,
+}
+
+impl fmt::Debug for Launch {
+    // The environment holds secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Launch").field("name", &self.name).field("digest", &self.digest).finish_non_exhaustive()
+    }
 }
 
 /// Bounds on a workload; every one is enforced.

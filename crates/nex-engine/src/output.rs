@@ -59,3 +59,84 @@ impl Output {
         self.dropped.swap(0, Ordering::Relaxed)
     }
 }
+
+/// Bytes of one stream on their way to becoming lines. Invalid UTF-8 is replaced, a line over [`LINE_BYTES`] is cut, and what
+/// has no line end yet is written when this is dropped.
+#[derive(Debug)]
+pub struct LineWriter {
+    output: Output,
+    stream: Stream,
+    pending: Vec<u8>,
+}
+
+impl LineWriter {
+    /// An empty one for `stream`.
+    #[must_use]
+    pub fn new(output: Output, stream: Stream) -> Self {
+        Self { output, stream, pending: Vec::new() }
+    }
+
+    /// Takes the next bytes; every complete line among them is passed on.
+    pub fn write(&mut self, bytes: &[u8]) {
+        let mut pieces = bytes.split(|byte| *byte == b'\n');
+        let last = pieces.next_back().unwrap_or_default();
+        for piece in pieces {
+            self.keep(piece);
+            self.pass_on();
+        }
+        self.keep(last);
+    }
+
+    fn keep(&mut self, piece: &[u8]) {
+        let room = LINE_BYTES.saturating_sub(self.pending.len());
+        self.pending.extend_from_slice(piece.get(..room).unwrap_or(piece));
+    }
+
+    fn pass_on(&mut self) {
+        let line = self.pending.strip_suffix(b"\r").unwrap_or(&self.pending);
+        self.output.line(self.stream, String::from_utf8_lossy(line));
+        self.pending.clear();
+    }
+}
+
+impl Drop for LineWriter {
+    fn drop(&mut self) {
+        if !self.pending.is_empty() {
+            self.pass_on();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines_of(pieces: &[&[u8]]) -> Vec<String> {
+        let (output, mut lines) = Output::channel(64);
+        let mut writer = LineWriter::new(output, Stream::Stdout);
+        pieces.iter().for_each(|piece| writer.write(piece));
+        drop(writer);
+        std::iter::from_fn(|| lines.try_recv().ok()).map(|line| line.text).collect()
+    }
+
+    #[test]
+    fn lines_are_joined_from_pieces_and_the_last_one_needs_no_line_end() {
+        assert_eq!(lines_of(&[b"one\ntw", b"o\r\n", b"\nlast"]), ["one", "two", "", "last"]);
+        assert!(lines_of(&[b"", b""]).is_empty());
+    }
+
+    #[test]
+    fn invalid_text_is_replaced_and_a_long_line_is_cut_without_eating_the_next() {
+        assert_eq!(lines_of(&[b"a\xffb\n"]), ["a\u{fffd}b"]);
+        let long = vec![b'x'; 3 * LINE_BYTES];
+        let lines = lines_of(&[&long, &long, b"\nnext\n"]);
+        assert_eq!(lines.iter().map(String::len).collect::<Vec<_>>(), [LINE_BYTES, 4]);
+    }
+
+    #[test]
+    fn lines_nobody_reads_are_dropped_and_counted_once() {
+        let (output, _lines) = Output::channel(1);
+        (0..5).for_each(|_| output.line(Stream::Stderr, "word"));
+        assert_eq!((output.take_dropped(), output.take_dropped()), (4, 0));
+    }
+}

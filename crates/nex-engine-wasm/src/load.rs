@@ -1,0 +1,103 @@
+//! From an artifact, or what was compiled from it earlier, to a program whose imports are all resolved.
+
+use std::path::Path;
+
+use nex_engine::{Launch, StartError};
+use wasmtime::component::Component;
+use wasmtime::{Engine, Error, InstancePre, Module, ModuleExport, Precompiled};
+use wasmtime_wasi::p2::bindings::CommandPre;
+
+use crate::runtime::Runtime;
+use crate::state::State;
+
+pub(crate) enum Program {
+    /// A core module and its `_start`.
+    Module(InstancePre<State>, ModuleExport),
+    /// A component that exports `wasi:cli/run`.
+    Component(CommandPre<State>),
+}
+
+pub(crate) struct Loaded {
+    pub(crate) program: Program,
+    pub(crate) compiled: Option<Vec<u8>>,
+}
+
+enum Code {
+    Module(Module),
+    Component(Component),
+}
+
+pub(crate) fn load(runtime: &Runtime, launch: &Launch) -> Result<Loaded, StartError> {
+    let earlier = launch.precompiled.as_deref().and_then(|path| load_compiled(&runtime.engine, path));
+    let (code, compiled) = match earlier {
+        Some(code) => (code, None),
+        None => {
+            let code = compile(&runtime.engine, &launch.artifact)?;
+            let bytes = match &code {
+                Code::Module(module) => module.serialize(),
+                Code::Component(component) => component.serialize(),
+            };
+            (code, bytes.inspect_err(|error| tracing::warn!(%error, "compiled module cannot be kept")).ok())
+        }
+    };
+    let program = match code {
+        Code::Module(module) => link_module(runtime, &module)?,
+        Code::Component(component) => link_component(runtime, &component)?,
+    };
+    Ok(Loaded { program, compiled })
+}
+
+fn compile(engine: &Engine, path: &Path) -> Result<Code, StartError> {
+    let source = std::fs::read(path).map_err(|source| crate::host(&format!("read {}", path.display()), source))?;
+    let invalid = |error: Error| StartError::Invalid(format!("failed to compile module: {error:#}"));
+    match source.as_slice() {
+        [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Module::new(engine, &source).map(Code::Module).map_err(invalid),
+        [0, b'a', b's', b'm', _, 0, 1, 0, ..] => Component::new(engine, &source).map(Code::Component).map_err(invalid),
+        _ => {
+            let head = source.get(..8).unwrap_or(&source);
+            Err(StartError::Invalid(format!("failed to compile module: not WebAssembly, it begins with {head:02x?}")))
+        }
+    }
+}
+
+/// The code compiled earlier, unless it is of another Wasmtime, another machine, or damaged: then it is compiled again.
+fn load_compiled(engine: &Engine, path: &Path) -> Option<Code> {
+    let kind = Engine::detect_precompiled_file(path).ok()??;
+    let code = deserialize(engine, kind, path);
+    code.inspect_err(|error| tracing::info!(error = format!("{error:#}"), "compiling again")).ok()
+}
+
+#[expect(
+    unsafe_code,
+    reason = "Wasmtime has no safe way to load compiled code; the file comes from the node, never from a guest"
+)]
+fn deserialize(engine: &Engine, kind: Precompiled, path: &Path) -> wasmtime::Result<Code> {
+    match kind {
+        // SAFETY: the file holds what `serialize` gave for this artifact; the node keeps it where no workload can write, and
+        // nothing changes a kept file while it is mapped. Another version or configuration is refused by its header.
+        Precompiled::Module => unsafe { Module::deserialize_file(engine, path) }.map(Code::Module),
+        // SAFETY: as above.
+        Precompiled::Component => unsafe { Component::deserialize_file(engine, path) }.map(Code::Component),
+    }
+}
+
+fn link_module(runtime: &Runtime, module: &Module) -> Result<Program, StartError> {
+    let entry = module.get_export("_start").and_then(|export| export.func().cloned());
+    let entry = entry.filter(|entry| entry.params().len() == 0 && entry.results().len() == 0);
+    let (Some(_), Some(start)) = (entry, module.get_export_index("_start")) else {
+        return Err(StartError::Invalid("module has no function _start: build it as a WASI command, not as a library".into()));
+    };
+    let program = runtime.modules.instantiate_pre(module).map_err(|error| link_error(&error))?;
+    Ok(Program::Module(program, start))
+}
+
+fn link_component(runtime: &Runtime, component: &Component) -> Result<Program, StartError> {
+    let program = runtime.components.instantiate_pre(component).and_then(CommandPre::new);
+    program.map(Program::Component).map_err(|error| link_error(&error))
+}
+
+fn link_error(error: &Error) -> StartError {
+    StartError::Invalid(format!(
+        "failed to link module: {error:#}; a function has WASI preview 1 or wasi:cli 0.2 and nothing else"
+    ))
+}

@@ -1,0 +1,154 @@
+//! Where an instance's standard output and standard error go.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use nex_engine::LineWriter;
+use tokio::io::AsyncWrite;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+
+/// Most bytes a guest may write at once; also bounds what the host allocates for one write.
+const WRITE_BYTES: usize = 64 * 1024;
+
+/// What takes the bytes of a stream; it is always ready and never fails.
+pub(crate) trait Sink: Send + 'static {
+    fn take(&mut self, bytes: Bytes);
+}
+
+/// All of standard output, as long as it stays within the limit.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    limit: usize,
+    written: usize,
+    // A reply written at once is passed on without a copy.
+    first: Bytes,
+    joined: BytesMut,
+}
+
+impl Reply {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { limit, written: 0, first: Bytes::new(), joined: BytesMut::new() }
+    }
+
+    /// The reply, or its size when that is over the limit.
+    pub(crate) fn finish(&mut self) -> Result<Bytes, usize> {
+        match self.written {
+            over if over > self.limit => Err(over),
+            _ if self.joined.is_empty() => Ok(std::mem::take(&mut self.first)),
+            _ => Ok(std::mem::take(&mut self.joined).freeze()),
+        }
+    }
+}
+
+impl Sink for Reply {
+    fn take(&mut self, bytes: Bytes) {
+        self.written = self.written.saturating_add(bytes.len());
+        if self.written > self.limit {
+            // Counted on, so that the error says how large the reply is; kept no more.
+            self.first = Bytes::new();
+            self.joined = BytesMut::new();
+        } else if self.first.is_empty() && self.joined.is_empty() {
+            self.first = bytes;
+        } else {
+            self.joined.extend_from_slice(&std::mem::take(&mut self.first));
+            self.joined.extend_from_slice(&bytes);
+        }
+    }
+}
+
+impl Sink for LineWriter {
+    fn take(&mut self, bytes: Bytes) {
+        self.write(&bytes);
+    }
+}
+
+/// The handle an instance writes to and the host reads from.
+#[derive(Debug)]
+pub(crate) struct Pipe<S>(Arc<Mutex<S>>);
+
+impl<S> Pipe<S> {
+    pub(crate) fn new(sink: S) -> Self {
+        Self(Arc::new(Mutex::new(sink)))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, S> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S> Clone for Pipe<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<S: Sink> IsTerminal for Pipe<S> {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl<S: Sink> StdoutStream for Pipe<S> {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+impl<S: Sink> OutputStream for Pipe<S> {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.lock().take(bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(WRITE_BYTES)
+    }
+}
+
+#[wasmtime_wasi::async_trait]
+impl<S: Sink> Pollable for Pipe<S> {
+    async fn ready(&mut self) {}
+}
+
+impl<S: Sink> AsyncWrite for Pipe<S> {
+    fn poll_write(self: Pin<&mut Self>, _context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.lock().take(Bytes::copy_from_slice(bytes));
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_is_everything_written_or_its_size() {
+        let mut reply = Reply::new(4);
+        ["a", "", "bc", "d"].into_iter().for_each(|text| reply.take(text.into()));
+        assert_eq!(reply.finish(), Ok(Bytes::from("abcd")));
+        reply.take("e".into());
+        reply.take("fg".into());
+        assert_eq!(reply.finish(), Err(7));
+        assert_eq!(Reply::new(0).finish(), Ok(Bytes::new()));
+    }
+}

@@ -1,0 +1,31 @@
+//! The environment a native workload sees: its own variables and a few defaults, never the agent's.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::{Launch, StartError};
+
+/// The given variables under upper-case names (as 0.2.7 gives them), and what every program expects to find.
+pub(super) fn build(launch: &Launch, directory: &Path) -> Result<BTreeMap<String, String>, StartError> {
+    let mut environment = BTreeMap::new();
+    for (key, value) in &launch.environment {
+        if key.is_empty() || key.contains(['=', '\0']) || value.contains('\0') {
+            return Err(StartError::Invalid(format!("environment variable {key:?} has an empty name, '=' or a NUL byte")));
+        }
+        let upper = key.to_uppercase();
+        // A variable that is upper-case already wins over one that only becomes so.
+        if *key == upper {
+            environment.insert(upper, value.clone());
+        } else {
+            environment.entry(upper).or_insert_with(|| value.clone());
+        }
+    }
+    if let Some(argument) = launch.argv.iter().find(|argument| argument.contains('\0')) {
+        return Err(StartError::Invalid(format!("argument {argument:?} has a NUL byte")));
+    }
+    let home = directory.display().to_string();
+    for (key, value) in [("PATH", "/usr/local/bin:/usr/bin:/bin"), ("HOME", home.as_str()), ("TMPDIR", "/tmp")] {
+        environment.entry(key.to_owned()).or_insert_with(|| value.to_owned());
+    }
+    Ok(environment)
+}
