@@ -1,1 +1,15 @@
-//! Stub.
+//! What tests share: a real nats-server, waiting with a deadline, skipping aloud, small guest programs.
+//!
+//! Depends on no other crate of the workspace, so the lowest of them can use it. A thing that fails here fails the test:
+//! it panics, and says what to do.
+
+mod nats;
+mod skip;
+mod wait;
+
+pub mod guest;
+
+pub use nats::{NatsOptions, NatsServer, nats_server_binary};
+#[doc(hidden)]
+pub use skip::announce;
+pub use wait::eventually;
