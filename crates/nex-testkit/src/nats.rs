@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use crate::eventually;
+use crate::{eventually, nats_server_binary};
 
 /// Longest time a server may take to come up or to go down; it takes some 20 ms.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -192,24 +192,4 @@ fn greets(port: u16) -> bool {
         std::io::Result::Ok(line.starts_with("INFO "))
     };
     connect().unwrap_or(false)
-}
-
-/// The nats-server to use: `NEX_NATS_SERVER`, else `tools/nats-server` in the target directory, else the one on the `PATH`.
-///
-/// # Panics
-/// When there is none.
-#[must_use]
-#[expect(clippy::panic, reason = "a test without nats-server cannot pass")]
-pub fn nats_server_binary() -> PathBuf {
-    if let Some(chosen) = std::env::var_os("NEX_NATS_SERVER") {
-        return chosen.into();
-    }
-    // A test runs as target/<host>/debug/deps/<test>.
-    let program = std::env::current_exe().unwrap_or_default();
-    let installed = program.ancestors().map(|dir| dir.join("tools/nats-server"));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path: Vec<_> = std::env::split_paths(&path).map(|dir| dir.join("nats-server")).collect();
-    installed.chain(on_path).find(|file| file.is_file()).unwrap_or_else(|| {
-        panic!("there is no nats-server: run the tests by `cargo xtask test`, which installs one, or set NEX_NATS_SERVER")
-    })
 }
