@@ -1,0 +1,38 @@
+//! An ordinary NATS micro service, and so an ordinary native workload: nex gives it an environment, takes its output as
+//! log lines and sends it SIGINT when it must go. There is nothing of nex in it.
+//!
+//! `nats req svc.echo hello` is answered with `hello`; `nats micro ls` shows `EchoService`.
+
+use anyhow::Context as _;
+use async_nats::service::ServiceExt as _;
+use futures::StreamExt as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+#[tokio::main(flavor = "current_thread")]
+#[expect(clippy::print_stdout, reason = "standard output is the log of a workload")]
+#[expect(clippy::disallowed_methods, reason = "the environment is all that nex gives a workload")]
+async fn main() -> anyhow::Result<()> {
+    let url = std::env::var("NATS_URL").context("NATS_URL is not set: run me with NATS_URL=nats://<ip>:<port>")?;
+    let client = async_nats::connect(&url).await.with_context(|| format!("cannot connect to {url}"))?;
+    let mut interrupted = signal(SignalKind::interrupt())?;
+
+    let service = client.service_builder().description("Answers with what it is sent").start("EchoService", "1.0.0");
+    let service = service.await.map_err(anyhow::Error::from_boxed)?;
+    let mut requests = service.endpoint("svc.echo").await.map_err(anyhow::Error::from_boxed)?;
+    println!("EchoService listens on svc.echo");
+
+    loop {
+        tokio::select! {
+            request = requests.next() => {
+                let Some(request) = request else { break };
+                let payload = request.message.payload.clone();
+                request.respond(Ok(payload)).await?;
+            }
+            _ = interrupted.recv() => break,
+        }
+    }
+    service.stop().await.map_err(anyhow::Error::from_boxed)?;
+    client.flush().await?;
+    println!("EchoService says goodbye");
+    Ok(())
+}

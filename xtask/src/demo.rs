@@ -1,0 +1,130 @@
+//! `cargo xtask demo`: from nothing to a service and two functions that answer, and back to nothing, in one go.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+
+use crate::leftovers::Watch;
+use crate::session::Session;
+use crate::{dist, shell, tools};
+
+/// Builds everything and plays the session in a temporary directory, which is removed afterwards.
+pub(crate) fn run() -> Result<()> {
+    let nats_server = tools::nats_server()?;
+    let dist = dist::dev()?;
+    let dir = std::env::temp_dir().join(format!("nex-demo-{}", std::process::id()));
+    std::fs::create_dir_all(dir.join("home"))?;
+    let result = play(&nats_server, &dist, &dir);
+    let removed = std::fs::remove_dir_all(&dir).with_context(|| format!("{} cannot be removed", dir.display()));
+    result.and(removed)?;
+    println!("\nThe demo passed, and nothing of it is left.");
+    Ok(())
+}
+
+fn play(nats_server: &Path, dist: &Path, dir: &Path) -> Result<()> {
+    stage(dist, dir)?;
+    let port = free_port()?.to_string();
+    let url = format!("nats://127.0.0.1:{port}");
+    let mut session = Session::new(dist.join("nex"), dir.to_owned(), environment(nats_server, dist, dir, &url)?);
+
+    let began = Instant::now();
+    let node = session.start(&["up", "--port", &port, "--state-dir", "state"])?;
+    node.wait_for("ready", Duration::from_secs(60)).context("nex up")?;
+    println!("(ready after {} ms)", began.elapsed().as_millis());
+    let mut watch = Watch::new(node.pid());
+    watch.look();
+
+    let logs = session.start(&["logs"])?;
+    deploy(&mut session, &url);
+    watch.look();
+    call(&mut session);
+    look_around(&mut session);
+    println!("\n(what nex logs has printed meanwhile)");
+    if let Err(error) = logs.wait_for("EchoService listens", Duration::from_secs(10)) {
+        session.fail(&format!("nex logs: {error:#}"));
+    }
+    drop(logs);
+    watch.look();
+
+    println!("\n(back to nex up)");
+    if let Err(error) = node.interrupt(Duration::from_secs(60)) {
+        session.fail(&format!("nex up: {error:#}"));
+    }
+    println!("\nThe node had started: {}.", watch.names());
+    for left in watch.left(&dir.join("state")) {
+        session.fail(&format!("left behind: {left}"));
+    }
+    session.end()
+}
+
+/// Lays out what is deployed.
+fn stage(dist: &Path, dir: &Path) -> Result<()> {
+    let functions = shell::root().join("examples/functions");
+    for name in ["echo.js", "greet.mjs", "kv-counter.js"] {
+        std::fs::copy(functions.join(name), dir.join(name)).with_context(|| format!("cannot copy {name}"))?;
+    }
+    let text = std::fs::read_to_string(functions.join("echo.wat"))?;
+    std::fs::write(dir.join("echo.wasm"), wat::parse_str(text).context("echo.wat does not assemble")?)?;
+    dist::place(&dist.join("echo-service"), &dir.join("echo-service"))
+}
+
+fn deploy(session: &mut Session, url: &str) {
+    let nats_url = format!("NATS_URL={url}");
+    session.run_expecting(&["devrun", "echo-service", &nats_url], "accepted");
+    session.run_expecting(&["devrun", "echo.wasm", "--trigger_subject", "fn.wasm"], "accepted");
+    session.run_expecting(&["devrun", "echo.js", "--trigger_subject", "fn.js"], "accepted");
+    session.run_expecting(&["devrun", "greet.mjs", "--trigger_subject", "fn.greet"], "accepted");
+    session.run_expecting(&["devrun", "kv-counter.js", "--trigger_subject", "fn.count"], "accepted");
+}
+
+fn call(session: &mut Session) {
+    session.run_expecting(&["call", "svc.echo", "hello"], "hello");
+    session.run_expecting(&["call", "fn.wasm", "hello"], "hello");
+    session.run_expecting(&["call", "fn.js", "hello"], r#"{"triggered_on":"fn.js","payload":"hello"}"#);
+    session.run_expecting(&["call", "fn.greet", "world"], "Hello, world!");
+    session.run_expecting(&["call", "fn.count", ""], r#"{"count":1}"#);
+    session.run_expecting(&["call", "fn.count", ""], r#"{"count":2}"#);
+}
+
+fn look_around(session: &mut Session) {
+    let nodes = session.run(&["node", "ls"]);
+    let workloads = session.run_expecting(&["ps"], "echo-service");
+    let is_key = |word: &&str| word.len() == 56 && word.starts_with('N');
+    let words = nodes.split(|c: char| !c.is_ascii_alphanumeric());
+    let Some(node) = words.clone().find(is_key).map(str::to_owned) else {
+        session.fail("nex node ls shows no node");
+        return;
+    };
+    session.run_expecting(&["node", "info", &node], "echo-service");
+    let line = workloads.lines().find(|line| line.contains("echo-service")).unwrap_or_default();
+    let is_id = |word: &&str| word.len() == 20 && word.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase());
+    let Some(workload) = line.split(|c: char| !c.is_ascii_alphanumeric()).find(is_id).map(str::to_owned) else {
+        session.fail("nex ps shows no workload id");
+        return;
+    };
+    session.run(&["stop", &node, &workload, "--name", "echo-service", "--issuer", "home/.nex/issuer.nk"]);
+}
+
+/// All that the commands of the session are given: nothing of the user's own configuration.
+fn environment(nats_server: &Path, dist: &Path, dir: &Path, url: &str) -> Result<Vec<(String, String)>> {
+    let mut path = vec![dist.to_owned()];
+    path.extend(nats_server.parent().map(PathBuf::from));
+    path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+    let path = std::env::join_paths(path)?.to_string_lossy().into_owned();
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let set = [
+        ("PATH", path),
+        ("HOME", text(&dir.join("home"))),
+        ("NATS_URL", url.to_owned()),
+        ("NEX_NATS_SERVER", text(nats_server)),
+        ("LANG", "C.UTF-8".to_owned()),
+    ];
+    Ok(set.map(|(key, value)| (key.to_owned(), value)).to_vec())
+}
+
+/// A port nobody listens on now.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}

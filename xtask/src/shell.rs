@@ -1,0 +1,55 @@
+//! Running cargo and other programs, and where things are.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+/// The cargo that runs this tool.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+/// The directory of the workspace.
+pub(crate) fn root() -> PathBuf {
+    let xtask = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().map(PathBuf::from).unwrap_or(xtask)
+}
+
+/// The directory all builds go to, wherever cargo's configuration puts it.
+pub(crate) fn target_dir() -> Result<PathBuf> {
+    let output = output(cargo().args(["metadata", "--no-deps", "--format-version", "1"]))?;
+    let metadata: Value = serde_json::from_str(&output).context("cargo metadata says no JSON")?;
+    let dir = metadata.get("target_directory").and_then(Value::as_str).context("cargo metadata names no target directory")?;
+    Ok(dir.into())
+}
+
+/// Runs a program to its end, its output on the terminal.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    println!("\n$ {}", line(command));
+    let status = command.status().with_context(|| format!("cannot run {}", line(command)))?;
+    if !status.success() {
+        bail!("{} failed: {status}", line(command));
+    }
+    Ok(())
+}
+
+/// Runs a program to its end and takes what it prints; its errors go to the terminal.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let output = command.stderr(Stdio::inherit()).output().with_context(|| format!("cannot run {}", line(command)))?;
+    if !output.status.success() {
+        bail!("{} failed: {}", line(command), output.status);
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// A command as one would type it.
+pub(crate) fn line(command: &Command) -> String {
+    let program = PathBuf::from(command.get_program());
+    let name = program.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let args = command.get_args().map(|arg| arg.to_string_lossy().into_owned());
+    std::iter::once(name).chain(args).collect::<Vec<_>>().join(" ")
+}
