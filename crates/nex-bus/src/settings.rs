@@ -150,7 +150,7 @@ mod tests {
             ..ConnectionSettings::to_servers("nats://me:pa55@host:4222,you:w0rd@other")
         };
         let shown = format!("{settings:?} {:?}", settings.password);
-        for secret in ["tok3n", "s3cret", "t0ken", "j3wt", "SU123", "pa55", "w0rd", "me:"] {
+        for secret in ["tok3n", "s3cret", "t0ken", "j3wt", "SU123", "pa55", "w0rd", "me@", "you"] {
             assert!(!shown.contains(secret), "{secret} in {shown}");
         }
         assert_eq!(settings.shown_servers(), "nats://host:4222, other");
