@@ -1,2 +1,63 @@
-//! Stub.
-fn main() {}
+//! `nex-agent`: one agent, one workload. Started by a node inside a sandbox, told by standard input who it is, heard only on the
+//! internal bus.
+//!
+//! ```text
+//! stdin ─► jail ─► bus ─► handshake ─► deploy ─► (calls, logs, events) ─► undeploy ─► gone with its sandbox
+//! ```
+
+mod artifact;
+mod calls;
+mod host_client;
+mod output;
+mod session;
+mod workload;
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use nex_process::jail;
+use nex_protocol::agent::Identity;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    match (arguments.next().as_deref(), arguments.next()) {
+        (Some("--version"), _) => say(&format!("nex-agent {}", env!("CARGO_PKG_VERSION"))),
+        (Some("--probe"), uid) => jail::probe_main(uid.and_then(|uid| uid.parse().ok()).unwrap_or(65_534)),
+        (Some(_), _) => usage(),
+        (None, _) if std::io::stdin().is_terminal() => usage(),
+        (None, _) => match live() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                complain(&format!("nex-agent: {error:#}"));
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+/// Enters the jail while there is but one thread, then lives.
+fn live() -> anyhow::Result<()> {
+    let entered = jail::enter(std::io::stdin().lock()).context("cannot enter the jail")?;
+    let identity: Identity = serde_json::from_slice(&entered.identity).context("the identity on standard input is not readable")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("cannot start the runtime")?;
+    let lived = runtime.block_on(session::run(identity, &entered));
+    runtime.shutdown_background();
+    lived
+}
+
+fn usage() -> ExitCode {
+    complain("nex-agent is started by a node ('nex up' or 'nex node up'), not by hand. It knows --version and --probe.");
+    ExitCode::from(2)
+}
+
+fn say(text: &str) -> ExitCode {
+    match writeln!(std::io::stdout(), "{text}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn complain(text: &str) {
+    writeln!(std::io::stderr(), "{text}").ok();
+}

@@ -35,11 +35,16 @@ fn failed(doing: &str, location: &Location, error: &dyn std::fmt::Display) -> Fa
 }
 
 /// What the object store says of an artifact, before a byte of it is fetched.
-#[derive(Debug)]
 pub struct Offer {
     object: jetstream::object_store::ObjectInfo,
     store: jetstream::object_store::ObjectStore,
     location: Location,
+}
+
+impl std::fmt::Debug for Offer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Offer").field("location", &self.location).field("object", &self.object).finish_non_exhaustive()
+    }
 }
 
 impl Offer {
@@ -109,20 +114,14 @@ impl Artifacts {
         Some(self.compiled_path(digest)).filter(|path| path.is_file())
     }
 
-    /// Keeps what an agent compiled: the file is copied, so nobody who can write the original can change it later.
+    /// Keeps what an agent compiled: the bytes are copied, so nobody who can write the original can change them later.
     ///
     /// # Errors
-    /// Those of the file system; a file that is no plain file or over 256 MiB is refused.
-    pub fn keep_compiled(&self, digest: &Digest, from: &Path) -> io::Result<()> {
-        let found = fs::symlink_metadata(from)?;
-        if !found.is_file() || found.len() > 256 * 1024 * 1024 {
-            return Err(io::Error::other("not a plain file of at most 256 MiB"));
-        }
-        let path = self.compiled_path(digest);
-        let draft = path.with_extension("new");
-        fs::copy(from, &draft)?;
-        set_readable(&draft)?;
-        fs::rename(draft, path)
+    /// Those of the file system.
+    pub fn keep_compiled(&self, digest: &Digest, mut from: fs::File) -> io::Result<()> {
+        let mut draft = Draft::new(&self.dir)?;
+        io::copy(&mut from, &mut draft.file)?;
+        draft.keep(&self.compiled_path(digest))
     }
 
     fn compiled_path(&self, digest: &Digest) -> PathBuf {

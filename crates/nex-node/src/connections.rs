@@ -14,7 +14,7 @@ use nex_protocol::deploy::ConnectionDetails;
 use nex_protocol::envelope::{ErrorCode, Failure};
 use nex_protocol::id::WorkloadId;
 
-use crate::agents::factory::chain;
+use nex_protocol::envelope::chain;
 use crate::config::RawHostServices;
 use crate::workload::spec::WorkloadSpec;
 

@@ -27,6 +27,9 @@ use crate::pool::{LeaseError, WarmPool};
 use crate::trigger::{self, Outcome};
 use crate::workload::spec::WorkloadSpec;
 
+/// Largest compiled module kept, bytes.
+const COMPILED_BYTES: u64 = 256 * 1024 * 1024;
+
 /// What drivers share: the means to start a workload on this node.
 pub struct Launcher {
     /// Ready agents.
@@ -102,10 +105,8 @@ impl Launcher {
         let direct = self.direct.triggers(spec).await;
         let request = self.request(spec, &session, direct.clone()).await?;
         let answer = session.deploy(&request, by.remaining()).await?;
-        if let Some(file) = answer.compiled.as_deref().and_then(|name| session.out_file(name)).filter(|_| spec.kind == WorkloadType::Wasm)
-            && let Err(error) = self.artifacts.keep_compiled(&spec.artifact.digest, &file)
-        {
-            tracing::debug!(workload_id = %spec.id, %error, "the compiled module is not kept");
+        if let Some(name) = answer.compiled.filter(|_| spec.kind == WorkloadType::Wasm) {
+            self.keep_compiled(spec, &session, &name);
         }
         let triggers = if spec.kind.is_function() && direct.is_none() {
             let relayed = trigger::relay(&connection, spec, &session.caller(), &outcomes).await;
@@ -114,6 +115,17 @@ impl Launcher {
             None
         };
         Ok(Launched { session, reports, triggers })
+    }
+
+    /// The next start of the same artifact need not compile it. Failing at that costs only time.
+    fn keep_compiled(&self, spec: &WorkloadSpec, session: &AgentSession, name: &str) {
+        let kept = match session.open_out(name, COMPILED_BYTES) {
+            Ok(file) => self.artifacts.keep_compiled(&spec.artifact.digest, file).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = kept {
+            tracing::debug!(workload_id = %spec.id, %error, "the compiled module is not kept");
+        }
     }
 
     async fn request(&self, spec: &WorkloadSpec, session: &AgentSession, triggers: Option<DirectTriggers>) -> Result<Deploy, Failure> {

@@ -25,7 +25,7 @@ pub async fn remove(journal: &Journal) -> Result<Vec<(WorkloadId, WorkloadRecord
         );
     }
     for (id, record) in &left.sandboxes {
-        nex_sandbox::remove_leftover(record).await;
+        nex_sandbox::remove_leftover(record, Deadline::after(KILL)).await;
         journal.remove_sandbox(id)?;
     }
     for (role, process) in &left.children {

@@ -37,7 +37,6 @@ use crate::state_dir::{StateDir, StateError};
 const HEARTBEAT: Duration = Duration::from_secs(30);
 
 /// What a node is started with.
-#[derive(Debug)]
 pub struct NodeOptions {
     /// The user's NATS.
     pub connection: ConnectionSettings,
@@ -53,6 +52,12 @@ pub struct NodeOptions {
     pub nexus: String,
     /// What the confinement of this host is like, for the tags.
     pub confinement: Tags,
+}
+
+impl std::fmt::Debug for NodeOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodeOptions").field("connection", &self.connection).field("state_dir", &self.state_dir).finish_non_exhaustive()
+    }
 }
 
 /// Why a node did not start, or had to end.

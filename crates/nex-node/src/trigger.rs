@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use async_nats::{Client, HeaderMap, Message, Subscriber};
+use async_nats::{Client, Message, Subscriber};
 use futures::StreamExt as _;
+use nex_bus::service_error;
 use nex_process::TaskScope;
 use nex_protocol::agent::RUNTIME_NS;
 use nex_protocol::id::{Namespace, WorkloadName};
@@ -113,7 +114,7 @@ impl Relay {
         let began = Instant::now();
         let answer = self.caller.call(message.subject.as_str(), message.payload, self.within).await;
         let failure = match answer {
-            Ok(answer) => match service_error(&answer) {
+            Ok(answer) => match service_error::read(&answer) {
                 None => {
                     let own = || u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
                     let nanos = header(&answer, RUNTIME_NS).and_then(|text| text.parse().ok()).unwrap_or_else(own);
@@ -129,7 +130,7 @@ impl Relay {
         };
         let (code, error) = failure;
         if let Some(reply) = message.reply {
-            self.nats.publish_with_headers(reply, error_headers(code, &error), error.clone().into()).await.ok();
+            self.nats.publish_with_headers(reply, service_error::headers(code, &error), error.clone().into()).await.ok();
         }
         self.tell(Outcome::Failed { trigger: Arc::clone(&self.trigger), error });
     }
@@ -142,21 +143,4 @@ impl Relay {
 
 fn header<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
     message.headers.as_ref()?.get(name).map(async_nats::HeaderValue::as_str)
-}
-
-fn service_error(message: &Message) -> Option<(u16, String)> {
-    let error = header(message, async_nats::service::NATS_SERVICE_ERROR)?;
-    let code = header(message, async_nats::service::NATS_SERVICE_ERROR_CODE).and_then(|code| code.parse().ok());
-    Some((code.unwrap_or(500), error.to_owned()))
-}
-
-/// Headers of an answer that says no, as NATS micro services write them.
-#[must_use]
-pub fn error_headers(code: u16, error: &str) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    // A header is one line; the body has the whole text.
-    let line: String = error.chars().map(|c| if c.is_control() { ' ' } else { c }).take(1_024).collect();
-    headers.insert(async_nats::service::NATS_SERVICE_ERROR, line.as_str());
-    headers.insert(async_nats::service::NATS_SERVICE_ERROR_CODE, code.to_string().as_str());
-    headers
 }

@@ -118,6 +118,19 @@ pub fn open<T: DeserializeOwned>(expected: &'static str, body: &[u8]) -> Result<
     serde_json::from_value(incoming.data).map_err(|e| malformed(e.to_string()))
 }
 
+/// An error and its causes as one line, as it is told to others.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,8 +7,9 @@ use async_nats::Client;
 use futures::future::BoxFuture;
 use nex_process::{Deadline, Elapsed};
 use nex_protocol::agent::Identity;
+use nex_protocol::envelope::chain;
 use nex_protocol::id::WorkloadId;
-use nex_sandbox::{SandboxProvider, SandboxSpec};
+use nex_sandbox::{SandboxId, SandboxProvider, SandboxSpec};
 
 use super::router::AgentRouter;
 use super::session::{AgentSession, Parts};
@@ -75,7 +76,8 @@ impl AgentFactory {
         let user = self.keys.agent_user(agent, clock::unix_seconds());
         let identity = Identity { agent: agent.clone(), bus: self.bus_url.clone(), jwt: user.jwt, seed: user.seed };
         let mut listener = self.router.listen(agent);
-        let spec = SandboxSpec { id: agent.clone(), identity: serde_json::to_vec(&identity).unwrap_or_default() };
+        let id = SandboxId::parse(agent.as_str()).map_err(|error| chain(&error))?;
+        let spec = SandboxSpec { id, identity: serde_json::to_vec(&identity).unwrap_or_default() };
         let sandbox: Arc<dyn nex_sandbox::Sandbox> = Arc::from(self.sandboxes.create(spec, by).await.map_err(|error| chain(&error))?);
         self.journal.put_sandbox(agent.as_str(), &sandbox.record()).map_err(|error| chain(&error))?;
         let shaken = tokio::select! {
@@ -100,16 +102,4 @@ impl AgentFactory {
             ping_timeout: self.ping_timeout,
         }))
     }
-}
-
-/// An error and its causes as one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }

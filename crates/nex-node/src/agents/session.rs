@@ -140,11 +140,12 @@ impl AgentSession {
         Ok(path.to_string_lossy().into_owned())
     }
 
-    /// A file that the agent left in its out directory, as the node sees it.
-    #[must_use]
-    pub fn out_file(&self, name: &str) -> Option<std::path::PathBuf> {
-        let plain = !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-');
-        plain.then(|| self.sandbox.out_dir().join(name)).filter(|_| !name.starts_with('.'))
+    /// Opens a file that the agent left for the node.
+    ///
+    /// # Errors
+    /// When it is not there, no plain file, or too large.
+    pub fn open_out(&self, name: &str, max_bytes: u64) -> Result<std::fs::File, nex_sandbox::OutError> {
+        self.sandbox.open_out(name, max_bytes)
     }
 
     /// Has the agent start its workload.

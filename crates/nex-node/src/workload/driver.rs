@@ -134,10 +134,12 @@ impl Driver {
 
     /// Waits for the next thing that may move the state. Every branch is cancel safe: channels, and futures kept in `self`.
     async fn next_event(&mut self, inbox: &mut mpsc::Receiver<Command>) -> Option<Event> {
-        let reports = OptionFuture::from(self.live.as_mut().map(|live| live.launched.reports.recv()));
         let gone = OptionFuture::from(self.live.as_ref().map(|live| live.launched.session.gone()));
+        let reports = OptionFuture::from(self.live.as_mut().map(|live| live.launched.reports.recv()));
         let work = OptionFuture::from(self.work.as_mut());
         tokio::select! {
+            // What the workload said comes before the news of its end.
+            biased;
             Some(command) = inbox.recv() => Some(self.on_command(command)),
             Some(Some(report)) = reports => self.on_report(report).await,
             Some(gone) = gone => Some(self.ended(-1, true, format!("the agent of {} was lost: {gone}", self.spec.name))),
@@ -245,7 +247,7 @@ impl Driver {
 
     async fn announce(&mut self) {
         if let Err(error) = self.launcher.record(&self.spec, self.live.as_ref().map(|live| live.launched.session.id())) {
-            tracing::error!(workload_id = %self.spec.id, error = %crate::agents::factory::chain(&error), "the workload would not survive a restart of the node");
+            tracing::error!(workload_id = %self.spec.id, error = %nex_protocol::envelope::chain(&error), "the workload would not survive a restart of the node");
         }
         self.launcher.events.deployed(&self.spec.namespace, &self.spec.id, &self.spec.name, "").await;
         tracing::info!(workload_id = %self.spec.id, name = %self.spec.name, namespace = %self.spec.namespace, kind = %self.spec.kind, "workload deployed");

@@ -1,0 +1,132 @@
+//! The one workload of an agent: checked, started by the engine of its type, called, stopped.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::Client;
+use nex_engine::native::Service;
+use nex_engine::{Function, Launch, Limits, StartError};
+use nex_process::TaskScope;
+use nex_protocol::agent::{AgentEvent, Deploy, host_subject};
+use nex_protocol::deploy::WorkloadType;
+use nex_protocol::envelope::chain;
+use nex_protocol::id::WorkloadId;
+use nex_protocol::seal::open;
+use nkeys::XKey;
+
+use crate::artifact;
+use crate::calls::{self, Report};
+use crate::host_client::BusHostClient;
+use crate::output;
+
+/// File in the out directory that a compiled module is left in.
+const COMPILED: &str = "module.cwasm";
+
+/// A running workload; dropping it kills it.
+pub(crate) struct Workload {
+    /// Set for functions.
+    pub(crate) function: Option<Arc<dyn Function>>,
+    /// Name of a compiled module in the out directory.
+    pub(crate) compiled: Option<String>,
+    service: Option<Arc<Service>>,
+    scope: TaskScope,
+}
+
+/// What an agent starts workloads with.
+pub(crate) struct Starter {
+    pub(crate) bus: Client,
+    pub(crate) agent: WorkloadId,
+    pub(crate) key: XKey,
+}
+
+/// A started engine.
+enum Started {
+    Service(Service),
+    Function { function: Arc<dyn Function>, compiled: Option<Vec<u8>> },
+}
+
+impl Starter {
+    /// Starts the workload of a deploy request; files for the node are left in `out`.
+    ///
+    /// # Errors
+    /// A text for whoever deployed it.
+    pub(crate) async fn start(&self, request: Deploy, out: &Path) -> Result<Workload, String> {
+        let environment = open(&request.environment, &self.key, &request.sealed_by).map_err(|error| format!("its environment: {error}"))?;
+        let artifact = artifact::verify(&request.artifact, request.digest).await?;
+        let scope = TaskScope::new("workload");
+        let (output, carry) = output::to_bus(self.bus.clone(), &self.agent);
+        scope.spawn("output", carry);
+        let launch = Launch {
+            name: request.name.to_string(),
+            artifact,
+            digest: request.digest,
+            argv: request.argv,
+            environment,
+            precompiled: request.precompiled.map(Into::into),
+            limits: Limits {
+                call_time: Duration::from_millis(request.limits.call_timeout_ms),
+                memory_bytes: request.limits.memory_bytes,
+                concurrency: request.limits.concurrency,
+                reply_bytes: request.limits.reply_bytes,
+            },
+            output,
+            host: Arc::new(BusHostClient { bus: self.bus.clone(), agent: self.agent.clone() }),
+        };
+        let started = start_engine(request.r#type, launch).await.map_err(|error| chain(&error))?;
+        match started {
+            Started::Service(service) => Ok(self.watch(service, scope)),
+            Started::Function { function, compiled } => {
+                if let Some(triggers) = &request.triggers {
+                    let report = Report { bus: self.bus.clone(), agent: self.agent.clone() };
+                    calls::serve(&scope, triggers, &function, request.limits.concurrency, report).await?;
+                }
+                let kept = match compiled {
+                    Some(bytes) => tokio::fs::write(out.join(COMPILED), bytes).await.is_ok(),
+                    None => false,
+                };
+                Ok(Workload { function: Some(function), compiled: kept.then(|| COMPILED.to_owned()), service: None, scope })
+            }
+        }
+    }
+
+    /// The end of a service is an event.
+    fn watch(&self, service: Service, scope: TaskScope) -> Workload {
+        let service = Arc::new(service);
+        let (watched, bus, subject) = (Arc::clone(&service), self.bus.clone(), host_subject(&self.agent, "events"));
+        scope.spawn("exit", async move {
+            let exit = watched.wait().await;
+            let event = AgentEvent::Exited { code: exit.code, message: exit.signal.unwrap_or_default() };
+            bus.publish(subject, serde_json::to_vec(&event).unwrap_or_default().into()).await.ok();
+            bus.flush().await.ok();
+        });
+        Workload { function: None, compiled: None, service: Some(service), scope }
+    }
+}
+
+impl Workload {
+    /// Stops it, politely for as long as the grace lasts; its last lines are carried out first.
+    pub(crate) async fn stop(self, grace: Duration) {
+        if let Some(service) = self.service {
+            service.stop(grace).await;
+        }
+        self.scope.shutdown(Duration::from_millis(200)).await;
+    }
+}
+
+async fn start_engine(kind: WorkloadType, launch: Launch) -> Result<Started, StartError> {
+    match kind {
+        WorkloadType::Native => Service::start(launch).await.map(Started::Service),
+        WorkloadType::V8 => {
+            let function = nex_engine_js::start(launch).await?;
+            Ok(Started::Function { function: Arc::new(function), compiled: None })
+        }
+        WorkloadType::Wasm => {
+            let instances = u32::try_from(launch.limits.concurrency).unwrap_or(u32::MAX).clamp(1, 1_024);
+            let engine = nex_engine_wasm::Engine::new(nex_engine_wasm::EngineConfig { instances });
+            let started = engine.start(launch).await?;
+            Ok(Started::Function { function: Arc::new(started.function), compiled: started.compiled })
+        }
+        WorkloadType::Oci => Err(StartError::Invalid("this agent has no engine for oci".to_owned())),
+    }
+}
