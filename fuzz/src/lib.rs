@@ -1,1 +1,138 @@
-//! Stub.
+//! One function for every parser of bytes from outside: it must not panic on any input, and what it accepts must keep its
+//! promises. The corpus test and the coverage-guided fuzzer (`cargo-fuzz/`) both call these.
+#![expect(clippy::missing_panics_doc, reason = "to panic is how each of these says that it found something")]
+
+use std::str::FromStr;
+use std::sync::LazyLock;
+
+use nex_protocol::claims::Claims;
+use nex_protocol::deploy::{DeployRequest, Location, StopRequest};
+use nex_protocol::digest::Digest;
+use nex_protocol::envelope::{kind, open};
+use nex_protocol::event::CloudEvent;
+use nex_protocol::host::Service;
+use nex_protocol::id::{Namespace, NodeId, WorkloadId, WorkloadName};
+use nex_protocol::log::LogLine;
+use nex_protocol::subject::{Control, LogSource, is_valid_pattern, overlap};
+use nex_protocol::{agent, control, seal};
+use nkeys::XKey;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// A parser under test.
+pub type Target = fn(&[u8]);
+
+/// Every target by the name of its corpus directory.
+pub const TARGETS: [(&str, Target); 9] = [
+    ("control", control_body),
+    ("deploy", deploy_body),
+    ("location", location),
+    ("subject", subject),
+    ("name", name),
+    ("claims", claims),
+    ("sealed", sealed),
+    ("agent", agent_message),
+    ("event", event_or_log),
+];
+
+/// Decodes JSON; what is accepted is written and read again without a change.
+fn round_trip<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    let value: T = serde_json::from_slice(bytes).ok()?;
+    let written = serde_json::to_vec(&value).unwrap_or_default();
+    let again: Option<T> = serde_json::from_slice(&written).ok();
+    let again = again.and_then(|again| serde_json::to_vec(&again).ok());
+    assert_eq!(again.as_deref(), Some(written.as_slice()), "what was written is not read as the same");
+    Some(value)
+}
+
+/// Parses text; what is accepted is displayed and parsed again as the same.
+fn text_round_trip<T: FromStr + ToString + PartialEq>(text: &str) -> Option<T> {
+    let value: T = text.parse().ok()?;
+    assert!(value.to_string().parse::<T>().is_ok_and(|again| again == value), "what was displayed is not parsed as the same");
+    Some(value)
+}
+
+/// Bodies of AUCTION, and all replies.
+pub fn control_body(bytes: &[u8]) {
+    if let Some(auction) = round_trip::<control::AuctionRequest>(bytes) {
+        drop(auction.mismatches(&control::Tags::new(), true, &[]));
+    }
+    drop(open::<control::NodeSummary>(kind::AUCTION, bytes));
+    drop(open::<control::WorkloadPingResponse>(kind::PING, bytes));
+    drop(open::<control::InfoResponse>(kind::INFO, bytes));
+    drop(open::<control::LameDuckResponse>(kind::LAME_DUCK, bytes));
+    drop(open::<serde_json::Value>(kind::RUN, bytes));
+}
+
+/// Bodies of DEPLOY and STOP.
+pub fn deploy_body(bytes: &[u8]) {
+    round_trip::<DeployRequest>(bytes);
+    round_trip::<StopRequest>(bytes);
+}
+
+/// Where an artifact lies, as JSON and as text.
+pub fn location(bytes: &[u8]) {
+    round_trip::<Location>(bytes);
+    text_round_trip::<Location>(&String::from_utf8_lossy(bytes));
+}
+
+/// Subjects and patterns; two lines are compared with each other.
+pub fn subject(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let (left, right) = text.split_once('\n').unwrap_or((&text, "$NEX.>"));
+    drop((Control::parse(left), LogSource::parse(left), agent::parse_host_subject(left)));
+    assert_eq!(overlap(left, right), overlap(right, left), "overlap is not symmetric");
+    if is_valid_pattern(left) {
+        assert!(overlap(left, left) && overlap(left, ">"), "a pattern does not overlap itself");
+    }
+}
+
+/// Ids, names, digests: what is accepted is safe in a subject and in a path.
+pub fn name(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let accepted = [
+        text_round_trip::<Namespace>(&text).map(String::from),
+        text_round_trip::<WorkloadName>(&text).map(String::from),
+        text_round_trip::<WorkloadId>(&text).map(String::from),
+        text_round_trip::<NodeId>(&text).map(String::from),
+        text_round_trip::<Digest>(&text).map(String::from),
+    ];
+    for name in accepted.into_iter().flatten() {
+        assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'), "unsafe name: {name}");
+    }
+    drop((Service::from_str(&text), Digest::from_object_store(&text)));
+}
+
+/// Workload claims.
+pub fn claims(bytes: &[u8]) {
+    if let Ok(claims) = Claims::decode(&String::from_utf8_lossy(bytes)) {
+        drop(claims.check_times(0));
+    }
+}
+
+/// Sealed environments: the bytes are the base64 text, for a fixed recipient.
+pub fn sealed(bytes: &[u8]) {
+    static KEYS: LazyLock<(XKey, String)> =
+        LazyLock::new(|| (XKey::new_from_raw([1; 32]), XKey::new_from_raw([2; 32]).public_key()));
+    let text = String::from_utf8_lossy(bytes);
+    let (recipient, sender) = &*KEYS;
+    drop(seal::open(&text, recipient, sender));
+    drop(seal::open("", recipient, &text));
+}
+
+/// What agents say on the internal bus.
+pub fn agent_message(bytes: &[u8]) {
+    round_trip::<agent::Handshake>(bytes);
+    round_trip::<agent::Accepted>(bytes);
+    round_trip::<agent::Logs>(bytes);
+    round_trip::<agent::AgentEvent>(bytes);
+    round_trip::<agent::Deploy>(bytes);
+    round_trip::<agent::Undeploy>(bytes);
+    round_trip::<agent::Identity>(bytes);
+}
+
+/// Events and log lines, as clients read them.
+pub fn event_or_log(bytes: &[u8]) {
+    round_trip::<CloudEvent>(bytes);
+    round_trip::<LogLine>(bytes);
+}
