@@ -1,1 +1,278 @@
-//! Stub.
+//! Where agents live: the places that hold one agent each, and what makes and removes them.
+//!
+//! [`process`] is a jailed child process; microVMs are the other kind. A sandbox knows nothing of what its agent does, and nothing of
+//! NATS. It is used once and never again.
+//!
+//! Nothing leaks: a creation that fails removes what it had made, a dropped sandbox is killed and removed, and what a killed node
+//! leaves behind is found by its [`SandboxRecord`] or by [`process::ProcessProvider::sweep`].
+
+pub mod process;
+mod record;
+mod remove;
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use nex_process::cgroup::CgroupError;
+use nex_process::{Deadline, Elapsed, Exit, SpawnError};
+use serde::{Deserialize, Serialize};
+
+pub use record::{SandboxRecord, remove_leftover};
+
+/// Names a sandbox on its node; safe as a file name and as part of one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SandboxId(String);
+
+impl SandboxId {
+    /// Longest id.
+    pub const MAX: usize = 64;
+
+    /// Accepts letters, digits, `-` and `_`.
+    ///
+    /// # Errors
+    /// [`InvalidName`] for anything else, for nothing and for more than [`Self::MAX`] characters.
+    pub fn parse(text: impl Into<String>) -> Result<Self, InvalidName> {
+        let text = text.into();
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        if text.is_empty() || text.len() > Self::MAX || !text.bytes().all(plain) {
+            return Err(InvalidName::of(&text));
+        }
+        Ok(Self(text))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for SandboxId {
+    type Error = InvalidName;
+
+    fn try_from(text: String) -> Result<Self, InvalidName> {
+        Self::parse(text)
+    }
+}
+
+impl From<SandboxId> for String {
+    fn from(id: SandboxId) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for SandboxId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A name that could lead out of its directory or break a path.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no usable name; use letters, digits, '-' and '_' (in file names also '.', not first)")]
+pub struct InvalidName(String);
+
+impl InvalidName {
+    fn of(name: &str) -> Self {
+        Self(name.chars().take(80).collect())
+    }
+}
+
+/// One sandbox to make.
+#[derive(Clone)]
+pub struct SandboxSpec {
+    /// Its name, never used before on this node.
+    pub id: SandboxId,
+    /// What its agent is told about itself: one line, no line break. A secret.
+    pub identity: Vec<u8>,
+}
+
+impl fmt::Debug for SandboxSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SandboxSpec").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// How a sandbox ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExitReport {
+    /// How its first process ended; unknown for one that was adopted.
+    pub exit: Exit,
+    /// Whether the kernel killed something in it because its memory ran out.
+    pub out_of_memory: bool,
+    /// The last lines that its agent wrote to standard error.
+    pub last_words: Vec<String>,
+}
+
+impl fmt::Display for ExitReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.exit)?;
+        if self.out_of_memory {
+            f.write_str(", out of memory")?;
+        }
+        match self.last_words.last() {
+            Some(line) => write!(f, ": {line}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Makes sandboxes of one kind.
+pub trait SandboxProvider: Send + Sync + 'static {
+    /// Makes one and starts its agent; does not wait for the agent to say anything.
+    fn create(&self, spec: SandboxSpec, by: Deadline) -> BoxFuture<'_, Result<Box<dyn Sandbox>, CreateError>>;
+
+    /// Takes over what an earlier node process made, if it still runs; otherwise removes what is left of it.
+    fn adopt(&self, record: SandboxRecord, by: Deadline) -> BoxFuture<'_, Option<Box<dyn Sandbox>>>;
+}
+
+/// One place with one agent in it. Dropping it kills the agent and removes the place.
+pub trait Sandbox: Send + Sync {
+    /// Its name.
+    fn id(&self) -> &SandboxId;
+
+    /// Makes a file of the host readable (and executable) inside, without copying it where the file system allows. The file must
+    /// belong to the node and never change. Doing it again with the same file is fine.
+    ///
+    /// Returns the path that the agent sees.
+    ///
+    /// # Errors
+    /// When the name is unusable or taken by another file, or the file cannot be linked or copied.
+    fn admit(&self, file: &Path, name: &str) -> Result<PathBuf, AdmitError>;
+
+    /// Opens a file that the agent left for the node. *Trust:* its content is the agent's; its kind and size are checked.
+    ///
+    /// # Errors
+    /// When it does not exist, is no plain file or is larger than allowed.
+    fn open_out(&self, name: &str, max_bytes: u64) -> Result<File, OutError>;
+
+    /// The host's side of the directory for files handed back. Read them by [`Self::open_out`].
+    fn out_dir(&self) -> &Path;
+
+    /// Waits until its agent has ended. May be dropped and called again.
+    fn exited(&self) -> BoxFuture<'_, ExitReport>;
+
+    /// Ends the agent, politely for as long as the grace lasts, and removes the place.
+    fn stop(&self, grace: Duration) -> BoxFuture<'_, ExitReport>;
+
+    /// Everything that another node process needs to find and remove it.
+    fn record(&self) -> SandboxRecord;
+
+    /// Gives up ownership: the agent runs on, for another node process to adopt.
+    fn release(self: Box<Self>) -> SandboxRecord;
+}
+
+/// A sandbox could not be made. Nothing of it is left.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// The identity cannot be handed over.
+    #[error("the identity of sandbox {0} has a line break or is too long")]
+    Identity(SandboxId),
+    /// The id was used before.
+    #[error("sandbox {0} exists already; every sandbox needs an id of its own")]
+    Taken(SandboxId),
+    /// No uid is free.
+    #[error("all {0} sandboxes of this node are in use; stop one first")]
+    Full(u32),
+    /// A directory could not be prepared.
+    #[error("could not prepare {path} for a sandbox; check that the node may write there and the disk has room")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The agent could not be started.
+    #[error("the agent of a sandbox did not start")]
+    Spawn(#[from] SpawnError),
+    /// The limits could not be applied.
+    #[error("the limits of a sandbox could not be applied")]
+    Cgroup(#[from] CgroupError),
+    /// The agent ended before it had its identity.
+    #[error("the agent of a sandbox ended at once: {0}")]
+    Died(ExitReport),
+    /// No time was left.
+    #[error("the agent of a sandbox did not take its identity in time")]
+    Late(#[from] Elapsed),
+}
+
+/// A file could not be brought into a sandbox.
+#[derive(Debug, thiserror::Error)]
+pub enum AdmitError {
+    /// The name is unusable.
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+    /// There is another file of this name.
+    #[error("the sandbox has another file named {0} already")]
+    Taken(String),
+    /// Linking and copying failed.
+    #[error("could not bring {file} into the sandbox; check that it exists and the disk has room")]
+    Failed {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A file handed back could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OutError {
+    /// The name is unusable.
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+    /// It is not there or not readable.
+    #[error("the agent left no readable file {name}")]
+    Unreadable {
+        /// The name.
+        name: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// It is a link, a pipe, a directory or a device.
+    #[error("what the agent left as {0} is no plain file")]
+    NotPlain(String),
+    /// It is larger than allowed.
+    #[error("the file {name} that the agent left has {bytes} bytes, the limit is {max_bytes}")]
+    TooLarge {
+        /// The name.
+        name: String,
+        /// Its size.
+        bytes: u64,
+        /// The limit.
+        max_bytes: u64,
+    },
+}
+
+/// A file name of one part that cannot be mistaken for a path, an option or a hidden file.
+pub(crate) fn check_file_name(name: &str) -> Result<(), InvalidName> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let first = name.bytes().next().is_some_and(|byte| !matches!(byte, b'.' | b'-'));
+    if first && name.len() <= 200 && name.bytes().all(plain) { Ok(()) } else { Err(InvalidName::of(name)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_and_file_names_never_lead_out_of_a_directory() {
+        for name in ["", ".", "..", "../x", "a/b", "/etc", "a\0b", "-rf", ".hidden", "a b", "\u{e9}"] {
+            assert!(check_file_name(name).is_err(), "{name:?}");
+        }
+        for name in ["", "..", "a/b", "a.b", "a\nb"] {
+            assert!(SandboxId::parse(name).is_err(), "{name:?}");
+        }
+        assert!(serde_json::from_str::<SandboxId>("\"../../etc\"").is_err());
+        assert!(check_file_name("module-1.2_x.wasm").is_ok());
+        assert_eq!(SandboxId::parse("A1-b_2").unwrap().as_str(), "A1-b_2");
+    }
+}

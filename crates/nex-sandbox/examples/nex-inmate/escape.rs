@@ -1,0 +1,175 @@
+//! Tries to get out, as a workload: a program that the agent started under its own uid. Every line it prints is an escape.
+
+#![expect(clippy::needless_pass_by_value, reason = "results are judged where they arise")]
+
+use std::fs;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::net::{SocketAddr, UnixStream};
+use std::path::Path;
+use std::process::ExitCode;
+
+use nex_process::ProcessId;
+use nix::mount::{MsFlags, mount, umount};
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::personality::{self, Persona};
+use nix::sys::ptrace;
+use nix::sys::signal::kill;
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::unistd::{Gid, Pid, Uid, chroot, getppid, setgid, setgroups, sethostname, setuid};
+use rustix::net::{AddressFamily, SocketType, socket};
+
+/// Arguments: a file of the host, a pid of the host, an abstract socket of the host.
+pub(crate) fn try_all(arguments: &[&str]) -> ExitCode {
+    let [secret, host_pid, socket] = arguments else { return ExitCode::FAILURE };
+    let mut tries = Tries(0);
+    tries.see_the_host(secret, host_pid.parse().unwrap());
+    tries.read_the_agent();
+    tries.write_elsewhere();
+    tries.change_the_artifact();
+    tries.become_somebody();
+    tries.call_the_kernel();
+    tries.reach_sockets(socket);
+    tries.must("tell the status", bounds());
+    for place in ["/work/f", "/tmp/f", "/out/f", "/dev/shm/f", "/dev/null"] {
+        tries.must(place, fs::write(place, "mine"));
+    }
+    ExitCode::from(tries.0)
+}
+
+struct Tries(u8);
+
+impl Tries {
+    fn cannot<T, E>(&mut self, what: &str, result: Result<T, E>) {
+        if result.is_ok() {
+            println!("could {what}");
+            self.0 += 1;
+        }
+    }
+
+    fn must<T, E: std::fmt::Display>(&mut self, what: &str, result: Result<T, E>) {
+        if let Err(error) = result {
+            println!("could not {what}: {error}");
+            self.0 += 1;
+        }
+    }
+
+    fn see_the_host(&mut self, secret: &str, host_pid: i32) {
+        for root in ["", "/old", "/proc/1/root", "/proc/2/root", "/proc/self/root", "/proc/1/cwd", "/.."] {
+            self.cannot(&format!("read the secret by {root:?}"), fs::read(format!("{root}{secret}")));
+        }
+        for place in ["/root", "/home", "/var", "/run", "/sys", "/boot", "/etc/shadow", "/dev/kmsg", "/dev/mem", "/dev/kvm"] {
+            self.cannot(&format!("see {place}"), fs::metadata(place));
+        }
+        self.cannot("signal a process of the host", kill(Pid::from_raw(host_pid), None));
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let pids = processes.filter(|entry| entry.file_name().to_string_lossy().parse::<i32>().is_ok()).count();
+        // The init, the agent and this one.
+        self.cannot("see other processes", if pids > 3 { Ok(()) } else { Err(()) });
+        self.cannot("see the kernel's memory", fs::read("/proc/kcore").and_then(not_empty));
+    }
+
+    fn read_the_agent(&mut self) {
+        let agent = getppid();
+        for who in [1, agent.as_raw()] {
+            for what in ["environ", "maps", "mem", "auxv", "stack", "syscall"] {
+                self.cannot(&format!("read {what} of {who}"), fs::read(format!("/proc/{who}/{what}")));
+            }
+            for what in ["fd", "map_files", "task/1/fd"] {
+                self.cannot(&format!("list {what} of {who}"), fs::read_dir(format!("/proc/{who}/{what}")));
+            }
+            self.cannot("read a link of the agent", fs::read_link(format!("/proc/{who}/exe")));
+        }
+        self.cannot("trace the agent", ptrace::attach(agent));
+        let mut buffer = [0; 8];
+        let remote = RemoteIoVec { base: 0x40_0000, len: 8 };
+        let denied = process_vm_readv(agent, &mut [io::IoSliceMut::new(&mut buffer)], &[remote]);
+        self.cannot("read the agent's memory", if denied == Err(nix::Error::EPERM) { Err(()) } else { Ok(()) });
+        let pidfd = rustix::process::pidfd_open(
+            rustix::process::Pid::from_raw(agent.as_raw()).unwrap(),
+            rustix::process::PidfdFlags::empty(),
+        );
+        let flags = rustix::process::PidfdGetfdFlags::empty();
+        self.cannot("take a descriptor", pidfd.and_then(|pidfd| rustix::process::pidfd_getfd(pidfd, 1, flags)));
+        self.cannot("mistake the agent", ProcessId::of(agent.as_raw()).filter(|id| id.pid != 2).ok_or(()));
+    }
+
+    fn write_elsewhere(&mut self) {
+        for place in ["/f", "/usr/f", "/etc/f", "/etc/passwd", "/artifact/f", "/dev/f", "/proc/self/oom_score_adj"] {
+            self.cannot(&format!("write {place}"), fs::write(place, "1"));
+        }
+        for knob in ["kernel/core_pattern", "kernel/hostname", "vm/overcommit_memory", "net/ipv4/ip_forward"] {
+            self.cannot(&format!("turn {knob}"), fs::write(format!("/proc/sys/{knob}"), "1"));
+        }
+        self.cannot("ask for a reboot", fs::write("/proc/sysrq-trigger", "b"));
+        self.cannot("nest directories for the node", fs::create_dir("/out/d"));
+        self.cannot("leave a link for the node", symlink("/etc/shadow", "/out/l"));
+        self.cannot("leave a pipe for the node", nix::unistd::mkfifo("/out/p", Mode::S_IRWXU));
+    }
+
+    fn change_the_artifact(&mut self) {
+        let artifact = Path::new("/artifact/inmate");
+        self.cannot("chmod the artifact", fs::set_permissions(artifact, fs::Permissions::from_mode(0o777)));
+        self.cannot("chown the artifact", chown(artifact, Some(Uid::current().as_raw()), None));
+        self.cannot("write the artifact", fs::OpenOptions::new().append(true).open(artifact));
+        self.cannot("remove the artifact", fs::remove_file(artifact));
+        self.cannot("link the artifact out", fs::hard_link(artifact, "/out/inmate"));
+        self.cannot("rename the artifact", fs::rename(artifact, "/artifact/other"));
+    }
+
+    fn become_somebody(&mut self) {
+        let (root, group) = (Uid::from_raw(0), Gid::from_raw(0));
+        self.cannot("become root", setuid(root));
+        self.cannot("become root's group", setgid(group));
+        self.cannot("join groups", setgroups(&[group]));
+        self.cannot("make a device", mknod("/work/sda", SFlag::S_IFBLK, Mode::S_IRWXU, makedev(8, 0)));
+    }
+
+    fn call_the_kernel(&mut self) {
+        let none: Option<&str> = None;
+        self.cannot("mount", mount(Some("x"), "/tmp", Some("tmpfs"), MsFlags::empty(), none));
+        self.cannot("bind", mount(Some("/usr"), "/work", none, MsFlags::MS_BIND, none));
+        self.cannot("make /usr writable", mount(none, "/usr", none, MsFlags::MS_REMOUNT | MsFlags::MS_BIND, none));
+        self.cannot("unmount", umount("/proc"));
+        self.cannot("change root", chroot("/work"));
+        for flag in CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWPID {
+            self.cannot(&format!("unshare {flag:?}"), unshare(flag));
+        }
+        let own = fs::File::open("/proc/self/ns/mnt");
+        self.cannot("join a namespace", own.and_then(|own| Ok(setns(own, CloneFlags::CLONE_NEWNS)?)));
+        self.cannot("rename the host", sethostname("mine"));
+        self.cannot("be an old program", personality::set(Persona::READ_IMPLIES_EXEC));
+        self.must("ask who it is", personality::get());
+    }
+
+    fn reach_sockets(&mut self, name: &str) {
+        let host = SocketAddr::from_abstract_name(name).unwrap();
+        self.cannot("reach an abstract socket of the host", UnixStream::connect_addr(&host));
+        for family in [AddressFamily::PACKET, AddressFamily::VSOCK, AddressFamily::CAN] {
+            self.cannot("open an odd socket", socket(family, SocketType::RAW, None));
+            self.cannot("open an odd socket", socket(family, SocketType::DGRAM, None));
+        }
+        self.must("open a TCP socket", socket(AddressFamily::INET, SocketType::STREAM, None));
+    }
+}
+
+fn not_empty(bytes: Vec<u8>) -> io::Result<()> {
+    if bytes.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+}
+
+/// What the kernel says of this process.
+fn bounds() -> Result<(), String> {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let value = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned();
+    for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
+        if value(set) != "0000000000000000" {
+            return Err(format!("{set} {}", value(set)));
+        }
+    }
+    match (value("NoNewPrivs:").as_str(), value("Seccomp:").as_str()) {
+        ("1", "2") => Ok(()),
+        other => Err(format!("{other:?}")),
+    }
+}

@@ -1,0 +1,155 @@
+//! The prisoner of the tests: goes to jail as an agent does, then does what its identity says. Not part of the product.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    clippy::mem_forget,
+    reason = "a test program, whose failure to do something is the result that is looked for"
+)]
+
+mod escape;
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use nex_process::jail::{self, Entered};
+use nix::sys::signal::{SigSet, Signal};
+use nix::time::{ClockId, clock_gettime};
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["--probe", uid] => return jail::probe_main(uid.parse().unwrap()),
+        ["--whoami"] => println!("{}", nix::unistd::geteuid()),
+        ["--escape", rest @ ..] => return escape::try_all(rest),
+        ["--kill-all"] => drop(nix::sys::signal::kill(nix::unistd::Pid::from_raw(-1), Signal::SIGKILL)),
+        ["--sleep"] => sleep(),
+        _ => match jail::enter(std::io::stdin()) {
+            Ok(entered) => return act(&entered),
+            Err(error) => {
+                eprintln!("{error}");
+                return ExitCode::FAILURE;
+            }
+        },
+    }
+    ExitCode::SUCCESS
+}
+
+fn act(entered: &Entered) -> ExitCode {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap();
+    let out = &entered.layout.out;
+    tell(out, "entered", &format!("{} {}", now.tv_sec(), now.tv_nsec()));
+    tell(out, "report", &serde_json::to_string(&entered.report).unwrap());
+    let identity = String::from_utf8(entered.identity.clone()).unwrap();
+    let words: Vec<&str> = identity.split(' ').collect();
+    match words.as_slice() {
+        ["stay"] => sleep(),
+        ["exit", code] => return ExitCode::from(code.parse::<u8>().unwrap()),
+        ["fail", line] => {
+            eprintln!("{line}");
+            return ExitCode::FAILURE;
+        }
+        // A workload: another program under the same uid.
+        ["run", rest @ ..] => {
+            let program = workload(entered);
+            let output = Command::new(program).args(rest).env_clear().output().unwrap();
+            tell(out, "said", &String::from_utf8_lossy(&[output.stdout, output.stderr].concat()));
+            sleep();
+        }
+        ["family"] => family(entered),
+        ["bomb"] => bomb(out),
+        ["eat"] => eat(),
+        ["fill"] => fill(entered),
+        ["connect", ports @ ..] => connect(out, ports),
+        _ => return ExitCode::FAILURE,
+    }
+    ExitCode::SUCCESS
+}
+
+/// Whole or not at all, as the reader waits for the file to appear.
+fn tell(out: &Path, name: &str, text: &str) {
+    fs::write(out.join("draft"), text).unwrap();
+    fs::rename(out.join("draft"), out.join(name)).unwrap();
+}
+
+fn sleep() {
+    let _interrupted = SigSet::empty().suspend();
+}
+
+/// The node admits it after the agent has started, and tells nobody in these tests.
+fn workload(entered: &Entered) -> PathBuf {
+    let program = entered.layout.artifact.join("inmate");
+    while !program.exists() {
+        std::thread::yield_now();
+    }
+    program
+}
+
+/// Leaves descendants of every kind behind: in the same session, in one of its own, orphaned.
+fn family(entered: &Entered) {
+    let program = workload(entered);
+    for _ in 0..3 {
+        let mut command = Command::new(&program);
+        std::mem::forget(command.arg("--sleep").spawn().unwrap());
+        std::mem::forget(command.process_group(0).stdout(Stdio::null()).spawn().unwrap());
+    }
+    let orphan = format!("setsid {0} --sleep & {0} --sleep &", program.display());
+    Command::new("/bin/sh").args(["-c", &orphan]).status().unwrap();
+    tell(&entered.layout.out, "ready", "");
+    sleep();
+}
+
+/// Processes without end; tells how many there were when no more could be had.
+fn bomb(out: &Path) {
+    let mut children = Vec::new();
+    while let Ok(child) = Command::new("/bin/sleep").arg("1000").spawn() {
+        children.push(child);
+        assert!(children.len() < 10_000, "nothing stops a fork bomb");
+    }
+    tell(out, "bombed", &children.len().to_string());
+    sleep();
+}
+
+fn eat() {
+    let mut eaten = Vec::new();
+    for _ in 0..4096 {
+        eaten.push(vec![1_u8; 1 << 20]);
+    }
+    println!("{}", eaten.len());
+}
+
+/// Writes until every scratch place is full; tells how many bytes each took.
+fn fill(entered: &Entered) {
+    let mut said = String::new();
+    for place in [entered.layout.work.as_path(), Path::new("/tmp"), Path::new("/dev/shm")] {
+        let mut file = fs::File::create(place.join("fill")).unwrap();
+        let mut written = 0_u64;
+        while let Ok(bytes) = file.write(&[1; 4096]) {
+            written += bytes as u64;
+            assert!(written < 1 << 30, "nothing stops a full disk");
+        }
+        said.push_str(&format!("{written} "));
+        fs::remove_file(place.join("fill")).unwrap();
+    }
+    tell(&entered.layout.out, "filled", said.trim());
+    sleep();
+}
+
+fn connect(out: &Path, ports: &[&str]) {
+    let port = |text: &str| std::net::SocketAddr::from(([127, 0, 0, 1], text.parse().unwrap()));
+    let said: Vec<_> = ports
+        .iter()
+        .map(|text| {
+            std::net::TcpStream::connect(port(text)).map_or_else(|error| error.kind().to_string(), |_| "connected".into())
+        })
+        .chain([std::net::TcpListener::bind(port("0")).map_or_else(|error| error.kind().to_string(), |_| "bound".into())])
+        .collect();
+    tell(out, "connected", &said.join(","));
+    sleep();
+}

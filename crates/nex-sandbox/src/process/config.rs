@@ -1,0 +1,100 @@
+//! What a node decides about its process sandboxes.
+
+use std::path::PathBuf;
+
+use nex_process::cgroup::CgroupLimits;
+use nex_process::confinement::Part;
+
+use crate::SandboxId;
+
+/// Limits of one sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Memory of all its processes together; of each, where there is no cgroup.
+    pub memory_bytes: u64,
+    /// Processes and threads.
+    pub pids: u64,
+    /// CPU time in percent of one core; absent is unlimited.
+    pub cpu_percent: Option<u32>,
+    /// Size of each of `/tmp`, `/work` and `/dev/shm`; it counts as memory.
+    pub tmp_bytes: u64,
+    /// Open files of a process.
+    pub open_files: u64,
+    /// Size of one file.
+    pub file_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { memory_bytes: 512 << 20, pids: 256, cpu_percent: None, tmp_bytes: 64 << 20, open_files: 4096, file_bytes: 1 << 30 }
+    }
+}
+
+/// How to make process sandboxes.
+#[derive(Debug, Clone)]
+pub struct ProcessConfig {
+    /// Short name of the node, letters and digits; keeps nodes of one host apart.
+    pub node: String,
+    /// The program that enters the jail (`nex-agent`), absolute.
+    pub agent_binary: PathBuf,
+    /// Directory of this node's sandboxes, absolute.
+    pub state_dir: PathBuf,
+    /// Limits of each.
+    pub limits: Limits,
+    /// First of the 65536 uids for agents. Only root can use them.
+    pub uid_base: u32,
+    /// If given, the only TCP ports that agents may connect to, while they may listen on none.
+    pub tcp_connect: Option<Vec<u16>>,
+    /// Layers without which no agent is started.
+    pub require: Vec<Part>,
+}
+
+/// The configuration cannot work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidConfig {
+    /// The node's name is unusable.
+    #[error("the node's short name {0:?} is unusable; use 1 to 32 letters and digits")]
+    Node(String),
+    /// A path is relative.
+    #[error("{0} must be an absolute path")]
+    Relative(PathBuf),
+    /// The uids collide with those of people and services.
+    #[error("uid_base {0} is unusable; use one from 65536 up to 4294836224 that no account has")]
+    UidBase(u32),
+}
+
+impl ProcessConfig {
+    pub(super) fn check(&self) -> Result<(), InvalidConfig> {
+        if self.node.is_empty() || self.node.len() > 32 || !self.node.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return Err(InvalidConfig::Node(self.node.chars().take(40).collect()));
+        }
+        if let Some(path) = [&self.agent_binary, &self.state_dir].into_iter().find(|path| !path.is_absolute()) {
+            return Err(InvalidConfig::Relative(path.clone()));
+        }
+        if !(65_536..=u32::MAX - 131_071).contains(&self.uid_base) {
+            return Err(InvalidConfig::UidBase(self.uid_base));
+        }
+        Ok(())
+    }
+
+    pub(super) fn agents_dir(&self) -> PathBuf {
+        self.state_dir.join("agents")
+    }
+
+    /// No name of a node begins with another's and a dash, so no node takes another's groups for its own.
+    pub(super) fn cgroup_prefix(&self) -> String {
+        format!("nex-{}-", self.node)
+    }
+
+    pub(super) fn cgroup_name(&self, id: &SandboxId) -> String {
+        format!("{}{id}", self.cgroup_prefix())
+    }
+
+    pub(super) fn cgroup_limits(&self) -> CgroupLimits {
+        CgroupLimits {
+            memory_bytes: Some(self.limits.memory_bytes),
+            pids: Some(self.limits.pids),
+            cpu_percent: self.limits.cpu_percent,
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Makes one sandbox, step by step; whatever step fails, what the earlier ones made is removed.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nex_process::cgroup::Cgroup;
+use nex_process::confinement::{Layer, Mode};
+use nex_process::jail::{JailSpec, MAX_LINE, ProcessLimits};
+use nex_process::{Child, ChildSpec, Deadline, Stdin};
+
+use super::output::{LastWords, to_log};
+use super::sandbox::ProcessSandbox;
+use super::{Shared, slots};
+use crate::remove::remove_tree;
+use crate::{CreateError, ExitReport, SandboxId, SandboxRecord, SandboxSpec};
+
+pub(super) async fn create(shared: &Arc<Shared>, spec: SandboxSpec, by: Deadline) -> Result<ProcessSandbox, CreateError> {
+    if spec.identity.len() > MAX_LINE || spec.identity.contains(&b'\n') {
+        return Err(CreateError::Identity(spec.id));
+    }
+    let mut draft = Draft::new(shared);
+    draft.uid = shared.has_own_uids().then(|| shared.slots().take().ok_or(CreateError::Full(slots::SLOTS))).transpose()?;
+    let dir = draft.directories(&spec.id)?;
+    let last_words = LastWords::default();
+    let child = ChildSpec::new(&shared.config.agent_binary)
+        .current_dir(&dir)
+        .stdin(Stdin::Held)
+        .stdout(to_log(&spec.id, "stdout", None))
+        .stderr(to_log(&spec.id, "stderr", Some(last_words.clone())))
+        .spawn()?;
+    // From here on the child kills itself on drop; it waits for its stdin, so it cannot leave the group before it is in it.
+    let cgroup = shared.cgroups.create(&shared.config.cgroup_name(&spec.id), &shared.config.cgroup_limits())?;
+    draft.cgroup.insert(cgroup).add(child.id().pid)?;
+    let record = SandboxRecord {
+        id: spec.id.clone(),
+        leader: child.id(),
+        cgroup: draft.cgroup.clone(),
+        dir: dir.clone(),
+        uid: draft.uid,
+        own_root: shared.confinement.root == Layer::Held,
+    };
+    write_record(&record).map_err(directory(&dir))?;
+    let lines = [jail_spec(shared, &dir, draft.uid), b"\n".to_vec(), spec.identity, b"\n".to_vec()].concat();
+    if let Err(_broken) = by.bound(child.feed(&lines)).await? {
+        return Err(CreateError::Died(died(&child, &last_words, by).await));
+    }
+    draft.done = true;
+    Ok(ProcessSandbox::owned(shared, record, child, last_words))
+}
+
+async fn died(child: &Child, last_words: &LastWords, by: Deadline) -> ExitReport {
+    let exit = by.bound(child.exited()).await.unwrap_or(nex_process::Exit::UNKNOWN);
+    ExitReport { exit, out_of_memory: false, last_words: last_words.get() }
+}
+
+/// What was made so far; dropped before it is done, it takes all that back.
+struct Draft<'a> {
+    shared: &'a Arc<Shared>,
+    uid: Option<u32>,
+    dir: Option<PathBuf>,
+    cgroup: Option<Cgroup>,
+    done: bool,
+}
+
+impl<'a> Draft<'a> {
+    fn new(shared: &'a Arc<Shared>) -> Self {
+        Self { shared, uid: None, dir: None, cgroup: None, done: false }
+    }
+
+    fn directories(&mut self, id: &SandboxId) -> Result<PathBuf, CreateError> {
+        let dir = self.shared.config.agents_dir().join(id.as_str());
+        let plain = self.shared.confinement.mode == Mode::Plain;
+        // With an own root the agent gets in by binding; without one it must walk here, and nobody else needs to.
+        let mode = if plain && self.uid.is_some() { 0o711 } else { 0o700 };
+        match fs::DirBuilder::new().mode(mode).create(&dir) {
+            Ok(()) => self.dir = Some(dir.clone()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(CreateError::Taken(id.clone())),
+            Err(source) => return Err(CreateError::Directory { path: dir, source }),
+        }
+        if plain && self.uid.is_some() {
+            let above = [self.shared.config.agents_dir(), self.shared.config.state_dir.clone()];
+            above.iter().try_for_each(|path| let_pass(path).map_err(directory(path)))?;
+        }
+        self.sub_directory(&dir.join("artifact"), 0o755, None)?;
+        self.sub_directory(&dir.join("out"), 0o700, self.uid)?;
+        if plain {
+            self.sub_directory(&dir.join("work"), 0o700, self.uid)?;
+        }
+        Ok(dir)
+    }
+
+    fn sub_directory(&self, path: &Path, mode: u32, owner: Option<u32>) -> Result<(), CreateError> {
+        let make = || {
+            fs::DirBuilder::new().mode(mode).create(path)?;
+            // The mode given at creation is subject to the umask.
+            fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+            owner.map_or(Ok(()), |uid| chown(path, Some(uid), Some(uid)))
+        };
+        make().map_err(directory(path))
+    }
+}
+
+impl Drop for Draft<'_> {
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        // The child was dropped, and so killed, before this; its group may need a moment to empty.
+        let (shared, uid) = (Arc::clone(self.shared), self.uid);
+        let (cgroup, dir) = (self.cgroup.take(), self.dir.take());
+        self.shared.removal.spawn("take back", async move {
+            if let Some(Err(error)) = match cgroup {
+                Some(cgroup) => Some(cgroup.destroy(Deadline::after(super::REMOVAL)).await),
+                None => None,
+            } {
+                tracing::warn!(%error, "cgroup of a failed sandbox is still there");
+            }
+            if let Some(Err(error)) = dir.map(|dir| remove_tree(&dir)) {
+                tracing::warn!(%error, "directory of a failed sandbox is still there");
+            }
+            shared.slots().free(uid);
+        });
+    }
+}
+
+/// Lets others pass through a directory, without letting them see what is in it.
+fn let_pass(path: &Path) -> io::Result<()> {
+    let mode = fs::metadata(path)?.permissions().mode();
+    if mode & 0o011 == 0o011 { Ok(()) } else { fs::set_permissions(path, fs::Permissions::from_mode(mode | 0o011)) }
+}
+
+fn directory(path: &Path) -> impl FnOnce(io::Error) -> CreateError {
+    let path = path.to_owned();
+    move |source| CreateError::Directory { path, source }
+}
+
+/// Written whole or not at all: a record is read after crashes.
+fn write_record(record: &SandboxRecord) -> io::Result<()> {
+    let (path, draft) = (record.dir.join("record.json"), record.dir.join("record.draft"));
+    fs::write(&draft, serde_json::to_vec(record)?)?;
+    fs::rename(draft, path)
+}
+
+fn jail_spec(shared: &Shared, dir: &Path, uid: Option<u32>) -> Vec<u8> {
+    let (config, confinement) = (&shared.config, &shared.confinement);
+    let limits = &config.limits;
+    let limited = |name: &str| confinement.cgroup.controllers.iter().any(|controller| controller == name);
+    let alone = uid.is_some() || confinement.mode == Mode::UserNamespace;
+    let mode_reason = match &confinement.namespaces {
+        Layer::Held => None,
+        Layer::Missing { reason } => Some(reason.clone()),
+    };
+    let spec = JailSpec {
+        mode: confinement.mode,
+        mode_reason,
+        uid,
+        artifact_dir: dir.join("artifact"),
+        out_dir: dir.join("out"),
+        work_dir: (confinement.mode == Mode::Plain).then(|| dir.join("work")),
+        tmp_bytes: limits.tmp_bytes,
+        limits: ProcessLimits {
+            open_files: limits.open_files,
+            processes: alone.then_some(limits.pids),
+            file_bytes: limits.file_bytes,
+            data_bytes: (!limited("memory")).then_some(limits.memory_bytes),
+        },
+        cgroup: confinement.cgroup.clone(),
+        tcp_connect: config.tcp_connect.clone(),
+        require: config.require.clone(),
+    };
+    serde_json::to_vec(&spec).unwrap_or_default()
+}

@@ -1,0 +1,236 @@
+//! Sandboxes that are jailed processes: namespaces, own uid, cgroup, Landlock, seccomp, as far as the host has them.
+//!
+//! The agent confines itself (`nex_process::jail`); this side finds out what the host gives, prepares the directories, puts the first
+//! process into its cgroup *before* it is told anything, then hands it the rules and its identity.
+//!
+//! ```text
+//! <state>/agents/<id>/record.json   how to remove it, written before the agent runs
+//!                     artifact/     the agent's /artifact, read-only
+//!                     out/          the agent's /out
+//!                     work/         scratch, only where there is no own root
+//! ```
+
+mod config;
+mod create;
+mod output;
+mod sandbox;
+mod slots;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use nex_process::cgroup::Cgroups;
+use nex_process::confinement::{Mode, Part};
+use nex_process::{ChildSpec, Confinement, Deadline, Exit, Output, SpawnError, TaskScope};
+
+pub use config::{InvalidConfig, Limits, ProcessConfig};
+
+use crate::{CreateError, Sandbox, SandboxId, SandboxProvider, SandboxRecord, SandboxSpec, remove_leftover};
+use sandbox::ProcessSandbox;
+use slots::Slots;
+
+/// How long the removal of a dropped sandbox may take.
+const REMOVAL: Duration = Duration::from_secs(10);
+/// A record is well below this.
+const MAX_RECORD: u64 = 64 * 1024;
+
+/// The provider could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The configuration is unusable.
+    #[error(transparent)]
+    Config(#[from] InvalidConfig),
+    /// A directory could not be made.
+    #[error("could not make {path} for sandboxes; check that the node may write there")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The agent could not be started.
+    #[error("could not find out how this host confines processes")]
+    Probe(#[from] SpawnError),
+    /// The agent gave no report.
+    #[error("could not find out how this host confines processes: the agent's probe ended with {exit} and said {said:?}")]
+    NoReport {
+        /// How it ended.
+        exit: Exit,
+        /// What it wrote.
+        said: String,
+    },
+    /// It took too long.
+    #[error("could not find out in time how this host confines processes; is the host overloaded?")]
+    Late,
+    /// Something that is required is missing.
+    #[error("this host lacks {part}, which the configuration requires: {reason}")]
+    Lacks {
+        /// The layer.
+        part: Part,
+        /// Why it is missing.
+        reason: String,
+    },
+}
+
+/// Makes sandboxes that are jailed processes.
+#[derive(Debug, Clone)]
+pub struct ProcessProvider {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    config: ProcessConfig,
+    confinement: Confinement,
+    cgroups: Cgroups,
+    slots: Mutex<Slots>,
+    /// Removes what is dropped.
+    removal: TaskScope,
+}
+
+/// Runs `<agent> --probe <uid>`: what confinement an agent gets on this host. The cgroup's part is this process' own finding.
+///
+/// # Errors
+/// When the agent does not start or does not report.
+pub async fn probe(agent_binary: &Path, uid: u32, by: Deadline) -> Result<Confinement, OpenError> {
+    probe_with(agent_binary, uid, &Cgroups::detect(), by).await
+}
+
+async fn probe_with(agent_binary: &Path, uid: u32, cgroups: &Cgroups, by: Deadline) -> Result<Confinement, OpenError> {
+    let said = Arc::new(Mutex::new(String::new()));
+    let sink = Arc::clone(&said);
+    let output = Output::Lines(Arc::new(move |line: &str| {
+        let mut said = sink.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if said.len() < 8 * 1024 {
+            said.push_str(line);
+        }
+    }));
+    let child = ChildSpec::new(agent_binary)
+        .args(["--probe".to_owned(), uid.to_string()])
+        .stdout(output.clone())
+        .stderr(output)
+        .spawn()?;
+    let exit = by.bound(child.exited()).await.map_err(|_elapsed| OpenError::Late)?;
+    let said = said.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+    let Ok(mut confinement) = serde_json::from_str::<Confinement>(&said) else {
+        return Err(OpenError::NoReport { exit, said });
+    };
+    confinement.cgroup = cgroups.layer();
+    Ok(confinement)
+}
+
+impl ProcessProvider {
+    /// Finds out what this host gives and makes the provider.
+    ///
+    /// # Errors
+    /// When the configuration is unusable, the state directory is not writable, the agent's probe fails or a required layer is
+    /// missing.
+    pub async fn open(config: ProcessConfig, by: Deadline) -> Result<Self, OpenError> {
+        config.check()?;
+        let cgroups = Cgroups::detect();
+        let confinement = probe_with(&config.agent_binary, config.uid_base, &cgroups, by).await?;
+        if let Some((part, reason)) = confinement.lacks(&config.require) {
+            return Err(OpenError::Lacks { part, reason: reason.to_owned() });
+        }
+        let agents = config.agents_dir();
+        fs::create_dir_all(&agents).map_err(|source| OpenError::Directory { path: agents.clone(), source })?;
+        let mut slots = Slots::new(config.uid_base, &config.node);
+        for record in records(&agents) {
+            // Whoever holds this uid may still run; nobody else gets it before it is known to be gone.
+            slots.reserve(record.uid);
+        }
+        let shared =
+            Shared { config, confinement, cgroups, slots: Mutex::new(slots), removal: TaskScope::new("sandbox removal") };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// What confines every sandbox of this provider.
+    #[must_use]
+    pub fn confinement(&self) -> &Confinement {
+        &self.shared.confinement
+    }
+
+    /// Removes every sandbox that an earlier node process of this state directory left, except those to keep. Returns how many.
+    pub async fn sweep(&self, keep: &BTreeSet<SandboxId>, by: Deadline) -> usize {
+        let agents = self.shared.config.agents_dir();
+        let mut removed = 0;
+        for entry in fs::read_dir(&agents).into_iter().flatten().flatten() {
+            let dir = entry.path();
+            if entry.file_name().to_str().is_some_and(|name| keep.iter().any(|id| id.as_str() == name)) {
+                continue;
+            }
+            match read_record(&dir) {
+                Some(record) => {
+                    remove_leftover(&record, by).await;
+                    self.shared.slots().free(record.uid);
+                }
+                // Made, but its agent never told anything: it ended with the node that held its stdin.
+                None => drop(crate::remove::remove_tree(&dir)),
+            }
+            removed += 1;
+        }
+        for cgroup in self.shared.cgroups.leftovers(&self.shared.config.cgroup_prefix()) {
+            let kept = |path: &PathBuf| keep.iter().any(|id| path.ends_with(self.shared.config.cgroup_name(id)));
+            if !cgroup.paths().iter().any(kept) {
+                drop(cgroup.destroy(by).await);
+            }
+        }
+        removed
+    }
+
+    /// Waits for the removal of what was dropped; call it last.
+    pub async fn close(&self, grace: Duration) {
+        self.shared.removal.shutdown(grace).await;
+    }
+}
+
+impl SandboxProvider for ProcessProvider {
+    fn create(&self, spec: SandboxSpec, by: Deadline) -> BoxFuture<'_, Result<Box<dyn Sandbox>, CreateError>> {
+        create::create(&self.shared, spec, by).map(|made| made.map(|sandbox| Box::new(sandbox) as _)).boxed()
+    }
+
+    fn adopt(&self, record: SandboxRecord, by: Deadline) -> BoxFuture<'_, Option<Box<dyn Sandbox>>> {
+        async move {
+            if record.leader.is_alive() {
+                self.shared.slots().reserve(record.uid);
+                return Some(Box::new(ProcessSandbox::adopted(&self.shared, record)) as _);
+            }
+            remove_leftover(&record, by).await;
+            self.shared.slots().free(record.uid);
+            None
+        }
+        .boxed()
+    }
+}
+
+impl Shared {
+    fn slots(&self) -> std::sync::MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Whether an agent gets a uid of its own here.
+    fn has_own_uids(&self) -> bool {
+        nix::unistd::geteuid().is_root() && self.confinement.mode != Mode::UserNamespace
+    }
+}
+
+fn records(agents: &Path) -> Vec<SandboxRecord> {
+    fs::read_dir(agents).into_iter().flatten().flatten().filter_map(|entry| read_record(&entry.path())).collect()
+}
+
+/// The record in a sandbox's directory, unless it is missing, unreadable or speaks of another directory.
+fn read_record(dir: &Path) -> Option<SandboxRecord> {
+    let path = dir.join("record.json");
+    if fs::metadata(&path).ok()?.len() > MAX_RECORD {
+        return None;
+    }
+    let record: SandboxRecord = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+    (record.dir == dir).then_some(record)
+}

@@ -1,0 +1,107 @@
+//! What an agent writes to its streams: a bounded stream of debug lines, and its last words for the report of its end.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use nex_process::Output;
+
+use crate::SandboxId;
+
+/// Lines of one stream that are logged per second; more are counted, not kept.
+const LINES_PER_SECOND: u32 = 100;
+/// How much of what was said last is remembered.
+const LAST_LINES: usize = 20;
+const MAX_CHARS: usize = 500;
+
+/// The last lines of standard error.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LastWords(Arc<Mutex<VecDeque<String>>>);
+
+impl LastWords {
+    pub(super) fn get(&self) -> Vec<String> {
+        self.lock().iter().cloned().collect()
+    }
+
+    fn add(&self, line: &str) {
+        let mut lines = self.lock();
+        if lines.len() == LAST_LINES {
+            lines.pop_front();
+        }
+        lines.push_back(line.chars().take(MAX_CHARS).collect());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A sink that logs lines of an agent. *Trust:* they are escaped, cut and counted.
+pub(super) fn to_log(id: &SandboxId, stream: &'static str, last_words: Option<LastWords>) -> Output {
+    let (id, gate) = (id.clone(), Mutex::new(Gate::default()));
+    Output::Lines(Arc::new(move |line: &str| {
+        if let Some(last_words) = &last_words {
+            last_words.add(line);
+        }
+        let verdict = gate.lock().unwrap_or_else(PoisonError::into_inner).ask(Instant::now());
+        let line: String = line.chars().take(MAX_CHARS).collect();
+        match verdict {
+            Verdict::Pass { dropped: 0 } => tracing::debug!(agent_id = %id, stream, ?line, "agent says"),
+            Verdict::Pass { dropped } => tracing::debug!(agent_id = %id, stream, ?line, dropped, "agent says too much"),
+            Verdict::Drop => {}
+        }
+    }))
+}
+
+#[derive(Debug, Default)]
+struct Gate {
+    since: Option<Instant>,
+    passed: u32,
+    dropped: u64,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Pass { dropped: u64 },
+    Drop,
+}
+
+impl Gate {
+    fn ask(&mut self, now: Instant) -> Verdict {
+        let fresh = self.since.is_none_or(|since| now.duration_since(since) >= Duration::from_secs(1));
+        if fresh {
+            let dropped = self.dropped;
+            *self = Self { since: Some(now), passed: 1, dropped: 0 };
+            return Verdict::Pass { dropped };
+        }
+        if self.passed < LINES_PER_SECOND {
+            self.passed += 1;
+            return Verdict::Pass { dropped: 0 };
+        }
+        self.dropped += 1;
+        Verdict::Drop
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_cut_and_counted() {
+        let (mut gate, start) = (Gate::default(), Instant::now());
+        let passed = (0..1000).filter(|_| gate.ask(start) != Verdict::Drop).count();
+        assert_eq!(passed, 100);
+        assert_eq!(gate.ask(start + Duration::from_secs(1)), Verdict::Pass { dropped: 900 });
+    }
+
+    #[test]
+    fn only_the_last_words_are_kept() {
+        let words = LastWords::default();
+        for number in 0..50 {
+            words.add(&format!("{number}"));
+        }
+        assert_eq!(words.get().len(), 20);
+        assert_eq!(words.get().last().map(String::as_str), Some("49"));
+    }
+}

@@ -1,0 +1,178 @@
+//! One jailed agent in the hands of its owner.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use nex_process::{Child, Deadline, Exit, Rung, Signal};
+use nix::libc;
+
+use super::output::LastWords;
+use super::{REMOVAL, Shared};
+use crate::{AdmitError, ExitReport, OutError, Sandbox, SandboxId, SandboxRecord, check_file_name, remove_leftover};
+
+/// A sandbox made here or adopted. Its owner stops it; dropped, it is killed and removed in the background.
+pub(super) struct ProcessSandbox {
+    shared: Arc<Shared>,
+    record: SandboxRecord,
+    out_dir: PathBuf,
+    /// Our own child; `None` for one that another node process started.
+    child: Option<Child>,
+    last_words: LastWords,
+    /// Nothing is left to do on drop: it was removed, or given away.
+    settled: AtomicBool,
+}
+
+impl ProcessSandbox {
+    pub(super) fn owned(shared: &Arc<Shared>, record: SandboxRecord, child: Child, last_words: LastWords) -> Self {
+        Self::new(shared, record, Some(child), last_words)
+    }
+
+    pub(super) fn adopted(shared: &Arc<Shared>, record: SandboxRecord) -> Self {
+        Self::new(shared, record, None, LastWords::default())
+    }
+
+    fn new(shared: &Arc<Shared>, record: SandboxRecord, child: Option<Child>, last_words: LastWords) -> Self {
+        let (shared, out_dir) = (Arc::clone(shared), record.dir.join("out"));
+        Self { shared, record, out_dir, child, last_words, settled: AtomicBool::new(false) }
+    }
+
+    fn report(&self, exit: Exit) -> ExitReport {
+        let kills = self.record.cgroup.as_ref().map_or(0, nex_process::cgroup::Cgroup::out_of_memory_kills);
+        ExitReport { exit, out_of_memory: kills > 0, last_words: self.last_words.get() }
+    }
+
+    async fn ended(&self) -> Exit {
+        match &self.child {
+            Some(child) => child.exited().await,
+            None => {
+                while self.record.leader.wait_gone(Deadline::after(Duration::from_secs(3600))).await.is_err() {}
+                Exit::UNKNOWN
+            }
+        }
+    }
+
+    async fn end(&self, grace: Duration) -> ExitReport {
+        let exit = match &self.child {
+            Some(child) => child.shutdown(&[Rung::Signal(Signal::SIGTERM, grace)]).await.exit,
+            None => {
+                let _gone = self.record.leader.signal(Signal::SIGTERM);
+                let _late = self.record.leader.wait_gone(Deadline::after(grace)).await;
+                None
+            }
+        };
+        // Before its group goes: the count of memory kills goes with it.
+        let report = self.report(exit.unwrap_or(Exit::UNKNOWN));
+        self.settled.store(remove_leftover(&self.record, Deadline::after(REMOVAL)).await, Ordering::Release);
+        self.shared.slots().free(self.record.uid);
+        report
+    }
+}
+
+impl Sandbox for ProcessSandbox {
+    fn id(&self) -> &SandboxId {
+        &self.record.id
+    }
+
+    fn admit(&self, file: &Path, name: &str) -> Result<PathBuf, AdmitError> {
+        check_file_name(name)?;
+        let artifact = self.record.dir.join("artifact");
+        let target = artifact.join(name);
+        match bring(file, &target) {
+            Ok(()) => Ok(if self.record.own_root { Path::new("/artifact").join(name) } else { target }),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(AdmitError::Taken(name.to_owned())),
+            Err(source) => Err(AdmitError::Failed { file: file.to_owned(), source }),
+        }
+    }
+
+    fn open_out(&self, name: &str, max_bytes: u64) -> Result<File, OutError> {
+        check_file_name(name)?;
+        // Neither a link nor a pipe that the agent put there may lead or hold us.
+        let open = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(self.out_dir.join(name));
+        let unreadable = |source: io::Error| match source.raw_os_error() {
+            Some(libc::ELOOP) => OutError::NotPlain(name.to_owned()),
+            _ => OutError::Unreadable { name: name.to_owned(), source },
+        };
+        let file = open.map_err(unreadable)?;
+        let found = file.metadata().map_err(unreadable)?;
+        if !found.is_file() {
+            return Err(OutError::NotPlain(name.to_owned()));
+        }
+        if found.len() > max_bytes {
+            return Err(OutError::TooLarge { name: name.to_owned(), bytes: found.len(), max_bytes });
+        }
+        Ok(file)
+    }
+
+    fn out_dir(&self) -> &Path {
+        &self.out_dir
+    }
+
+    fn exited(&self) -> BoxFuture<'_, ExitReport> {
+        async { self.report(self.ended().await) }.boxed()
+    }
+
+    fn stop(&self, grace: Duration) -> BoxFuture<'_, ExitReport> {
+        self.end(grace).boxed()
+    }
+
+    fn record(&self) -> SandboxRecord {
+        self.record.clone()
+    }
+
+    fn release(mut self: Box<Self>) -> SandboxRecord {
+        self.settled.store(true, Ordering::Release);
+        if let Some(child) = self.child.take() {
+            let _runs_on = child.release();
+        }
+        self.record.clone()
+    }
+}
+
+impl Drop for ProcessSandbox {
+    fn drop(&mut self) {
+        if self.settled.load(Ordering::Acquire) {
+            return;
+        }
+        // The kill is immediate, whatever becomes of the rest.
+        match &self.child {
+            Some(child) => child.signal(Signal::SIGKILL),
+            None => drop(self.record.leader.signal(Signal::SIGKILL)),
+        }
+        let (shared, record) = (Arc::clone(&self.shared), self.record.clone());
+        if tokio::runtime::Handle::try_current().is_err() {
+            tracing::warn!(sandbox_id = %record.id, "sandbox dropped outside a runtime, its directory stays for the next sweep");
+            return;
+        }
+        self.shared.removal.spawn("remove sandbox", async move {
+            remove_leftover(&record, Deadline::after(REMOVAL)).await;
+            shared.slots().free(record.uid);
+        });
+    }
+}
+
+/// Links a file, or copies it where links cannot go. The bytes are never written again, so one file serves all sandboxes.
+fn bring(file: &Path, target: &Path) -> io::Result<()> {
+    let source = fs::metadata(file)?;
+    if !source.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file"));
+    }
+    if let Ok(present) = fs::symlink_metadata(target) {
+        let same = (present.dev(), present.ino()) == (source.dev(), source.ino());
+        return if same { Ok(()) } else { Err(io::ErrorKind::AlreadyExists.into()) };
+    }
+    let executable = fs::Permissions::from_mode(0o555);
+    if fs::hard_link(file, target).is_ok() {
+        // The agent's uid is not the node's: everybody may read and execute, nobody may write.
+        return fs::set_permissions(target, executable);
+    }
+    let draft = target.with_file_name(".copy");
+    let copied = fs::copy(file, &draft).and_then(|_| fs::set_permissions(&draft, executable));
+    copied.and_then(|()| fs::rename(&draft, target)).inspect_err(|_| drop(fs::remove_file(&draft)))
+}

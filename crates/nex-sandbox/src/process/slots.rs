@@ -1,0 +1,63 @@
+//! Which uids are in use: one for each living agent, none given twice.
+
+use std::collections::BTreeSet;
+
+/// How many agents can live at once.
+pub(super) const SLOTS: u32 = 65_536;
+
+/// The uids from a base on. Nodes of one host begin at different places, so that they seldom meet.
+#[derive(Debug)]
+pub(super) struct Slots {
+    base: u32,
+    next: u32,
+    used: BTreeSet<u32>,
+}
+
+impl Slots {
+    pub(super) fn new(base: u32, node: &str) -> Self {
+        let next = node.bytes().fold(5381_u32, |hash, byte| hash.wrapping_mul(33) ^ u32::from(byte)) % SLOTS;
+        Self { base, next, used: BTreeSet::new() }
+    }
+
+    /// A free uid, or `None` if there is none. One just freed comes up again last.
+    pub(super) fn take(&mut self) -> Option<u32> {
+        for _ in 0..SLOTS {
+            let uid = self.base.checked_add(self.next)?;
+            self.next = (self.next + 1) % SLOTS;
+            if self.used.insert(uid) {
+                return Some(uid);
+            }
+        }
+        None
+    }
+
+    /// Marks a uid that an agent of an earlier node process has.
+    pub(super) fn reserve(&mut self, uid: Option<u32>) {
+        self.used.extend(uid);
+    }
+
+    pub(super) fn free(&mut self, uid: Option<u32>) {
+        if let Some(uid) = uid {
+            self.used.remove(&uid);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_uid_is_given_twice_and_a_freed_one_comes_last() {
+        let mut slots = Slots::new(712_000, "n1");
+        let first = slots.take();
+        slots.reserve(first.map(|uid| uid + 1));
+        let second = slots.take();
+        assert_eq!(second, first.map(|uid| uid + 2));
+        slots.free(first);
+        let taken: BTreeSet<_> = (0..SLOTS - 3).map(|_| slots.take().unwrap()).collect();
+        assert_eq!(taken.len(), 65_533);
+        assert_eq!(slots.take(), first);
+        assert_eq!(slots.take(), None);
+    }
+}

@@ -1,0 +1,458 @@
+//! Real agents in real jails on this host, as whoever runs the tests; as root, once more as an ordinary user.
+
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nex_process::cgroup::{Cgroups, Controller};
+use nex_process::confinement::{Mode, Part};
+use nex_process::{ChildSpec, Confinement, Deadline, Output, ProcessId};
+use nex_sandbox::process::{Limits, OpenError, ProcessConfig, ProcessProvider};
+use nex_sandbox::{AdmitError, CreateError, OutError, Sandbox, SandboxId, SandboxProvider, SandboxSpec, remove_leftover};
+use nix::time::{ClockId, clock_gettime};
+
+const GRACE: Duration = Duration::from_secs(5);
+
+fn soon() -> Deadline {
+    Deadline::after(Duration::from_secs(20))
+}
+
+fn inmate() -> PathBuf {
+    match std::env::var_os("NEX_INMATE") {
+        Some(path) => path.into(),
+        None => std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("examples/nex-inmate"),
+    }
+}
+
+/// A state directory and a provider on it.
+struct Prison {
+    provider: ProcessProvider,
+    state: tempfile::TempDir,
+    node: String,
+}
+
+fn config(state: &Path, node: &str) -> ProcessConfig {
+    ProcessConfig {
+        node: node.to_owned(),
+        agent_binary: inmate(),
+        state_dir: state.to_owned(),
+        limits: Limits { memory_bytes: 64 << 20, pids: 32, tmp_bytes: 2 << 20, ..Limits::default() },
+        uid_base: 712_000,
+        tcp_connect: None,
+        require: Vec::new(),
+    }
+}
+
+async fn prison_with(change: impl FnOnce(&mut ProcessConfig)) -> Prison {
+    let state = tempfile::tempdir().unwrap();
+    let node = format!("t{}{}", std::process::id(), state.path().file_name().unwrap().to_string_lossy().replace(".tmp", ""));
+    let mut config = config(state.path(), &node);
+    change(&mut config);
+    Prison { provider: ProcessProvider::open(config, soon()).await.unwrap(), state, node }
+}
+
+async fn prison() -> Prison {
+    prison_with(|_| {}).await
+}
+
+impl Prison {
+    async fn lock_up(&self, id: &str, identity: &str) -> Box<dyn Sandbox> {
+        let sandbox = self.provider.create(spec(id, identity), soon()).await.unwrap();
+        sandbox.admit(&inmate_copy(self.state.path()), "inmate").unwrap();
+        sandbox
+    }
+
+    fn traces(&self) -> Vec<PathBuf> {
+        let dirs = fs::read_dir(self.state.path().join("agents")).unwrap().flatten().map(|entry| entry.path());
+        let groups = Cgroups::detect().leftovers(&format!("nex-{}-", self.node));
+        dirs.chain(groups.iter().flat_map(|group| group.paths().to_vec())).collect()
+    }
+
+    async fn leaves_no_trace(&self) {
+        until("nothing is left", || self.traces().is_empty()).await;
+    }
+}
+
+fn spec(id: &str, identity: &str) -> SandboxSpec {
+    SandboxSpec { id: SandboxId::parse(id).unwrap(), identity: identity.as_bytes().to_vec() }
+}
+
+/// On the file system of the state directory, as a node's cache is.
+fn inmate_copy(state: &Path) -> PathBuf {
+    let copy = state.join("cached-inmate");
+    if !copy.exists() {
+        fs::copy(inmate(), &copy).unwrap();
+    }
+    copy
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let wait = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    assert!(soon().bound(wait).await.is_ok(), "in vain waited until {what}");
+}
+
+async fn told(sandbox: &dyn Sandbox, name: &str) -> String {
+    until(&format!("{name} is told"), || sandbox.out_dir().join(name).exists()).await;
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut sandbox.open_out(name, 64 * 1024).unwrap(), &mut text).unwrap();
+    text
+}
+
+/// Every process of this host that descends from that one or is in its group.
+fn processes_of(sandbox: &dyn Sandbox) -> Vec<ProcessId> {
+    let leader = sandbox.record().leader.pid;
+    let mut found = BTreeSet::from([leader]);
+    loop {
+        let before = found.len();
+        for pid in fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
+            if parent.is_some_and(|parent| found.contains(&parent)) {
+                found.insert(pid);
+            }
+        }
+        if found.len() == before {
+            return found.into_iter().filter_map(ProcessId::of).collect();
+        }
+    }
+}
+
+fn has_own_root(test: &str, prison: &Prison) -> bool {
+    if prison.provider.confinement().mode != Mode::Plain {
+        return true;
+    }
+    println!("SKIP {test}: {}", prison.provider.confinement());
+    false
+}
+
+#[tokio::test]
+async fn an_agent_gets_its_identity_and_reports_what_confines_it() {
+    let prison = prison().await;
+    let sandbox = prison.lock_up("a1", "exit 7").await;
+    let report: Confinement = serde_json::from_str(&told(sandbox.as_ref(), "report").await).unwrap();
+    assert_eq!(report.missing(), prison.provider.confinement().missing());
+    println!("confinement here: {report}");
+    assert_eq!(sandbox.exited().await.exit.code, Some(7), "the agent's status comes through both waiting processes");
+    sandbox.stop(GRACE).await;
+    prison.leaves_no_trace().await;
+}
+
+#[tokio::test]
+async fn a_workload_finds_no_way_out() {
+    let prison = prison().await;
+    if !has_own_root("a_workload_finds_no_way_out", &prison) {
+        return;
+    }
+    let secret = prison.state.path().join("node.key");
+    fs::write(&secret, "secret").unwrap();
+    let name = format!("nex-test-{}", prison.node);
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
+    let _listener = std::os::unix::net::UnixListener::bind_addr(&address).unwrap();
+    let identity = format!("run --escape {} {} {name}", secret.display(), std::process::id());
+    let sandbox = prison.lock_up("e1", &identity).await;
+    assert_eq!(told(sandbox.as_ref(), "said").await, "");
+    sandbox.stop(GRACE).await;
+    prison.leaves_no_trace().await;
+}
+
+#[tokio::test]
+async fn killing_everything_from_inside_hits_nothing_outside() {
+    let prison = prison().await;
+    if !has_own_root("killing_everything_from_inside_hits_nothing_outside", &prison) {
+        return;
+    }
+    // In a user namespace this one has the same uid outside.
+    let bystander = ChildSpec::new("/bin/sleep").args(["60"]).spawn().unwrap();
+    let neighbour = prison.lock_up("k1", "stay").await;
+    told(neighbour.as_ref(), "entered").await;
+    let sandbox = prison.lock_up("k2", "run --kill-all").await;
+    assert_eq!(sandbox.exited().await.exit.code, Some(137), "it killed its own agent and nothing else");
+    assert!(bystander.id().is_alive());
+    assert!(neighbour.record().leader.is_alive());
+    sandbox.stop(GRACE).await;
+    neighbour.stop(GRACE).await;
+}
+
+#[tokio::test]
+async fn a_setuid_program_gains_nothing() {
+    let prison = prison().await;
+    if !nix::unistd::geteuid().is_root() || !has_own_root("a_setuid_program_gains_nothing", &prison) {
+        return println!("SKIP a_setuid_program_gains_nothing: only root can make one");
+    }
+    let sandbox = prison.provider.create(spec("s1", "run --whoami"), soon()).await.unwrap();
+    let artifact = sandbox.record().dir.join("artifact/inmate");
+    fs::copy(inmate(), artifact.with_file_name("draft")).unwrap();
+    fs::set_permissions(artifact.with_file_name("draft"), fs::Permissions::from_mode(0o4755)).unwrap();
+    fs::rename(artifact.with_file_name("draft"), artifact).unwrap();
+    let uid = sandbox.record().uid.unwrap_or_else(|| nix::unistd::geteuid().as_raw());
+    assert_eq!(told(sandbox.as_ref(), "said").await.trim(), uid.to_string());
+    sandbox.stop(GRACE).await;
+}
+
+#[tokio::test]
+async fn a_fork_bomb_is_bounded_and_its_neighbour_lives() {
+    let prison = prison().await;
+    let sandbox = prison.lock_up("b1", "bomb").await;
+    let children: u64 = told(sandbox.as_ref(), "bombed").await.parse().unwrap();
+    assert!(children < 32, "{children} processes");
+    let neighbour = prison.lock_up("b2", "bomb").await;
+    assert!(told(neighbour.as_ref(), "bombed").await.parse::<u64>().unwrap() > 8, "the first one's bomb is not counted here");
+    let processes = processes_of(sandbox.as_ref());
+    sandbox.stop(Duration::from_millis(10)).await;
+    neighbour.stop(Duration::from_millis(10)).await;
+    until("the bomb is gone", || processes.iter().all(|id| !id.is_alive())).await;
+    prison.leaves_no_trace().await;
+}
+
+#[tokio::test]
+async fn who_eats_memory_dies_alone_and_the_report_says_of_what() {
+    let prison = prison().await;
+    let sandbox = prison.lock_up("m1", "eat").await;
+    let report = soon().bound(sandbox.exited()).await.unwrap();
+    assert!(!report.exit.is_success(), "{report}");
+    let limited = Cgroups::detect().controllers().contains(&Controller::Memory);
+    assert_eq!(report.out_of_memory, limited, "{report}");
+    sandbox.stop(GRACE).await;
+    prison.leaves_no_trace().await;
+}
+
+#[tokio::test]
+async fn scratch_space_is_bounded() {
+    let prison = prison().await;
+    if !has_own_root("scratch_space_is_bounded", &prison) {
+        return;
+    }
+    let sandbox = prison.lock_up("f1", "fill").await;
+    let said = told(sandbox.as_ref(), "filled").await;
+    assert_eq!(said, "2097152 2097152 2097152");
+    sandbox.stop(GRACE).await;
+}
+
+#[tokio::test]
+async fn only_the_ports_that_are_named_can_be_connected_to() {
+    let (open, closed) =
+        (std::net::TcpListener::bind("127.0.0.1:0").unwrap(), std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let port = |listener: &std::net::TcpListener| listener.local_addr().unwrap().port();
+    let prison = prison_with(|config| config.tcp_connect = Some(vec![port(&open)])).await;
+    if prison.provider.confinement().landlock.abi < 4 {
+        return println!("SKIP only_the_ports_that_are_named_can_be_connected_to: Landlock is too old");
+    }
+    let sandbox = prison.lock_up("n1", &format!("connect {} {}", port(&open), port(&closed))).await;
+    assert_eq!(told(sandbox.as_ref(), "connected").await, "connected,permission denied,permission denied");
+    sandbox.stop(GRACE).await;
+}
+
+#[tokio::test]
+async fn killing_the_first_process_leaves_none() {
+    let prison = prison().await;
+    if !has_own_root("killing_the_first_process_leaves_none", &prison) {
+        return;
+    }
+    let sandbox = prison.lock_up("p1", "family").await;
+    told(sandbox.as_ref(), "ready").await;
+    let processes = processes_of(sandbox.as_ref());
+    assert!(processes.len() >= 11, "two that wait, the agent, six children, two orphans: {processes:?}");
+    sandbox.record().leader.kill_and_wait(soon()).await.unwrap();
+    until("the family is gone", || processes.iter().all(|id| !id.is_alive())).await;
+    assert_eq!(sandbox.exited().await.exit.signal, Some(9));
+    sandbox.stop(GRACE).await;
+    prison.leaves_no_trace().await;
+}
+
+#[tokio::test]
+async fn a_polite_stop_reaches_the_agent() {
+    let prison = prison().await;
+    let sandbox = prison.lock_up("t1", "stay").await;
+    told(sandbox.as_ref(), "entered").await;
+    let report = sandbox.stop(GRACE).await;
+    // The signal went through both waiting processes; the agent has no handler, so it ended it.
+    let through = if has_own_root("-", &prison) { (Some(143), None) } else { (None, Some(15)) };
+    assert_eq!((report.exit.code, report.exit.signal), through);
+    prison.leaves_no_trace().await;
+}
+
+#[tokio::test]
+async fn a_dropped_sandbox_is_killed_and_removed() {
+    let prison = prison().await;
+    let sandbox = prison.lock_up("d1", "stay").await;
+    told(sandbox.as_ref(), "entered").await;
+    let processes = processes_of(sandbox.as_ref());
+    drop(sandbox);
+    until("its processes are gone", || processes.iter().all(|id| !id.is_alive())).await;
+    prison.leaves_no_trace().await;
+}
+
+#[tokio::test]
+async fn what_a_killed_node_left_is_adopted_or_removed_from_its_record() {
+    let prison = prison().await;
+    let (one, two) = (prison.lock_up("c1", "stay").await, prison.lock_up("c2", "family").await);
+    told(one.as_ref(), "entered").await;
+    told(two.as_ref(), "ready").await;
+    let processes = processes_of(two.as_ref());
+    // What a kill -9 does: nobody is told, nothing is removed.
+    let (one, two) = (one.release(), two.release());
+    let next = ProcessProvider::open(config(prison.state.path(), &prison.node), soon()).await.unwrap();
+    let adopted = next.adopt(one.clone(), soon()).await.unwrap();
+    assert_eq!(adopted.record(), one);
+    assert!(adopted.admit(&inmate_copy(prison.state.path()), "later").is_ok());
+    let fresh = next.create(spec("c3", "stay"), soon()).await.unwrap();
+    assert!(one.uid.is_none() || ![one.uid, two.uid].contains(&fresh.record().uid), "a uid in use is not given again");
+
+    assert!(remove_leftover(&two, soon()).await);
+    assert!(remove_leftover(&two, soon()).await, "twice is fine");
+    until("its processes are gone", || processes.iter().all(|id| !id.is_alive())).await;
+    assert!(!two.dir.exists());
+    assert!(two.cgroup.is_none_or(|group| group.paths().iter().all(|path| !path.exists())));
+
+    assert!(adopted.record().leader.is_alive());
+    adopted.stop(GRACE).await;
+    assert!(!one.leader.is_alive());
+    assert!(next.adopt(one, soon()).await.is_none());
+    fresh.stop(GRACE).await;
+    prison.leaves_no_trace().await;
+}
+
+#[tokio::test]
+async fn a_sweep_removes_all_but_what_is_kept() {
+    let prison = prison().await;
+    let (kept, other) = (prison.lock_up("w1", "stay").await, prison.lock_up("w2", "stay").await);
+    let (kept, other) = (kept.release(), other.release());
+    fs::create_dir(prison.state.path().join("agents/half-made")).unwrap();
+    let removed = prison.provider.sweep(&BTreeSet::from([kept.id.clone()]), soon()).await;
+    assert_eq!(removed, 2);
+    assert!(kept.leader.is_alive() && kept.dir.exists());
+    assert!(!other.leader.is_alive() && !other.dir.exists());
+    assert_eq!(prison.provider.sweep(&BTreeSet::new(), soon()).await, 1);
+    prison.leaves_no_trace().await;
+}
+
+#[tokio::test]
+async fn a_creation_that_fails_leaves_nothing() {
+    let prison = prison_with(|config| config.agent_binary = inmate()).await;
+    let taken = prison.lock_up("x1", "stay").await;
+    assert!(matches!(prison.provider.create(spec("x1", "stay"), soon()).await, Err(CreateError::Taken(_))));
+    assert!(matches!(prison.provider.create(spec("x2", "a\nb"), soon()).await, Err(CreateError::Identity(_))));
+    assert!(taken.record().leader.is_alive(), "the one that has the name is left alone");
+    let late = prison.provider.create(spec("x3", &"x".repeat(60_000)), Deadline::after(Duration::ZERO)).await;
+    assert!(matches!(late, Ok(_) | Err(CreateError::Late(_))));
+    drop(late);
+    taken.stop(GRACE).await;
+    prison.leaves_no_trace().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_fails_is_quoted() {
+    let prison = prison().await;
+    let sandbox = prison.lock_up("q1", "fail why").await;
+    let report = sandbox.exited().await;
+    assert_eq!(report.to_string(), "exit code 1: why");
+    sandbox.stop(GRACE).await;
+}
+
+#[tokio::test]
+async fn files_come_in_by_link_and_go_out_only_if_they_are_plain() {
+    let prison = prison().await;
+    let sandbox = prison.lock_up("i1", "stay").await;
+    let (cached, other) = (prison.state.path().join("cached"), prison.state.path().join("other"));
+    fs::write(&cached, "1").unwrap();
+    fs::write(&other, "2").unwrap();
+    let seen = sandbox.admit(&cached, "module.wasm").unwrap();
+    assert_eq!(seen, sandbox.admit(&cached, "module.wasm").unwrap());
+    assert_eq!(seen == Path::new("/artifact/module.wasm"), sandbox.record().own_root);
+    assert!(matches!(sandbox.admit(&other, "module.wasm"), Err(AdmitError::Taken(_))));
+    assert!(matches!(sandbox.admit(&cached, "../out/x"), Err(AdmitError::Name(_))));
+    assert!(matches!(sandbox.admit(prison.state.path(), "dir"), Err(AdmitError::Failed { .. })));
+    let elsewhere = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();
+    fs::write(elsewhere.path(), "3").unwrap();
+    sandbox.admit(elsewhere.path(), "copied").unwrap();
+    assert_eq!(fs::read(sandbox.record().dir.join("artifact/copied")).unwrap(), b"3");
+
+    let out = sandbox.out_dir();
+    symlink("/etc/passwd", out.join("link")).unwrap();
+    nix::unistd::mkfifo(&out.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    fs::write(out.join("large"), [0; 11]).unwrap();
+    assert!(matches!(sandbox.open_out("link", 10), Err(OutError::NotPlain(_))));
+    assert!(matches!(sandbox.open_out("pipe", 10), Err(OutError::NotPlain(_))));
+    assert!(matches!(sandbox.open_out("large", 10), Err(OutError::TooLarge { .. })));
+    assert!(matches!(sandbox.open_out("../record.json", 10), Err(OutError::Name(_))));
+    assert!(sandbox.open_out("large", 11).is_ok());
+    sandbox.stop(GRACE).await;
+    prison.leaves_no_trace().await;
+}
+
+#[tokio::test]
+async fn a_host_that_lacks_what_is_required_is_refused_by_name() {
+    let prison = prison().await;
+    let Some((part, _)) = prison.provider.confinement().missing().first().map(|(part, reason)| (*part, *reason)) else {
+        return println!("SKIP a_host_that_lacks_what_is_required_is_refused_by_name: this host lacks nothing");
+    };
+    let state = tempfile::tempdir().unwrap();
+    let refused = ProcessProvider::open(ProcessConfig { require: vec![part], ..config(state.path(), "lack") }, soon()).await;
+    assert!(matches!(refused, Err(OpenError::Lacks { part: lacking, .. }) if lacking == part));
+    let all = [Part::Namespaces, Part::Root, Part::User, Part::Seccomp, Part::Landlock].into_iter().filter(|has| *has != part);
+    let config = ProcessConfig { require: all.collect(), ..config(state.path(), "lack") };
+    println!("requiring all the others: {:?}", ProcessProvider::open(config, soon()).await.map(drop));
+}
+
+#[tokio::test]
+async fn setting_up_takes_milliseconds() {
+    let prison = prison().await;
+    let (mut jailed, mut plain) = (Vec::new(), Vec::new());
+    for round in 0..20 {
+        let start = Instant::now();
+        let child = ChildSpec::new(inmate()).args(["--whoami"]).stdout(Output::Null).spawn().unwrap();
+        child.exited().await;
+        plain.push(start.elapsed());
+        let before = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap());
+        let sandbox = prison.provider.create(spec(&format!("r{round}"), "stay"), soon()).await.unwrap();
+        let entered = told(sandbox.as_ref(), "entered").await;
+        let (seconds, nanoseconds) = entered.split_once(' ').unwrap();
+        jailed.push(Duration::new(seconds.parse().unwrap(), nanoseconds.parse().unwrap()) - before);
+        sandbox.stop(Duration::from_millis(1)).await;
+    }
+    jailed.sort_unstable();
+    plain.sort_unstable();
+    println!("create to entered: median {:?}, longest {:?}; a plain process: median {:?}", jailed[10], jailed[19], plain[10]);
+    assert!(jailed[10] < Duration::from_millis(100), "{jailed:?}");
+}
+
+#[tokio::test]
+async fn all_of_this_holds_for_an_ordinary_user() {
+    let name = "all_of_this_holds_for_an_ordinary_user";
+    if !nix::unistd::geteuid().is_root() {
+        return println!("SKIP {name}: it is what runs now");
+    }
+    // The build directory may be closed to others.
+    let place = tempfile::tempdir().unwrap();
+    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let (tests, agent) = (place.path().join("tests"), place.path().join("nex-inmate"));
+    fs::copy(std::env::current_exe().unwrap(), &tests).unwrap();
+    fs::copy(inmate(), &agent).unwrap();
+    let (seen, sink) = std::sync::mpsc::sync_channel(10_000);
+    let output = Output::Lines(std::sync::Arc::new(move |line: &str| drop(seen.try_send(line.to_owned()))));
+    let child = ChildSpec::new("/usr/bin/setpriv")
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+        .args([tests.to_str().unwrap(), "--skip", name, "--test-threads", "2", "--nocapture"])
+        .env("NEX_INMATE", &agent)
+        .env("TMPDIR", place.path())
+        .env("RUST_BACKTRACE", "0")
+        .stdout(output.clone())
+        .stderr(output)
+        .spawn();
+    let Ok(child) = child else {
+        return println!("SKIP {name}: no setpriv on this host");
+    };
+    let exit = Deadline::after(Duration::from_secs(120)).bound(child.exited()).await.unwrap();
+    let said: Vec<_> = sink.try_iter().collect();
+    println!("{}", said.join("\n"));
+    assert!(exit.is_success(), "as an ordinary user: {exit}");
+}
