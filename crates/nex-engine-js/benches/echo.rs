@@ -18,7 +18,8 @@ fn echo(criterion: &mut Criterion) {
     for (name, source) in
         [("bytes", "(subject, payload) => payload"), ("json", "(subject, payload) => ({ subject, n: payload.length })")]
     {
-        let fixture = fixture(source);
+        let mut fixture = fixture(source);
+        fixture.launch.limits.concurrency = 1;
         let function = runtime.block_on(nex_engine_js::start(fixture.launch)).unwrap();
         let payload = Bytes::from("hello");
         // One call after the other: what a worker does between calls is part of it.

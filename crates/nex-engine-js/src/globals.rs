@@ -8,10 +8,12 @@ use nex_engine::{Output, Stream};
 use rquickjs::{Ctx, Function, Object, Result, TypedArray};
 
 use crate::budget::Budget;
+use crate::code::Code;
 use crate::host::HostCalls;
 use crate::recipe::Recipe;
 
 const PRELUDE: &str = include_str!("prelude.js");
+static PRELUDE_CODE: Code = Code::new();
 
 /// Installs the globals; gives the function that runs due timers.
 pub(crate) fn install<'js>(ctx: &Ctx<'js>, recipe: &Arc<Recipe>, budget: &Rc<Budget>) -> Result<Function<'js>> {
@@ -24,8 +26,8 @@ pub(crate) fn install<'js>(ctx: &Ctx<'js>, recipe: &Arc<Recipe>, budget: &Rc<Bud
     native.set("decode", Function::new(ctx.clone(), decode)?)?;
     native.set("environment", recipe.environment.as_str())?;
     HostCalls::new(recipe, budget).install(ctx, &native)?;
-    let prelude: Function<'js> = ctx.eval(PRELUDE)?;
-    prelude.call((native,))
+    let (prelude, _loaded) = PRELUDE_CODE.declare(ctx, "nex:prelude", PRELUDE)?.eval()?;
+    prelude.get::<_, Function<'js>>("default")?.call((native,))
 }
 
 fn log(output: &Output, is_error: bool, text: &str) {

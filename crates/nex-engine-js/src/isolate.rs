@@ -9,7 +9,7 @@ use bytes::Bytes;
 use nex_engine::{Call, CallError};
 use rquickjs::context::EvalOptions;
 use rquickjs::promise::PromiseState;
-use rquickjs::{Context, Ctx, Error, Function, Module, Persistent, Runtime, TypedArray, Value};
+use rquickjs::{Context, Ctx, Error, Function, Persistent, Runtime, TypedArray, Value};
 
 use crate::budget::Budget;
 use crate::failure::judge;
@@ -20,7 +20,7 @@ use crate::recipe::{Kind, Recipe};
 const STACK_BYTES: usize = 1024 * 1024;
 
 pub(crate) struct Isolate {
-    // Values before the context, the context before its runtime: this is the order in which they must go.
+    // Values before the context, which holds the runtime, and that before the recipe, which has its bytecode: dropped in this order.
     handler: Persistent<Function<'static>>,
     tick: Persistent<Function<'static>>,
     context: Context,
@@ -50,7 +50,7 @@ impl Isolate {
     }
 
     /// Serves the one call this isolate was made for.
-    pub(crate) fn call(self, call: &Call, deadline: Option<Instant>, cancelled: Arc<AtomicBool>) -> Result<Bytes, CallError> {
+    pub(crate) fn call(&self, call: &Call, deadline: Option<Instant>, cancelled: Arc<AtomicBool>) -> Result<Bytes, CallError> {
         self.budget.renew(deadline, cancelled);
         self.context.with(|ctx| {
             let run = || {
@@ -75,7 +75,7 @@ impl Isolate {
         if TypedArray::<u8>::new_copy(ctx.clone(), vec![0; probe]).is_err() {
             return CallError::OutOfMemory(self.recipe.limits.memory_bytes);
         }
-        CallError::Failed("function waits for a promise that nothing can settle any more".to_owned())
+        CallError::Failed("function waits for a promise that nothing can settle any more (or its memory ran out)".to_owned())
     }
 
     fn reply<'js>(&self, ctx: &Ctx<'js>, value: Value<'js>) -> Result<Result<Bytes, CallError>, Error> {
@@ -137,9 +137,9 @@ fn script<'js>(ctx: &Ctx<'js>, recipe: &Recipe) -> Result<Value<'js>, Error> {
 }
 
 fn module<'js>(ctx: &Ctx<'js>, recipe: &Recipe, tick: &Function<'js>, budget: &Budget) -> Result<Value<'js>, Error> {
-    let (module, loaded) = Module::declare(ctx.clone(), recipe.file.as_str(), recipe.source.as_str())?.eval()?;
+    let (module, loaded) = recipe.code.declare(ctx, &recipe.file, &recipe.source)?.eval()?;
     settle(ctx, loaded.into_value(), tick, budget)?;
-    module.namespace()?.get("default")
+    module.get("default")
 }
 
 /// Waits for a promise by running the script's own jobs and timers; nothing, if those can never settle it. Any other value is itself.

@@ -19,6 +19,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 
 mod budget;
+mod code;
 mod failure;
 mod globals;
 mod host;

@@ -1,5 +1,6 @@
 //! The threads of a function: one at first, more while calls wait, each with its next isolate ready.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -94,39 +95,22 @@ impl Pool {
     fn spawn(pool: &Arc<Self>, ready: Option<Ready>) -> io::Result<()> {
         let pool = Arc::clone(pool);
         let run = move || {
-            let worker = Worker(pool);
+            let worker = Worker { pool, counted: Cell::new(true) };
             worker.run(ready);
         };
         thread::Builder::new().name("js-worker".to_owned()).stack_size(THREAD_STACK).spawn(run).map(drop)
     }
-
-    /// The next call; nothing when the worker has to end.
-    fn next(&self) -> Option<Job> {
-        let mut queue = self.lock();
-        loop {
-            if self.closed.load(Ordering::Relaxed) {
-                return None;
-            }
-            if let Some(job) = queue.jobs.pop_front() {
-                return Some(job);
-            }
-            queue.idle += 1;
-            let (woken, waited) = self.wake.wait_timeout(queue, IDLE).unwrap_or_else(PoisonError::into_inner);
-            queue = woken;
-            queue.idle -= 1;
-            if waited.timed_out() && queue.jobs.is_empty() && queue.workers > 1 {
-                return None;
-            }
-        }
-    }
 }
 
 /// A running worker; dropped when its thread ends, however that happens.
-struct Worker(Arc<Pool>);
+struct Worker {
+    pool: Arc<Pool>,
+    counted: Cell<bool>,
+}
 
 impl Worker {
     fn run(&self, ready: Option<Ready>) {
-        let pool = &self.0;
+        let pool = &self.pool;
         let mut isolate = Isolate::new(&pool.recipe, &pool.closed);
         if let Some(ready) = ready {
             let failed = isolate
@@ -139,19 +123,49 @@ impl Worker {
                 return;
             }
         }
-        while let Some(job) = pool.next() {
+        while let Some(job) = self.next() {
             if job.reply.is_closed() {
                 continue;
             }
-            let reply = isolate.and_then(|isolate| isolate.call(&job.call, job.deadline, job.cancel));
+            let reply = match &isolate {
+                Ok(isolate) => isolate.call(&job.call, job.deadline, job.cancel),
+                Err(error) => Err(error.clone()),
+            };
             let _caller_gone = job.reply.send(reply);
+            // Only now, when nobody waits for it: taking the old one down and making the next.
+            drop(isolate);
             isolate = Isolate::new(&pool.recipe, &pool.closed);
+        }
+    }
+
+    /// The next call; nothing when the worker has to end.
+    fn next(&self) -> Option<Job> {
+        let mut queue = self.pool.lock();
+        loop {
+            if self.pool.closed.load(Ordering::Relaxed) {
+                return None;
+            }
+            if let Some(job) = queue.jobs.pop_front() {
+                return Some(job);
+            }
+            queue.idle += 1;
+            let (woken, waited) = self.pool.wake.wait_timeout(queue, IDLE).unwrap_or_else(PoisonError::into_inner);
+            queue = woken;
+            queue.idle -= 1;
+            if waited.timed_out() && queue.jobs.is_empty() && queue.workers > 1 {
+                // Under the same lock as the look at the others, so that one always stays.
+                queue.workers -= 1;
+                self.counted.set(false);
+                return None;
+            }
         }
     }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.0.lock().workers -= 1;
+        if self.counted.get() {
+            self.pool.lock().workers -= 1;
+        }
     }
 }

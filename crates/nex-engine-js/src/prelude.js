@@ -1,7 +1,5 @@
-// What a script finds besides the language. Evaluated once in every fresh context; `native` is visible here only.
-(function (native) {
-  "use strict";
-
+// What a script finds besides the language. Compiled once, evaluated in every fresh context; `native` is visible here only.
+export default function (native) {
   const provide = (name, value) =>
     Object.defineProperty(globalThis, name, { value, writable: true, configurable: true, enumerable: false });
 
@@ -123,4 +121,4 @@
   }));
 
   return tick;
-})
+}

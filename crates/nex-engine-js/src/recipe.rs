@@ -6,6 +6,7 @@ use nex_engine::{HostClient, Launch, Limits, Output, StartError};
 use tokio::runtime::Handle;
 
 use crate::SOURCE_BYTES;
+use crate::code::Code;
 
 /// How a source is evaluated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub(crate) struct Recipe {
     pub(crate) source: String,
     /// Found out by the first isolate.
     pub(crate) kind: OnceLock<Kind>,
+    /// A module's bytecode; a script is parsed every time.
+    pub(crate) code: Code,
     /// The environment as a JSON object.
     pub(crate) environment: String,
     pub(crate) limits: Limits,
@@ -49,6 +52,7 @@ impl Recipe {
             file: format!("{}.js", launch.name.replace('\0', "")),
             source,
             kind: OnceLock::new(),
+            code: Code::new(),
             environment,
             limits: launch.limits,
             output: launch.output,

@@ -284,7 +284,7 @@ async fn a_dropped_function_ends_its_threads() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn garbage_never_panics(source in prop_oneof![
         prop::collection::vec(any::<u8>(), 0..200),
@@ -297,6 +297,35 @@ proptest! {
             fixture.launch.limits.call_time = Duration::from_millis(200);
             if let Ok(function) = start(fixture.launch).await {
                 let _reply = function.invoke(call("hello")).await;
+            }
+        });
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn memory_may_run_out_anywhere(memory_bytes in 1_u64..1_500_000, which in 0..6_usize) {
+        let hog = [
+            "const all = []; for (let n = 0;; n++) all.push({ n, f() {} })",
+            "const all = new Map(); for (let n = 0;; n++) all.set('k' + n, [n])",
+            "return (async () => { const all = []; for (;;) { all.push(new Promise(() => {})); await null } })()",
+            "class A { #x = new Uint8Array(100) } const all = []; for (;;) all.push(new A())",
+            "let f = () => 0; for (;;) { const g = f; f = () => g }",
+            "return eval('[' + '{a:1,b:/x/},'.repeat(1e6) + ']')",
+        ][which];
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut fixture = fixture(format!("(s, p) => {{ {hog} }}"));
+            fixture.launch.limits.memory_bytes = memory_bytes;
+            match start(fixture.launch).await {
+                Ok(function) => {
+                    let error = function.invoke(call("")).await.unwrap_err();
+                    // A job that was lost for want of memory leaves no trace but its promise.
+                    let lost = which == 2 && error.to_string().contains("nothing can settle");
+                    assert!(lost || error == CallError::OutOfMemory(memory_bytes), "{error:?}");
+                }
+                Err(error) => assert!(error.to_string().contains("memory limit"), "{error}"),
             }
         });
     }
