@@ -176,7 +176,7 @@ async fn what_is_no_command_is_refused_with_the_reason() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn a_damaged_module_never_panics(at in any::<prop::sample::Index>(), byte in any::<u8>(), component in any::<bool>()) {
         let header: &[u8] = if component { b"\0asm\x0d\0\x01\0" } else { b"\0asm\x01\0\0\0" };

@@ -1,0 +1,124 @@
+// What a script finds besides the language. Compiled once, evaluated in every fresh context; `native` is visible here only.
+export default function (native) {
+  const provide = (name, value) =>
+    Object.defineProperty(globalThis, name, { value, writable: true, configurable: true, enumerable: false });
+
+  // console: one line per call on the workload's output.
+  const show = (value) => {
+    if (typeof value === "string") return value;
+    try {
+      if (value instanceof Error) return `${value}\n${value.stack ?? ""}`.trimEnd();
+      if (typeof value === "object" && value !== null) return JSON.stringify(value) ?? String(value);
+      return String(value);
+    } catch {
+      return "[value without a text]";
+    }
+  };
+  const writer = (isError) => (...values) => native.log(isError, values.map(show).join(" ").toWellFormed());
+  const [out, err] = [writer(false), writer(true)];
+  provide("console", { log: out, info: out, debug: out, warn: err, error: err });
+
+  const env = Object.freeze(JSON.parse(native.environment));
+  provide("env", env);
+  provide("process", Object.freeze({ env }));
+
+  // Timers run only while the call waits for its promise.
+  const timers = new Map();
+  let lastTimer = 0;
+  provide("setTimeout", (callback, delay = 0, ...args) => {
+    if (typeof callback !== "function") throw new TypeError("setTimeout needs a function");
+    timers.set(++lastTimer, { due: native.now() + Math.max(0, Number(delay) || 0), callback, args });
+    return lastTimer;
+  });
+  provide("clearTimeout", (timer) => void timers.delete(timer));
+  // Runs the first timer if it is due; tells how many milliseconds it has yet, -1 when there is none.
+  const tick = () => {
+    let first;
+    for (const entry of timers) if (first === undefined || entry[1].due < first[1].due) first = entry;
+    if (first === undefined) return -1;
+    const [timer, { due, callback, args }] = first;
+    const left = due - native.now();
+    if (left > 0) return left;
+    timers.delete(timer);
+    callback(...args);
+    return 0;
+  };
+
+  const asBytes = (value) => {
+    if (value === undefined) return new Uint8Array();
+    if (value instanceof Uint8Array) return value;
+    if (ArrayBuffer.isView(value)) return new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
+    return new Uint8Array(value);
+  };
+  provide("TextEncoder", class TextEncoder {
+    get encoding() { return "utf-8"; }
+    encode(text = "") { return native.encode(String(text).toWellFormed()); }
+  });
+  provide("TextDecoder", class TextDecoder {
+    #fatal;
+    constructor(label = "utf-8", options = {}) {
+      if (!/^(utf-?8|unicode-1-1-utf-8)$/i.test(label)) throw new RangeError(`TextDecoder knows utf-8 only, not ${label}`);
+      this.#fatal = Boolean(options.fatal);
+    }
+    get encoding() { return "utf-8"; }
+    get fatal() { return this.#fatal; }
+    decode(bytes) {
+      const text = native.decode(asBytes(bytes), this.#fatal);
+      if (text === undefined) throw new TypeError("bytes are not valid utf-8");
+      return text;
+    }
+  });
+
+  // Host services: synchronous, errors thrown as strings, arguments counted, as Nex 0.2.7 has them.
+  const need = (given, count, complaint) => { if (given.length !== count) throw complaint; };
+  const octets = (value) => {
+    if (value instanceof Uint8Array) return value;
+    throw "failed to marshal v8 value to []byte: only Uint8[] is supported";
+  };
+  const call = (service, method, target = "", body = undefined) => native.host(service, method, String(target).toWellFormed(), body);
+  const parsed = (bytes) => JSON.parse(native.decode(bytes, false));
+  const http = (method) => (...given) => {
+    if (given.length !== 1 && given.length !== 2) throw "url is required";
+    const body = given.length === 2 ? octets(given[1]) : undefined;
+    const [status, headers, response, bytes] = native.http(method, String(given[0]).toWellFormed(), body);
+    const reply = headers === "" ? { status, response } : { status, headers: JSON.parse(headers), response };
+    return Object.defineProperty(reply, "bytes", { value: bytes, enumerable: false });
+  };
+  provide("hostServices", Object.freeze({
+    http: Object.freeze({
+      get: http("get"), post: http("post"), put: http("put"), patch: http("patch"),
+      delete: http("delete"), del: http("delete"), head: http("head"),
+    }),
+    kv: Object.freeze({
+      get(...given) { need(given, 1, "key is required"); return call("kv", "get", given[0]); },
+      set(...given) { need(given, 2, "key and value are required"); call("kv", "set", given[0], octets(given[1])); },
+      delete(...given) { need(given, 1, "key is required"); call("kv", "delete", given[0]); },
+      keys() { return parsed(call("kv", "keys")); },
+    }),
+    messaging: Object.freeze({
+      publish(...given) {
+        need(given, 2, "subject and payload are required");
+        call("messaging", "publish", given[0], octets(given[1]));
+      },
+      request(...given) {
+        need(given, 2, "subject and payload are required");
+        return call("messaging", "request", given[0], octets(given[1]));
+      },
+      requestMany(...given) {
+        need(given, 2, "subject and payload are required");
+        throw "this function isn't currently supported";
+      },
+    }),
+    objectStore: Object.freeze({
+      get(...given) { need(given, 1, "name is required"); return call("objectstore", "get", given[0]); },
+      put(...given) {
+        need(given, 2, "name and value are required");
+        return parsed(call("objectstore", "put", given[0], octets(given[1])));
+      },
+      delete(...given) { need(given, 1, "name is required"); call("objectstore", "delete", given[0]); },
+      list() { return parsed(call("objectstore", "list")); },
+    }),
+  }));
+
+  return tick;
+}

@@ -1,0 +1,73 @@
+//! What tests and benches share: a launch for a source, and a host that records what it is asked.
+#![allow(dead_code, reason = "the bench uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use nex_engine::{Call, HostClient, Launch, Limits, Line, Output};
+use nex_protocol::digest::Digest;
+use nex_protocol::host::{HostError, HostRequest, Service};
+use tokio::sync::mpsc;
+
+/// Answers as the node does, out of its own head.
+#[derive(Default)]
+pub(crate) struct Host {
+    pub(crate) asked: Mutex<Vec<HostRequest>>,
+}
+
+impl HostClient for Host {
+    fn call(&self, request: HostRequest) -> BoxFuture<'_, Result<Bytes, HostError>> {
+        self.asked.lock().unwrap().push(request.clone());
+        Box::pin(async move {
+            let text = match (request.service, request.method.as_str()) {
+                (Service::KeyValue, "get") if request.target == "absent" => {
+                    return Err(HostError { code: 500, message: "failed to get value for key".into() });
+                }
+                (Service::KeyValue, "get") if request.target == "slow" => std::future::pending().await,
+                (Service::KeyValue, "get") => return Ok(Bytes::from_static(&[0, 0x80, 0xff])),
+                (Service::KeyValue, "keys") => r#"["one","two"]"#,
+                (Service::Messaging, "request") => return Ok(request.body),
+                (Service::ObjectStore, "put") => r#"{"name":"thing","size":3}"#,
+                (Service::ObjectStore, "list") => r#"[{"name":"thing"}]"#,
+                (Service::Http, "head") => r#"{"status":204,"headers":{}}"#,
+                (Service::Http, _) => r#"{"status":200,"headers":{"Vary":["a","b"],"X":["y"]},"body_base64":"aMOp"}"#,
+                _ => r#"{"success":true}"#,
+            };
+            Ok(Bytes::from(text))
+        })
+    }
+}
+
+pub(crate) struct Fixture {
+    pub(crate) launch: Launch,
+    pub(crate) lines: mpsc::Receiver<Line>,
+    pub(crate) host: Arc<Host>,
+    directory: tempfile::TempDir,
+}
+
+pub(crate) fn fixture(source: impl AsRef<[u8]>) -> Fixture {
+    let directory = tempfile::tempdir().unwrap();
+    let artifact = directory.path().join("artifact");
+    std::fs::write(&artifact, &source).unwrap();
+    let (output, lines) = Output::channel(1024);
+    let host = Arc::<Host>::default();
+    let launch = Launch {
+        name: "guest".into(),
+        artifact,
+        digest: Digest::of(source.as_ref()),
+        argv: Vec::new(),
+        environment: [("Name", "väl"), ("quoted", "\"x\"")].map(|(key, value)| (key.into(), value.into())).into(),
+        precompiled: None,
+        limits: Limits { call_time: Duration::from_secs(20), memory_bytes: 32 << 20, concurrency: 8, reply_bytes: 256 * 1024 },
+        output,
+        host: Arc::clone(&host) as Arc<dyn HostClient>,
+    };
+    Fixture { launch, lines, host, directory }
+}
+
+pub(crate) fn call(payload: impl Into<Bytes>) -> Call {
+    Call { subject: "some.subject".into(), payload: payload.into() }
+}

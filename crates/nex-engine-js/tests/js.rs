@@ -1,0 +1,332 @@
+//! JavaScript functions as an agent calls them: what they see, what they return, their limits, and what comes after a failure.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a helper that fails fails its test")]
+
+mod common;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use common::{Fixture, call, fixture};
+use nex_engine::{CallError, Function, StartError, Stream};
+use nex_engine_js::{JsFunction, start};
+use proptest::prelude::*;
+
+async fn started(source: &str) -> (JsFunction, Fixture) {
+    let fixture = fixture(source);
+    (start(fixture.launch.clone()).await.unwrap(), fixture)
+}
+
+async fn with_time(source: &str, call_time: Duration) -> JsFunction {
+    let mut fixture = fixture(source);
+    fixture.launch.limits.call_time = call_time;
+    start(fixture.launch).await.unwrap()
+}
+
+/// The reply of `source` to one call, as text.
+async fn reply(source: &str) -> Result<String, CallError> {
+    let (function, _fixture) = started(source).await;
+    function.invoke(call("pay")).await.map(|bytes| String::from_utf8(bytes.to_vec()).unwrap())
+}
+
+async fn failure(source: &str) -> String {
+    match reply(source).await {
+        Err(CallError::Failed(text)) => text,
+        other => panic!("{source}: {other:?}"),
+    }
+}
+
+async fn invalid(source: impl AsRef<[u8]>) -> String {
+    let error = start(fixture(source).launch).await.map(|_started| ()).unwrap_err();
+    assert!(matches!(error, StartError::Invalid(_)), "{error}");
+    error.to_string()
+}
+
+#[tokio::test]
+async fn the_reply_is_the_json_of_what_is_returned_and_bytes_are_bytes() {
+    for (source, expected) in [
+        ("(subject, payload) => subject", r#""some.subject""#),
+        ("(subject, payload) => ({ n: payload.length, is: payload instanceof Uint8Array })", r#"{"n":3,"is":true}"#),
+        ("(subject, payload) => payload", "pay"),
+        ("(subject, payload) => payload.buffer.slice(1)", "ay"),
+        ("(subject, payload) => payload.subarray(2)", "y"),
+        ("() => undefined", "undefined"),
+        ("() => null", "null"),
+        ("() => 'é\\ud800'", "\"é\\ud800\""),
+        ("function answer() { return 42 } answer", "42"),
+        ("x = 1; const f = function () { return typeof this + x }; f", "\"object1\""),
+        ("async (subject) => { await null; return subject }", r#""some.subject""#),
+        ("() => Promise.resolve([1])", "[1]"),
+        ("export default (subject) => subject", r#""some.subject""#),
+        ("const two = await Promise.resolve(2);\nexport default async function () { return two }", "2"),
+        ("import.meta; export default () => this === undefined", "true"),
+        ("() => new Promise((done) => setTimeout(done, 5, 'late'))", r#""late""#),
+        (
+            "() => new Promise((done) => { const t = setTimeout(done, 1, 'no'); clearTimeout(t); setTimeout(done, 2, 'yes') })",
+            r#""yes""#,
+        ),
+        ("() => btoa('hi') + atob('aGk=')", r#""aGk=hi""#),
+        ("() => [...new TextEncoder().encode('hé')]", "[104,195,169]"),
+        ("(s, p) => new TextDecoder().decode(p) + new TextDecoder().decode(new Uint8Array([0xff]).buffer)", "\"pay\u{fffd}\""),
+        (
+            "() => { try { new TextDecoder('utf-8', { fatal: true }).decode(new Uint8Array([255])) } catch (e) { return e.name } }",
+            r#""TypeError""#,
+        ),
+        ("() => [env.Name, process.env.quoted, Object.isFrozen(env)]", r#"["väl","\"x\"",true]"#),
+        ("const env = 1, console = 2; () => env + console", "3"),
+    ] {
+        assert_eq!(reply(source).await.as_deref(), Ok(expected), "{source}");
+    }
+}
+
+#[tokio::test]
+async fn every_call_sees_a_fresh_context_and_a_large_payload_survives() {
+    let (function, _fixture) = started("let n = 0; globalThis.m ??= 0; (s, p) => p.length > 9 ? p : [++n, ++m]").await;
+    for _ in 0..5 {
+        assert_eq!(function.invoke(call("x")).await, Ok("[1,1]".into()));
+    }
+    let payload = Bytes::from((0..200_000_u32).map(|index| index.to_le_bytes()[0]).collect::<Vec<_>>());
+    assert_eq!(function.invoke(call(payload.clone())).await, Ok(payload));
+}
+
+#[tokio::test]
+async fn what_a_script_prints_becomes_lines() {
+    let source = "console.log('top'); () => { console.log('a', 1, {b: [2]}, null, undefined, Symbol('s'));
+        console.error('two\\nlines'); console.warn('w\\ud800'); queueMicrotask(() => console.info('later')); return 1 }";
+    let (function, mut fixture) = started(source).await;
+    assert_eq!(function.invoke(call("")).await, Ok("1".into()));
+    let mut lines = Vec::new();
+    while lines.len() < 6 {
+        let line = tokio::time::timeout(Duration::from_secs(5), fixture.lines.recv()).await.unwrap().unwrap();
+        lines.push((line.stream == Stream::Stdout, line.text));
+    }
+    let texts = [
+        (true, "top"),
+        (true, "a 1 {\"b\":[2]} null undefined Symbol(s)"),
+        (false, "two"),
+        (false, "lines"),
+        (false, "w\u{fffd}"),
+        (true, "later"),
+    ];
+    assert_eq!(lines, texts.map(|(out, text)| (out, text.to_owned())));
+}
+
+#[tokio::test]
+async fn an_error_is_told_with_its_place_and_the_next_call_is_served() {
+    for (source, expected) in [
+        ("() => { throw new TypeError('bad') }", "TypeError: bad at <anonymous> (guest.js:1:"),
+        ("() => {\n  nothing.there }", "ReferenceError: nothing is not defined at <anonymous> (guest.js:2:"),
+        ("() => { throw 'plain words' }", "plain words"),
+        ("() => { throw { toString() { throw 1 } } }", "function threw a value without a text"),
+        ("async () => { await null; throw new Error('later') }", "Error: later"),
+        ("() => new Promise(() => {})", "nothing can settle"),
+        ("() => 10n", "TypeError"),
+        ("function f() { return f() + 1 } f", "RangeError: Maximum call stack size exceeded"),
+        ("() => new Promise(() => setTimeout(() => { throw new Error('timer') }, 1))", "Error: timer"),
+        ("() => { const a = {}; a.a = a; return a }", "TypeError: circular reference"),
+        ("(s, p) => { Object.defineProperty(p, 'length', {value: 'x'}); throw p.length }", "x"),
+    ] {
+        let text = failure(source).await;
+        assert!(text.contains(expected), "{source}: {text}");
+    }
+    let (function, _fixture) = started("(s, p) => { if (p.length) throw new Error('no'); return 'yes' }").await;
+    for _ in 0..3 {
+        assert!(function.invoke(call("x")).await.is_err());
+        assert_eq!(function.invoke(call("")).await, Ok("\"yes\"".into()));
+    }
+}
+
+#[tokio::test]
+async fn a_runaway_is_stopped_at_its_limit_and_the_next_call_is_served() {
+    let limit = Duration::from_millis(200);
+    for runaway in [
+        "for (;;) {}",
+        "for (;;) { try { for (;;) {} } catch { } }",
+        "return Promise.resolve().then(() => { for (;;) {} })",
+        "let more = 1; const again = () => { if (more) queueMicrotask(again) }; again(); return new Promise(() => {})",
+        "const again = () => { queueMicrotask(again) }; again()",
+        "return (async () => { try { await null; for (;;) {} } finally { for (;;) {} } })()",
+        "return new Promise(() => { const again = () => setTimeout(again, 1); again() })",
+        "return new Promise((done) => setTimeout(done, 3600000))",
+        "return { toJSON() { for (;;) {} } }",
+        "throw { toString() { for (;;) {} } }",
+        "return /(a+)+$/.test('a'.repeat(40) + 'b')",
+        "return hostServices.kv.get('slow')",
+        "try { hostServices.kv.get('slow') } catch { for (;;) {} }",
+    ] {
+        let function = with_time(&format!("(s, p) => {{ if (p.length === 0) return 'ok'; {runaway} }}"), limit).await;
+        let begin = Instant::now();
+        assert_eq!(function.invoke(call("x")).await, Err(CallError::Timeout(limit)), "{runaway}");
+        assert!(begin.elapsed() < limit * 3, "{runaway}: stopped after {:?}", begin.elapsed());
+        assert_eq!(function.invoke(call("")).await, Ok("\"ok\"".into()), "after {runaway}");
+    }
+}
+
+#[tokio::test]
+async fn memory_over_the_limit_is_recognised_and_the_next_call_is_served() {
+    for hog in [
+        "const all = []; for (;;) all.push(new Array(1000).fill('x'))",
+        "const all = []; for (let n = 0;; n++) all.push({ n })",
+        "let text = 'x'; for (;;) text = text.repeat(2)",
+        "return new Uint8Array(1 << 30)",
+        "return new ArrayBuffer(1 << 30)",
+        "return 'x'.repeat(1 << 28)",
+        "const again = () => Promise.resolve().then(again); return again()",
+        "const all = new Map(); for (let n = 0;; n++) all.set(n, 'v' + n)",
+        "return (async () => { await null; const all = []; for (;;) all.push([n++]) })()",
+    ] {
+        let (function, _fixture) = started(&format!("let n = 0; (s, p) => {{ if (p.length === 0) return 'ok'; {hog} }}")).await;
+        for _ in 0..3 {
+            assert_eq!(function.invoke(call("x")).await, Err(CallError::OutOfMemory(32 << 20)), "{hog}");
+            assert_eq!(function.invoke(call("")).await, Ok("\"ok\"".into()), "after {hog}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reply_over_the_limit_is_an_error_with_its_size() {
+    for (source, actual) in [("() => 'x'.repeat(300000)", 300_002), ("() => new Uint8Array(300000)", 300_000)] {
+        assert_eq!(reply(source).await, Err(CallError::ReplyTooLarge { actual, limit: 256 * 1024 }));
+    }
+}
+
+#[tokio::test]
+async fn calls_run_side_by_side_up_to_the_limit() {
+    let (function, _fixture) = started("async (s, p) => { await new Promise((done) => setTimeout(done, 100)); return p }").await;
+    let begin = Instant::now();
+    let replies = futures::future::join_all((0..16_u8).map(|index| function.invoke(call(vec![index])))).await;
+    assert!(replies.iter().zip(0..).all(|(reply, index)| reply == &Ok(Bytes::from(vec![index]))));
+    let elapsed = begin.elapsed();
+    assert!(elapsed >= Duration::from_millis(190) && elapsed < Duration::from_millis(1000), "{elapsed:?}");
+}
+
+#[tokio::test]
+async fn host_services_are_called_as_0_2_7_has_them() {
+    let source = "(s, p) => { const { kv, http, messaging, objectStore } = this.hostServices;
+        const text = (b) => [...b];
+        return [text(kv.get('key')), kv.set('k', new Uint8Array([1, 128, 255])), kv.delete('k'), kv.keys(),
+          messaging.publish('out', p), text(messaging.request('ask', p)),
+          text(objectStore.get('o')).length, objectStore.put('o', p), objectStore.delete('o'), objectStore.list(),
+          http.get('http://h/p?q=1'), http.post('http://h', p), http.head('http://h'), [...http.del('http://h').bytes]] }";
+    let (function, fixture) = started(source).await;
+    let reply = function.invoke(call("pay")).await.unwrap();
+    let http = r#"{"status":200,"headers":{"Vary":"a, b","X":"y"},"response":"hé"}"#;
+    let expected = format!(
+        r#"[[0,128,255],null,null,["one","two"],null,[112,97,121],16,{{"name":"thing","size":3}},null,[{{"name":"thing"}}],{http},{http},{{"status":204,"response":null}},[104,195,169]]"#
+    );
+    assert_eq!(std::str::from_utf8(&reply), Ok(expected.as_str()));
+    let asked = fixture.host.asked.lock().unwrap();
+    let shown: Vec<_> =
+        asked.iter().map(|ask| format!("{}.{} {} {:?}", ask.service, ask.method, ask.target, &ask.body[..])).collect();
+    assert_eq!(shown[1], "kv.set k [1, 128, 255]");
+    assert_eq!(shown[10], "http.get http://h/p?q=1 []");
+    assert_eq!(shown[13], "http.delete http://h []");
+}
+
+#[tokio::test]
+async fn errors_of_host_services_are_thrown_as_texts() {
+    for (ask, expected) in [
+        ("kv.get()", "key is required"),
+        ("kv.get('a', 'b')", "key is required"),
+        ("kv.set('a')", "key and value are required"),
+        ("kv.set('a', 'text')", "failed to marshal v8 value to []byte: only Uint8[] is supported"),
+        ("kv.get('absent')", "Error: failed to get value for key (500)"),
+        ("http.get()", "url is required"),
+        ("messaging.request('a')", "subject and payload are required"),
+        ("messaging.requestMany('a', new Uint8Array())", "this function isn't currently supported"),
+        ("objectStore.put('a')", "name and value are required"),
+    ] {
+        let source = format!("() => {{ try {{ hostServices.{ask} }} catch (e) {{ return [typeof e, e] }} }}");
+        assert_eq!(reply(&source).await, Ok(format!("[\"string\",\"{expected}\"]")), "{ask}");
+        assert_eq!(failure(&format!("() => hostServices.{ask}")).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_function_is_refused_with_the_reason() {
+    let prefix = "failed to validate workload: failed to compile source for execution: ";
+    for (source, expected) in [
+        ("() => {\n  let x = ;\n}", "SyntaxError: unexpected token in expression: ';' at guest.js:2:"),
+        ("export default () => {\n  let x = ;\n}", "guest.js:2:"),
+        ("42", "completion value is no function"),
+        ("", "completion value is no function"),
+        ("export const x = 1", "no function as its default export"),
+        ("import x from 'elsewhere'; export default () => x", "elsewhere"),
+        ("throw new Error('at the top')", "Error: at the top"),
+    ] {
+        let text = invalid(source).await;
+        assert!(text.starts_with(prefix) && text.contains(expected), "{source}: {text}");
+    }
+    assert!(invalid(b"\0asm").await.contains("NUL"));
+    assert!(invalid(b"\xff\xfe").await.contains("not a text"));
+    assert!(invalid(vec![b' '; 5 << 20]).await.contains("exceeds maximum of 4194304 bytes"));
+    let mut endless = fixture("for (;;) {}");
+    endless.launch.limits.call_time = Duration::from_millis(50);
+    assert!(start(endless.launch).await.unwrap_err().to_string().contains("longer than its limit"));
+}
+
+#[tokio::test]
+async fn a_dropped_function_ends_its_threads() {
+    let (function, mut fixture) = started("() => { console.log('busy'); for (;;) {} }").await;
+    let function = Arc::new(function);
+    let run = Arc::clone(&function);
+    {
+        let busy = async { run.invoke(call("")).await };
+        tokio::select! {
+            _ = busy => panic!("it never returns"),
+            line = fixture.lines.recv() => assert_eq!(line.unwrap().text, "busy"),
+        }
+    }
+    drop((run, function));
+    // The workers hold the output; when all are gone, and the launch too, the lines end.
+    drop(fixture.launch);
+    while tokio::time::timeout(Duration::from_secs(5), fixture.lines.recv()).await.unwrap().is_some() {}
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn garbage_never_panics(source in prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..200),
+        "[(){}\\[\\];=>`'\"/*a-z0-9 .,]{0,80}".prop_map(String::into_bytes),
+        "(export|import|default|async|function|=>|\\(|\\)|\\{|\\}|x| |;|await|class|`|\\$){0,20}".prop_map(String::into_bytes),
+    ]) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut fixture = fixture(&source);
+            fixture.launch.limits.call_time = Duration::from_millis(200);
+            if let Ok(function) = start(fixture.launch).await {
+                let _reply = function.invoke(call("hello")).await;
+            }
+        });
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn memory_may_run_out_anywhere(memory_bytes in 1_u64..1_500_000, which in 0..6_usize) {
+        let hog = [
+            "const all = []; for (let n = 0;; n++) all.push({ n, f() {} })",
+            "const all = new Map(); for (let n = 0;; n++) all.set('k' + n, [n])",
+            "return (async () => { const all = []; for (;;) { all.push(new Promise(() => {})); await null } })()",
+            "class A { #x = new Uint8Array(100) } const all = []; for (;;) all.push(new A())",
+            "let f = () => 0; for (;;) { const g = f; f = () => g }",
+            "return eval('[' + '{a:1,b:/x/},'.repeat(1e6) + ']')",
+        ][which];
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut fixture = fixture(format!("(s, p) => {{ {hog} }}"));
+            fixture.launch.limits.memory_bytes = memory_bytes;
+            match start(fixture.launch).await {
+                Ok(function) => {
+                    let error = function.invoke(call("")).await.unwrap_err();
+                    // A job that was lost for want of memory leaves no trace but its promise.
+                    let lost = which == 2 && error.to_string().contains("nothing can settle");
+                    assert!(lost || error == CallError::OutOfMemory(memory_bytes), "{error:?}");
+                }
+                Err(error) => assert!(error.to_string().contains("memory limit"), "{error}"),
+            }
+        });
+    }
+}
