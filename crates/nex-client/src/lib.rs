@@ -1,1 +1,74 @@
-//! Stub.
+//! The way to reach nodes from a program: discover, place, deploy, call, watch, stop. The `nex` command uses nothing else.
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | [`gather`] | one question, many answers: when to stop waiting |
+//! | [`discover`] | who is there, what runs where |
+//! | [`auction`] | who would take a workload, and why others would not |
+//! | [`artifact`] | the file of a workload, in an object store |
+//! | [`deploy`] | start and stop |
+//! | [`request`] | one question to one node |
+//! | [`call`] | call a function |
+//! | [`watch`] | logs and events as they happen |
+//!
+//! Every error says what failed and why; where there is something to do about it, the text ends in `; next: …`.
+
+pub mod artifact;
+pub mod auction;
+pub mod call;
+pub mod deploy;
+pub mod discover;
+pub mod gather;
+pub mod request;
+pub mod watch;
+
+use std::time::Duration;
+
+use nex_protocol::id::Namespace;
+
+/// Longest wait of a request to one node, unless [`Client::with_timeout`] says otherwise.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest wait for a deploy or stop, unless [`Client::with_deploy_timeout`] says otherwise: the node fetches the artifact
+/// meanwhile, or lets the workload end.
+pub const DEPLOY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A namespace of a NATS system, as its users reach it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Client {
+    nats: async_nats::Client,
+    namespace: Namespace,
+    timeout: Duration,
+    deploy_timeout: Duration,
+}
+
+impl Client {
+    /// A client of a namespace on a connection.
+    #[must_use]
+    pub fn new(nats: async_nats::Client, namespace: Namespace) -> Self {
+        Self { nats, namespace, timeout: REQUEST_TIMEOUT, deploy_timeout: DEPLOY_TIMEOUT }
+    }
+
+    /// The same with another longest wait for requests to one node (deploy and stop excepted).
+    #[must_use]
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
+    /// The same with another longest wait for deploy and stop.
+    #[must_use]
+    pub fn with_deploy_timeout(self, deploy_timeout: Duration) -> Self {
+        Self { deploy_timeout, ..self }
+    }
+
+    /// The namespace.
+    #[must_use]
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// The connection.
+    #[must_use]
+    pub fn nats(&self) -> &async_nats::Client {
+        &self.nats
+    }
+}

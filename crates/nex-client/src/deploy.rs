@@ -1,0 +1,207 @@
+//! Start a workload on a node and stop it again: signed claims, a sealed environment, one request.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nex_protocol::claims::{self, Claims};
+use nex_protocol::deploy::{
+    ConnectionDetails, DeployRequest, DeployResponse, RequestedLimits, StopRequest, StopResponse, WorkloadType,
+};
+use nex_protocol::envelope::kind;
+use nex_protocol::id::{NodeId, WorkloadId, WorkloadName};
+use nex_protocol::seal::{self, Environment, SealError};
+use nex_protocol::subject;
+use nkeys::{KeyPair, XKey};
+
+use crate::Client;
+use crate::artifact::Artifact;
+use crate::request::{Question, RequestError};
+
+/// How long the claims of a deploy are good for: the request is answered long before.
+const CLAIMS_LIFETIME: Duration = Duration::from_secs(5 * 60);
+
+/// Who deploys: the key that signs, and the curve key that seals. Only this issuer may stop what it started.
+#[derive(Clone)]
+pub struct Keys {
+    /// Signs the claims; an account key as a rule.
+    pub issuer: KeyPair,
+    /// Seals the environment.
+    pub sender: XKey,
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys").field("issuer", &self.issuer.public_key()).finish_non_exhaustive()
+    }
+}
+
+/// What to run, and how. [`Deployment::new`] fills what must be said; the rest is optional.
+#[derive(Clone)]
+pub struct Deployment {
+    /// Name of the workload.
+    pub name: WorkloadName,
+    /// Its type.
+    pub r#type: WorkloadType,
+    /// Its artifact, from [`Client::upload`] or [`Client::locate`].
+    pub artifact: Artifact,
+    /// For people.
+    pub description: String,
+    /// Arguments.
+    pub argv: Vec<String>,
+    /// Environment; only the node can read it.
+    pub environment: Environment,
+    /// Whether to restart it when it fails.
+    pub essential: bool,
+    /// Subjects that call the function.
+    pub triggers: Vec<String>,
+    /// Where those subjects are subscribed, if not on the node's own connection.
+    pub trigger_connection: Option<ConnectionDetails>,
+    /// The connection of its host services.
+    pub host_services: Option<ConnectionDetails>,
+    /// Bounds; the node's own cap them.
+    pub limits: RequestedLimits,
+}
+
+impl fmt::Debug for Deployment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deployment")
+            .field("name", &self.name)
+            .field("type", &self.r#type)
+            .field("artifact", &self.artifact)
+            .field("triggers", &self.triggers)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Deployment {
+    /// A deployment with nothing optional. A function gets its name as its trigger, so that it can be called at all.
+    #[must_use]
+    pub fn new(name: WorkloadName, r#type: WorkloadType, artifact: Artifact) -> Self {
+        let triggers = if r#type.is_function() { vec![name.to_string()] } else { Vec::new() };
+        Self {
+            name,
+            r#type,
+            artifact,
+            description: String::new(),
+            argv: Vec::new(),
+            environment: Environment::new(),
+            essential: false,
+            triggers,
+            trigger_connection: None,
+            host_services: None,
+            limits: RequestedLimits::default(),
+        }
+    }
+
+    fn request(&self, target: &Target, keys: &Keys) -> Result<DeployRequest, DeployError> {
+        let lifetime = i64::try_from(CLAIMS_LIFETIME.as_secs()).unwrap_or(i64::MAX);
+        let claims = Claims::to_start(self.name.as_str(), &keys.issuer, &self.artifact.digest, now(), lifetime);
+        let some = |list: &Vec<String>| (!list.is_empty()).then(|| list.clone());
+        Ok(DeployRequest {
+            argv: some(&self.argv),
+            description: Some(self.description.clone()),
+            r#type: Some(self.r#type.to_string()),
+            location: Some(self.artifact.location.clone()),
+            essential: Some(self.essential),
+            workload_jwt: Some(claims::sign(&claims, &keys.issuer).map_err(DeployError::Sign)?),
+            environment: Some(seal::seal(&self.environment, &keys.sender, &target.xkey).map_err(DeployError::Seal)?),
+            jsdomain: Some(self.artifact.jetstream_domain.clone().unwrap_or_default()),
+            sender_public_key: Some(keys.sender.public_key()),
+            target_node: Some(target.node.to_string()),
+            trigger_subjects: some(&self.triggers),
+            trigger_connection: self.trigger_connection.clone(),
+            host_services: self.host_services.clone(),
+            limits: (self.limits != RequestedLimits::default()).then_some(self.limits),
+        })
+    }
+}
+
+/// The node to deploy to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Its id.
+    pub node: NodeId,
+    /// The key to seal environments to: `target_xkey` of a bid, `public_xkey` of an INFO answer.
+    pub xkey: String,
+}
+
+impl From<&crate::auction::Bid> for Target {
+    fn from(bid: &crate::auction::Bid) -> Self {
+        Self { node: bid.node.clone(), xkey: bid.summary.target_xkey.clone() }
+    }
+}
+
+/// A workload was not started.
+#[derive(Debug, thiserror::Error)]
+pub enum DeployError {
+    /// The node did not do it.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The environment could not be sealed to the node.
+    #[error("cannot seal the environment to the node")]
+    Seal(#[source] SealError),
+    /// The claims could not be signed.
+    #[error("cannot sign the claims; next: give an issuer file that holds a seed (S…)")]
+    Sign(#[source] nkeys::error::Error),
+    /// The node answered, and did not start it.
+    #[error("node {0} did not start the workload and does not say why; next: read the node's own log")]
+    NotStarted(NodeId),
+}
+
+/// A workload was not stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum StopError {
+    /// The node did not do it.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The claims could not be signed.
+    #[error("cannot sign the claims; next: give an issuer file that holds a seed (S…)")]
+    Sign(#[source] nkeys::error::Error),
+    /// The node answered, and did not stop it.
+    #[error("node {0} did not stop the workload and does not say why; next: read the node's own log")]
+    NotStopped(NodeId),
+}
+
+impl Client {
+    /// Starts a workload; it runs when this returns.
+    ///
+    /// # Errors
+    /// [`DeployError`]
+    pub async fn deploy(&self, deployment: &Deployment, target: &Target, keys: &Keys) -> Result<DeployResponse, DeployError> {
+        let node = &target.node;
+        let body = serde_json::to_vec(&deployment.request(target, keys)?).unwrap_or_default();
+        let subject = subject::deploy(&self.namespace, node);
+        let (expected, timeout) = (kind::RUN, self.deploy_timeout);
+        let answer: DeployResponse = self.ask(Question { verb: "DEPLOY", node, subject, body, expected, timeout }).await?;
+        if answer.started { Ok(answer) } else { Err(DeployError::NotStarted(node.clone())) }
+    }
+
+    /// Stops a workload that the issuer started.
+    ///
+    /// # Errors
+    /// [`StopError`]
+    pub async fn stop(
+        &self,
+        node: &NodeId,
+        id: &WorkloadId,
+        name: &WorkloadName,
+        issuer: &KeyPair,
+    ) -> Result<StopResponse, StopError> {
+        let claims = Claims::to_stop(name.as_str(), issuer, now());
+        let request = StopRequest {
+            workload_id: Some(id.to_string()),
+            workload_jwt: Some(claims::sign(&claims, issuer).map_err(StopError::Sign)?),
+            target_node: Some(node.to_string()),
+        };
+        let body = serde_json::to_vec(&request).unwrap_or_default();
+        let subject = subject::stop(&self.namespace, node);
+        // Stopping takes as long as the workload's last words.
+        let (expected, timeout) = (kind::STOP, self.deploy_timeout);
+        let answer: StopResponse = self.ask(Question { verb: "STOP", node, subject, body, expected, timeout }).await?;
+        if answer.stopped { Ok(answer) } else { Err(StopError::NotStopped(node.clone())) }
+    }
+}
+
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX))
+}

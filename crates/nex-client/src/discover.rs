@@ -1,0 +1,109 @@
+//! Who is there, what runs where, and the lame duck.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use nex_protocol::control::{InfoResponse, LameDuckResponse, NodeSummary, WorkloadPingResponse, WorkloadSummary};
+use nex_protocol::envelope::{self, kind};
+use nex_protocol::id::NodeId;
+use nex_protocol::subject;
+
+use crate::Client;
+use crate::gather::{Gather, GatherError};
+use crate::request::{Question, RequestError};
+
+/// A running workload and the node it is on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Running {
+    /// The node.
+    pub node: NodeId,
+    /// The node's name, if it has one.
+    pub node_name: Option<String>,
+    /// The workload.
+    pub workload: WorkloadSummary,
+}
+
+impl Client {
+    /// Every node that answers, at most `wait`.
+    ///
+    /// # Errors
+    /// [`GatherError`] when the question could not be sent; no nodes is no error.
+    pub async fn nodes(&self, wait: Duration) -> Result<Vec<NodeSummary>, GatherError> {
+        let mut answers = Gather::ask(&self.nats, subject::PING.to_owned(), Bytes::new(), wait).await?;
+        let mut nodes = Vec::new();
+        while let Some(message) = answers.next().await {
+            match envelope::open::<NodeSummary>(kind::PING, &message.payload) {
+                Ok(node) => nodes.push(node),
+                Err(error) => tracing::debug!(%error, "skipped an answer to PING"),
+            }
+        }
+        Ok(nodes)
+    }
+
+    /// Every workload of the namespace, or those with this id or name, on all nodes; at most `wait`.
+    ///
+    /// Nodes with no match stay silent, so a PING goes along: when all nodes have answered that and none this, it is over.
+    ///
+    /// # Errors
+    /// [`GatherError`] when the question could not be sent; no workloads is no error.
+    pub async fn workloads(&self, wanted: Option<&str>, wait: Duration) -> Result<Vec<Running>, GatherError> {
+        let subject = subject::workload_ping(&self.namespace, wanted);
+        let mut answers = Gather::ask(&self.nats, subject, Bytes::new(), wait).await?;
+        let mut present = Gather::ask(&self.nats, subject::PING.to_owned(), Bytes::new(), wait).await?;
+        let (mut running, mut counting) = (Vec::new(), true);
+        loop {
+            // Both branches are cancel-safe: a gather keeps its state outside the future.
+            tokio::select! {
+                answer = answers.next() => match answer {
+                    Some(message) => running.extend(matches_of(&message.payload)),
+                    None => return Ok(running),
+                },
+                node = present.next(), if counting => if node.is_none() {
+                    counting = false;
+                    if present.has_answers() && !answers.has_answers() {
+                        answers.hurry();
+                    }
+                },
+            }
+        }
+    }
+
+    /// What a node says of itself and of the namespace's workloads on it.
+    ///
+    /// # Errors
+    /// [`RequestError`]
+    pub async fn info(&self, node: &NodeId) -> Result<InfoResponse, RequestError> {
+        let subject = subject::info(&self.namespace, node);
+        let (expected, timeout) = (kind::INFO, self.timeout);
+        self.ask(Question { verb: "INFO", node, subject, body: Vec::new(), expected, timeout }).await
+    }
+
+    /// Lets a node take no more workloads; there is no way back.
+    ///
+    /// # Errors
+    /// [`RequestError`]
+    pub async fn lame_duck(&self, node: &NodeId) -> Result<LameDuckResponse, RequestError> {
+        let subject = subject::lame_duck(node);
+        let (expected, timeout) = (kind::LAME_DUCK, self.timeout);
+        self.ask(Question { verb: "LAMEDUCK", node, subject, body: Vec::new(), expected, timeout }).await
+    }
+}
+
+fn matches_of(body: &[u8]) -> Vec<Running> {
+    let opened = envelope::open::<WorkloadPingResponse>(kind::PING, body).map_err(|error| error.to_string());
+    let parsed = opened.and_then(|answer| match answer.node_id.parse::<NodeId>() {
+        Ok(node) => Ok((node, answer)),
+        Err(error) => Err(error.to_string()),
+    });
+    match parsed {
+        Ok((node, answer)) => {
+            let node_name = answer.tags.get("node_name").cloned();
+            let running = |workload| Running { node: node.clone(), node_name: node_name.clone(), workload };
+            answer.running_machines.into_iter().map(running).collect()
+        }
+        Err(error) => {
+            tracing::debug!(%error, "skipped an answer to WPING");
+            Vec::new()
+        }
+    }
+}
