@@ -1,7 +1,9 @@
-//! What must survive the process: a small crash-safe table of workloads, sandboxes, children and seen tokens.
+//! What must survive the process: a small crash-safe table of workloads, children and seen tokens.
+//! (Sandboxes record themselves, in their own directories.)
 //!
 //! Every write is on disk before its caller goes on. Values are JSON, so a later version reads an earlier one's.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,14 +11,12 @@ use nex_process::ProcessId;
 use nex_protocol::deploy::DeployRequest;
 use nex_protocol::digest::Digest;
 use nex_protocol::id::{Namespace, WorkloadId};
-use nex_sandbox::SandboxRecord;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 type Table = TableDefinition<'static, &'static str, &'static [u8]>;
 const WORKLOADS: Table = TableDefinition::new("workloads");
-const SANDBOXES: Table = TableDefinition::new("sandboxes");
 const CHILDREN: Table = TableDefinition::new("children");
 const TOKENS: TableDefinition<'static, &'static str, i64> = TableDefinition::new("tokens");
 
@@ -51,9 +51,7 @@ pub struct WorkloadRecord {
 /// What an earlier process of this node left running.
 #[derive(Debug, Default)]
 pub struct Leftovers {
-    /// Its sandboxes.
-    pub sandboxes: Vec<(String, SandboxRecord)>,
-    /// Its other children: the internal bus, an embedded server.
+    /// Its children: the internal bus, an embedded server.
     pub children: Vec<(String, ProcessId)>,
     /// Its workloads.
     pub workloads: Vec<(WorkloadId, WorkloadRecord)>,
@@ -72,8 +70,9 @@ impl Journal {
     /// [`JournalError`].
     pub fn open(path: &Path) -> Result<Self, JournalError> {
         let database = Database::create(path).map_err(failed("opening it"))?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed("opening it"))?;
         let write = database.begin_write().map_err(failed("opening it"))?;
-        for table in [WORKLOADS, SANDBOXES, CHILDREN] {
+        for table in [WORKLOADS, CHILDREN] {
             write.open_table(table).map_err(failed("opening it"))?;
         }
         write.open_table(TOKENS).map_err(failed("opening it"))?;
@@ -88,7 +87,6 @@ impl Journal {
     pub fn leftovers(&self) -> Result<Leftovers, JournalError> {
         let workloads = self.all::<WorkloadRecord>(WORKLOADS)?;
         Ok(Leftovers {
-            sandboxes: self.all(SANDBOXES)?,
             children: self.all(CHILDREN)?,
             workloads: workloads.into_iter().filter_map(|(id, record)| Some((id.parse().ok()?, record))).collect(),
         })
@@ -108,22 +106,6 @@ impl Journal {
     /// [`JournalError`].
     pub fn remove_workload(&self, id: &WorkloadId) -> Result<(), JournalError> {
         self.remove(WORKLOADS, id.as_str())
-    }
-
-    /// Records a sandbox.
-    ///
-    /// # Errors
-    /// [`JournalError`].
-    pub fn put_sandbox(&self, id: &str, record: &SandboxRecord) -> Result<(), JournalError> {
-        self.put(SANDBOXES, id, record)
-    }
-
-    /// Forgets a sandbox.
-    ///
-    /// # Errors
-    /// [`JournalError`].
-    pub fn remove_sandbox(&self, id: &str) -> Result<(), JournalError> {
-        self.remove(SANDBOXES, id)
     }
 
     /// Records a child process of the node by its role.

@@ -6,6 +6,7 @@ use nex_process::Deadline;
 use nex_protocol::id::WorkloadId;
 
 use crate::journal::{Journal, JournalError, WorkloadRecord};
+use crate::sandbox::Sandboxes;
 
 /// Time a leftover process has to die after SIGKILL.
 const KILL: Duration = Duration::from_secs(5);
@@ -14,19 +15,12 @@ const KILL: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// [`JournalError`].
-pub async fn remove(journal: &Journal) -> Result<Vec<(WorkloadId, WorkloadRecord)>, JournalError> {
+pub async fn remove(journal: &Journal, sandboxes: &Sandboxes) -> Result<Vec<(WorkloadId, WorkloadRecord)>, JournalError> {
     let left = journal.leftovers()?;
-    if !left.sandboxes.is_empty() || !left.children.is_empty() {
-        tracing::warn!(
-            sandboxes = left.sandboxes.len(),
-            processes = left.children.len(),
-            workloads = left.workloads.len(),
-            "the last process of this node did not stop in order; removing what it left"
-        );
-    }
-    for (id, record) in &left.sandboxes {
-        nex_sandbox::remove_leftover(record, Deadline::after(KILL)).await;
-        journal.remove_sandbox(id)?;
+    let removed = sandboxes.sweep().await;
+    if removed > 0 || !left.children.is_empty() {
+        let (processes, workloads) = (left.children.len(), left.workloads.len());
+        tracing::warn!(sandboxes = removed, processes, workloads, "the last process of this node did not stop in order; removed what it left");
     }
     for (role, process) in &left.children {
         if process.is_alive() && process.kill_and_wait(Deadline::after(KILL)).await.is_err() {

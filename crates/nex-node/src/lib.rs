@@ -8,7 +8,7 @@
 //! | [`config`] | the JSON configuration: as written, and as meant |
 //! | [`state_dir`], [`journal`], [`identity`], [`leftovers`], [`restore`] | what outlives the process |
 //! | [`bus`] | the internal NATS server and who may say what on it |
-//! | [`agents`], [`pool`] | agents, and a pool of warm ones |
+//! | [`sandbox`], [`agents`], [`pool`] | where agents live, what they say, and a pool of warm ones |
 //! | [`control`], [`policy`], [`registry`] | requests, whether they may, whether there is room |
 //! | [`workload`], [`launch`], [`artifacts`] | the life of a workload |
 //! | [`trigger`], [`direct`], [`connections`] | how a function is called |
@@ -34,6 +34,7 @@ pub mod pool;
 pub mod registry;
 pub mod reporter;
 pub mod restore;
+pub mod sandbox;
 pub mod state_dir;
 pub mod trigger;
 pub mod workload;

@@ -14,7 +14,7 @@ use nex_bus::settings::ConnectionSettings;
 use nex_host::HostServices;
 use nex_process::TaskScope;
 use nex_protocol::control::{Tags, uptime};
-use nex_sandbox::SandboxProvider;
+use nex_sandbox::process::OpenError;
 
 use crate::agents::{AgentFactory, AgentRouter};
 use crate::artifacts::Artifacts;
@@ -31,6 +31,7 @@ use crate::leftovers;
 use crate::pool::WarmPool;
 use crate::registry::Registry;
 use crate::restore;
+use crate::sandbox::Sandboxes;
 use crate::state_dir::{StateDir, StateError};
 
 /// Time between two heartbeats.
@@ -44,14 +45,12 @@ pub struct NodeOptions {
     pub config: NodeConfig,
     /// Where state is kept.
     pub state_dir: PathBuf,
-    /// Makes sandboxes.
-    pub sandboxes: Arc<dyn SandboxProvider>,
+    /// The `nex-agent` program.
+    pub agent_binary: PathBuf,
     /// The `nats-server` program.
     pub nats_server: PathBuf,
     /// Name of the group of nodes.
     pub nexus: String,
-    /// What the confinement of this host is like, for the tags.
-    pub confinement: Tags,
 }
 
 impl std::fmt::Debug for NodeOptions {
@@ -72,6 +71,9 @@ pub enum NodeError {
     /// The user's NATS.
     #[error("failed to connect to NATS server")]
     Connect(#[from] ConnectError),
+    /// The sandboxes.
+    #[error("failed to prepare the sandboxes")]
+    Sandboxes(#[from] OpenError),
     /// The internal bus.
     #[error("failed to start the internal NATS server")]
     Bus(#[from] BusError),
@@ -135,6 +137,7 @@ pub struct Node {
     shared: Arc<Shared>,
     control: ControlApi,
     bus: InternalBus,
+    sandboxes: Sandboxes,
     background: TaskScope,
     agents: TaskScope,
     _state: StateDir,
@@ -149,14 +152,15 @@ impl Node {
     /// # Errors
     /// [`NodeError`]; whatever was begun is undone.
     pub async fn start(options: NodeOptions) -> Result<Self, NodeError> {
-        let NodeOptions { connection, config, state_dir, sandboxes, nats_server, nexus, confinement } = options;
+        let NodeOptions { connection, config, state_dir, agent_binary, nats_server, nexus } = options;
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
         let state = StateDir::open(&state_dir)?;
         let identity = Identity::load(&state)?;
         let journal = Journal::open(&state.path("journal.redb"))?;
-        let left = leftovers::remove(&journal).await?;
+        let sandboxes = Sandboxes::open(&config, &identity.node, state.root(), agent_binary).await?;
+        let left = leftovers::remove(&journal, &sandboxes).await?;
         let nats = connect(&connection, Persistence::Once).await?;
         tracing::info!("Established node NATS connection to: {}", connection.shown_servers());
         let services = config.host_services.services.iter().map(|(name, it)| (name.clone(), it.enabled, it.config.clone()));
@@ -172,8 +176,7 @@ impl Node {
             bus_url: bus.url().to_owned(),
             bus: bus.client().clone(),
             router,
-            sandboxes,
-            journal: journal.clone(),
+            sandboxes: sandboxes.provider(),
             events: events.clone(),
             handshake_timeout: config.handshake_timeout,
             ping_timeout: config.ping_timeout,
@@ -194,7 +197,7 @@ impl Node {
             deploy_timeout: config.deploy_timeout,
             stop_grace: config.stop_grace,
         });
-        let tags = tags(&config, confinement, &identity);
+        let tags = tags(&config, sandboxes.tags(), &identity);
         let registry = Registry::new(config.node_limits);
         let lame_duck = AtomicBool::new(false);
         let shared =
@@ -206,7 +209,7 @@ impl Node {
         let background = TaskScope::new("background");
         background.spawn("heartbeat", heartbeat(Arc::clone(&shared)));
         background.spawn("restore", restore::run(Arc::clone(&shared), left));
-        Ok(Self { shared, control, bus, background, agents, _state: state })
+        Ok(Self { shared, control, bus, sandboxes, background, agents, _state: state })
     }
 
     /// What the node's parts share.
@@ -238,6 +241,7 @@ impl Node {
         self.shared.launcher.scope.shutdown(grace).await;
         // The warm agents go with the pool's driver.
         self.agents.shutdown(Duration::from_secs(2)).await;
+        self.sandboxes.close().await;
         self.bus.stop().await;
         self.shared.launcher.events.node_stopped().await;
         if let Err(error) = self.shared.nats.drain().await {

@@ -16,7 +16,6 @@ use super::session::{AgentSession, Parts};
 use crate::bus::BusKeys;
 use crate::clock;
 use crate::events::Events;
-use crate::journal::Journal;
 use crate::pool::{CreateFailed, Factory};
 
 /// All it takes to make an agent.
@@ -31,8 +30,6 @@ pub struct AgentFactory {
     pub router: AgentRouter,
     /// Makes its sandbox.
     pub sandboxes: Arc<dyn SandboxProvider>,
-    /// Records its sandbox before it runs anything.
-    pub journal: Journal,
     /// Tells the world.
     pub events: Events,
     /// Longest time from the making to the handshake.
@@ -56,7 +53,6 @@ impl Factory for AgentFactory {
             let made = self.make(&agent).await;
             if made.is_err() {
                 self.router.forget(&agent);
-                self.journal.remove_sandbox(agent.as_str()).ok();
             }
             made
         })
@@ -79,7 +75,6 @@ impl AgentFactory {
         let id = SandboxId::parse(agent.as_str()).map_err(|error| chain(&error))?;
         let spec = SandboxSpec { id, identity: serde_json::to_vec(&identity).unwrap_or_default() };
         let sandbox: Arc<dyn nex_sandbox::Sandbox> = Arc::from(self.sandboxes.create(spec, by).await.map_err(|error| chain(&error))?);
-        self.journal.put_sandbox(agent.as_str(), &sandbox.record()).map_err(|error| chain(&error))?;
         let shaken = tokio::select! {
             shaken = by.bound(&mut listener.handshake) => shaken,
             exit = sandbox.exited() => return Err(format!("the agent ended before its handshake: {exit}")),
@@ -98,7 +93,6 @@ impl AgentFactory {
             sandbox,
             reports: listener.reports,
             router: self.router.clone(),
-            journal: self.journal.clone(),
             ping_timeout: self.ping_timeout,
         }))
     }

@@ -15,7 +15,6 @@ use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 
 use super::router::{AgentRouter, Report};
-use crate::journal::Journal;
 
 /// Time between two pings of an agent.
 const PING_EVERY: Duration = Duration::from_secs(5);
@@ -36,7 +35,6 @@ pub struct AgentSession {
     reports: Option<mpsc::Receiver<Report>>,
     gone: watch::Receiver<Option<Gone>>,
     router: AgentRouter,
-    journal: Journal,
     _watch: nex_process::TaskScope,
 }
 
@@ -60,8 +58,6 @@ pub struct Parts {
     pub reports: mpsc::Receiver<Report>,
     /// Where its words are routed.
     pub router: AgentRouter,
-    /// Where its sandbox is recorded.
-    pub journal: Journal,
     /// Longest time it may take to answer a ping.
     pub ping_timeout: Duration,
 }
@@ -96,7 +92,6 @@ impl AgentSession {
             reports: Some(parts.reports),
             gone,
             router: parts.router,
-            journal: parts.journal,
             _watch: watching,
         }
     }
@@ -195,9 +190,6 @@ impl AgentSession {
 impl Drop for AgentSession {
     fn drop(&mut self) {
         self.router.forget(&self.id);
-        if let Err(error) = self.journal.remove_sandbox(self.id.as_str()) {
-            tracing::warn!(agent_id = %self.id, %error, "the record of an ended sandbox stays behind");
-        }
     }
 }
 

@@ -5,6 +5,7 @@ mod raw;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nex_process::confinement::Part;
 use nex_protocol::control::Tags;
 use nex_protocol::deploy::WorkloadType;
 use nex_protocol::id::is_public_key;
@@ -42,8 +43,8 @@ pub struct NodeConfig {
     pub deny_triggers: Vec<String>,
     /// Whether claims must carry the artifact's digest.
     pub require_digest: bool,
-    /// Parts of the confinement that must not be missing, by the names preflight prints.
-    pub require: Vec<String>,
+    /// Parts of the confinement that must not be missing.
+    pub require: Vec<Part>,
     /// Directories in which `nex-agent` is looked for first.
     pub bin_path: Vec<PathBuf>,
     /// Where state is kept, if not in the user's data directory.

@@ -71,7 +71,7 @@ pub struct RawConfig {
     pub deny_trigger_subjects: Option<Vec<String>>,
     // Ours.
     pub sandbox: Option<String>,
-    pub require: Option<Vec<String>>,
+    pub require: Option<Vec<nex_process::confinement::Part>>,
     pub require_digest: Option<bool>,
     pub state_dir: Option<PathBuf>,
     pub workload_limits: Option<RawWorkloadLimits>,
