@@ -59,9 +59,19 @@ struct Served {
 ///
 /// # Errors
 /// A text for whoever deployed the function.
-pub(crate) async fn serve(scope: &TaskScope, triggers: &DirectTriggers, function: &Arc<dyn Function>, concurrency: usize, report: Report) -> Result<(), String> {
+pub(crate) async fn serve(
+    scope: &TaskScope,
+    triggers: &DirectTriggers,
+    function: &Arc<dyn Function>,
+    concurrency: usize,
+    report: Report,
+) -> Result<(), String> {
     let details = &triggers.connection;
-    let mut settings = ConnectionSettings { servers: split_servers(&details.nats_url), name: Some("nex-function".into()), ..ConnectionSettings::default() };
+    let mut settings = ConnectionSettings {
+        servers: split_servers(&details.nats_url),
+        name: Some("nex-function".into()),
+        ..ConnectionSettings::default()
+    };
     if !details.nats_user_jwt.is_empty() {
         settings.user_jwt = Some(details.nats_user_jwt.clone().into());
         settings.user_seed = Some(details.nats_user_seed.clone().into());

@@ -29,15 +29,19 @@ impl BusHostClient {
     async fn ask(&self, request: HostRequest) -> Result<Bytes, HostError> {
         let HostRequest { service, method, target, body } = request;
         let mut headers = HeaderMap::new();
-        let target: HeaderValue = target.parse().map_err(|_invalid| HostError { code: 400, message: "a line break is not allowed here".into() })?;
+        let target: HeaderValue =
+            target.parse().map_err(|_invalid| HostError { code: 400, message: "a line break is not allowed here".into() })?;
         headers.insert(TARGET, target);
         let subject = host_subject(&self.agent, &format!("host.{service}.{method}"));
         let request = async_nats::Request::new().payload(body).headers(headers).timeout(Some(WITHIN));
         let answer = self.bus.send_request(subject, request).await.map_err(|error| match error.kind() {
-            RequestErrorKind::TimedOut => HostError { code: 504, message: format!("{service}.{method} did not answer within {} s", WITHIN.as_secs()) },
+            RequestErrorKind::TimedOut => {
+                HostError { code: 504, message: format!("{service}.{method} did not answer within {} s", WITHIN.as_secs()) }
+            }
             _ => HostError { code: 500, message: format!("{service}.{method} cannot be reached: {error}") },
         })?;
-        let header = |name: &str| answer.headers.as_ref().and_then(|headers| headers.get(name)).map(|value| value.as_str().to_owned());
+        let header =
+            |name: &str| answer.headers.as_ref().and_then(|headers| headers.get(name)).map(|value| value.as_str().to_owned());
         match header(CODE).and_then(|code| code.parse().ok()).unwrap_or(200) {
             200 => Ok(answer.payload),
             code => Err(HostError { code, message: header(MESSAGE).unwrap_or_default() }),

@@ -39,8 +39,10 @@ fn main() -> ExitCode {
 /// Enters the jail while there is but one thread, then lives.
 fn live() -> anyhow::Result<()> {
     let entered = jail::enter(std::io::stdin().lock()).context("cannot enter the jail")?;
-    let identity: Identity = serde_json::from_slice(&entered.identity).context("the identity on standard input is not readable")?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("cannot start the runtime")?;
+    let identity: Identity =
+        serde_json::from_slice(&entered.identity).context("the identity on standard input is not readable")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("cannot start the runtime")?;
     let lived = runtime.block_on(session::run(identity, &entered));
     runtime.shutdown_background();
     lived

@@ -71,8 +71,12 @@ async fn shake(bus: &Client, identity: &Identity, key: &XKey, message: String) -
         message,
     };
     let request = async_nats::Request::new().payload(serde_json::to_vec(&handshake)?.into()).timeout(Some(HANDSHAKE));
-    let answer = bus.send_request(host_subject(&identity.agent, "handshake"), request).await.context("the node did not answer the handshake")?;
-    let answer: Accepted = serde_json::from_slice(&answer.payload).context("the node's answer to the handshake is not readable")?;
+    let answer = bus
+        .send_request(host_subject(&identity.agent, "handshake"), request)
+        .await
+        .context("the node did not answer the handshake")?;
+    let answer: Accepted =
+        serde_json::from_slice(&answer.payload).context("the node's answer to the handshake is not readable")?;
     if answer.accepted { Ok(()) } else { bail!("the node refused the handshake: {}", answer.message) }
 }
 
@@ -90,7 +94,8 @@ impl Session {
                 reply(bus, &message, serde_json::to_vec(&accepted).unwrap_or_default()).await;
             }
             "undeploy" => {
-                let grace = serde_json::from_slice::<Undeploy>(&message.payload).map_or(GRACE, |it| Duration::from_millis(it.grace_ms));
+                let grace =
+                    serde_json::from_slice::<Undeploy>(&message.payload).map_or(GRACE, |it| Duration::from_millis(it.grace_ms));
                 if let Some(workload) = self.workload.take() {
                     workload.stop(grace).await;
                 }

@@ -52,7 +52,8 @@ impl Starter {
     /// # Errors
     /// A text for whoever deployed it.
     pub(crate) async fn start(&self, request: Deploy, out: &Path) -> Result<Workload, String> {
-        let environment = open(&request.environment, &self.key, &request.sealed_by).map_err(|error| format!("its environment: {error}"))?;
+        let environment =
+            open(&request.environment, &self.key, &request.sealed_by).map_err(|error| format!("its environment: {error}"))?;
         let artifact = artifact::verify(&request.artifact, request.digest).await?;
         let scope = TaskScope::new("workload");
         let (output, carry) = output::to_bus(self.bus.clone(), &self.agent);
@@ -77,14 +78,15 @@ impl Starter {
         match started {
             Started::Service(service) => Ok(self.watch(service, scope)),
             Started::Function { function, compiled } => {
-                if let Some(triggers) = &request.triggers {
-                    let report = Report { bus: self.bus.clone(), agent: self.agent.clone() };
-                    calls::serve(&scope, triggers, &function, request.limits.concurrency, report).await?;
-                }
+                // Written before the first call: what a guest does later cannot change what was compiled.
                 let kept = match compiled {
                     Some(bytes) => tokio::fs::write(out.join(COMPILED), bytes).await.is_ok(),
                     None => false,
                 };
+                if let Some(triggers) = &request.triggers {
+                    let report = Report { bus: self.bus.clone(), agent: self.agent.clone() };
+                    calls::serve(&scope, triggers, &function, request.limits.concurrency, report).await?;
+                }
                 Ok(Workload { function: Some(function), compiled: kept.then(|| COMPILED.to_owned()), service: None, scope })
             }
         }

@@ -52,14 +52,20 @@ impl Offer {
     ///
     /// # Errors
     /// A [`Failure`] that says whether the bucket, the object or JetStream is missing.
-    pub async fn look_up(nats: &async_nats::Client, location: &Location, domain: Option<&str>, by: Deadline) -> Result<Self, Failure> {
+    pub async fn look_up(
+        nats: &async_nats::Client,
+        location: &Location,
+        domain: Option<&str>,
+        by: Deadline,
+    ) -> Result<Self, Failure> {
         let context = match domain.filter(|domain| !domain.is_empty()) {
             Some(domain) => jetstream::with_domain(nats.clone(), domain),
             None => jetstream::new(nats.clone()),
         };
         let late = |Elapsed| failed("asking for", location, &"no answer in time; is JetStream enabled for this node's account?");
         let store = by.bound(context.get_object_store(&location.bucket)).await.map_err(late)?;
-        let store = store.map_err(|e| failed("no bucket for", location, &format!("{e}; is JetStream enabled for this node's account?")))?;
+        let store = store
+            .map_err(|e| failed("no bucket for", location, &format!("{e}; is JetStream enabled for this node's account?")))?;
         let object = by.bound(store.info(&location.key)).await.map_err(late)?;
         let object = object.map_err(|e| failed("no object", location, &e))?;
         Ok(Self { object, store, location: location.clone() })
@@ -190,7 +196,9 @@ impl Draft {
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        if !self.kept && let Err(error) = fs::remove_file(&self.path) {
+        if !self.kept
+            && let Err(error) = fs::remove_file(&self.path)
+        {
             tracing::debug!(path = %self.path.display(), %error, "a partial download stays behind");
         }
     }

@@ -14,9 +14,9 @@ use nex_protocol::deploy::ConnectionDetails;
 use nex_protocol::envelope::{ErrorCode, Failure};
 use nex_protocol::id::WorkloadId;
 
-use nex_protocol::envelope::chain;
 use crate::config::RawHostServices;
 use crate::workload::spec::WorkloadSpec;
+use nex_protocol::envelope::chain;
 
 /// Longest wait for a workload's host-service connection.
 const HOST_CONNECT: std::time::Duration = std::time::Duration::from_secs(5);
@@ -74,7 +74,13 @@ impl Connections {
         self.lock().retain(|(id, _), _| id != workload);
     }
 
-    async fn client(&self, spec: &WorkloadSpec, purpose: Purpose, details: Option<&ConnectionDetails>, by: Deadline) -> Result<Client, Failure> {
+    async fn client(
+        &self,
+        spec: &WorkloadSpec,
+        purpose: Purpose,
+        details: Option<&ConnectionDetails>,
+        by: Deadline,
+    ) -> Result<Client, Failure> {
         let key = (spec.id.clone(), purpose);
         if let Some(known) = self.lock().get(&key) {
             return Ok(known.clone());
@@ -92,7 +98,8 @@ impl Connections {
 
     async fn dial(&self, details: &ConnectionDetails, by: Deadline) -> Result<Client, Failure> {
         let settings = self.settings(details);
-        let failed = |why: String| Failure::new(ErrorCode::Failed, format!("Failed to deploy workload: its own NATS connection: {why}"));
+        let failed =
+            |why: String| Failure::new(ErrorCode::Failed, format!("Failed to deploy workload: its own NATS connection: {why}"));
         match by.bound(connect(&settings, Persistence::Once)).await {
             Ok(Ok(client)) => Ok(client),
             Ok(Err(error)) => Err(failed(chain(&error))),

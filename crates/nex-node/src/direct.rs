@@ -36,7 +36,11 @@ impl Direct {
             None if carries_credentials(node) => return None,
             None => ConnectionDetails::default(),
         };
-        let servers = if connection.nats_url.is_empty() { node.servers.clone() } else { nex_bus::settings::split_servers(&connection.nats_url) };
+        let servers = if connection.nats_url.is_empty() {
+            node.servers.clone()
+        } else {
+            nex_bus::settings::split_servers(&connection.nats_url)
+        };
         let uses_tls = node.tls_first || node.tls_ca.is_some() || node.tls_cert.is_some();
         connection.nats_url = if uses_tls { return None } else { as_ip_literals(&servers).await? };
         Some(DirectTriggers { connection, queue: trigger_queue(&spec.namespace, &spec.name), subjects: spec.triggers.clone() })
@@ -59,7 +63,11 @@ async fn as_ip_literals(servers: &[String]) -> Option<String> {
     let mut literals = Vec::new();
     for server in servers {
         let address = server.strip_prefix("nats://").or_else(|| (!server.contains("://")).then_some(server.as_str()))?;
-        let address = if address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) { address.to_owned() } else { format!("{address}:4222") };
+        let address = if address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+            address.to_owned()
+        } else {
+            format!("{address}:4222")
+        };
         if address.contains('@') {
             return None;
         }

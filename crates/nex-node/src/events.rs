@@ -89,7 +89,8 @@ impl Events {
 
     /// A call of a function failed.
     pub async fn execution_failed(&self, namespace: &Namespace, name: &WorkloadName, trigger: &str, error: &str) {
-        let data = json!({"workload_name": name.as_str(), "trigger_subject": trigger, "namespace": namespace.as_str(), "error": error});
+        let data =
+            json!({"workload_name": name.as_str(), "trigger_subject": trigger, "namespace": namespace.as_str(), "error": error});
         self.send(kind::FUNCTION_EXEC_FAILED, namespace.as_str(), self.node.to_string(), None, data).await;
     }
 

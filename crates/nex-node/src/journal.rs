@@ -168,7 +168,9 @@ impl Journal {
             let (key, value) = entry.map_err(failed(doing))?;
             match serde_json::from_slice(value.value()) {
                 Ok(record) => found.push((key.value().to_owned(), record)),
-                Err(error) => tracing::warn!(key = key.value(), %error, "an entry of the journal cannot be read and is passed over"),
+                Err(error) => {
+                    tracing::warn!(key = key.value(), %error, "an entry of the journal cannot be read and is passed over")
+                }
             }
         }
         Ok(found)

@@ -110,7 +110,9 @@ impl Launcher {
         }
         let triggers = if spec.kind.is_function() && direct.is_none() {
             let relayed = trigger::relay(&connection, spec, &session.caller(), &outcomes).await;
-            Some(relayed.map_err(|e| Failure::new(ErrorCode::Failed, format!("Failed to deploy workload: its triggers cannot be subscribed: {e}")))?)
+            Some(relayed.map_err(|e| {
+                Failure::new(ErrorCode::Failed, format!("Failed to deploy workload: its triggers cannot be subscribed: {e}"))
+            })?)
         } else {
             None
         };
@@ -128,19 +130,28 @@ impl Launcher {
         }
     }
 
-    async fn request(&self, spec: &WorkloadSpec, session: &AgentSession, triggers: Option<DirectTriggers>) -> Result<Deploy, Failure> {
+    async fn request(
+        &self,
+        spec: &WorkloadSpec,
+        session: &AgentSession,
+        triggers: Option<DirectTriggers>,
+    ) -> Result<Deploy, Failure> {
         let failed = |why: String| Failure::new(ErrorCode::Failed, format!("Failed to deploy workload: {why}"));
         let handshake = session.handshake();
         if !handshake.engines.contains(&spec.kind) {
             return Err(failed(format!("this node's agent has no engine for {}", spec.kind)));
         }
-        let artifact = session.admit(&spec.artifact.path, "artifact").await.map_err(|e| failed(format!("its artifact cannot be brought in: {e}")))?;
+        let artifact = session
+            .admit(&spec.artifact.path, "artifact")
+            .await
+            .map_err(|e| failed(format!("its artifact cannot be brought in: {e}")))?;
         let precompiled = match self.artifacts.compiled(&spec.artifact.digest).filter(|_| spec.kind == WorkloadType::Wasm) {
             Some(path) => session.admit(&path, "precompiled").await.ok(),
             None => None,
         };
         let sender = XKey::new();
-        let environment = seal(&spec.environment, &sender, &handshake.xkey).map_err(|e| failed(format!("its environment cannot be sealed: {e}")))?;
+        let environment = seal(&spec.environment, &sender, &handshake.xkey)
+            .map_err(|e| failed(format!("its environment cannot be sealed: {e}")))?;
         Ok(Deploy {
             namespace: spec.namespace.clone(),
             name: spec.name.clone(),

@@ -20,7 +20,12 @@ pub async fn remove(journal: &Journal, sandboxes: &Sandboxes) -> Result<Vec<(Wor
     let removed = sandboxes.sweep().await;
     if removed > 0 || !left.children.is_empty() {
         let (processes, workloads) = (left.children.len(), left.workloads.len());
-        tracing::warn!(sandboxes = removed, processes, workloads, "the last process of this node did not stop in order; removed what it left");
+        tracing::warn!(
+            sandboxes = removed,
+            processes,
+            workloads,
+            "the last process of this node did not stop in order; removed what it left"
+        );
     }
     for (role, process) in &left.children {
         if process.is_alive() && process.kill_and_wait(Deadline::after(KILL)).await.is_err() {

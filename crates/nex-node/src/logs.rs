@@ -54,7 +54,8 @@ impl Log {
     async fn confess(&mut self) {
         let dropped = std::mem::take(&mut self.dropped);
         if dropped > 0 {
-            self.publish(Level::Warn, format!("{dropped} log lines were dropped: more than {LINES_PER_SECOND} in a second")).await;
+            self.publish(Level::Warn, format!("{dropped} log lines were dropped: more than {LINES_PER_SECOND} in a second"))
+                .await;
         }
     }
 

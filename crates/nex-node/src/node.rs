@@ -15,6 +15,7 @@ use nex_host::HostServices;
 use nex_process::TaskScope;
 use nex_protocol::control::{Tags, uptime};
 use nex_sandbox::process::OpenError;
+use tokio_util::sync::CancellationToken;
 
 use crate::agents::{AgentFactory, AgentRouter};
 use crate::artifacts::Artifacts;
@@ -55,7 +56,10 @@ pub struct NodeOptions {
 
 impl std::fmt::Debug for NodeOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("NodeOptions").field("connection", &self.connection).field("state_dir", &self.state_dir).finish_non_exhaustive()
+        f.debug_struct("NodeOptions")
+            .field("connection", &self.connection)
+            .field("state_dir", &self.state_dir)
+            .finish_non_exhaustive()
     }
 }
 
@@ -200,14 +204,24 @@ impl Node {
         let tags = tags(&config, sandboxes.tags(), &identity);
         let registry = Registry::new(config.node_limits);
         let lame_duck = AtomicBool::new(false);
-        let shared =
-            Arc::new(Shared { identity, config, nats, nexus, version: VERSION, started: Instant::now(), registry, launcher, tags: RwLock::new(tags), lame_duck });
+        let shared = Arc::new(Shared {
+            identity,
+            config,
+            nats,
+            nexus,
+            version: VERSION,
+            started: Instant::now(),
+            registry,
+            launcher,
+            tags: RwLock::new(tags),
+            lame_duck,
+        });
         let control = ControlApi::start(&shared).await.map_err(NodeError::Nats)?;
         tracing::info!(public_xkey = %shared.identity.xkey.public_key(), "Use this key as the recipient for encrypted run requests");
         tracing::info!(id = %shared.identity.node, version = VERSION, "NATS execution engine awaiting commands");
         shared.launcher.events.node_started(&shared.tags()).await;
         let background = TaskScope::new("background");
-        background.spawn("heartbeat", heartbeat(Arc::clone(&shared)));
+        background.spawn("heartbeat", heartbeat(Arc::clone(&shared), background.cancel_token()));
         background.spawn("restore", restore::run(Arc::clone(&shared), left));
         Ok(Self { shared, control, bus, sandboxes, background, agents, _state: state })
     }
@@ -235,12 +249,12 @@ impl Node {
     pub async fn stop(self) {
         let grace = self.shared.config.stop_grace;
         self.control.stop(Duration::from_secs(2)).await;
-        self.background.shutdown(Duration::ZERO).await;
+        self.background.cancel();
         let workloads = self.shared.registry.all();
         futures::future::join_all(workloads.iter().map(|workload| workload.stop("node shutdown"))).await;
         self.shared.launcher.scope.shutdown(grace).await;
         // The warm agents go with the pool's driver.
-        self.agents.shutdown(Duration::from_secs(2)).await;
+        self.agents.shutdown(Duration::from_secs(5)).await;
         self.sandboxes.close().await;
         self.bus.stop().await;
         self.shared.launcher.events.node_stopped().await;
@@ -270,9 +284,8 @@ fn tags(config: &NodeConfig, confinement: Tags, identity: &Identity) -> Tags {
     tags
 }
 
-async fn heartbeat(shared: Arc<Shared>) {
-    loop {
-        tokio::time::sleep(HEARTBEAT).await;
+async fn heartbeat(shared: Arc<Shared>, stopping: CancellationToken) {
+    while stopping.run_until_cancelled(tokio::time::sleep(HEARTBEAT)).await.is_some() {
         let up = uptime(shared.started.elapsed());
         shared.launcher.events.heartbeat(&shared.nexus, &up, &shared.tags(), shared.registry.count()).await;
     }

@@ -72,7 +72,9 @@ pub fn admit(request: &DeployRequest, config: &NodeConfig, xkey: &XKey, now: i64
     let spent_until = token_life(&claims, now)?;
     let signed_digest = claims.nats.hash.as_deref().and_then(|hash| hash.parse().ok());
     if signed_digest.is_none() && config.require_digest {
-        return Err(denied("Invalid deploy request: this node demands claims with the artifact's SHA-256 as hash; deploy with a client that signs it"));
+        return Err(denied(
+            "Invalid deploy request: this node demands claims with the artifact's SHA-256 as hash; deploy with a client that signs it",
+        ));
     }
     let location = request.location.clone().ok_or_else(|| bad("Invalid deploy request: it names no artifact location"))?;
     if request.argv.as_ref().is_some_and(|argv| argv.len() > MANY) {
@@ -102,7 +104,10 @@ fn triggers(request: &DeployRequest, kind: WorkloadType, denied_subjects: &[Stri
     }
     for trigger in &triggers {
         if !subject::is_valid_pattern(trigger) {
-            return Err(bad(format!("Invalid deploy request: '{}' is not a subject", trigger.chars().take(100).collect::<String>())));
+            return Err(bad(format!(
+                "Invalid deploy request: '{}' is not a subject",
+                trigger.chars().take(100).collect::<String>()
+            )));
         }
         if denied_subjects.iter().any(|no| subject::overlap(no, trigger)) {
             return Err(denied(format!("The trigger subject {trigger} overlaps with subject(s) in this node's deny list")));
@@ -134,17 +139,23 @@ fn claims(request: &DeployRequest, now: i64) -> Result<(WorkloadName, Claims), F
         let shown: String = claims.sub.chars().take(80).collect();
         bad(format!("Invalid deploy request: workload name claim ('{shown}') does not match requirements (^[a-zA-Z0-9_-]+$)"))
     })?;
-    claims.check_times(now).map_err(|error: ClaimsError| denied(format!("Invalid deploy request: standard claims within JWT are not valid: {error}")))?;
+    claims.check_times(now).map_err(|error: ClaimsError| {
+        denied(format!("Invalid deploy request: standard claims within JWT are not valid: {error}"))
+    })?;
     Ok((name, claims))
 }
 
 fn token_life(claims: &Claims, now: i64) -> Result<i64, Failure> {
     let until = claims.exp.unwrap_or_else(|| claims.iat.saturating_add(TOKEN_LIFE));
     if until <= now {
-        return Err(denied("Invalid deploy request: standard claims within JWT are not valid: it has no expiry and is more than an hour old; sign a new one"));
+        return Err(denied(
+            "Invalid deploy request: standard claims within JWT are not valid: it has no expiry and is more than an hour old; sign a new one",
+        ));
     }
     if until > now.saturating_add(LONGEST_TOKEN_LIFE) {
-        return Err(denied("Invalid deploy request: standard claims within JWT are not valid: it lives longer than a week; sign one with a nearer expiry"));
+        return Err(denied(
+            "Invalid deploy request: standard claims within JWT are not valid: it lives longer than a week; sign one with a nearer expiry",
+        ));
     }
     if claims.jti.is_empty() || claims.jti.len() > 256 {
         return Err(bad("Invalid deploy request: standard claims within JWT are not valid: it has no id (jti)"));
@@ -157,12 +168,17 @@ fn limits(request: &DeployRequest, own: &WorkloadLimits) -> Result<agent::Limits
     let memory_bytes = asked.memory_mib.map_or(own.memory_bytes, |mib| mib.saturating_mul(1024 * 1024));
     if memory_bytes > own.max_memory_bytes || memory_bytes == 0 {
         let most = own.max_memory_bytes / (1024 * 1024);
-        return Err(denied(format!("Invalid deploy request: a workload on this node may have 1 to {most} MiB of memory; ask for less, or raise workload_limits.max_memory_mib")));
+        return Err(denied(format!(
+            "Invalid deploy request: a workload on this node may have 1 to {most} MiB of memory; ask for less, or raise workload_limits.max_memory_mib"
+        )));
     }
     let longest = u64::try_from(own.max_call_timeout.as_millis()).unwrap_or(u64::MAX);
-    let call_timeout_ms = asked.call_timeout_ms.unwrap_or_else(|| u64::try_from(own.call_timeout.as_millis()).unwrap_or(u64::MAX));
+    let call_timeout_ms =
+        asked.call_timeout_ms.unwrap_or_else(|| u64::try_from(own.call_timeout.as_millis()).unwrap_or(u64::MAX));
     if call_timeout_ms > longest || call_timeout_ms == 0 {
-        return Err(denied(format!("Invalid deploy request: a call on this node may take 1 to {longest} ms; ask for less, or raise workload_limits.max_call_timeout_ms")));
+        return Err(denied(format!(
+            "Invalid deploy request: a call on this node may take 1 to {longest} ms; ask for less, or raise workload_limits.max_call_timeout_ms"
+        )));
     }
     let concurrency = asked.concurrency.unwrap_or(own.concurrency).clamp(1, 1_024);
     // A service has its whole sandbox unless it asks for less; a function's limit is that of one instance.
@@ -189,7 +205,8 @@ pub fn check_digest(signed: Option<&Digest>, actual: &Digest) -> Result<(), Fail
 /// # Errors
 /// The first check that fails, in the words of 0.2.7.
 pub fn may_stop(token: &str, started: &Claims, namespace: &Namespace, subject_namespace: &str, now: i64) -> Result<(), Failure> {
-    let claims = Claims::decode(token).map_err(|error| bad(format!("Invalid stop request: could not decode workload JWT: {error}")))?;
+    let claims =
+        Claims::decode(token).map_err(|error| bad(format!("Invalid stop request: could not decode workload JWT: {error}")))?;
     // Tokens of 0.2.7 are numbered by issuer, name and second: a real stop within the second of its start has the start's
     // number, but not its digest.
     if claims.jti == started.jti && claims.nats.hash.is_some() {
@@ -201,7 +218,9 @@ pub fn may_stop(token: &str, started: &Claims, namespace: &Namespace, subject_na
         return Err(denied("Invalid stop request: stop claims subject does not match original start claims subject"));
     }
     if claims.iss != started.iss {
-        return Err(denied("Invalid stop request: the only entity allowed to terminate a workload is the issuer that originally started it"));
+        return Err(denied(
+            "Invalid stop request: the only entity allowed to terminate a workload is the issuer that originally started it",
+        ));
     }
     claims.check_times(now).map_err(|error| denied(format!("Invalid stop request: {error}")))?;
     if namespace.as_str() != subject_namespace {

@@ -27,7 +27,9 @@ pub async fn run(shared: Arc<Shared>, left: Vec<(WorkloadId, WorkloadRecord)>) {
         let name = record.request.location.as_ref().map(ToString::to_string).unwrap_or_default();
         match again(&shared, id, record).await {
             Ok(()) => started += 1,
-            Err(failure) => tracing::error!(artifact = name, error = %failure, "a workload of the last process could not be started again"),
+            Err(failure) => {
+                tracing::error!(artifact = name, error = %failure, "a workload of the last process could not be started again")
+            }
         }
     }
     let issuer = KeyPair::new_account();
@@ -56,7 +58,8 @@ async fn again(shared: &Arc<Shared>, id: WorkloadId, record: WorkloadRecord) -> 
 async fn autostart(shared: &Arc<Shared>, entry: &RawAutostartWorkload, issuer: &KeyPair) -> Result<String, Failure> {
     let bad = |why: String| Failure::new(ErrorCode::BadRequest, format!("autostart entry '{}': {why}", entry.name));
     let namespace: Namespace = entry.namespace.parse().map_err(|e: nex_protocol::id::InvalidId| bad(e.to_string()))?;
-    let location: nex_protocol::deploy::Location = entry.location.parse().map_err(|e: nex_protocol::deploy::InvalidLocation| bad(e.to_string()))?;
+    let location: nex_protocol::deploy::Location =
+        entry.location.parse().map_err(|e: nex_protocol::deploy::InvalidLocation| bad(e.to_string()))?;
     let by = Deadline::after(shared.config.deploy_timeout);
     let offer = Offer::look_up(&shared.nats, &location, entry.jsdomain.as_deref(), by).await?;
     let digest = offer.digest().ok_or_else(|| bad("the object store knows no digest of its artifact".into()))?;

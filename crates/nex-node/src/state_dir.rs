@@ -82,7 +82,12 @@ impl StateDir {
     ///
     /// # Errors
     /// [`StateError`].
-    pub fn key<K>(&self, name: &str, make: impl FnOnce() -> Option<String>, accept: impl FnOnce(&str) -> Option<K>) -> Result<K, StateError> {
+    pub fn key<K>(
+        &self,
+        name: &str,
+        make: impl FnOnce() -> Option<String>,
+        accept: impl FnOnce(&str) -> Option<K>,
+    ) -> Result<K, StateError> {
         let path = self.root.join("keys").join(name);
         let io = |source| StateError::Io { path: path.clone(), source };
         let bad = || StateError::Key { path: path.clone() };

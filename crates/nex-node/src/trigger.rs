@@ -73,7 +73,12 @@ struct Relay {
 ///
 /// # Errors
 /// When the connection does not take a subscription.
-pub async fn relay(nats: &Client, spec: &WorkloadSpec, caller: &Caller, outcomes: &mpsc::Sender<Outcome>) -> Result<TaskScope, async_nats::SubscribeError> {
+pub async fn relay(
+    nats: &Client,
+    spec: &WorkloadSpec,
+    caller: &Caller,
+    outcomes: &mpsc::Sender<Outcome>,
+) -> Result<TaskScope, async_nats::SubscribeError> {
     let scope = TaskScope::new("triggers");
     let permits = Arc::new(Semaphore::new(spec.limits.concurrency));
     for trigger in &spec.triggers {

@@ -92,7 +92,10 @@ impl TaskScope {
         while set.try_join_next().is_some() {}
         let late = set.len();
         if late > 0 {
-            tracing::warn!(scope = self.name, tasks = late, "tasks aborted after the grace was over");
+            // A grace of zero means: abort them.
+            if !grace.is_zero() {
+                tracing::warn!(scope = self.name, tasks = late, "tasks aborted after the grace was over");
+            }
             set.shutdown().await;
         }
         late

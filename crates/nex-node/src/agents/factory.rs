@@ -64,6 +64,10 @@ impl Factory for AgentFactory {
             gone.await;
         })
     }
+
+    fn discard(&self, item: AgentSession) -> BoxFuture<'static, ()> {
+        Box::pin(item.end(Duration::from_millis(500)))
+    }
 }
 
 impl AgentFactory {
@@ -74,7 +78,8 @@ impl AgentFactory {
         let mut listener = self.router.listen(agent);
         let id = SandboxId::parse(agent.as_str()).map_err(|error| chain(&error))?;
         let spec = SandboxSpec { id, identity: serde_json::to_vec(&identity).unwrap_or_default() };
-        let sandbox: Arc<dyn nex_sandbox::Sandbox> = Arc::from(self.sandboxes.create(spec, by).await.map_err(|error| chain(&error))?);
+        let sandbox: Arc<dyn nex_sandbox::Sandbox> =
+            Arc::from(self.sandboxes.create(spec, by).await.map_err(|error| chain(&error))?);
         let shaken = tokio::select! {
             shaken = by.bound(&mut listener.handshake) => shaken,
             exit = sandbox.exited() => return Err(format!("the agent ended before its handshake: {exit}")),

@@ -126,7 +126,10 @@ impl AgentRouter {
     async fn shake(&self, bus: &Client, agent: &WorkloadId, message: &Message) {
         let refusal = match serde_json::from_slice::<Handshake>(&message.payload) {
             Ok(handshake) if handshake.protocol != PROTOCOL => {
-                format!("the agent speaks protocol {}, this node speaks {PROTOCOL}; install nex and nex-agent of one version", handshake.protocol)
+                format!(
+                    "the agent speaks protocol {}, this node speaks {PROTOCOL}; install nex and nex-agent of one version",
+                    handshake.protocol
+                )
             }
             Ok(handshake) => {
                 let waiting = self.lock().get_mut(agent).and_then(|port| port.handshake.take());

@@ -177,8 +177,14 @@ impl AgentSession {
     }
 
     async fn ask<T: Serialize>(&self, what: &str, body: &T, within: Duration) -> Result<Accepted, Failure> {
-        let failed = |why: String| Failure::new(ErrorCode::Failed, format!("Failed to deploy workload: failed to submit request for workload deployment: {why}"));
-        let request = async_nats::Request::new().payload(serde_json::to_vec(body).unwrap_or_default().into()).timeout(Some(within));
+        let failed = |why: String| {
+            Failure::new(
+                ErrorCode::Failed,
+                format!("Failed to deploy workload: failed to submit request for workload deployment: {why}"),
+            )
+        };
+        let request =
+            async_nats::Request::new().payload(serde_json::to_vec(body).unwrap_or_default().into()).timeout(Some(within));
         let answer = tokio::select! {
             answer = self.bus.send_request(agent_subject(&self.id, what), request) => answer.map_err(|e| failed(e.to_string()))?,
             Gone(why) = self.gone() => return Err(failed(why)),

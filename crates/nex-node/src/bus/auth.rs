@@ -62,7 +62,7 @@ impl BusKeys {
     /// A user for the node itself: the whole bus.
     #[must_use]
     pub fn node_user(&self, now: i64) -> AgentUser {
-        self.user("node", now, json!({}), json!({}))
+        self.user("node", now, json!({"type": "user", "version": 2, "pub": {}, "sub": {}, "subs": -1, "data": -1, "payload": -1}))
     }
 
     /// A user for one agent: its own subjects, its own inbox, answers to what it was asked, nothing else.
@@ -70,16 +70,16 @@ impl BusKeys {
     pub fn agent_user(&self, agent: &WorkloadId, now: i64) -> AgentUser {
         let publish = json!({"allow": [format!("hostint.{agent}.>")]});
         let subscribe = json!({"allow": [format!("agentint.{agent}.>"), format!("_INBOX.{agent}.>")]});
-        self.user(agent.as_str(), now, publish, subscribe)
+        // One answer to each request, however long it takes: 10 minutes is far over the longest call.
+        let answers = json!({"max": 1, "ttl": 600_000_000_000_u64});
+        let nats = json!({
+            "type": "user", "version": 2, "pub": publish, "sub": subscribe, "resp": answers, "subs": -1, "data": -1, "payload": -1,
+        });
+        self.user(agent.as_str(), now, nats)
     }
 
-    fn user(&self, name: &str, now: i64, publish: Value, subscribe: Value) -> AgentUser {
+    fn user(&self, name: &str, now: i64, nats: Value) -> AgentUser {
         let user = KeyPair::new_user();
-        let mut nats = json!({"type": "user", "version": 2, "pub": publish, "sub": subscribe, "subs": -1, "data": -1, "payload": -1});
-        if let Some(claims) = nats.as_object_mut() {
-            // One answer to each request, however long it takes: 10 minutes is far over the longest call.
-            claims.insert("resp".into(), json!({"max": 1, "ttl": 600_000_000_000_u64}));
-        }
         let jwt = token(&user.public_key(), name, now, nats, &self.account);
         AgentUser { jwt, seed: user.seed().unwrap_or_default() }
     }

@@ -48,7 +48,13 @@ impl InternalBus {
     ///
     /// # Errors
     /// [`BusError`].
-    pub async fn start(program: PathBuf, dir: PathBuf, keys: Arc<BusKeys>, port: Option<u16>, journal: Journal) -> Result<Self, BusError> {
+    pub async fn start(
+        program: PathBuf,
+        dir: PathBuf,
+        keys: Arc<BusKeys>,
+        port: Option<u16>,
+        journal: Journal,
+    ) -> Result<Self, BusError> {
         let server = launch(&program, &dir, &keys, port.map_or(-1, i32::from), &journal).await?;
         let url = server.url().to_owned();
         let user = keys.node_user(clock::unix_seconds());
@@ -108,7 +114,9 @@ impl Supervisor {
             tokio::time::sleep(RESTART).await;
             match launch(&self.program, &self.dir, &self.keys, i32::from(self.port), &self.journal).await {
                 Ok(server) => running = Some(server),
-                Err(error) => tracing::error!(error = %nex_protocol::envelope::chain(&error), "the internal NATS server does not come back"),
+                Err(error) => {
+                    tracing::error!(error = %nex_protocol::envelope::chain(&error), "the internal NATS server does not come back")
+                }
             }
             if stopped.try_recv().is_ok() {
                 return;

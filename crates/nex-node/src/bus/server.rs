@@ -43,9 +43,10 @@ pub fn find_nats_server(given: Option<&Path>, search: &[PathBuf]) -> Result<Path
         return if given.is_file() { Ok(given.to_owned()) } else { Err(BusError::NotFound(given.display().to_string())) };
     }
     let candidates = search.iter().map(|dir| dir.join("nats-server"));
-    candidates.into_iter().find(|path| path.is_file()).ok_or_else(|| {
-        BusError::NotFound(search.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(":"))
-    })
+    candidates
+        .into_iter()
+        .find(|path| path.is_file())
+        .ok_or_else(|| BusError::NotFound(search.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(":")))
 }
 
 /// A running `nats-server` of ours.
@@ -119,7 +120,8 @@ async fn url_from(ports: &Path) -> String {
         nats: Vec<String>,
     }
     let read = || -> Option<String> {
-        let file = std::fs::read_dir(ports).ok()?.flatten().find(|entry| entry.path().extension().is_some_and(|e| e == "ports"))?;
+        let file =
+            std::fs::read_dir(ports).ok()?.flatten().find(|entry| entry.path().extension().is_some_and(|e| e == "ports"))?;
         let listening: Ports = serde_json::from_slice(&std::fs::read(file.path()).ok()?).ok()?;
         listening.nats.into_iter().next()
     };

@@ -177,16 +177,19 @@ fn cannot_work_yet(raw: &RawConfig) -> Vec<String> {
         ("default_resource_dir", raw.default_resource_dir.is_some()),
         ("machine_template.vcpu_count", raw.machine_template.is_some_and(|machine| machine.vcpu_count.is_some())),
     ];
-    let vm = set.into_iter().filter(|(_, is_set)| *is_set).map(|(name, _)| format!("{name} has no effect: it is for the microVM sandbox"));
-    let telemetry = [
-        ("otel_metrics", raw.otel_metrics.unwrap_or_default()),
-        ("otel_traces", raw.otel_traces.unwrap_or_default()),
-    ];
-    let telemetry = telemetry.into_iter().filter(|(_, on)| *on).map(|(name, _)| format!("{name} has no effect: this build exports no telemetry"));
-    let server = raw
-        .public_nats_server
-        .iter()
-        .map(|_| "public_nats_server has no effect: use 'nex up' for an embedded server, or run nats-server beside the node".to_owned());
+    let vm = set
+        .into_iter()
+        .filter(|(_, is_set)| *is_set)
+        .map(|(name, _)| format!("{name} has no effect: it is for the microVM sandbox"));
+    let telemetry =
+        [("otel_metrics", raw.otel_metrics.unwrap_or_default()), ("otel_traces", raw.otel_traces.unwrap_or_default())];
+    let telemetry = telemetry
+        .into_iter()
+        .filter(|(_, on)| *on)
+        .map(|(name, _)| format!("{name} has no effect: this build exports no telemetry"));
+    let server = raw.public_nats_server.iter().map(|_| {
+        "public_nats_server has no effect: use 'nex up' for an embedded server, or run nats-server beside the node".to_owned()
+    });
     vm.chain(telemetry).chain(server).collect()
 }
 
@@ -262,7 +265,10 @@ mod tests {
 
     #[test]
     fn all_problems_are_reported_at_once() {
-        let raw = RawConfig::parse(r#"{"machine_pool_size":0,"workload_types":["native","docker"],"valid_issuers":["me"],"sandbox":"xen"}"#).unwrap();
+        let raw = RawConfig::parse(
+            r#"{"machine_pool_size":0,"workload_types":["native","docker"],"valid_issuers":["me"],"sandbox":"xen"}"#,
+        )
+        .unwrap();
         let Invalid(problems) = NodeConfig::resolve(raw).unwrap_err();
         assert_eq!(problems.len(), 4, "{problems:?}");
     }

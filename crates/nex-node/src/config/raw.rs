@@ -12,7 +12,9 @@ const MAX_BYTES: u64 = 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The file itself.
-    #[error("cannot read the configuration {path}; give another with --config, or write a starter with 'nex node preflight --init nosandbox'")]
+    #[error(
+        "cannot read the configuration {path}; give another with --config, or write a starter with 'nex node preflight --init nosandbox'"
+    )]
     File {
         /// Its path.
         path: PathBuf,
@@ -157,7 +159,10 @@ pub struct RawHostServices {
 
 impl std::fmt::Debug for RawHostServices {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RawHostServices").field("nats_url", &self.nats_url).field("services", &self.services).finish_non_exhaustive()
+        f.debug_struct("RawHostServices")
+            .field("nats_url", &self.nats_url)
+            .field("services", &self.services)
+            .finish_non_exhaustive()
     }
 }
 

@@ -23,12 +23,16 @@ pub(super) async fn deploy(shared: &Arc<Shared>, namespace: &str, body: &[u8]) -
     }
     let room = shared.registry.reserve()?;
     let request: DeployRequest = parse("deploy", body)?;
-    let namespace: Namespace = namespace.parse().map_err(|error| Failure::new(ErrorCode::BadRequest, format!("Invalid deploy request: {error}")))?;
+    let namespace: Namespace =
+        namespace.parse().map_err(|error| Failure::new(ErrorCode::BadRequest, format!("Invalid deploy request: {error}")))?;
     let now = clock::unix_seconds();
     let admitted = policy::admit(&request, &shared.config, &shared.identity.xkey, now)?;
     let spent = shared.launcher.journal.spend_token(&admitted.claims.jti, admitted.spent_until, now);
     if !spent.map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))? {
-        return Err(Failure::new(ErrorCode::Denied, "Invalid deploy request: this workload JWT was used before; sign a new one for each deploy"));
+        return Err(Failure::new(
+            ErrorCode::Denied,
+            "Invalid deploy request: this workload JWT was used before; sign a new one for each deploy",
+        ));
     }
     run(shared, None, namespace, request, admitted, room).await
 }
@@ -45,7 +49,10 @@ pub(crate) async fn run(
     let by = Deadline::after(shared.config.deploy_timeout);
     let offer = Offer::look_up(&shared.nats, &admitted.location, request.jsdomain.as_deref(), by).await?;
     if offer.bytes() == 0 {
-        return Err(Failure::new(ErrorCode::BadRequest, format!("Invalid deploy request: the artifact {} is empty", admitted.location)));
+        return Err(Failure::new(
+            ErrorCode::BadRequest,
+            format!("Invalid deploy request: the artifact {} is empty", admitted.location),
+        ));
     }
     room.reserve_bytes(offer.bytes())?;
     if let Some(promised) = offer.digest() {
@@ -72,7 +79,8 @@ pub(crate) async fn run(
         deployed_at: clock::unix_seconds(),
         request,
     };
-    let answer = DeployResponse { started: true, id: spec.id.to_string(), issuer: spec.claims.iss.clone(), name: spec.name.to_string() };
+    let answer =
+        DeployResponse { started: true, id: spec.id.to_string(), issuer: spec.claims.iss.clone(), name: spec.name.to_string() };
     let (registry, journal, id) = (shared.registry.clone(), shared.launcher.journal.clone(), spec.id.clone());
     let (workload, start) = driver::prepare(spec, &shared.launcher).split();
     room.fill(workload);

@@ -98,8 +98,12 @@ async fn route(shared: &Arc<Shared>, request: &Request) {
             answer(request, kind::PING, async { Ok(queries::workload_ping(shared, &namespace, workload.as_deref())) }).await;
         }
         Control::Info { namespace } => answer(request, kind::INFO, async { Ok(Some(queries::info(shared, &namespace))) }).await,
-        Control::Deploy { namespace } => answer(request, kind::RUN, deploy::deploy(shared, &namespace, body).map(|it| it.map(Some))).await,
-        Control::Stop { namespace } => answer(request, kind::STOP, stop::stop(shared, &namespace, body).map(|it| it.map(Some))).await,
+        Control::Deploy { namespace } => {
+            answer(request, kind::RUN, deploy::deploy(shared, &namespace, body).map(|it| it.map(Some))).await
+        }
+        Control::Stop { namespace } => {
+            answer(request, kind::STOP, stop::stop(shared, &namespace, body).map(|it| it.map(Some))).await
+        }
         Control::LameDuck => answer(request, kind::LAME_DUCK, stop::lame_duck(shared).map(|it| Ok(Some(it)))).await,
     }
 }
@@ -131,5 +135,6 @@ async fn answer<T: Serialize>(request: &Request, kind: &str, work: impl Future<O
 
 /// Reads a body; `null` and what is not an object are malformed.
 fn parse<T: serde::de::DeserializeOwned>(what: &str, body: &[u8]) -> Result<T, Failure> {
-    serde_json::from_slice(body).map_err(|error| Failure::new(ErrorCode::BadRequest, format!("Unable to deserialize {what} request: {error}")))
+    serde_json::from_slice(body)
+        .map_err(|error| Failure::new(ErrorCode::BadRequest, format!("Unable to deserialize {what} request: {error}")))
 }

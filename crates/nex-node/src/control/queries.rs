@@ -64,7 +64,11 @@ pub(super) fn info(shared: &Shared, namespace: &str) -> InfoResponse {
         public_xkey: shared.identity.xkey.public_key(),
         tags: shared.tags(),
         memory: std::fs::read_to_string("/proc/meminfo").ok().map(|text| memory(&text)),
-        machines: machines.iter().filter(|m| m.spec.namespace.as_str().eq_ignore_ascii_case(namespace)).map(|m| m.machine()).collect(),
+        machines: machines
+            .iter()
+            .filter(|m| m.spec.namespace.as_str().eq_ignore_ascii_case(namespace))
+            .map(|m| m.machine())
+            .collect(),
         supported_workload_types: shared.config.workload_types.iter().map(ToString::to_string).collect(),
     }
 }

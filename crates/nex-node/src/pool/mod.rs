@@ -25,6 +25,8 @@ pub trait Factory: Send + Sync + 'static {
     fn create(&self) -> BoxFuture<'_, Result<Self::Item, CreateFailed>>;
     /// Ends when a ready one is of no use any more.
     fn gone(&self, item: &Self::Item) -> BoxFuture<'static, ()>;
+    /// Ends one that nobody wanted; when this returns nothing of it is left.
+    fn discard(&self, item: Self::Item) -> BoxFuture<'static, ()>;
 }
 
 /// Why one could not be made, the whole chain as text: it is logged, published and shown to callers.
@@ -52,7 +54,7 @@ pub struct Status {
     pub last_failure: Option<CreateFailed>,
 }
 
-/// Handle of the pool; the driver stops when its scope does, and everything ready is dropped with it.
+/// Handle of the pool; the driver stops when its scope is cancelled, and discards everything ready.
 pub struct WarmPool<T> {
     requests: mpsc::Sender<oneshot::Sender<T>>,
     status: watch::Receiver<Status>,
@@ -69,7 +71,7 @@ impl<T: Send + 'static> WarmPool<T> {
     pub fn start<F: Factory<Item = T>>(scope: &TaskScope, factory: F, target: usize) -> Self {
         let (requests, inbox) = mpsc::channel(256);
         let (publish, status) = watch::channel(Status::default());
-        let driver = Driver {
+        let mut driver = Driver {
             factory: Arc::new(factory),
             state: State::new(target),
             ready: VecDeque::new(),
@@ -83,6 +85,9 @@ impl<T: Send + 'static> WarmPool<T> {
                 () = driver.run(inbox) => {}
                 () = cancelled.cancelled() => {}
             }
+            driver.work.clear();
+            let ready = std::mem::take(&mut driver.ready);
+            futures::future::join_all(ready.into_iter().map(|(_, item)| driver.factory.discard(item))).await;
         });
         Self { requests, status }
     }
@@ -123,7 +128,7 @@ struct Driver<F: Factory> {
 }
 
 impl<F: Factory> Driver<F> {
-    async fn run(mut self, mut inbox: mpsc::Receiver<oneshot::Sender<F::Item>>) {
+    async fn run(&mut self, mut inbox: mpsc::Receiver<oneshot::Sender<F::Item>>) {
         let mut serial = 0;
         self.apply(Event::Start, None);
         loop {
@@ -233,6 +238,9 @@ mod tests {
         }
         fn gone(&self, _item: &usize) -> BoxFuture<'static, ()> {
             Box::pin(std::future::pending())
+        }
+        fn discard(&self, _item: usize) -> BoxFuture<'static, ()> {
+            Box::pin(std::future::ready(()))
         }
     }
 

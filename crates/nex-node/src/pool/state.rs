@@ -125,7 +125,14 @@ mod tests {
     use proptest::prelude::*;
 
     fn any_event() -> impl Strategy<Value = Event> {
-        prop_oneof![Just(Event::Lease), Just(Event::GaveUp), Just(Event::Created), Just(Event::Failed), Just(Event::Died), Just(Event::BackoffOver)]
+        prop_oneof![
+            Just(Event::Lease),
+            Just(Event::GaveUp),
+            Just(Event::Created),
+            Just(Event::Failed),
+            Just(Event::Died),
+            Just(Event::BackoffOver)
+        ]
     }
 
     #[test]

@@ -121,7 +121,10 @@ impl Driver {
         retired();
         self.launcher.connections.forget(&self.spec.id);
         if self.state.announced {
-            self.launcher.events.undeployed(&self.spec.namespace, &self.spec.id, &self.spec.name, self.end.code, &self.end.message).await;
+            self.launcher
+                .events
+                .undeployed(&self.spec.namespace, &self.spec.id, &self.spec.name, self.end.code, &self.end.message)
+                .await;
             tracing::info!(workload_id = %self.spec.id, name = %self.spec.name, code = self.end.code, "workload ended: {}", self.end.message);
         }
         if let Some(first) = self.first.take() {
@@ -173,7 +176,8 @@ impl Driver {
             }
             Done::Started(Err(failure)) => {
                 tracing::warn!(workload_id = %self.spec.id, name = %self.spec.name, error = %failure, "workload could not be started");
-                self.end = End { code: -1, message: format!("Failed to start workload: {}; vm: {}", self.spec.name, self.spec.id) };
+                self.end =
+                    End { code: -1, message: format!("Failed to start workload: {}; vm: {}", self.spec.name, self.spec.id) };
                 self.refusal = Some(failure);
                 Event::StartFailed
             }
@@ -191,9 +195,11 @@ impl Driver {
                 }
                 None
             }
-            Report::Event(AgentEvent::Exited { code, message }) => {
-                Some(self.ended(code, code != 0, format!("Exited workload: {}; vm: {}; status: {code}{}", self.spec.name, self.spec.id, suffix(&message))))
-            }
+            Report::Event(AgentEvent::Exited { code, message }) => Some(self.ended(
+                code,
+                code != 0,
+                format!("Exited workload: {}; vm: {}; status: {code}{}", self.spec.name, self.spec.id, suffix(&message)),
+            )),
             Report::Event(AgentEvent::Executed { succeeded, elapsed_nanos, subject }) => {
                 self.reporter.executed(subject, succeeded, elapsed_nanos);
                 None

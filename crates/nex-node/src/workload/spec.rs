@@ -48,7 +48,11 @@ pub struct WorkloadSpec {
 
 impl std::fmt::Debug for WorkloadSpec {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("WorkloadSpec").field("id", &self.id).field("namespace", &self.namespace).field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("WorkloadSpec")
+            .field("id", &self.id)
+            .field("namespace", &self.namespace)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
