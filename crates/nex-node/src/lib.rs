@@ -12,6 +12,7 @@
 //! | [`control`], [`policy`], [`registry`] | requests, whether they may, whether there is room |
 //! | [`workload`], [`launch`], [`artifacts`] | the life of a workload |
 //! | [`trigger`], [`direct`], [`connections`] | how a function is called |
+//! | [`embedded`] | the NATS server of `nex up` |
 //! | [`events`], [`logs`], [`reporter`] | what the world is told |
 
 pub mod agents;
@@ -22,6 +23,7 @@ pub mod config;
 pub mod connections;
 pub mod control;
 pub mod direct;
+pub mod embedded;
 pub mod events;
 pub mod identity;
 pub mod journal;

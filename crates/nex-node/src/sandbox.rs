@@ -74,6 +74,14 @@ impl Sandboxes {
     }
 }
 
+/// What this host gives, for preflight.
+///
+/// # Errors
+/// [`OpenError`] when the agent does not start or does not report.
+pub async fn probe(agent_binary: &Path, uid: u32, by: Deadline) -> Result<Confinement, OpenError> {
+    nex_sandbox::process::probe(agent_binary, uid, by).await
+}
+
 /// How agents are confined, as tags: the kind of sandbox, and what this host lacks of it.
 #[must_use]
 pub fn tags(confinement: &Confinement) -> Tags {

@@ -39,11 +39,33 @@ pub enum StateError {
     },
 }
 
+/// A lock on a directory, held by a file in it; the kernel lets go of it when the process ends, however that happens.
+#[derive(Debug)]
+pub struct Lock {
+    _file: Flock<File>,
+}
+
+impl Lock {
+    /// Takes the lock, or says that somebody has it.
+    ///
+    /// # Errors
+    /// [`StateError::InUse`], [`StateError::Io`].
+    pub fn take(path: &Path) -> Result<Self, StateError> {
+        let io = |source| StateError::Io { path: path.to_owned(), source };
+        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path).map_err(io)?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => Ok(Self { _file: file }),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(StateError::InUse(path.parent().unwrap_or(path).to_owned())),
+            Err((_, errno)) => Err(io(errno.into())),
+        }
+    }
+}
+
 /// The state directory, locked.
 #[derive(Debug)]
 pub struct StateDir {
     root: PathBuf,
-    _lock: Flock<File>,
+    _lock: Lock,
 }
 
 impl StateDir {
@@ -56,14 +78,8 @@ impl StateDir {
         for part in ["keys", "artifacts", "bus"] {
             make_private(&root.join(part))?;
         }
-        let path = root.join("lock");
-        let io = |source| StateError::Io { path: path.clone(), source };
-        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(io)?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Self { root: root.to_owned(), _lock: lock }),
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(StateError::InUse(root.to_owned())),
-            Err((_, errno)) => Err(io(errno.into())),
-        }
+        let lock = Lock::take(&root.join("lock"))?;
+        Ok(Self { root: root.to_owned(), _lock: lock })
     }
 
     /// Its path.

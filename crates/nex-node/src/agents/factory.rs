@@ -89,7 +89,7 @@ impl AgentFactory {
             Ok(Err(_)) => return Err("the node stopped listening for the agent".to_owned()),
             Err(Elapsed) => return Err(format!("no handshake within {} ms", self.handshake_timeout.as_millis())),
         };
-        tracing::info!(message = %handshake.message, vmid = %agent, "Received agent handshake");
+        tracing::info!(confinement = handshake.message, vmid = %agent, "Received agent handshake");
         self.events.agent_started(agent, &handshake.version).await;
         Ok(AgentSession::new(Parts {
             id: agent.clone(),

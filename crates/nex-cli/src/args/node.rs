@@ -1,0 +1,111 @@
+//! What a node is started with: a configuration file, and flags and `NEX_*` variables over it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::Args;
+use nex_node::{NodeConfig, RawConfig};
+
+use crate::check::Usage;
+use crate::env::Env;
+
+/// The configuration looked for when none is named, as in 0.2.7.
+const DEFAULT_CONFIG: &str = "config.json";
+
+/// Flags of `up` and `node up`.
+#[derive(Debug, Args)]
+pub(crate) struct NodeArgs {
+    /// Node configuration, JSON [default: ./config.json if it is there]
+    #[arg(long, value_name = "FILE", env = "NEX_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where state is kept [default: nex in the user's data directory]
+    #[arg(long, value_name = "DIR", env = "NEX_STATE_DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Name of the group of nodes
+    #[arg(long, value_name = "NAME", env = "NEX_NEXUS", default_value = "nexus")]
+    pub(crate) nexus: String,
+    /// Tag of the node, key=value; may be repeated
+    #[arg(long = "tag", value_name = "K=V", env = "NEX_TAGS", value_delimiter = ',')]
+    pub(crate) tags: Vec<String>,
+    /// Types of workloads taken: native, v8, wasm
+    #[arg(long = "workload-types", value_name = "TYPES", env = "NEX_WORKLOAD_TYPES", value_delimiter = ',')]
+    pub(crate) workload_types: Vec<String>,
+    /// Agents kept warm
+    #[arg(long, value_name = "N", env = "NEX_POOL_SIZE")]
+    pub(crate) pool_size: Option<usize>,
+    /// The nats-server program [default: beside nex, then in PATH]
+    #[arg(long, value_name = "FILE", env = "NEX_NATS_SERVER")]
+    pub(crate) nats_server: Option<PathBuf>,
+    /// The nex-agent program [default: beside nex, then in the configured bin_path, then in PATH]
+    #[arg(long, value_name = "FILE", env = "NEX_AGENT")]
+    pub(crate) agent: Option<PathBuf>,
+}
+
+/// A configuration and where it came from.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    /// What is meant.
+    pub(crate) config: NodeConfig,
+    /// The file, if one was read.
+    pub(crate) file: Option<PathBuf>,
+}
+
+impl NodeArgs {
+    /// Reads the file, puts the flags over it, and gives all of it its meaning.
+    pub(crate) fn load(&self) -> anyhow::Result<Loaded> {
+        let default = || Some(PathBuf::from(DEFAULT_CONFIG)).filter(|path| path.is_file());
+        let file = self.config.clone().or_else(default);
+        let mut raw = match &file {
+            Some(path) => RawConfig::read(path)?,
+            None => RawConfig {
+                sandbox: Some("process".into()),
+                workload_types: Some(["native", "v8", "wasm"].map(str::to_owned).to_vec()),
+                ..RawConfig::default()
+            },
+        };
+        for tag in &self.tags {
+            let (key, value) = tag.split_once('=').ok_or_else(|| Usage(format!("'{tag}' is no tag; next: write it as key=value")))?;
+            raw.tags.get_or_insert_default().insert(key.to_owned(), value.to_owned());
+        }
+        if !self.workload_types.is_empty() {
+            raw.workload_types = Some(self.workload_types.clone());
+        }
+        raw.machine_pool_size = self.pool_size.or(raw.machine_pool_size);
+        raw.state_dir = self.state_dir.clone().or(raw.state_dir);
+        Ok(Loaded { config: NodeConfig::resolve(raw)?, file })
+    }
+
+    /// Where state is kept, absolute.
+    pub(crate) fn state_root(&self, config: &NodeConfig, env: &Env) -> anyhow::Result<PathBuf> {
+        let root = match config.state_dir.clone().or_else(|| env.data.clone()) {
+            Some(root) => root,
+            None => return Err(Usage("there is no home directory to keep state in; next: set HOME, or name one with --state-dir".into()).into()),
+        };
+        std::path::absolute(&root).with_context(|| format!("{} is no usable path", root.display()))
+    }
+
+    /// The `nats-server` program.
+    pub(crate) fn nats_server(&self, env: &Env) -> anyhow::Result<PathBuf> {
+        let found = nex_node::bus::find_nats_server(self.nats_server.as_deref(), &beside_then(env, &[]))?;
+        Ok(std::path::absolute(found)?)
+    }
+
+    /// The `nex-agent` program.
+    pub(crate) fn agent(&self, config: &NodeConfig, env: &Env) -> anyhow::Result<PathBuf> {
+        let search = beside_then(env, &config.bin_path);
+        let given = self.agent.clone().into_iter();
+        let mut candidates = given.chain(search.iter().map(|dir| dir.join("nex-agent")));
+        let found = candidates.find(|path| path.is_file()).ok_or_else(|| {
+            let dirs = search.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(":");
+            anyhow::anyhow!("nex-agent was not found in {dirs}; next: put it beside nex, or name it with --agent")
+        })?;
+        Ok(std::path::absolute(found)?)
+    }
+}
+
+fn beside_then(env: &Env, more: &[PathBuf]) -> Vec<PathBuf> {
+    let exe = std::env::current_exe().ok();
+    let beside = exe.as_deref().and_then(Path::parent);
+    let libexec = beside.and_then(Path::parent).map(|prefix| prefix.join("libexec/nex"));
+    beside.map(Path::to_owned).into_iter().chain(libexec).chain(more.iter().cloned()).chain(env.path.iter().cloned()).collect()
+}

@@ -1,0 +1,151 @@
+//! `nex node up`: a node in the foreground, on a NATS that is there already.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Args;
+use nex_bus::settings::ConnectionSettings;
+use nex_node::{Node, NodeOptions};
+use nex_process::ProcessId;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::args::{Cli, Loaded, NodeArgs};
+use crate::env::Env;
+use crate::output::Output;
+
+/// Arguments of `node up`.
+#[derive(Debug, Args)]
+pub(crate) struct NodeUpArgs {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    #[command(flatten)]
+    pub(crate) telemetry: TelemetryArgs,
+}
+
+/// Flags of 0.2.7 that scripts may still give; they have no effect, and the log says so.
+#[derive(Debug, Args)]
+pub(crate) struct TelemetryArgs {
+    #[arg(long, hide = true)]
+    pub(crate) metrics: bool,
+    #[arg(long, hide = true)]
+    pub(crate) metrics_port: Option<u16>,
+    #[arg(long, hide = true)]
+    pub(crate) otel_metrics_exporter: Option<String>,
+    #[arg(long, hide = true)]
+    pub(crate) traces: bool,
+    #[arg(long, hide = true)]
+    pub(crate) otel_traces_exporter: Option<String>,
+}
+
+/// Runs a node until a signal.
+pub(crate) async fn run(args: &NodeUpArgs, cli: &Cli, env: &Env, output: &mut Output) -> anyhow::Result<()> {
+    let telemetry = &args.telemetry;
+    let asked = telemetry.metrics_port.is_some() || telemetry.otel_metrics_exporter.is_some() || telemetry.otel_traces_exporter.is_some();
+    if telemetry.metrics || telemetry.traces || asked {
+        tracing::warn!("telemetry flags have no effect: this build exports no telemetry");
+    }
+    let mut signals = Signals::listen()?;
+    let loaded = args.node.load()?;
+    let settings = cli.connection.settings(env)?;
+    let node = start(&args.node, loaded, settings, env).await?;
+    output.note(format_args!("node {} is ready", node.id()));
+    node.until(&mut signals, std::future::pending()).await
+}
+
+/// A node started by the command line, and its pid file.
+pub(crate) struct Running {
+    node: Node,
+    _pid_file: Option<PidFile>,
+}
+
+/// Starts a node; when this returns, it answers and an agent is warm.
+pub(crate) async fn start(args: &NodeArgs, loaded: Loaded, connection: ConnectionSettings, env: &Env) -> anyhow::Result<Running> {
+    let Loaded { config, file } = loaded;
+    match &file {
+        Some(file) => tracing::info!("Loaded node configuration from '{}'", file.display()),
+        None => tracing::info!("no configuration file: every type of workload, in jailed processes"),
+    }
+    let pid_file = config.pid_file.clone().map(PidFile::write).transpose()?;
+    let options = NodeOptions {
+        connection,
+        state_dir: args.state_root(&config, env)?.join("node"),
+        agent_binary: args.agent(&config, env)?,
+        nats_server: args.nats_server(env)?,
+        nexus: args.nexus.clone(),
+        config,
+    };
+    let node = Node::start(options).await.context("failed to initialize node")?;
+    match node.warm().await {
+        Ok(()) => Ok(Running { node, _pid_file: pid_file }),
+        Err(error) => {
+            node.stop().await;
+            Err(error.into())
+        }
+    }
+}
+
+impl Running {
+    /// The node's public key.
+    pub(crate) fn id(&self) -> &nex_protocol::id::NodeId {
+        &self.node.shared().identity.node
+    }
+
+    /// Runs until a signal, or until what the node stands on is gone; then stops in order. A second signal ends that at once.
+    pub(crate) async fn until(self, signals: &mut Signals, lost: impl Future<Output = anyhow::Error>) -> anyhow::Result<()> {
+        let ended = tokio::select! {
+            name = signals.next() => {
+                tracing::info!("{name} received, stopping; once more to stop at once");
+                Ok(())
+            }
+            error = lost => Err(error),
+        };
+        tokio::select! {
+            () = self.node.stop() => ended,
+            name = signals.next() => anyhow::bail!("{name} received again: stopped at once; next: the next start removes what is left"),
+        }
+    }
+}
+
+/// The signals that mean: stop.
+pub(crate) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    quit: Signal,
+}
+
+impl Signals {
+    /// Takes them over, before anything is started that they would have to stop.
+    pub(crate) fn listen() -> anyhow::Result<Self> {
+        let on = |kind| signal(kind).context("cannot handle signals");
+        Ok(Self { interrupt: on(SignalKind::interrupt())?, terminate: on(SignalKind::terminate())?, quit: on(SignalKind::quit())? })
+    }
+
+    /// The next of them.
+    pub(crate) async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.quit.recv() => "SIGQUIT",
+        }
+    }
+}
+
+/// A file with this process's pid, removed in the end.
+struct PidFile(PathBuf);
+
+impl PidFile {
+    fn write(path: PathBuf) -> anyhow::Result<Self> {
+        let other = std::fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok()).and_then(ProcessId::of);
+        if let Some(other) = other.filter(|other| Some(*other) != ProcessId::own() && other.is_alive()) {
+            anyhow::bail!("node process already running; pid: {}; next: stop it, or name another pid_filepath", other.pid);
+        }
+        std::fs::write(&path, std::process::id().to_string()).with_context(|| format!("cannot write the pid file {}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.0).ok();
+    }
+}

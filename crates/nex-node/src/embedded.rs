@@ -1,0 +1,126 @@
+//! The NATS server of `nex up`: a supervised `nats-server` with JetStream for those who have none, its data in the user's own
+//! directory.
+//!
+//! ```text
+//! <dir>/lock           held while it is ours
+//!       process.json   who it is, for whoever comes after a crash
+//!       jetstream/     streams, buckets: kept
+//! ```
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nex_process::{Deadline, ProcessId};
+
+use crate::bus::{BusError, BusServer};
+use crate::state_dir::{Lock, StateError, make_private, write_private};
+
+/// Time a leftover server has to die after SIGKILL.
+const KILL: Duration = Duration::from_secs(5);
+
+/// Why there is no embedded server.
+#[derive(Debug, thiserror::Error)]
+pub enum EmbeddedError {
+    /// Its directory.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The program.
+    #[error("the embedded NATS server cannot be started")]
+    Server(#[source] BusError),
+    /// Its files.
+    #[error("cannot write in {path}; choose another directory with --state-dir")]
+    Files {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The directory of an embedded server, locked, and free of what an earlier process left running.
+#[derive(Debug)]
+pub struct EmbeddedDir {
+    dir: PathBuf,
+    _lock: Lock,
+}
+
+impl EmbeddedDir {
+    /// Locks the directory; a server that an earlier process left running there is ended.
+    ///
+    /// # Errors
+    /// [`EmbeddedError`]; when another `nex up` is at work there, above all.
+    pub async fn open(dir: &Path) -> Result<Self, EmbeddedError> {
+        make_private(dir)?;
+        let lock = Lock::take(&dir.join("lock"))?;
+        let this = Self { dir: dir.to_owned(), _lock: lock };
+        let left = fs::read(this.record()).ok().and_then(|bytes| serde_json::from_slice::<ProcessId>(&bytes).ok());
+        if let Some(left) = left.filter(|left| left.is_alive()) {
+            tracing::warn!(process = %left, "the last 'nex up' did not stop in order; its NATS server is removed");
+            if left.kill_and_wait(Deadline::after(KILL)).await.is_err() {
+                tracing::error!(process = %left, "a leftover NATS server does not die");
+            }
+        }
+        this.forget();
+        Ok(this)
+    }
+
+    /// Starts a server on a loopback port.
+    ///
+    /// # Errors
+    /// [`EmbeddedError`].
+    pub async fn start(self, program: &Path, port: u16) -> Result<EmbeddedNats, EmbeddedError> {
+        let store = self.dir.join("jetstream");
+        let config = |ports: &str| {
+            format!(
+                "listen: \"127.0.0.1:{port}\"\nports_file_dir: \"{ports}\"\nserver_name: \"nex-up\"\nmax_payload: 8MB\n\
+                 jetstream {{ store_dir: \"{}\" }}\n",
+                store.display()
+            )
+        };
+        let server = BusServer::start(program, &self.dir, config).await.map_err(EmbeddedError::Server)?;
+        let record = serde_json::to_vec(&server.process()).unwrap_or_default();
+        let files = |source| EmbeddedError::Files { path: self.dir.clone(), source };
+        write_private(&self.record(), &record).map_err(files)?;
+        Ok(EmbeddedNats { server, dir: self })
+    }
+
+    fn record(&self) -> PathBuf {
+        self.dir.join("process.json")
+    }
+
+    fn forget(&self) {
+        match fs::remove_file(self.record()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => tracing::warn!(%error, "the record of an ended NATS server stays behind"),
+            _ => {}
+        }
+    }
+}
+
+/// A running embedded server.
+#[derive(Debug)]
+pub struct EmbeddedNats {
+    server: BusServer,
+    dir: EmbeddedDir,
+}
+
+impl EmbeddedNats {
+    /// Where it listens.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        self.server.url()
+    }
+
+    /// Waits until it has ended.
+    pub async fn exited(&self) {
+        self.server.exited().await;
+    }
+
+    /// Stops it; its streams and buckets are kept.
+    pub async fn stop(self) {
+        self.server.stop().await;
+        self.dir.forget();
+    }
+}
