@@ -1,0 +1,153 @@
+//! `kv`: a key-value bucket of the workload's own.
+
+use std::sync::Arc;
+
+use async_nats::Client;
+use async_nats::jetstream::{self, kv::Store};
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+use nex_protocol::host::HostError;
+use serde_json::json;
+
+use crate::bucket::{Bucket, Handles, Kind, is_full};
+use crate::config::BucketConfig;
+use crate::error::{in_time, refuse, unknown_method};
+use crate::{CallContext, MAX_ANSWER};
+
+/// Longest key; the rest of the subject must find room as well.
+const MAX_KEY: usize = 1024;
+
+#[derive(Debug)]
+pub(crate) struct KeyValue {
+    config: BucketConfig,
+    stores: Handles<Store>,
+}
+
+impl KeyValue {
+    pub(crate) fn new(config: BucketConfig) -> Self {
+        Self { config, stores: Handles::new() }
+    }
+
+    pub(crate) fn forget(&self, nats: &Client) {
+        self.stores.forget(nats);
+    }
+
+    pub(crate) async fn call(&self, caller: &CallContext, method: &str, key: &str, body: Bytes) -> Result<Bytes, HostError> {
+        match method {
+            "get" | "set" | "delete" => check_key(key)?,
+            "keys" => {}
+            _ => return Err(unknown_method("kv", method, "get, set, delete and keys")),
+        }
+        let bucket = Bucket::new(Kind::KeyValue, &self.config, caller);
+        let answer = in_time("kv", async {
+            let store = self.store(caller, &bucket).await?;
+            match method {
+                "get" => get(&store, key).await,
+                "set" => set(&store, &caller.nats, key, body).await,
+                "delete" => delete(&store, key).await,
+                _ => keys(&store).await,
+            }
+        });
+        let answer = answer.await;
+        if answer.as_ref().is_err_and(|error| error.code >= 500 && error.code != 507) {
+            self.stores.drop_one(&caller.nats, &bucket.name);
+        }
+        answer
+    }
+
+    async fn store(&self, caller: &CallContext, bucket: &Bucket<'_>) -> Result<Arc<Store>, HostError> {
+        if let Some(store) = self.stores.get(&caller.nats, &bucket.name) {
+            return Ok(store);
+        }
+        // Boxed: what happens once makes no call larger.
+        Box::pin(self.open(caller, bucket)).await
+    }
+
+    async fn open(&self, caller: &CallContext, bucket: &Bucket<'_>) -> Result<Arc<Store>, HostError> {
+        let jetstream = jetstream::new(caller.nats.clone());
+        bucket.ensure(&jetstream).await?;
+        let store = jetstream.get_key_value(bucket.name.clone()).await;
+        let store = store.map_err(|error| refuse(500, format!("could not resolve k/v store: {error}")))?;
+        Ok(self.stores.put(&caller.nats, &bucket.name, store))
+    }
+}
+
+fn check_key(key: &str) -> Result<(), HostError> {
+    if key.is_empty() {
+        return Err(refuse(400, "key is required"));
+    }
+    if key.len() > MAX_KEY {
+        return Err(refuse(400, format!("the key is {} bytes long; at most {MAX_KEY} are taken", key.len())));
+    }
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-/_=.".contains(&b);
+    if !key.bytes().all(plain) || key.split('.').any(str::is_empty) {
+        let text = "expected letters, digits, '-', '_', '/', '=' and '.', the last neither at an end nor twice in a row";
+        return Err(refuse(400, format!("'{key}' is not a key: {text}")));
+    }
+    Ok(())
+}
+
+async fn get(store: &Store, key: &str) -> Result<Bytes, HostError> {
+    match store.get(key).await {
+        Ok(Some(value)) if value.len() > MAX_ANSWER => {
+            let text = format!("the value of '{key}' is {} bytes; a function can be given at most {MAX_ANSWER}", value.len());
+            Err(refuse(413, text))
+        }
+        Ok(Some(value)) => Ok(value),
+        Ok(None) => Err(refuse(404, format!("failed to get value for key '{key}': there is no such key"))),
+        Err(error) => Err(refuse(500, format!("failed to get value for key '{key}': {error}"))),
+    }
+}
+
+async fn set(store: &Store, nats: &Client, key: &str, value: Bytes) -> Result<Bytes, HostError> {
+    let limit = nats.max_payload();
+    if value.len() > limit {
+        let text = format!("failed to write value for key '{key}': it is {} bytes, and NATS takes at most {limit}", value.len());
+        return Err(refuse(413, text));
+    }
+    match store.put(key, value).await {
+        Ok(revision) => Ok(json!({"revision": revision, "success": true}).to_string().into()),
+        Err(error) if is_full(&error) => {
+            let text = format!(
+                "failed to write value for key '{key}': the bucket {} is full; delete keys, or raise its max_bytes",
+                store.name
+            );
+            Err(refuse(507, text))
+        }
+        Err(error) => Err(refuse(500, format!("failed to write value for key '{key}': {error}"))),
+    }
+}
+
+async fn delete(store: &Store, key: &str) -> Result<Bytes, HostError> {
+    store.delete(key).await.map_err(|error| refuse(500, format!("failed to delete key '{key}': {error}")))?;
+    Ok(Bytes::from_static(br#"{"success":true}"#))
+}
+
+async fn keys(store: &Store) -> Result<Bytes, HostError> {
+    let failed = |why: String| refuse(500, format!("failed to resolve keys: {why}"));
+    let mut found = store.keys().await.map_err(|error| failed(error.to_string()))?;
+    let (mut keys, mut size) = (Vec::new(), 2);
+    while let Some(key) = found.try_next().await.map_err(|error| failed(error.to_string()))? {
+        size += key.len() + 3;
+        if size > MAX_ANSWER {
+            return Err(refuse(413, format!("failed to resolve keys: there are more than fit into {MAX_ANSWER} bytes")));
+        }
+        keys.push(key);
+    }
+    Ok(json!(keys).to_string().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_cannot_break_its_subject() {
+        for key in ["a", "a.b/c=d_e-F9", "="] {
+            assert_eq!(check_key(key), Ok(()), "{key}");
+        }
+        for key in ["", ".", "a.", ".a", "a..b", "a b", "a*", ">", "é", "a\r\n", &"x".repeat(MAX_KEY + 1)] {
+            assert_eq!(check_key(key).unwrap_err().code, 400, "{key}");
+        }
+    }
+}
