@@ -102,7 +102,8 @@ pub async fn connect(settings: &ConnectionSettings, persistence: Persistence) ->
     if persistence == Persistence::Forever {
         options = options.retry_on_initial_connect();
     }
-    options.connect(servers).await.map_err(|source| explain(settings, source))
+    // Boxed: the handshake's future is large, and callers' futures need not be.
+    Box::pin(options.connect(servers)).await.map_err(|source| explain(settings, source))
 }
 
 fn explain(settings: &ConnectionSettings, source: async_nats::ConnectError) -> ConnectError {

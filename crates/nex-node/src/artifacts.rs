@@ -102,7 +102,7 @@ impl Artifacts {
             return Ok(artifact);
         }
         let location = offer.location.clone();
-        let fetched = by.bound(self.fetch(offer)).await;
+        let fetched = by.bound(Box::pin(self.fetch(offer))).await;
         fetched.map_err(|Elapsed| failed("fetching", &location, &"it took longer than the deploy may take"))?
     }
 

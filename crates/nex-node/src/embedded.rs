@@ -93,7 +93,9 @@ impl EmbeddedDir {
 
     fn forget(&self) {
         match fs::remove_file(self.record()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => tracing::warn!(%error, "the record of an ended NATS server stays behind"),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%error, "the record of an ended NATS server stays behind");
+            }
             _ => {}
         }
     }

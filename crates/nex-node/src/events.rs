@@ -6,11 +6,12 @@ use std::time::Duration;
 use async_nats::Client;
 use nex_protocol::control::Tags;
 use nex_protocol::event::{CloudEvent, SYSTEM, kind};
-use nex_protocol::id::{Namespace, NodeId, WorkloadId, WorkloadName};
+use nex_protocol::id::{NodeId, WorkloadId};
 use nex_protocol::subject;
 use serde_json::{Value, json};
 
 use crate::clock;
+use crate::workload::spec::WorkloadSpec;
 
 /// Publishes events of one node. Cheap to clone. Publishing never fails its caller: an event that cannot be sent is logged.
 #[derive(Debug, Clone)]
@@ -61,52 +62,58 @@ impl Events {
     }
 
     /// A workload runs.
-    pub async fn deployed(&self, namespace: &Namespace, id: &WorkloadId, name: &WorkloadName, message: &str) {
-        let data = json!({"workload_name": name.as_str(), "code": 0, "message": message, "workload_id": id.as_str()});
-        self.workload_event(kind::WORKLOAD_DEPLOYED, namespace, id, data).await;
+    pub async fn deployed(&self, spec: &WorkloadSpec) {
+        let data = json!({"workload_name": spec.name.as_str(), "code": 0, "workload_id": spec.id.as_str()});
+        self.workload_event(kind::WORKLOAD_DEPLOYED, spec, data).await;
     }
 
     /// A workload is gone for good.
-    pub async fn undeployed(&self, namespace: &Namespace, id: &WorkloadId, name: &WorkloadName, code: i32, message: &str) {
+    pub async fn undeployed(&self, spec: &WorkloadSpec, code: i32, message: &str) {
+        // The fields of both kinds of event that 0.2.7 has for this.
         let data = json!({
-            "workload_name": name.as_str(), "name": name.as_str(), "code": code, "message": message, "reason": message, "vmid": id.as_str(),
-            "workload_id": id.as_str(),
+            "workload_name": spec.name.as_str(), "code": code, "message": message, "name": spec.name.as_str(), "reason": message,
+            "vmid": spec.id.as_str(), "workload_id": spec.id.as_str(),
         });
-        self.workload_event(kind::WORKLOAD_UNDEPLOYED, namespace, id, data).await;
+        self.workload_event(kind::WORKLOAD_UNDEPLOYED, spec, data).await;
     }
 
     /// Calls of a function ended well; many within a moment make one event with their count.
-    pub async fn executed(&self, namespace: &Namespace, name: &WorkloadName, trigger: &str, count: u64, elapsed: Duration) {
+    pub async fn executed(&self, spec: &WorkloadSpec, trigger: &str, count: u64, elapsed: Duration) {
         let elapsed = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
         let mut data = json!({
-            "workload_name": name.as_str(), "trigger_subject": trigger, "elapsed_nanos": elapsed, "namespace": namespace.as_str(),
+            "workload_name": spec.name.as_str(), "trigger_subject": trigger, "elapsed_nanos": elapsed, "namespace": spec.namespace.as_str(),
         });
         if let Some(members) = data.as_object_mut().filter(|_| count != 1) {
             members.insert("executions".into(), count.into());
         }
-        self.send(kind::FUNCTION_EXEC_SUCCEEDED, namespace.as_str(), self.node.to_string(), None, data).await;
+        let event = CloudEvent::new(kind::FUNCTION_EXEC_SUCCEEDED, self.node.to_string(), clock::rfc3339(), data);
+        self.send(spec.namespace.as_str(), &event).await;
     }
 
     /// A call of a function failed.
-    pub async fn execution_failed(&self, namespace: &Namespace, name: &WorkloadName, trigger: &str, error: &str) {
-        let data =
-            json!({"workload_name": name.as_str(), "trigger_subject": trigger, "namespace": namespace.as_str(), "error": error});
-        self.send(kind::FUNCTION_EXEC_FAILED, namespace.as_str(), self.node.to_string(), None, data).await;
+    pub async fn execution_failed(&self, spec: &WorkloadSpec, trigger: &str, error: &str) {
+        let data = json!({
+            "workload_name": spec.name.as_str(), "trigger_subject": trigger, "namespace": spec.namespace.as_str(), "error": error,
+        });
+        let event = CloudEvent::new(kind::FUNCTION_EXEC_FAILED, self.node.to_string(), clock::rfc3339(), data);
+        self.send(spec.namespace.as_str(), &event).await;
     }
 
     async fn node_event(&self, kind: &str, data: Value) {
-        self.send(kind, SYSTEM, self.node.to_string(), None, data).await;
+        let event = CloudEvent::new(kind, self.node.to_string(), clock::rfc3339(), data);
+        self.send(SYSTEM, &event).await;
     }
 
-    async fn workload_event(&self, kind: &str, namespace: &Namespace, id: &WorkloadId, data: Value) {
-        self.send(kind, namespace.as_str(), format!("{}-{id}", self.node), Some(namespace.to_string()), data).await;
+    async fn workload_event(&self, kind: &str, spec: &WorkloadSpec, data: Value) {
+        let mut event = CloudEvent::new(kind, format!("{}-{}", self.node, spec.id), clock::rfc3339(), data);
+        event.namespace = Some(spec.namespace.to_string());
+        self.send(spec.namespace.as_str(), &event).await;
     }
 
-    async fn send(&self, kind: &str, namespace: &str, source: String, extension: Option<String>, data: Value) {
-        let event = CloudEvent { namespace: extension, ..CloudEvent::new(kind, source, clock::rfc3339(), data) };
-        let body = serde_json::to_vec(&event).unwrap_or_default();
-        if let Err(error) = self.nats.publish(subject::event(namespace, kind), body.into()).await {
-            tracing::warn!(event = kind, %error, "an event could not be published");
+    async fn send(&self, namespace: &str, event: &CloudEvent) {
+        let body = serde_json::to_vec(event).unwrap_or_default();
+        if let Err(error) = self.nats.publish(subject::event(namespace, &event.r#type), body.into()).await {
+            tracing::warn!(event = event.r#type, %error, "an event could not be published");
         }
     }
 }

@@ -169,7 +169,7 @@ impl Journal {
             match serde_json::from_slice(value.value()) {
                 Ok(record) => found.push((key.value().to_owned(), record)),
                 Err(error) => {
-                    tracing::warn!(key = key.value(), %error, "an entry of the journal cannot be read and is passed over")
+                    tracing::warn!(key = key.value(), %error, "an entry of the journal cannot be read and is passed over");
                 }
             }
         }

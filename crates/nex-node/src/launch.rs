@@ -67,6 +67,7 @@ impl std::fmt::Debug for Launcher {
 }
 
 /// A workload that runs.
+#[derive(Debug)]
 pub struct Launched {
     /// Its agent.
     pub session: AgentSession,

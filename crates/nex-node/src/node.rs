@@ -172,35 +172,9 @@ impl Node {
         let keys = Arc::new(BusKeys::load(&state)?);
         let bus = InternalBus::start(nats_server, state.path("bus"), Arc::clone(&keys), config.bus_port, journal.clone()).await?;
         tracing::info!(client_url = bus.url(), "Internal NATS server started");
-        let events = Events::new(nats.clone(), &identity.node, VERSION);
         let agents = TaskScope::new("agents");
-        let router = AgentRouter::start(&agents, bus.client().clone()).await.map_err(|e| NodeError::Nats(e.into()))?;
-        let factory = AgentFactory {
-            keys,
-            bus_url: bus.url().to_owned(),
-            bus: bus.client().clone(),
-            router,
-            sandboxes: sandboxes.provider(),
-            events: events.clone(),
-            handshake_timeout: config.handshake_timeout,
-            ping_timeout: config.ping_timeout,
-        };
-        let connections = Connections::new(nats.clone(), connection, &config.host_services);
-        let launcher = Arc::new(Launcher {
-            pool: WarmPool::start(&agents, factory, config.pool_size),
-            artifacts: Artifacts::new(state.path("artifacts")),
-            bus: bus.client().clone(),
-            nats: nats.clone(),
-            node: identity.node.clone(),
-            journal,
-            events,
-            direct: Direct::new(connections.clone()),
-            connections,
-            host: Arc::new(HostServices::new(host)),
-            scope: TaskScope::new("workloads"),
-            deploy_timeout: config.deploy_timeout,
-            stop_grace: config.stop_grace,
-        });
+        let means = Means { nats: &nats, bus: &bus, keys, journal, state: &state, sandboxes: &sandboxes, agents: &agents };
+        let launcher = means.launcher(&config, &identity, connection, host).await?;
         let tags = tags(&config, sandboxes.tags(), &identity);
         let registry = Registry::new(config.node_limits);
         let lame_duck = AtomicBool::new(false);
@@ -263,6 +237,58 @@ impl Node {
         }
         self.shared.nats.flush().await.ok();
         tracing::info!("node stopped");
+    }
+}
+
+/// What a launcher is made of.
+struct Means<'a> {
+    nats: &'a Client,
+    bus: &'a InternalBus,
+    keys: Arc<BusKeys>,
+    journal: Journal,
+    state: &'a StateDir,
+    sandboxes: &'a Sandboxes,
+    agents: &'a TaskScope,
+}
+
+impl Means<'_> {
+    /// Listens to agents, begins to warm some, and gives the means to start workloads on them.
+    async fn launcher(
+        self,
+        config: &NodeConfig,
+        identity: &Identity,
+        connection: ConnectionSettings,
+        host: nex_host::Config,
+    ) -> Result<Arc<Launcher>, NodeError> {
+        let Means { nats, bus, keys, journal, state, sandboxes, agents } = self;
+        let events = Events::new(nats.clone(), &identity.node, VERSION);
+        let router = AgentRouter::start(agents, bus.client().clone()).await.map_err(|e| NodeError::Nats(e.into()))?;
+        let factory = AgentFactory {
+            keys,
+            bus_url: bus.url().to_owned(),
+            bus: bus.client().clone(),
+            router,
+            sandboxes: sandboxes.provider(),
+            events: events.clone(),
+            handshake_timeout: config.handshake_timeout,
+            ping_timeout: config.ping_timeout,
+        };
+        let connections = Connections::new(nats.clone(), connection, &config.host_services);
+        Ok(Arc::new(Launcher {
+            pool: WarmPool::start(agents, factory, config.pool_size),
+            artifacts: Artifacts::new(state.path("artifacts")),
+            bus: bus.client().clone(),
+            nats: nats.clone(),
+            node: identity.node.clone(),
+            journal,
+            events,
+            direct: Direct::new(connections.clone()),
+            connections,
+            host: Arc::new(HostServices::new(host)),
+            scope: TaskScope::new("workloads"),
+            deploy_timeout: config.deploy_timeout,
+            stop_grace: config.stop_grace,
+        }))
     }
 }
 

@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use nex_process::TaskScope;
-use nex_protocol::id::{Namespace, WorkloadName};
 use nex_protocol::log::Level;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -34,8 +33,7 @@ pub struct Reporter {
 struct Publisher {
     events: Events,
     log: Log,
-    namespace: Namespace,
-    name: WorkloadName,
+    spec: Arc<WorkloadSpec>,
     counters: Arc<Counters>,
     ended_well: HashMap<Arc<str>, (u64, u64)>,
     failures: u32,
@@ -45,15 +43,14 @@ struct Publisher {
 impl Reporter {
     /// Begins to report for a workload; dropping it ends that.
     #[must_use]
-    pub fn new(events: Events, log: Log, spec: &WorkloadSpec, counters: Arc<Counters>) -> Self {
+    pub fn new(events: Events, log: Log, spec: &Arc<WorkloadSpec>, counters: Arc<Counters>) -> Self {
         let (outcomes, inbox) = mpsc::channel(4_096);
         let (batches, batch_inbox) = mpsc::channel(256);
         let scope = TaskScope::new("reporter");
         let publisher = Publisher {
             events,
             log,
-            namespace: spec.namespace.clone(),
-            name: spec.name.clone(),
+            spec: Arc::clone(spec),
             counters: Arc::clone(&counters),
             ended_well: HashMap::new(),
             failures: 0,
@@ -111,7 +108,7 @@ impl Publisher {
         self.open_window();
         self.failures += 1;
         if self.failures <= FAILURES_PER_WINDOW {
-            self.events.execution_failed(&self.namespace, &self.name, trigger, error).await;
+            self.events.execution_failed(&self.spec, trigger, error).await;
             self.log.line(Level::Error, format!("function failed on {trigger}: {error}")).await;
         }
     }
@@ -123,7 +120,7 @@ impl Publisher {
     async fn flush(&mut self) {
         (self.window_ends, self.failures) = (None, 0);
         for (trigger, (count, nanos)) in std::mem::take(&mut self.ended_well) {
-            self.events.executed(&self.namespace, &self.name, &trigger, count, Duration::from_nanos(nanos)).await;
+            self.events.executed(&self.spec, &trigger, count, Duration::from_nanos(nanos)).await;
         }
     }
 }

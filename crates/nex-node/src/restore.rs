@@ -13,7 +13,7 @@ use nkeys::{KeyPair, XKey};
 use crate::artifacts::Offer;
 use crate::clock;
 use crate::config::{NodeConfig, RawAutostartWorkload};
-use crate::control::run_workload;
+use crate::control::{Deploying, run_workload};
 use crate::journal::WorkloadRecord;
 use crate::node::Shared;
 use crate::policy;
@@ -28,14 +28,14 @@ pub async fn run(shared: Arc<Shared>, left: Vec<(WorkloadId, WorkloadRecord)>) {
         match again(&shared, id, record).await {
             Ok(()) => started += 1,
             Err(failure) => {
-                tracing::error!(artifact = name, error = %failure, "a workload of the last process could not be started again")
+                tracing::error!(artifact = name, error = %failure, "a workload of the last process could not be started again");
             }
         }
     }
     let issuer = KeyPair::new_account();
     for entry in &shared.config.autostart {
         expected += 1;
-        match autostart(&shared, entry, &issuer).await {
+        match Box::pin(autostart(&shared, entry, &issuer)).await {
             Ok(id) => {
                 started += 1;
                 tracing::info!(name = entry.name, workload_id = id, "autostarted workload");
@@ -52,7 +52,8 @@ async fn again(shared: &Arc<Shared>, id: WorkloadId, record: WorkloadRecord) -> 
     // It was admitted when it was deployed; its token is judged by the clock of that moment.
     let admitted = policy::admit(&record.request, &shared.config, &shared.identity.xkey, record.deployed_at)?;
     let room = shared.registry.reserve()?;
-    run_workload(shared, Some(id), record.namespace, record.request, admitted, room).await.map(drop)
+    let (namespace, request) = (record.namespace, record.request);
+    Box::pin(run_workload(shared, Deploying { id: Some(id), namespace, request, admitted, room })).await.map(drop)
 }
 
 async fn autostart(shared: &Arc<Shared>, entry: &RawAutostartWorkload, issuer: &KeyPair) -> Result<String, Failure> {
@@ -83,5 +84,5 @@ async fn autostart(shared: &Arc<Shared>, entry: &RawAutostartWorkload, issuer: &
     let config = NodeConfig { valid_issuers: Vec::new(), ..shared.config.clone() };
     let admitted = policy::admit(&request, &config, &shared.identity.xkey, now)?;
     let room = shared.registry.reserve()?;
-    Ok(run_workload(shared, None, namespace, request, admitted, room).await?.id)
+    Ok(Box::pin(run_workload(shared, Deploying { id: None, namespace, request, admitted, room })).await?.id)
 }

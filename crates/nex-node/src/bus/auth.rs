@@ -22,12 +22,18 @@ impl std::fmt::Debug for BusKeys {
     }
 }
 
-/// What an agent logs in with. Has no `Debug`: it is a secret.
+/// What an agent logs in with.
 pub struct AgentUser {
     /// User JWT.
     pub jwt: String,
     /// The user's seed.
     pub seed: String,
+}
+
+impl std::fmt::Debug for AgentUser {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AgentUser").finish_non_exhaustive()
+    }
 }
 
 impl BusKeys {
@@ -49,10 +55,10 @@ impl BusKeys {
         let operator = self.operator.public_key();
         let account = self.account.public_key();
         let limits = json!({"subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1, "leaf": -1});
-        let operator_jwt = token(&operator, "nex", now, json!({"type": "operator", "version": 2}), &self.operator);
+        let operator_jwt = token(&operator, "nex", now, &json!({"type": "operator", "version": 2}), &self.operator);
         let permissions = json!({"pub": {}, "sub": {}});
         let nats = json!({"type": "account", "version": 2, "limits": limits, "default_permissions": permissions});
-        let account_jwt = token(&account, "nex-bus", now, nats, &self.operator);
+        let account_jwt = token(&account, "nex-bus", now, &nats, &self.operator);
         format!(
             "listen: \"127.0.0.1:{port}\"\nports_file_dir: \"{ports_dir}\"\nserver_name: \"nex-bus\"\nmax_payload: 8MB\nmax_pending: 64MB\n\
              operator: {operator_jwt}\nresolver: MEMORY\nresolver_preload: {{ {account}: {account_jwt} }}\n"
@@ -62,7 +68,11 @@ impl BusKeys {
     /// A user for the node itself: the whole bus.
     #[must_use]
     pub fn node_user(&self, now: i64) -> AgentUser {
-        self.user("node", now, json!({"type": "user", "version": 2, "pub": {}, "sub": {}, "subs": -1, "data": -1, "payload": -1}))
+        self.user(
+            "node",
+            now,
+            &json!({"type": "user", "version": 2, "pub": {}, "sub": {}, "subs": -1, "data": -1, "payload": -1}),
+        )
     }
 
     /// A user for one agent: its own subjects, its own inbox, answers to what it was asked, nothing else.
@@ -75,17 +85,17 @@ impl BusKeys {
         let nats = json!({
             "type": "user", "version": 2, "pub": publish, "sub": subscribe, "resp": answers, "subs": -1, "data": -1, "payload": -1,
         });
-        self.user(agent.as_str(), now, nats)
+        self.user(agent.as_str(), now, &nats)
     }
 
-    fn user(&self, name: &str, now: i64, nats: Value) -> AgentUser {
+    fn user(&self, name: &str, now: i64, nats: &Value) -> AgentUser {
         let user = KeyPair::new_user();
         let jwt = token(&user.public_key(), name, now, nats, &self.account);
         AgentUser { jwt, seed: user.seed().unwrap_or_default() }
     }
 }
 
-fn token(subject: &str, name: &str, now: i64, nats: Value, signer: &KeyPair) -> String {
+fn token(subject: &str, name: &str, now: i64, nats: &Value, signer: &KeyPair) -> String {
     let claims = json!({"jti": new_jti(), "iat": now, "iss": signer.public_key(), "sub": subject, "name": name, "nats": nats});
     sign(&claims, signer).unwrap_or_default()
 }

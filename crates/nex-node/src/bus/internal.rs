@@ -115,7 +115,7 @@ impl Supervisor {
             match launch(&self.program, &self.dir, &self.keys, i32::from(self.port), &self.journal).await {
                 Ok(server) => running = Some(server),
                 Err(error) => {
-                    tracing::error!(error = %nex_protocol::envelope::chain(&error), "the internal NATS server does not come back")
+                    tracing::error!(error = %nex_protocol::envelope::chain(&error), "the internal NATS server does not come back");
                 }
             }
             if stopped.try_recv().is_ok() {

@@ -84,7 +84,6 @@ pub struct RawConfig {
 /// `machine_template`
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-#[expect(missing_docs, reason = "the names are the configuration's own")]
 pub struct RawMachine {
     pub vcpu_count: Option<u32>,
     pub memsize_mib: Option<u64>,
@@ -93,7 +92,6 @@ pub struct RawMachine {
 /// `node_limits`
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-#[expect(missing_docs, reason = "the names are the configuration's own")]
 pub struct RawLimits {
     pub max_workloads: Option<usize>,
     pub max_total_bytes: Option<u64>,
@@ -103,7 +101,6 @@ pub struct RawLimits {
 /// `workload_limits`: what a workload gets when it asks for nothing, and the most it may ask for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-#[expect(missing_docs, reason = "the names are the configuration's own")]
 pub struct RawWorkloadLimits {
     pub memory_mib: Option<u64>,
     pub max_memory_mib: Option<u64>,
@@ -118,7 +115,6 @@ pub struct RawWorkloadLimits {
 /// `autostart`
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-#[expect(missing_docs, reason = "the names are the configuration's own")]
 pub struct RawAutostart {
     pub workloads: Vec<RawAutostartWorkload>,
 }

@@ -34,18 +34,27 @@ pub(super) async fn deploy(shared: &Arc<Shared>, namespace: &str, body: &[u8]) -
             "Invalid deploy request: this workload JWT was used before; sign a new one for each deploy",
         ));
     }
-    run(shared, None, namespace, request, admitted, room).await
+    // Boxed: a deploy's future is large, and one of many requests.
+    Box::pin(run(shared, Deploying { id: None, namespace, request, admitted, room })).await
 }
 
-/// Starts an admitted workload, under an id it had before if it had one, and waits until it runs.
-pub(crate) async fn run(
-    shared: &Arc<Shared>,
-    id: Option<WorkloadId>,
-    namespace: Namespace,
-    request: DeployRequest,
-    admitted: Admitted,
-    mut room: Room,
-) -> Result<DeployResponse, Failure> {
+/// A deploy after its checks.
+pub(crate) struct Deploying {
+    /// The id it had before, for a workload that is started again.
+    pub(crate) id: Option<WorkloadId>,
+    /// Its namespace.
+    pub(crate) namespace: Namespace,
+    /// The request.
+    pub(crate) request: DeployRequest,
+    /// What the checks made of it.
+    pub(crate) admitted: Admitted,
+    /// Its room on this node.
+    pub(crate) room: Room,
+}
+
+/// Starts an admitted workload and waits until it runs.
+pub(crate) async fn run(shared: &Arc<Shared>, deploying: Deploying) -> Result<DeployResponse, Failure> {
+    let Deploying { id, namespace, request, admitted, mut room } = deploying;
     let by = Deadline::after(shared.config.deploy_timeout);
     let offer = Offer::look_up(&shared.nats, &admitted.location, request.jsdomain.as_deref(), by).await?;
     if offer.bytes() == 0 {
@@ -82,9 +91,9 @@ pub(crate) async fn run(
     let answer =
         DeployResponse { started: true, id: spec.id.to_string(), issuer: spec.claims.iss.clone(), name: spec.name.to_string() };
     let (registry, journal, id) = (shared.registry.clone(), shared.launcher.journal.clone(), spec.id.clone());
-    let (workload, start) = driver::prepare(spec, &shared.launcher).split();
+    let (workload, start) = driver::prepare(spec, &shared.launcher);
     room.fill(workload);
-    let first = start(Box::new(move || {
+    let first = start.go(Box::new(move || {
         registry.remove(&id);
         if let Err(error) = journal.remove_workload(&id) {
             tracing::error!(workload_id = %id, %error, "an ended workload stays in the journal");

@@ -4,7 +4,7 @@ mod deploy;
 mod queries;
 mod stop;
 
-pub(crate) use deploy::run as run_workload;
+pub(crate) use deploy::{Deploying, run as run_workload};
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -79,7 +79,7 @@ async fn serve(mut endpoints: impl Stream<Item = Request> + Unpin, shared: Arc<S
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         let shared = Arc::clone(&shared);
         handlers.spawn("request", async move {
-            route(&shared, &request).await;
+            Box::pin(route(&shared, &request)).await;
             drop(permit);
         });
     }
@@ -99,10 +99,10 @@ async fn route(shared: &Arc<Shared>, request: &Request) {
         }
         Control::Info { namespace } => answer(request, kind::INFO, async { Ok(Some(queries::info(shared, &namespace))) }).await,
         Control::Deploy { namespace } => {
-            answer(request, kind::RUN, deploy::deploy(shared, &namespace, body).map(|it| it.map(Some))).await
+            answer(request, kind::RUN, deploy::deploy(shared, &namespace, body).map(|it| it.map(Some))).await;
         }
         Control::Stop { namespace } => {
-            answer(request, kind::STOP, stop::stop(shared, &namespace, body).map(|it| it.map(Some))).await
+            answer(request, kind::STOP, stop::stop(shared, &namespace, body).map(|it| it.map(Some))).await;
         }
         Control::LameDuck => answer(request, kind::LAME_DUCK, stop::lame_duck(shared).map(|it| Ok(Some(it)))).await,
     }

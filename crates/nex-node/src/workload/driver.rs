@@ -27,14 +27,14 @@ struct End {
 }
 
 enum Done {
-    Started(Result<Launched, Failure>),
+    Started(Result<Box<Launched>, Failure>),
     BackoffOver,
     Drained,
 }
 
 /// The running agent, as the driver holds it.
 struct Live {
-    launched: Launched,
+    launched: Box<Launched>,
     since: Instant,
 }
 
@@ -53,37 +53,32 @@ struct Driver {
     refusal: Option<Failure>,
 }
 
-/// A workload whose driver waits to be started.
-pub struct Prepared {
-    /// Its handle, to be known before anything happens to it.
-    pub workload: Workload,
+/// A driver that waits to be started, so that its workload is known before anything happens to it.
+pub struct Start {
     driver: Driver,
     inbox: mpsc::Receiver<Command>,
     outcome: oneshot::Receiver<FirstStart>,
 }
 
-impl std::fmt::Debug for Prepared {
+impl std::fmt::Debug for Start {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Prepared").field("workload", &self.workload).finish_non_exhaustive()
+        f.debug_struct("Start").field("workload", &self.driver.spec.id).finish_non_exhaustive()
     }
 }
 
-impl Prepared {
-    /// Splits off the handle; the rest starts the driver in the launcher's scope. The receiver hears how the first start went;
-    /// `retired` is called when the workload is over, before its last event is sent.
-    pub fn split(self) -> (Workload, impl FnOnce(Box<dyn FnOnce() + Send>) -> oneshot::Receiver<FirstStart>) {
-        let Self { workload, driver, inbox, outcome } = self;
-        let start = move |retired: Box<dyn FnOnce() + Send>| {
-            let launcher = Arc::clone(&driver.launcher);
-            launcher.scope.spawn("workload", driver.run(inbox, retired));
-            outcome
-        };
-        (workload, start)
+impl Start {
+    /// Starts the driver in the launcher's scope. The receiver hears how the first start went; `retired` is called when the
+    /// workload is over, before its last event is sent.
+    pub fn go(self, retired: Box<dyn FnOnce() + Send>) -> oneshot::Receiver<FirstStart> {
+        let launcher = Arc::clone(&self.driver.launcher);
+        launcher.scope.spawn("workload", self.driver.run(self.inbox, retired));
+        self.outcome
     }
 }
 
 /// Prepares the driver of a workload.
-pub fn prepare(spec: WorkloadSpec, launcher: &Arc<Launcher>) -> Prepared {
+#[must_use]
+pub fn prepare(spec: WorkloadSpec, launcher: &Arc<Launcher>) -> (Workload, Start) {
     let spec = Arc::new(spec);
     let counters = Arc::new(Counters::default());
     let (commands, inbox) = mpsc::channel(16);
@@ -104,7 +99,7 @@ pub fn prepare(spec: WorkloadSpec, launcher: &Arc<Launcher>) -> Prepared {
         spec: Arc::clone(&spec),
     };
     let workload = Workload { spec, counters, began: Instant::now(), commands, status: seen };
-    Prepared { workload, driver, inbox, outcome }
+    (workload, Start { driver, inbox, outcome })
 }
 
 impl Driver {
@@ -121,10 +116,7 @@ impl Driver {
         retired();
         self.launcher.connections.forget(&self.spec.id);
         if self.state.announced {
-            self.launcher
-                .events
-                .undeployed(&self.spec.namespace, &self.spec.id, &self.spec.name, self.end.code, &self.end.message)
-                .await;
+            self.launcher.events.undeployed(&self.spec, self.end.code, &self.end.message).await;
             tracing::info!(workload_id = %self.spec.id, name = %self.spec.name, code = self.end.code, "workload ended: {}", self.end.message);
         }
         if let Some(first) = self.first.take() {
@@ -229,7 +221,7 @@ impl Driver {
                     let (launcher, spec) = (Arc::clone(&self.launcher), Arc::clone(&self.spec));
                     let by = Deadline::after(launcher.deploy_timeout);
                     let outcomes = self.reporter.outcomes();
-                    self.work = Some(Box::pin(async move { Done::Started(launcher.launch(&spec, outcomes, by).await) }));
+                    self.work = Some(Box::pin(async move { Done::Started(launcher.launch(&spec, outcomes, by).await.map(Box::new)) }));
                 }
                 Effect::Announce => self.announce().await,
                 Effect::Release => {
@@ -255,7 +247,7 @@ impl Driver {
         if let Err(error) = self.launcher.record(&self.spec, self.live.as_ref().map(|live| live.launched.session.id())) {
             tracing::error!(workload_id = %self.spec.id, error = %nex_protocol::envelope::chain(&error), "the workload would not survive a restart of the node");
         }
-        self.launcher.events.deployed(&self.spec.namespace, &self.spec.id, &self.spec.name, "").await;
+        self.launcher.events.deployed(&self.spec).await;
         tracing::info!(workload_id = %self.spec.id, name = %self.spec.name, namespace = %self.spec.namespace, kind = %self.spec.kind, "workload deployed");
         if let Some(first) = self.first.take() {
             first.send(Ok(())).ok();
