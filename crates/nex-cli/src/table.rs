@@ -1,12 +1,15 @@
 //! Tables for people: rounded, with the title centred in a row of its own.
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{Cell, CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
+use comfy_table::{Cell, CellAlignment, ContentArrangement, ContentLineStyle, LineStyle, Table, TableStyle};
 
 use crate::style::harmless;
 
-const STYLE: TableStyle =
-    UTF8_FULL_CONDENSED.with_rounded_corners().with_solid_inner_borders().header_separator(LineStyle::new('├', '─', '┼', '┤'));
+const STYLE: TableStyle = UTF8_FULL_CONDENSED
+    .with_rounded_corners()
+    .header_lines(ContentLineStyle::new('│', '│', '│'))
+    .content_lines(ContentLineStyle::new('│', '│', '│'))
+    .header_separator(LineStyle::new('├', '─', '┼', '┤'));
 
 /// One column: its header and on which side its texts stand.
 #[derive(Debug, Clone, Copy)]
@@ -54,7 +57,7 @@ fn with_title(title: &str, table: &Table) -> String {
     let mut lines: Vec<String> = table.lines().collect();
     let inner = lines.first().map_or(0, |line| line.chars().count().saturating_sub(2));
     let missing = inner.saturating_sub(title.chars().count());
-    let (left, right) = (missing / 2, missing - missing / 2);
+    let (left, right) = (missing - missing / 2, missing / 2);
     if let Some(first) = lines.first_mut() {
         *first = first.replace('╭', "├").replace('╮', "┤");
     }
