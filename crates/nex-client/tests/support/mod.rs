@@ -4,6 +4,7 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::wildcard_imports,
+    clippy::print_stdout,
     reason = "test support; each program uses its part"
 )]
 

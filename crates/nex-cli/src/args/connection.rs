@@ -1,0 +1,147 @@
+//! Flags about the connection, for every command.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use nex_bus::settings::{ConnectionSettings, Secret, split_servers};
+use nex_bus::{context, context::ContextError};
+use nex_protocol::id::Namespace;
+
+use crate::check;
+use crate::env::Env;
+
+/// How to reach NATS. With none of them the context selected in the NATS CLI is used, or else the local server.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Connection")]
+pub(crate) struct ConnectionArgs {
+    /// Server URLs, comma separated [default: the selected NATS context, or nats://127.0.0.1:4222]
+    #[arg(long, short, global = true, value_name = "URLS", env = "NATS_URL", hide_env_values = true)]
+    pub(crate) server: Option<String>,
+    /// NATS context: a name, or the path of its file; other connection flags are then ignored
+    #[arg(long, global = true, value_name = "NAME", env = "NATS_CONTEXT")]
+    pub(crate) context: Option<String>,
+    /// User name; without a password it is sent as a token
+    #[arg(long, global = true, env = "NATS_USER", hide_env_values = true)]
+    pub(crate) user: Option<Secret>,
+    /// Password of the user
+    #[arg(long, global = true, env = "NATS_PASSWORD", hide_env_values = true)]
+    pub(crate) password: Option<Secret>,
+    /// Token
+    #[arg(long, global = true, env = "NATS_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<Secret>,
+    /// Credentials file: user JWT and seed
+    #[arg(long, global = true, value_name = "FILE", env = "NATS_CREDS")]
+    pub(crate) creds: Option<PathBuf>,
+    /// File with an nkey seed
+    #[arg(long, global = true, value_name = "FILE", env = "NATS_NKEY")]
+    pub(crate) nkey: Option<PathBuf>,
+    /// Client certificate file
+    #[arg(long, global = true, value_name = "FILE", env = "NATS_CERT")]
+    pub(crate) tlscert: Option<PathBuf>,
+    /// Key file of the client certificate
+    #[arg(long, global = true, value_name = "FILE", env = "NATS_KEY")]
+    pub(crate) tlskey: Option<PathBuf>,
+    /// Root certificates file
+    #[arg(long, global = true, value_name = "FILE", env = "NATS_CA")]
+    pub(crate) tlsca: Option<PathBuf>,
+    /// Begin with the TLS handshake, before the server speaks
+    #[arg(long, global = true)]
+    pub(crate) tlsfirst: bool,
+    /// JetStream domain of the artifacts
+    #[arg(long, global = true, value_name = "DOMAIN")]
+    pub(crate) jsdomain: Option<String>,
+    /// Prefix of reply subjects
+    #[arg(long = "inbox-prefix", global = true, value_name = "SUBJECT")]
+    pub(crate) inbox_prefix: Option<String>,
+    /// Name of the connection, as the server lists it
+    #[arg(long = "conn-name", global = true, value_name = "NAME", default_value = concat!("nex-", env!("CARGO_PKG_VERSION")))]
+    pub(crate) conn_name: String,
+    /// Longest wait for answers [default: 2s; 30s to deploy, stop or call]
+    #[arg(long, global = true, value_name = "TIME", env = "NATS_TIMEOUT", value_parser = check::duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// Namespace of the workloads
+    #[arg(long, global = true, value_name = "NAME", env = "NEX_NAMESPACE", default_value = "default")]
+    pub(crate) namespace: Namespace,
+}
+
+impl ConnectionArgs {
+    /// The settings the user means: the context named, else the flags, else the context selected, else the local server.
+    pub(crate) fn settings(&self, env: &Env) -> Result<ConnectionSettings, ContextError> {
+        let from_context = match &self.context {
+            Some(name) => Some(context::load(name, &env.directories)?),
+            None if self.says_nothing() => match context::selected(&env.directories)? {
+                Some(selected) => Some(context::load(&selected, &env.directories)?),
+                None => None,
+            },
+            None => None,
+        };
+        let mut settings = from_context.unwrap_or_else(|| self.flag_settings());
+        settings.name = Some(self.conn_name.clone());
+        settings.jetstream_domain = self.jsdomain.clone().or(settings.jetstream_domain);
+        Ok(settings)
+    }
+
+    fn says_nothing(&self) -> bool {
+        self.server.is_none()
+            && self.user.is_none()
+            && self.token.is_none()
+            && [&self.creds, &self.nkey, &self.tlscert, &self.tlsca].into_iter().all(Option::is_none)
+    }
+
+    fn flag_settings(&self) -> ConnectionSettings {
+        ConnectionSettings {
+            servers: split_servers(self.server.as_deref().unwrap_or_default()),
+            user: self.user.as_ref().map(|user| user.expose().to_owned()),
+            password: self.password.clone().filter(|password| !password.expose().is_empty()),
+            token: self.token.clone(),
+            credentials_file: self.creds.clone(),
+            nkey_file: self.nkey.clone(),
+            tls_cert: self.tlscert.clone(),
+            tls_key: self.tlskey.clone(),
+            tls_ca: self.tlsca.clone(),
+            tls_first: self.tlsfirst,
+            jetstream_domain: self.jsdomain.clone(),
+            inbox_prefix: self.inbox_prefix.clone(),
+            ..ConnectionSettings::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::Cli;
+
+    fn settings(flags: &[&str], env: &Env) -> ConnectionSettings {
+        let line = ["nex", "events"].iter().chain(flags);
+        Cli::try_parse_from(line).unwrap().connection.settings(env).unwrap()
+    }
+
+    #[test]
+    fn flags_beat_the_selected_context_and_a_named_context_beats_flags() {
+        let root = tempfile::tempdir().unwrap();
+        let contexts = root.path().join("nats/context");
+        std::fs::create_dir_all(&contexts).unwrap();
+        std::fs::write(contexts.join("one.json"), r#"{"url":"nats://one:1","jetstream_domain":"hub"}"#).unwrap();
+        std::fs::write(contexts.join("two.json"), r#"{"url":"nats://two:2"}"#).unwrap();
+        let mut env = Env::default();
+        env.directories.config = root.path().to_owned();
+        assert_eq!(settings(&[], &env).servers, ["nats://127.0.0.1:4222"]);
+        std::fs::write(root.path().join("nats/context.txt"), "one").unwrap();
+        let selected = settings(&[], &env);
+        assert_eq!((selected.servers[0].as_str(), selected.jetstream_domain.as_deref()), ("nats://one:1", Some("hub")));
+        assert_eq!(settings(&["-s", "a, b"], &env).servers, ["a", "b"]);
+        let named = settings(&["-s", "a", "--context", "two", "--jsdomain", "leaf"], &env);
+        assert_eq!((named.servers[0].as_str(), named.jetstream_domain.as_deref()), ("nats://two:2", Some("leaf")));
+        assert!(named.name.unwrap().starts_with("nex-"));
+    }
+
+    #[test]
+    fn an_empty_password_makes_the_user_a_token() {
+        let settings = settings(&["-s", "a", "--user", "t0ken", "--password", ""], &Env::default());
+        assert_eq!((settings.user.as_deref(), settings.password), (Some("t0ken"), None));
+    }
+}

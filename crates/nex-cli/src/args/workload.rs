@@ -1,0 +1,214 @@
+//! Flags about a workload, the same for `run` and `devrun`.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use nex_bus::settings::Secret;
+use nex_client::artifact::Artifact;
+use nex_client::deploy::Deployment;
+use nex_protocol::deploy::{ConnectionDetails, RequestedLimits, WorkloadType};
+use nex_protocol::id::WorkloadName;
+
+use crate::check::{self, Usage};
+use crate::words;
+
+/// How a workload is to run.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Workload")]
+pub(crate) struct WorkloadArgs {
+    /// Arguments of the program, split as a shell would: --argv "-v 'two words'"
+    #[arg(long, value_name = "WORDS", default_value = "", allow_hyphen_values = true)]
+    pub(crate) argv: String,
+    /// Start it again when it fails
+    #[arg(long)]
+    pub(crate) essential: bool,
+    /// Subject that calls the function; repeatable [default: the workload's name]
+    #[arg(long = "trigger_subject", visible_alias = "trigger-subject", value_name = "SUBJECT", value_parser = check::subject)]
+    pub(crate) trigger_subject: Vec<String>,
+    /// Memory of one instance or of the process, MiB; the node caps it
+    #[arg(long = "memory-mib", value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) memory_mib: Option<u64>,
+    /// Longest time of one call; the node caps it
+    #[arg(long = "call-timeout", value_name = "TIME", value_parser = check::duration)]
+    pub(crate) call_timeout: Option<Duration>,
+    /// Calls under way at once; the node caps it
+    #[arg(long, value_name = "CALLS", value_parser = check::concurrency)]
+    pub(crate) concurrency: Option<usize>,
+    /// NATS of the workload's host services
+    #[arg(long = "hs_url", alias = "hs-url", value_name = "URLS")]
+    pub(crate) hs_url: Option<String>,
+    /// User JWT for it, or @file
+    #[arg(long = "hs_jwt", alias = "hs-jwt", value_name = "JWT", requires_all = ["hs_url", "hs_seed"])]
+    pub(crate) hs_jwt: Option<Secret>,
+    /// The user's seed, or @file
+    #[arg(long = "hs_seed", alias = "hs-seed", value_name = "SEED", requires = "hs_jwt")]
+    pub(crate) hs_seed: Option<Secret>,
+    /// NATS on which the triggers are subscribed
+    #[arg(long = "trigger_url", alias = "trigger-url", value_name = "URLS")]
+    pub(crate) trigger_url: Option<String>,
+    /// User JWT for it, or @file
+    #[arg(long = "trigger_jwt", alias = "trigger-jwt", value_name = "JWT", requires_all = ["trigger_url", "trigger_seed"])]
+    pub(crate) trigger_jwt: Option<Secret>,
+    /// The user's seed, or @file
+    #[arg(long = "trigger_seed", alias = "trigger-seed", value_name = "SEED", requires = "trigger_jwt")]
+    pub(crate) trigger_seed: Option<Secret>,
+}
+
+/// What [`WorkloadArgs`] and `k=v` arguments say, checked before anything is sent.
+#[derive(Debug)]
+pub(crate) struct WorkloadPlan {
+    name: WorkloadName,
+    r#type: WorkloadType,
+    argv: Vec<String>,
+    environment: nex_protocol::seal::Environment,
+    essential: bool,
+    triggers: Vec<String>,
+    limits: RequestedLimits,
+    host_services: Option<ConnectionDetails>,
+    trigger_connection: Option<ConnectionDetails>,
+}
+
+impl WorkloadArgs {
+    /// Checks everything.
+    pub(crate) fn plan(&self, name: WorkloadName, r#type: WorkloadType, environment: &[String]) -> anyhow::Result<WorkloadPlan> {
+        if !self.trigger_subject.is_empty() && !r#type.is_function() {
+            let why = format!("a {type} workload is not called by subjects; next: leave --trigger_subject out");
+            return Err(Usage(why).into());
+        }
+        let call_timeout_ms = self.call_timeout.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        Ok(WorkloadPlan {
+            name,
+            r#type,
+            argv: words::split(&self.argv).context("--argv cannot be split into words")?,
+            environment: check::environment(environment)?,
+            essential: self.essential,
+            triggers: self.trigger_subject.clone(),
+            limits: RequestedLimits { memory_mib: self.memory_mib, call_timeout_ms, concurrency: self.concurrency },
+            host_services: connection(self.hs_url.as_ref(), self.hs_jwt.as_ref(), self.hs_seed.as_ref())?,
+            trigger_connection: connection(self.trigger_url.as_ref(), self.trigger_jwt.as_ref(), self.trigger_seed.as_ref())?,
+        })
+    }
+}
+
+impl WorkloadPlan {
+    /// Name of the workload.
+    pub(crate) fn name(&self) -> &WorkloadName {
+        &self.name
+    }
+
+    /// Its type.
+    pub(crate) fn r#type(&self) -> WorkloadType {
+        self.r#type
+    }
+
+    /// The deployment of an artifact, and whether the function got its name as trigger because none was given.
+    pub(crate) fn deployment(self, artifact: Artifact, description: String) -> (Deployment, bool) {
+        let fresh = Deployment::new(self.name, self.r#type, artifact);
+        let is_default = self.triggers.is_empty() && self.r#type.is_function();
+        let deployment = Deployment {
+            description,
+            argv: self.argv,
+            environment: self.environment,
+            essential: self.essential,
+            triggers: if self.triggers.is_empty() { fresh.triggers } else { self.triggers },
+            limits: self.limits,
+            host_services: self.host_services,
+            trigger_connection: self.trigger_connection,
+            ..fresh
+        };
+        (deployment, is_default)
+    }
+}
+
+fn connection(url: Option<&String>, jwt: Option<&Secret>, seed: Option<&Secret>) -> anyhow::Result<Option<ConnectionDetails>> {
+    let text = |secret: Option<&Secret>| secret.map_or(Ok(String::new()), |secret| check::text_or_file(secret.expose()));
+    let Some(url) = url else { return Ok(None) };
+    Ok(Some(ConnectionDetails { nats_url: url.clone(), nats_user_jwt: text(jwt)?, nats_user_seed: text(seed)? }))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        workload: WorkloadArgs,
+    }
+
+    fn plan(line: &[&str], r#type: WorkloadType) -> anyhow::Result<WorkloadPlan> {
+        let line = Line::try_parse_from(["x"].iter().chain(line))?;
+        line.workload.plan("echo".parse()?, r#type, &["A=b".to_owned()])
+    }
+
+    fn artifact() -> Artifact {
+        let digest = nex_protocol::digest::Digest::of(b"");
+        Artifact { location: "nats://B/k".parse().unwrap(), jetstream_domain: None, digest, bytes: 0 }
+    }
+
+    #[test]
+    fn everything_said_reaches_the_deployment() {
+        let seed = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(seed.path(), "SUSEED\n").unwrap();
+        let at_seed = format!("@{}", seed.path().display());
+        let line = [
+            "--argv",
+            "-v 'two words'",
+            "--essential",
+            "--trigger_subject",
+            "a.*",
+            "--trigger-subject",
+            "b",
+            "--memory-mib",
+            "64",
+            "--call-timeout",
+            "1500ms",
+            "--concurrency",
+            "4",
+            "--hs_url",
+            "nats://h",
+            "--hs_jwt",
+            "JWT",
+            "--hs_seed",
+            &at_seed,
+            "--trigger_url",
+            "nats://t",
+        ];
+        let (deployment, is_default) = plan(&line, WorkloadType::Wasm).unwrap().deployment(artifact(), "why".into());
+        assert_eq!(deployment.argv, ["-v", "two words"]);
+        assert_eq!(deployment.triggers, ["a.*", "b"]);
+        assert_eq!(deployment.environment["A"], "b");
+        let limits = RequestedLimits { memory_mib: Some(64), call_timeout_ms: Some(1500), concurrency: Some(4) };
+        assert_eq!(deployment.limits, limits);
+        let host_services = deployment.host_services.unwrap();
+        assert_eq!((host_services.nats_url.as_str(), host_services.nats_user_seed.as_str()), ("nats://h", "SUSEED"));
+        assert_eq!(deployment.trigger_connection.unwrap().nats_url, "nats://t");
+        assert!(deployment.essential && !is_default);
+    }
+
+    #[test]
+    fn a_function_without_trigger_is_called_by_its_name_and_a_service_by_nothing() {
+        let (function, is_default) = plan(&[], WorkloadType::V8).unwrap().deployment(artifact(), String::new());
+        assert!(is_default && function.triggers == ["echo"]);
+        let (service, is_default) = plan(&[], WorkloadType::Native).unwrap().deployment(artifact(), String::new());
+        assert!(!is_default && service.triggers.is_empty());
+        assert!(plan(&["--trigger_subject", "a"], WorkloadType::Native).is_err());
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_before_anything_is_sent() {
+        for line in [
+            &["--trigger_subject", "a..b"][..],
+            &["--argv", "'open"],
+            &["--hs_jwt", "J", "--hs_seed", "S"],
+            &["--concurrency", "0"],
+            &["--memory-mib", "0"],
+            &["--call-timeout", "soon"],
+        ] {
+            assert!(plan(line, WorkloadType::V8).is_err(), "{line:?}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Texts of the command line made into what they mean, or refused with what would do.
+
+use std::io::Read as _;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use nex_protocol::seal::Environment;
+use nex_protocol::subject::is_valid_pattern;
+
+/// The command line is wrong in a way clap cannot see.
+#[derive(Debug)]
+pub(crate) struct Usage(pub(crate) String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// Longest time accepted.
+const MAX_DURATION: Duration = Duration::from_secs(24 * 60 * 60);
+/// Largest file read for a flag's value, in bytes.
+const MAX_VALUE_FILE: u64 = 64 * 1024;
+
+/// A time such as `750ms`, `2s`, `1m30s`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|span| Duration::try_from(span).ok());
+    match parsed {
+        Some(time) if !time.is_zero() && time <= MAX_DURATION => Ok(time),
+        _ => Err("expected a time of up to a day, such as 750ms, 2s or 1m30s".to_owned()),
+    }
+}
+
+/// A subject to subscribe; wildcards are allowed.
+pub(crate) fn subject(text: &str) -> Result<String, String> {
+    if is_valid_pattern(text) {
+        return Ok(text.to_owned());
+    }
+    Err("expected tokens joined by dots, without blanks; * stands for one token, > for the rest".to_owned())
+}
+
+/// How many calls at once.
+pub(crate) fn concurrency(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|count| (1..=100_000).contains(count)).ok_or_else(|| "expected a number from 1 to 100000".to_owned())
+}
+
+/// `k=v` arguments as an environment.
+pub(crate) fn environment(arguments: &[String]) -> Result<Environment, Usage> {
+    let mut environment = Environment::new();
+    for argument in arguments {
+        // The value may be a secret, so it is not repeated.
+        let Some((key, value)) = argument.split_once('=') else {
+            let shown: String = argument.chars().take(40).collect();
+            return Err(Usage(format!("'{shown}' is no environment variable; next: write it as KEY=value")));
+        };
+        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+        if key.is_empty() || key.starts_with(|c: char| c.is_ascii_digit()) || !key.chars().all(legal) || value.contains('\0') {
+            let why = "its name must be letters, digits, '_', '-' and '.', and not begin with a digit";
+            return Err(Usage(format!("'{key}' cannot be an environment variable: {why}; next: rename it")));
+        }
+        if environment.insert(key.to_owned(), value.to_owned()).is_some() {
+            return Err(Usage(format!("environment variable {key} is given twice; next: leave one out")));
+        }
+    }
+    Ok(environment)
+}
+
+/// A value, or the trimmed content of the file named after `@`.
+pub(crate) fn text_or_file(text: &str) -> anyhow::Result<String> {
+    match text.strip_prefix('@') {
+        None => Ok(text.to_owned()),
+        Some(path) => Ok(small_file(Path::new(path))?.trim().to_owned()),
+    }
+}
+
+/// The text of a small file.
+pub(crate) fn small_file(path: &Path) -> anyhow::Result<String> {
+    let mut text = String::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(MAX_VALUE_FILE + 1).read_to_string(&mut text));
+    let count = read.with_context(|| format!("cannot read {}; next: check the path and its permissions", path.display()))?;
+    if count as u64 > MAX_VALUE_FILE {
+        return Err(Usage(format!("{} is larger than 64 KiB; next: check that it is the right file", path.display())).into());
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_people_write_them() {
+        assert_eq!(duration("750ms"), Ok(Duration::from_millis(750)));
+        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
+        for wrong in ["", "0s", "-1s", "soon", "400h"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn environment_arguments_are_checked_and_values_never_repeated() {
+        let list = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let environment = super::environment(&list(&["A=b=c", "nex_url="])).unwrap();
+        assert_eq!((environment["A"].as_str(), environment["nex_url"].as_str()), ("b=c", ""));
+        for wrong in [&["novalue"][..], &["=x"], &["1A=s3cret"], &["A B=s3cret"], &["A=1", "A=s3cret"]] {
+            let error = super::environment(&list(wrong)).unwrap_err().to_string();
+            assert!(error.contains("; next: ") && !error.contains("s3cret"), "{error}");
+        }
+    }
+}

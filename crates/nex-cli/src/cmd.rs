@@ -1,0 +1,41 @@
+//! The commands, one file each.
+
+pub(crate) mod call;
+pub(crate) mod completion;
+pub(crate) mod devrun;
+pub(crate) mod events;
+pub(crate) mod lameduck;
+pub(crate) mod logs;
+pub(crate) mod node;
+pub(crate) mod node_info;
+pub(crate) mod ps;
+pub(crate) mod run;
+pub(crate) mod stop;
+
+use crate::args::{Cli, Command};
+use crate::env::Env;
+use crate::output::Output;
+use crate::session;
+
+/// Does what the command line says.
+pub(crate) async fn run(cli: &Cli, env: &Env, output: &mut Output) -> anyhow::Result<()> {
+    // What needs no connection, and what checks its arguments before it connects.
+    match &cli.command {
+        Command::Completion(args) => return completion::run(args, output),
+        Command::Devrun(args) => return devrun::run(args, cli, env, output).await,
+        Command::Run(args) => return run::run(args, cli, env, output).await,
+        Command::Stop(args) => return stop::run(args, cli, env, output).await,
+        Command::Events => events::check(&cli.connection.namespace)?,
+        _ => {}
+    }
+    let session = session::open(cli, env).await?;
+    match &cli.command {
+        Command::Node(command) => node::run(command, &session, output).await,
+        Command::Lameduck(args) => lameduck::run(args, &session, output).await,
+        Command::Call(args) => call::run(args, &session, output).await,
+        Command::Ps(args) => ps::run(args, &session, output).await,
+        Command::Logs(args) => logs::run(args, &session, output).await,
+        Command::Events => events::run(&session, output).await,
+        Command::Devrun(_) | Command::Run(_) | Command::Stop(_) | Command::Completion(_) => Ok(()),
+    }
+}

@@ -1,0 +1,198 @@
+//! `nex devrun`: a file on this machine becomes a workload on whichever node suits best.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::{ArgAction, Args};
+use nex_client::artifact::{DEFAULT_BUCKET, DEFAULT_BUCKET_BYTES, Upload, Uploaded};
+use nex_client::deploy::{Keys, StopError, Target};
+use nex_client::discover::Running;
+use nex_client::request::RequestError;
+use nex_protocol::control::AuctionRequest;
+use nex_protocol::deploy::{Location, WorkloadType};
+use nex_protocol::envelope::ErrorCode;
+use nex_protocol::id::WorkloadName;
+
+use super::run::Deploying;
+use super::stop::Found;
+use crate::args::{Cli, WorkloadArgs};
+use crate::check::Usage;
+use crate::env::Env;
+use crate::output::Output;
+use crate::session::{self, Session};
+use crate::sniff::{Sniffed, sniff};
+use crate::{keys, progress};
+
+/// `nex devrun`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  nex devrun ./echo.js                          a function, called by its name: nex call echojs
+  nex devrun ./shout.wasm --trigger_subject loud
+  nex devrun ./service PORT=8080 --argv \"-v --name 'my service'\"")]
+pub(crate) struct DevrunArgs {
+    /// An ELF program, a `#!` script, WebAssembly or JavaScript
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Environment variables; only the node can read them
+    #[arg(value_name = "KEY=VALUE")]
+    environment: Vec<String>,
+    /// Name of the workload [default: the file's name without dots]
+    #[arg(long)]
+    name: Option<WorkloadName>,
+    /// native, v8 (or js), wasm [default: by the file's content]
+    #[arg(long, value_name = "TYPE")]
+    r#type: Option<WorkloadType>,
+    /// Stop our older copies of the same name first, on all nodes (the default)
+    #[arg(long, overrides_with = "no_stop", action = ArgAction::SetTrue)]
+    stop: bool,
+    /// Leave older copies running
+    #[arg(long = "no-stop", overrides_with = "stop", action = ArgAction::SetTrue)]
+    no_stop: bool,
+    /// Bound of the bucket for uploads when it is created, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_BUCKET_BYTES, value_parser = clap::value_parser!(i64).range(1..))]
+    bucketmaxbytes: i64,
+    #[command(flatten)]
+    workload: WorkloadArgs,
+}
+
+/// Sniffs, finds a node, uploads, replaces, deploys.
+pub(crate) async fn run(args: &DevrunArgs, cli: &Cli, env: &Env, output: &mut Output) -> anyhow::Result<()> {
+    let sniffed = sniff(&args.file, args.r#type)?;
+    let name = args.workload_name()?;
+    let plan = args.workload.plan(name, sniffed.r#type, &args.environment)?;
+    let keys = keys::load(None, None, env, output)?;
+    let session = session::open(cli, env).await?;
+
+    let wanted = auction_for(&sniffed);
+    let (auction, copies) = tokio::join!(
+        session.client.auction(&wanted, session.wait),
+        session.client.workloads(Some(plan.name().as_str()), session.wait),
+    );
+    let bid =
+        auction?.best().with_context(|| format!("{} is {}, run as {}", args.file.display(), sniffed.what, plan.r#type()))?;
+    let uploaded = upload(args, plan.name(), &session, output).await?;
+    if !args.no_stop {
+        stop_copies(&copies?, plan.name(), &keys, &session, output).await?;
+    }
+    let (deployment, is_default) = plan.deployment(uploaded.artifact, "Workload published in devmode".into());
+    let target = Target::from(&bid);
+    let deploying = Deploying { deployment: &deployment, target: &target, keys: &keys, is_default_trigger: is_default };
+    deploying.run(&session, output).await.map(|_started| ())
+}
+
+impl DevrunArgs {
+    /// The name given, or the file's name without dots, which is the object's key as well.
+    fn workload_name(&self) -> Result<WorkloadName, Usage> {
+        if let Some(name) = &self.name {
+            return Ok(name.clone());
+        }
+        let base = self.file.file_name().unwrap_or_default().to_string_lossy();
+        let without_dots = base.replace('.', "");
+        without_dots
+            .parse()
+            .map_err(|error| Usage(format!("the file's name makes no workload name: {error}; next: give one with --name")))
+    }
+}
+
+fn auction_for(sniffed: &Sniffed) -> AuctionRequest {
+    AuctionRequest {
+        arch: sniffed.arch.map(str::to_owned),
+        os: sniffed.os.map(str::to_owned),
+        workload_types: Some(vec![sniffed.r#type.to_string()]),
+        ..AuctionRequest::default()
+    }
+}
+
+async fn upload(args: &DevrunArgs, name: &WorkloadName, session: &Session, output: &Output) -> anyhow::Result<Uploaded> {
+    let location = Location::new(DEFAULT_BUCKET, name.as_str()).context("the name makes no object key")?;
+    let jetstream_domain = session.jetstream_domain.clone();
+    let upload = Upload { location, jetstream_domain, bucket_bytes: args.bucketmaxbytes, file: args.file.clone() };
+    let bar = progress::upload_bar(output);
+    let uploaded = session.client.upload(&upload, |sent, total| {
+        bar.set_length(total);
+        bar.set_position(sent);
+    });
+    let uploaded = Box::pin(uploaded).await;
+    bar.finish_and_clear();
+    let uploaded = uploaded?;
+    let how = if uploaded.was_there { "is there already, unchanged" } else { "uploaded" };
+    output.note(format_args!("{} {how} ({} bytes)", upload.location, uploaded.artifact.bytes));
+    Ok(uploaded)
+}
+
+/// Stops the copies we started, on whatever node; those of other issuers are not ours to stop.
+async fn stop_copies(
+    copies: &[Running],
+    name: &WorkloadName,
+    keys: &Keys,
+    session: &Session,
+    output: &Output,
+) -> anyhow::Result<()> {
+    for Found { node, id, .. } in copies.iter().filter_map(Found::of).filter(|found| found.name == *name) {
+        output.note(format_args!("Workload {name} ({id}) already exists on node {node}. Attempting to stop it"));
+        match session.client.stop(&node, &id, name, &keys.issuer).await {
+            Ok(_stopped) => {}
+            Err(StopError::Request(error)) if is_gone(&error) => {}
+            Err(StopError::Request(RequestError::Refused(failure))) if is_of_another(failure.code, &failure.message) => {
+                output.note(format_args!("Left {id} running: another issuer started it"));
+            }
+            Err(error) => {
+                let what =
+                    "target node failed to stop the existing workload. This may result in inconsistency or unexpected scale-out";
+                return Err(anyhow::Error::from(error).context(format!("{what}; next: stop it, or use --no-stop")));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_gone(error: &RequestError) -> bool {
+    match error {
+        RequestError::NotThere { .. } => true,
+        RequestError::Refused(failure) => failure.code == ErrorCode::NotFound || failure.message == "No such workload",
+        RequestError::TimedOut { .. } | RequestError::Malformed { .. } | RequestError::NotSent { .. } => false,
+    }
+}
+
+fn is_of_another(code: ErrorCode, message: &str) -> bool {
+    code == ErrorCode::Denied || message.contains("the only entity allowed to terminate")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        devrun: DevrunArgs,
+    }
+
+    fn args(line: &[&str]) -> DevrunArgs {
+        Line::try_parse_from(["x"].iter().chain(line)).unwrap().devrun
+    }
+
+    #[test]
+    fn the_name_is_the_files_without_dots_unless_given() {
+        assert_eq!(args(&["/a/echofunction.js"]).workload_name().unwrap().as_str(), "echofunctionjs");
+        assert_eq!(args(&["x.y.wasm", "--name", "loud"]).workload_name().unwrap().as_str(), "loud");
+        assert!(args(&["/a/my file.js"]).workload_name().unwrap_err().to_string().contains("--name"));
+    }
+
+    #[test]
+    fn the_last_of_stop_and_no_stop_counts() {
+        assert!(!args(&["x"]).no_stop);
+        assert!(args(&["x", "--stop", "--no-stop"]).no_stop);
+        assert!(!args(&["x", "--no-stop", "--stop"]).no_stop);
+    }
+
+    #[test]
+    fn a_program_asks_for_its_processor() {
+        let sniffed = Sniffed { r#type: WorkloadType::Native, what: "an ELF program", arch: Some("arm64"), os: Some("linux") };
+        let request = auction_for(&sniffed);
+        assert_eq!((request.arch.as_deref(), request.os.as_deref()), (Some("arm64"), Some("linux")));
+        assert_eq!(request.workload_types, Some(vec!["native".to_owned()]));
+    }
+}

@@ -1,0 +1,165 @@
+//! `nex logs`: what workloads write, as they write it.
+
+use clap::{Args, ValueEnum};
+use futures::StreamExt as _;
+use jiff::{Timestamp, Zoned};
+use nex_client::watch::{LogEntry, LogFilter};
+use nex_protocol::id::WorkloadId;
+use nex_protocol::log::Level;
+use serde_json::json;
+
+use crate::output::Output;
+use crate::session::Session;
+use crate::style::{Style, harmless};
+
+/// The least serious level to show.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LevelName {
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+impl From<LevelName> for Level {
+    fn from(name: LevelName) -> Self {
+        match name {
+            LevelName::Debug => Self::Debug,
+            LevelName::Info => Self::Info,
+            LevelName::Warn => Self::Warn,
+            LevelName::Error => Self::Error,
+        }
+    }
+}
+
+/// `nex logs`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  nex logs                          everything in the namespace
+  nex logs echojs                   one workload, by name or id
+  nex logs --level error --json     failures, for a program")]
+pub(crate) struct LogsArgs {
+    /// Only the workload with this id or name
+    #[arg(value_name = "ID|NAME")]
+    workload: Option<String>,
+    /// Only this node, by id
+    #[arg(long, value_name = "NODE", default_value = "*", hide_default_value = true)]
+    node: String,
+    /// Only workloads of this name
+    #[arg(
+        long = "workload_name",
+        visible_alias = "workload-name",
+        value_name = "NAME",
+        default_value = "*",
+        hide_default_value = true
+    )]
+    workload_name: String,
+    /// Only this workload, by id
+    #[arg(
+        long = "workload_id",
+        visible_alias = "workload-id",
+        value_name = "ID",
+        default_value = "*",
+        hide_default_value = true
+    )]
+    workload_id: String,
+    /// Only lines of this level and more serious ones
+    #[arg(long, default_value = "debug", ignore_case = true)]
+    level: LevelName,
+}
+
+impl LogsArgs {
+    fn filter(&self) -> LogFilter {
+        let given = |text: &String| (text != "*").then(|| text.clone());
+        let named = self.workload.as_ref().filter(|text| text.as_str() != "*");
+        let (id, name) = match named {
+            Some(text) if text.parse::<WorkloadId>().is_ok() => (Some(text.clone()), None),
+            other => (None, other.cloned()),
+        };
+        LogFilter {
+            node: given(&self.node),
+            workload_name: name.or_else(|| given(&self.workload_name)),
+            workload_id: id.or_else(|| given(&self.workload_id)),
+            level: Some(self.level.into()),
+        }
+    }
+}
+
+/// Prints until interrupted.
+pub(crate) async fn run(args: &LogsArgs, session: &Session, output: &mut Output) -> anyhow::Result<()> {
+    let mut lines = session.client.logs(args.filter()).await?;
+    output.note(output.style().dim(&format!("Watching the logs of namespace {}; interrupt to end", session.client.namespace())));
+    let style = output.style();
+    while let Some(entry) = lines.next().await {
+        if output.is_json() {
+            output.json(&as_json(&entry))?;
+        } else {
+            output.line(as_line(&entry, &Zoned::now(), style))?;
+        }
+    }
+    anyhow::bail!("the connection to NATS is closed")
+}
+
+fn as_json(entry: &LogEntry) -> serde_json::Value {
+    let LogEntry { source, line } = entry;
+    json!({
+        "time": Timestamp::now().to_string(), "namespace": source.namespace, "node_id": source.node,
+        "workload_name": source.name, "workload_id": source.id, "level": line.level, "text": line.text.trim_end(),
+    })
+}
+
+/// `15:04:05 INFO  echojs  the text`: workloads of one name are told apart by the end of their ids.
+fn as_line(entry: &LogEntry, now: &Zoned, style: Style) -> String {
+    let LogEntry { source, line } = entry;
+    let level = format!("{:<5}", line.level.as_str());
+    let level = match line.level {
+        Level::Error => style.error(&level),
+        Level::Warn => style.warn(&level),
+        Level::Info => style.good(&level),
+        Level::Debug => style.dim(&level),
+    };
+    let id: String = source.id.chars().rev().take(4).collect::<Vec<_>>().into_iter().rev().collect();
+    let name = harmless(&source.name).into_owned();
+    let who = format!("{}{}", style.name(&name), style.dim(&format!("/{}", harmless(&id))));
+    let time = style.dim(&now.strftime("%H:%M:%S").to_string());
+    format!("{time} {level} {who} {}", harmless(line.text.trim_end()))
+}
+
+#[cfg(test)]
+mod tests {
+    use nex_protocol::log::LogLine;
+    use nex_protocol::subject::LogSource;
+
+    use super::*;
+
+    fn entry(text: &str) -> LogEntry {
+        let id = "cpv1o2s0tq5c73f0abcd".to_owned();
+        let source = LogSource { namespace: "default".into(), node: "N1".into(), name: "echojs".into(), id: id.clone() };
+        LogEntry { source, line: LogLine { text: text.into(), level: Level::Warn, id } }
+    }
+
+    #[test]
+    fn a_line_says_when_who_and_how_serious() {
+        let now: Zoned = "2026-02-03T15:04:05+00:00[UTC]".parse().unwrap();
+        let text = as_line(&entry("listening\x1b[2J\n"), &now, Style::new(false));
+        assert_eq!(text, "15:04:05 WARN  echojs/abcd listening\u{fffd}[2J");
+        assert!(as_line(&entry("x"), &now, Style::new(true)).contains("\x1b["));
+        assert_eq!(as_json(&entry("x\n"))["level"], "WARN");
+    }
+
+    #[test]
+    fn one_word_is_an_id_or_a_name() {
+        let args = |workload: Option<&str>, name: &str| LogsArgs {
+            workload: workload.map(str::to_owned),
+            node: "*".into(),
+            workload_name: name.into(),
+            workload_id: "*".into(),
+            level: LevelName::Info,
+        };
+        let by_id = args(Some("cpv1o2s0tq5c73f0abcd"), "*").filter();
+        assert_eq!((by_id.workload_id.is_some(), by_id.workload_name), (true, None));
+        assert_eq!(args(Some("echo"), "*").filter().workload_name.as_deref(), Some("echo"));
+        assert_eq!(args(None, "echo").filter().workload_name.as_deref(), Some("echo"));
+        assert_eq!(args(None, "*").filter(), LogFilter { level: Some(Level::Info), ..Default::default() });
+    }
+}

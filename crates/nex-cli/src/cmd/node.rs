@@ -1,0 +1,167 @@
+//! `nex node ls|info|probe|lameduck`.
+
+use clap::{Args, Subcommand};
+use nex_client::discover::Running;
+use nex_protocol::control::NodeSummary;
+
+use super::lameduck::{self, LameduckArgs};
+use super::node_info::{self, InfoArgs};
+use crate::output::Output;
+use crate::session::Session;
+use crate::table::{Column, titled};
+
+/// The commands about nodes.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// List the nodes that answer
+    Ls(LsArgs),
+    /// Show one node and the namespace's workloads on it
+    Info(InfoArgs),
+    /// Find the nodes that run a workload
+    Probe(ProbeArgs),
+    /// Let a node take no more workloads; there is no way back
+    Lameduck(LameduckArgs),
+}
+
+/// `nex node ls`
+#[derive(Debug, Args)]
+pub(crate) struct LsArgs {
+    /// Show more columns
+    #[arg(long)]
+    full: bool,
+}
+
+/// `nex node probe`
+#[derive(Debug, Args)]
+pub(crate) struct ProbeArgs {
+    /// Id or name of the workload [default: all of the namespace]
+    #[arg(long, value_name = "ID|NAME")]
+    workload: Option<String>,
+}
+
+/// Runs one of them.
+pub(crate) async fn run(command: &NodeCommand, session: &Session, output: &mut Output) -> anyhow::Result<()> {
+    match command {
+        NodeCommand::Ls(args) => ls(args, session, output).await,
+        NodeCommand::Info(args) => node_info::run(args, session, output).await,
+        NodeCommand::Probe(args) => probe(args, session, output).await,
+        NodeCommand::Lameduck(args) => lameduck::run(args, session, output).await,
+    }
+}
+
+async fn ls(args: &LsArgs, session: &Session, output: &mut Output) -> anyhow::Result<()> {
+    let mut nodes = session.client.nodes(session.wait).await?;
+    nodes.sort_by(|a, b| (&a.nexus, name_of(a), &a.node_id).cmp(&(&b.nexus, name_of(b), &b.node_id)));
+    if output.is_json() {
+        return output.document(&nodes);
+    }
+    if nodes.is_empty() {
+        return output.line("No nodes discovered");
+    }
+    output.line(if args.full { full_table(&nodes) } else { short_table(&nodes) })
+}
+
+fn short_table(nodes: &[NodeSummary]) -> String {
+    let columns = [
+        Column::Left("ID (* = Lameduck Mode)"),
+        Column::Left("Name"),
+        Column::Left("Version"),
+        Column::Left("Uptime"),
+        Column::Right("Workloads"),
+    ];
+    let row = |node: &NodeSummary| {
+        vec![id_of(node), name_of(node).into(), node.version.clone(), node.uptime.clone(), node.running_machines.to_string()]
+    };
+    titled("NATS Execution Nodes", &columns, nodes.iter().map(row))
+}
+
+fn full_table(nodes: &[NodeSummary]) -> String {
+    let columns = [
+        Column::Left("Nexus"),
+        Column::Left("ID (* = Lameduck Mode)"),
+        Column::Left("Name"),
+        Column::Left("Version"),
+        Column::Right("Workloads"),
+        Column::Left("Uptime"),
+        Column::Left("Sandboxed"),
+        Column::Left("OS"),
+        Column::Left("Arch"),
+    ];
+    let row = |node: &NodeSummary| {
+        let tag = |name: &str| node.tags.get(name).cloned().unwrap_or_default();
+        let (nexus, version, uptime) = (node.nexus.clone(), node.version.clone(), node.uptime.clone());
+        let sandboxed = (tag("nex.unsafe") != "true").to_string();
+        let workloads = node.running_machines.to_string();
+        vec![nexus, id_of(node), name_of(node).into(), version, workloads, uptime, sandboxed, tag("nex.os"), tag("nex.arch")]
+    };
+    titled("NATS Execution Nodes", &columns, nodes.iter().map(row))
+}
+
+fn name_of(node: &NodeSummary) -> &str {
+    node.tags.get("node_name").map_or("no-name", String::as_str)
+}
+
+fn id_of(node: &NodeSummary) -> String {
+    let drains = node.tags.get("nex.lameduck").is_some_and(|value| value == "true");
+    format!("{}{}", node.node_id, if drains { "*" } else { "" })
+}
+
+async fn probe(args: &ProbeArgs, session: &Session, output: &mut Output) -> anyhow::Result<()> {
+    let wanted = args.workload.as_deref().map(super::stop::workload_token).transpose()?;
+    let running = session.client.workloads(wanted, session.wait).await?;
+    if output.is_json() {
+        return output.document(&super::ps::as_json(&running));
+    }
+    if running.is_empty() {
+        return output.line("No workloads matched");
+    }
+    let columns = ["ID", "Name", "Type", "Namespace", "Node Name"].map(Column::Left);
+    let row = |Running { workload, node_name, .. }: &Running| {
+        let node_name = node_name.clone().unwrap_or_else(|| "no-name".into());
+        vec![workload.id.clone(), workload.name.clone(), workload.r#type.clone(), workload.namespace.clone(), node_name]
+    };
+    output.line(titled("Discovered Workloads", &columns, running.iter().map(row)))
+}
+
+#[cfg(test)]
+mod tests {
+    use nex_protocol::control::Tags;
+
+    use super::*;
+
+    fn node() -> NodeSummary {
+        let tags = [("node_name", "quiet-lamp"), ("nex.os", "linux"), ("nex.arch", "amd64"), ("nex.lameduck", "true")];
+        NodeSummary {
+            node_id: "NABC".into(),
+            nexus: "nexus".into(),
+            version: "0.1.0".into(),
+            uptime: "3m12s".into(),
+            running_machines: 12,
+            tags: tags.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect::<Tags>(),
+            ..NodeSummary::default()
+        }
+    }
+
+    #[test]
+    fn nodes_are_listed_and_lame_ducks_marked() {
+        let text = short_table(&[node()]);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[1].contains("NATS Execution Nodes"), "{text}");
+        assert_eq!(lines[3], "│ ID (* = Lameduck Mode) │ Name       │ Version │ Uptime │ Workloads │");
+        assert_eq!(lines[5], "│ NABC*                  │ quiet-lamp │ 0.1.0   │ 3m12s  │        12 │");
+    }
+
+    #[test]
+    fn the_full_list_has_the_columns_of_0_2_7() {
+        let text = full_table(&[node()]);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines[3],
+            "│ Nexus │ ID (* = Lameduck Mode) │ Name       │ Version │ Workloads │ Uptime │ Sandboxed │ OS    │ Arch  │"
+        );
+        assert_eq!(
+            lines[5],
+            "│ nexus │ NABC*                  │ quiet-lamp │ 0.1.0   │        12 │ 3m12s  │ true      │ linux │ amd64 │"
+        );
+    }
+}

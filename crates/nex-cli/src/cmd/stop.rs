@@ -1,0 +1,99 @@
+//! `nex stop`: a workload by node and id as in 0.2.7, or by its id or name alone, wherever it runs.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use nex_client::discover::Running;
+use nex_protocol::id::{NodeId, WorkloadId, WorkloadName};
+use serde_json::json;
+
+use crate::args::Cli;
+use crate::check::Usage;
+use crate::env::Env;
+use crate::keys;
+use crate::output::Output;
+use crate::session::{self, Session};
+
+/// `nex stop`
+#[derive(Debug, Args)]
+#[command(override_usage = "nex stop [OPTIONS] [NODE] <WORKLOAD>")]
+#[command(after_help = "Examples:
+  nex stop echojs                       every copy of a name, wherever it runs
+  nex stop cpv1o2s0tq5c73f0abcd         one workload, by id
+  nex stop NB… cpv1… --name echo --issuer my.nk")]
+pub(crate) struct StopArgs {
+    /// Id or name of the workload; after the node's id, its id
+    #[arg(value_name = "[NODE] WORKLOAD", num_args = 1..=2, required = true)]
+    target: Vec<String>,
+    /// Name of the workload [default: found by its id]
+    #[arg(long)]
+    name: Option<WorkloadName>,
+    /// Seed file of the issuer that started it [default: ~/.nex/issuer.nk]
+    #[arg(long, value_name = "FILE")]
+    issuer: Option<PathBuf>,
+}
+
+/// One workload to stop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) node: NodeId,
+    pub(crate) id: WorkloadId,
+    pub(crate) name: WorkloadName,
+}
+
+impl Found {
+    /// A running workload, if its node told ids we understand.
+    pub(crate) fn of(running: &Running) -> Option<Self> {
+        Some(Self {
+            node: running.node.clone(),
+            id: running.workload.id.parse().ok()?,
+            name: running.workload.name.parse().ok()?,
+        })
+    }
+}
+
+/// What a workload may be asked for by: one token of a subject.
+pub(crate) fn workload_token(text: &str) -> Result<&str, Usage> {
+    if text.parse::<WorkloadName>().is_ok() {
+        return Ok(text);
+    }
+    Err(Usage(format!("'{text}' is no workload id or name; next: see them with `nex ps`")))
+}
+
+/// Finds and stops.
+pub(crate) async fn run(args: &StopArgs, cli: &Cli, env: &Env, output: &mut Output) -> anyhow::Result<()> {
+    let (node, wanted) = match args.target.as_slice() {
+        [node, id] => (Some(node.parse::<NodeId>().map_err(|e| Usage(e.to_string()))?), id),
+        [wanted] => (None, wanted),
+        _ => return Err(Usage("name what to stop; next: see `nex stop --help`".into()).into()),
+    };
+    let wanted = workload_token(wanted)?;
+    let issuer = keys::issuer(args.issuer.as_deref(), env, output)?;
+    let session = session::open(cli, env).await?;
+    let found = match (node, wanted.parse::<WorkloadId>(), &args.name) {
+        (Some(node), Ok(id), Some(name)) => vec![Found { node, id, name: name.clone() }],
+        (node, _, name) => find(wanted, node.as_ref(), name.as_ref(), &session).await?,
+    };
+    let mut stopped = Vec::new();
+    for Found { node, id, name } in &found {
+        session.client.stop(node, id, name, &issuer).await?;
+        if !output.is_json() {
+            output.line(format_args!("✅ Workload '{name}' stopped. ({id} on node {node})"))?;
+        }
+        stopped.push(json!({ "stopped": true, "id": id, "name": name, "node_id": node }));
+    }
+    if output.is_json() { output.document(&stopped) } else { Ok(()) }
+}
+
+async fn find(wanted: &str, node: Option<&NodeId>, name: Option<&WorkloadName>, session: &Session) -> anyhow::Result<Vec<Found>> {
+    let running = session.client.workloads(Some(wanted), session.wait).await?;
+    let fits = |found: &Found| node.is_none_or(|node| *node == found.node) && name.is_none_or(|name| *name == found.name);
+    let found: Vec<Found> = running.iter().filter_map(Found::of).filter(fits).collect();
+    if found.is_empty() {
+        let namespace = session.client.namespace();
+        anyhow::bail!(
+            "No such workload: nothing in namespace {namespace} is called '{wanted}'; next: see what runs with `nex ps`"
+        );
+    }
+    Ok(found)
+}

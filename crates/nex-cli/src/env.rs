@@ -1,0 +1,53 @@
+//! The environment, read once. Variables that stand for flags are read with the flags, by clap.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use nex_bus::context::Directories;
+
+/// What the environment says about this user.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Env {
+    /// `$XDG_CONFIG_HOME` or `~/.config`, and `$HOME`.
+    pub(crate) directories: Directories,
+    /// Whether `$NO_COLOR` is set to anything.
+    pub(crate) no_color: bool,
+}
+
+impl Env {
+    /// Reads it.
+    pub(crate) fn read() -> Self {
+        Self::from(std::env::var_os)
+    }
+
+    fn from(var: impl Fn(&'static str) -> Option<OsString>) -> Self {
+        let set = |name| var(name).filter(|value| !value.is_empty());
+        let home = set("HOME").map(PathBuf::from);
+        let config = set("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+        let config = config.or_else(|| Some(home.as_ref()?.join(".config"))).unwrap_or_default();
+        Self { directories: Directories { config, home }, no_color: set("NO_COLOR").is_some() }
+    }
+
+    /// `~/.nex`, where keys are kept.
+    pub(crate) fn nex_home(&self) -> anyhow::Result<PathBuf> {
+        let home = self.directories.home.as_ref();
+        home.map(|home| home.join(".nex"))
+            .ok_or_else(|| anyhow::anyhow!("there is no home directory to keep keys in; next: set HOME"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_lies_in_xdg_or_below_home() {
+        let plain = Env::from(|name| (name == "HOME").then(|| "/home/me".into()));
+        assert_eq!(plain.directories.config, PathBuf::from("/home/me/.config"));
+        assert!(!plain.no_color && plain.nex_home().unwrap().ends_with(".nex"));
+        let xdg = Env::from(|name| Some(if name == "XDG_CONFIG_HOME" { "/etc/me".into() } else { "/home/me".into() }));
+        assert_eq!(xdg.directories.config, PathBuf::from("/etc/me"));
+        assert!(xdg.no_color);
+        assert!(Env::from(|_| None).nex_home().is_err());
+    }
+}

@@ -1,0 +1,139 @@
+//! How a command ends: the table of exit codes, and which error means which. A failure never exits 0.
+
+use anyhow::Error;
+use nex_bus::connect::ConnectError;
+use nex_bus::context::ContextError;
+use nex_client::auction::NobodyBids;
+use nex_client::call::CallError;
+use nex_client::deploy::{DeployError, StopError};
+use nex_client::request::RequestError;
+use nex_protocol::envelope::ErrorCode;
+
+use crate::check::Usage;
+use crate::output::Closed;
+use crate::words::SplitError;
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// What was asked is done, or nobody reads the answer any more.
+    Done,
+    /// It failed for another reason than those below.
+    Failed,
+    /// The command line is wrong (clap exits with the same code).
+    Usage,
+    /// A node refused: issuer, claims, policy.
+    Denied,
+    /// No node takes the workload.
+    NobodyBid,
+    /// The answer did not come in time.
+    Deadline,
+    /// There is no connection to NATS.
+    NotConnected,
+}
+
+impl Exit {
+    /// The number.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Denied => 3,
+            Self::NobodyBid => 4,
+            Self::Deadline => 5,
+            Self::NotConnected => 6,
+        }
+    }
+
+    /// What an error means, wherever in its chain the telling part is.
+    pub(crate) fn of(error: &Error) -> Self {
+        error.chain().find_map(Self::of_part).unwrap_or(Self::Failed)
+    }
+
+    fn of_part(part: &(dyn std::error::Error + 'static)) -> Option<Self> {
+        if part.is::<Closed>() {
+            return Some(Self::Done);
+        }
+        if part.is::<Usage>() || part.is::<SplitError>() {
+            return Some(Self::Usage);
+        }
+        if part.is::<NobodyBids>() {
+            return Some(Self::NobodyBid);
+        }
+        if part.is::<ConnectError>() {
+            return Some(Self::NotConnected);
+        }
+        if let Some(error) = part.downcast_ref::<ContextError>() {
+            let usage = matches!(error, ContextError::Unknown { .. } | ContextError::Name(_) | ContextError::NoneSelected);
+            return Some(if usage { Self::Usage } else { Self::NotConnected });
+        }
+        if let Some(error) = part.downcast_ref::<CallError>() {
+            return matches!(error, CallError::TimedOut { .. }).then_some(Self::Deadline);
+        }
+        Self::of_request(request_in(part)?)
+    }
+
+    fn of_request(error: &RequestError) -> Option<Self> {
+        match error {
+            RequestError::TimedOut { .. } => Some(Self::Deadline),
+            RequestError::Refused(failure) if failure.code == ErrorCode::Denied => Some(Self::Denied),
+            // Nodes of 0.2.7 give no code; these texts of theirs mean a denial.
+            RequestError::Refused(failure) => ["invalid workload issuer", "Invalid stop request", "deny list"]
+                .iter()
+                .any(|text| failure.message.contains(text))
+                .then_some(Self::Denied),
+            RequestError::NotThere { .. } | RequestError::Malformed { .. } | RequestError::NotSent { .. } => None,
+        }
+    }
+}
+
+/// The request error in an error; transparent variants hide it from the chain.
+fn request_in<'a>(part: &'a (dyn std::error::Error + 'static)) -> Option<&'a RequestError> {
+    if let Some(DeployError::Request(error)) = part.downcast_ref() {
+        return Some(error);
+    }
+    if let Some(StopError::Request(error)) = part.downcast_ref() {
+        return Some(error);
+    }
+    part.downcast_ref()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use nex_protocol::envelope::Failure;
+
+    use super::*;
+
+    fn refused(code: ErrorCode, text: &str) -> RequestError {
+        RequestError::Refused(Failure::new(code, text))
+    }
+
+    #[test]
+    fn each_kind_of_failure_has_its_code() {
+        let node: nex_protocol::id::NodeId = nkeys::KeyPair::new_server().public_key().parse().unwrap();
+        let late = || RequestError::TimedOut { verb: "INFO", node: node.clone(), waited: Duration::from_secs(1) };
+        let cases: Vec<(Error, u8)> = vec![
+            (Closed.into(), 0),
+            (anyhow::anyhow!("x"), 1),
+            (refused(ErrorCode::Failed, "could not start").into(), 1),
+            (RequestError::NotThere { verb: "INFO", node: node.clone() }.into(), 1),
+            (Usage("x".into()).into(), 2),
+            (ContextError::NoneSelected.into(), 2),
+            (refused(ErrorCode::Denied, "no").into(), 3),
+            (refused(ErrorCode::Failed, "invalid workload issuer: A").into(), 3),
+            (DeployError::Request(refused(ErrorCode::Denied, "no")).into(), 3),
+            (Error::from(StopError::Request(refused(ErrorCode::Denied, "no"))).context("outer"), 3),
+            (NobodyBids { declined: vec![] }.into(), 4),
+            (late().into(), 5),
+            (DeployError::Request(late()).into(), 5),
+            (CallError::TimedOut { subject: "a".into(), waited: Duration::ZERO }.into(), 5),
+            (CallError::NobodyListens("a".into()).into(), 1),
+        ];
+        for (error, code) in cases {
+            assert_eq!(Exit::of(&error).code(), code, "{error:?}");
+        }
+    }
+}

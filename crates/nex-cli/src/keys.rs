@@ -1,0 +1,114 @@
+//! Who we are: `~/.nex/issuer.nk` signs, `~/.nex/publisher.xk` seals. Bare seeds, made when first needed, readable by us alone.
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use nex_client::deploy::Keys;
+use nkeys::{KeyPair, XKey};
+
+use crate::check;
+use crate::env::Env;
+use crate::output::Output;
+
+/// Keys from files the user names, and from `~/.nex` where none is named; those are made if they are missing.
+pub(crate) fn load(issuer: Option<&Path>, sender: Option<&Path>, env: &Env, output: &Output) -> anyhow::Result<Keys> {
+    Ok(Keys { issuer: self::issuer(issuer, env, output)?, sender: self::sender(sender, env, output)? })
+}
+
+/// The key that signs.
+pub(crate) fn issuer(named: Option<&Path>, env: &Env, output: &Output) -> anyhow::Result<KeyPair> {
+    let kept = Kept { file: "issuer.nk", what: "issuer account key", make: || Ok(KeyPair::new_account().seed()?) };
+    let (path, seed) = kept.seed(named, env, output)?;
+    KeyPair::from_seed(&seed)
+        .with_context(|| format!("{} holds no nkey seed; next: give a file with one line, S…", path.display()))
+}
+
+fn sender(named: Option<&Path>, env: &Env, output: &Output) -> anyhow::Result<XKey> {
+    let kept = Kept { file: "publisher.xk", what: "publisher xkey", make: || Ok(XKey::new().seed()?) };
+    let (path, seed) = kept.seed(named, env, output)?;
+    XKey::from_seed(&seed)
+        .with_context(|| format!("{} holds no curve seed; next: give a file with one line, SX…", path.display()))
+}
+
+/// A key kept in `~/.nex`.
+struct Kept<F> {
+    file: &'static str,
+    what: &'static str,
+    make: F,
+}
+
+impl<F: Fn() -> anyhow::Result<String>> Kept<F> {
+    fn seed(&self, named: Option<&Path>, env: &Env, output: &Output) -> anyhow::Result<(PathBuf, String)> {
+        if let Some(path) = named {
+            return Ok((path.to_owned(), read_seed(path)?));
+        }
+        let home = env.nex_home()?;
+        let path = home.join(self.file);
+        if path.exists() {
+            output.note(format_args!("Reusing existing {}: {}", self.what, path.display()));
+            return Ok((path.clone(), read_seed(&path)?));
+        }
+        let seed = (self.make)()?;
+        let wrote = DirBuilder::new().recursive(true).mode(0o700).create(&home).and_then(|()| write_new(&path, &seed));
+        wrote.with_context(|| format!("cannot keep the {} in {}; next: check its permissions", self.what, path.display()))?;
+        output.note(format_args!("Wrote new {}: {}", self.what, path.display()));
+        Ok((path, seed))
+    }
+}
+
+fn read_seed(path: &Path) -> anyhow::Result<String> {
+    let text = check::small_file(path)?;
+    let seed = text.lines().map(str::trim).find(|line| line.starts_with('S'));
+    Ok(seed.unwrap_or_default().to_owned())
+}
+
+/// Never overwrites: a key that is lost takes the right to stop with it.
+fn write_new(path: &Path, seed: &str) -> std::io::Result<()> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(seed.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn env(home: &Path) -> Env {
+        let mut env = Env::default();
+        env.directories.home = Some(home.to_owned());
+        env
+    }
+
+    #[test]
+    fn keys_are_made_once_for_our_eyes_and_then_reused() {
+        let home = tempfile::tempdir().unwrap();
+        let output = Output::new(true, true);
+        let first = load(None, None, &env(home.path()), &output).unwrap();
+        let second = load(None, None, &env(home.path()), &output).unwrap();
+        assert_eq!(first.issuer.public_key(), second.issuer.public_key());
+        assert_eq!(first.sender.public_key(), second.sender.public_key());
+        assert!(first.issuer.public_key().starts_with('A'));
+        for name in ["issuer.nk", "publisher.xk"] {
+            let path = home.path().join(".nex").join(name);
+            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+            assert!(!std::fs::read_to_string(&path).unwrap().ends_with('\n'));
+        }
+    }
+
+    #[test]
+    fn a_named_file_must_hold_a_seed() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("x");
+        std::fs::write(&file, "nothing").unwrap();
+        let output = Output::new(true, true);
+        assert!(issuer(Some(&file), &env(home.path()), &output).is_err());
+        assert!(issuer(Some(&home.path().join("missing")), &env(home.path()), &output).is_err());
+        let key = KeyPair::new_user();
+        std::fs::write(&file, format!("{}\n", key.seed().unwrap())).unwrap();
+        assert_eq!(issuer(Some(&file), &env(home.path()), &output).unwrap().public_key(), key.public_key());
+        assert!(!home.path().join(".nex").exists());
+    }
+}

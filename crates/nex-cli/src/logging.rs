@@ -1,0 +1,101 @@
+//! What happens meanwhile, as log lines: to standard error, to files, for people or as JSON.
+
+use std::fs::File;
+use std::io::{self, IsTerminal as _};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use jiff::Zoned;
+use tracing::Level;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::fmt::writer::{BoxMakeWriter, MakeWriterExt as _};
+use tracing_subscriber::{EnvFilter, Layer, Registry, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+use crate::args::{LogLevel, LogTarget, LoggingArgs, TimeFormat};
+
+type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
+
+/// Starts logging, once per process. [`LogTarget::Nats`] is the node's own to serve.
+pub(crate) fn start(args: &LoggingArgs, default: Level) -> anyhow::Result<()> {
+    let Some(level) = level_of(args.loglevel, default) else { return Ok(()) };
+    // The NATS client tells each connection event at info; we tell them ourselves.
+    let others = if level == Level::DEBUG { "info" } else { "warn" };
+    let filter = || EnvFilter::new(format!("{others},async_nats=warn,{}", ours(level)));
+    let mut layers: Vec<BoxedLayer> = Vec::new();
+    if args.logger.contains(&LogTarget::Std) {
+        let color = args.logcolor || (!args.logjson && io::stderr().is_terminal());
+        layers.push(layer(args, color, BoxMakeWriter::new(io::stderr)).with_filter(filter()).boxed());
+    }
+    if args.logger.contains(&LogTarget::File) {
+        let open = |path: &str| File::create(path).with_context(|| format!("cannot write the log file {path}"));
+        let (all, errors) = (Arc::new(open("nex.log")?), Arc::new(open("nex.err")?));
+        layers.push(layer(args, false, BoxMakeWriter::new(all)).with_filter(filter()).boxed());
+        layers.push(layer(args, false, BoxMakeWriter::new(errors.with_max_level(Level::ERROR))).with_filter(filter()).boxed());
+    }
+    tracing_subscriber::registry().with(layers).try_init().context("logging was started already")
+}
+
+fn level_of(asked: Option<LogLevel>, default: Level) -> Option<Level> {
+    match asked {
+        None => Some(default),
+        Some(LogLevel::None) => None,
+        Some(LogLevel::Error) => Some(Level::ERROR),
+        Some(LogLevel::Warn) => Some(Level::WARN),
+        Some(LogLevel::Info) => Some(Level::INFO),
+        Some(LogLevel::Debug) => Some(Level::DEBUG),
+    }
+}
+
+fn ours(level: Level) -> String {
+    let crates = ["nex", "nex_bus", "nex_client", "nex_host", "nex_node", "nex_process", "nex_sandbox"];
+    crates.map(|name| format!("{name}={level}")).join(",")
+}
+
+fn layer<W>(args: &LoggingArgs, color: bool, writer: W) -> BoxedLayer
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let layer = tracing_subscriber::fmt::layer().with_target(false).with_timer(Clock(args.timeformat)).with_ansi(color);
+    if args.logjson { layer.json().with_writer(writer).boxed() } else { layer.with_writer(writer).boxed() }
+}
+
+/// Local time in the form asked for.
+struct Clock(TimeFormat);
+
+impl FormatTime for Clock {
+    fn format_time(&self, writer: &mut Writer<'_>) -> std::fmt::Result {
+        writer.write_str(&shown(&Zoned::now(), self.0))
+    }
+}
+
+fn shown(time: &Zoned, format: TimeFormat) -> String {
+    let format = match format {
+        TimeFormat::DateOnly => "%Y-%m-%d",
+        TimeFormat::DateTime => "%Y-%m-%d %H:%M:%S",
+        TimeFormat::Stamp => "%b %e %H:%M:%S",
+        TimeFormat::Rfc822 => "%d %b %y %H:%M %Z",
+        TimeFormat::Rfc3339 => "%Y-%m-%dT%H:%M:%S%:z",
+    };
+    time.strftime(format).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_take_the_forms_of_go() {
+        let time: Zoned = "2026-02-03T04:05:06+00:00[UTC]".parse().unwrap();
+        for (format, expected) in [
+            (TimeFormat::DateOnly, "2026-02-03"),
+            (TimeFormat::DateTime, "2026-02-03 04:05:06"),
+            (TimeFormat::Stamp, "Feb  3 04:05:06"),
+            (TimeFormat::Rfc822, "03 Feb 26 04:05 UTC"),
+            (TimeFormat::Rfc3339, "2026-02-03T04:05:06+00:00"),
+        ] {
+            assert_eq!(shown(&time, format), expected);
+        }
+    }
+}

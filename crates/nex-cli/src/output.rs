@@ -1,0 +1,133 @@
+//! Everything that is printed goes through here: answers to standard output, notes and failures to standard error.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal as _, Write as _};
+
+use anyhow::Error;
+use serde::Serialize;
+
+use crate::style::Style;
+
+/// Nobody reads the output any more, which ends the command and is no failure.
+#[derive(Debug)]
+pub(crate) struct Closed;
+
+impl Display for Closed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("nobody reads the output")
+    }
+}
+
+impl std::error::Error for Closed {}
+
+/// Where a command's words go.
+#[derive(Debug)]
+pub(crate) struct Output {
+    json: bool,
+    no_color: bool,
+}
+
+impl Output {
+    /// Output for people, or for programs.
+    pub(crate) fn new(json: bool, no_color: bool) -> Self {
+        Self { json, no_color }
+    }
+
+    /// Whether a program reads it.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Colours for standard output, if it is a terminal.
+    pub(crate) fn style(&self) -> Style {
+        Style::new(!self.no_color && !self.json && io::stdout().is_terminal())
+    }
+
+    /// Prints a line of the answer.
+    pub(crate) fn line(&mut self, text: impl Display) -> anyhow::Result<()> {
+        self.raw(format!("{text}\n").as_bytes())
+    }
+
+    /// Prints the answer, or a part of a stream of answers, as one line of JSON.
+    pub(crate) fn json(&mut self, value: &impl Serialize) -> anyhow::Result<()> {
+        let mut line = serde_json::to_vec(value)?;
+        line.push(b'\n');
+        self.raw(&line)
+    }
+
+    /// Prints a finished answer as JSON that people can read too.
+    pub(crate) fn document(&mut self, value: &impl Serialize) -> anyhow::Result<()> {
+        let mut text = serde_json::to_vec_pretty(value)?;
+        text.push(b'\n');
+        self.raw(&text)
+    }
+
+    /// Prints bytes as they are; a terminal gets a line end after them.
+    pub(crate) fn reply(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        self.raw(bytes)?;
+        let ends_open = !bytes.is_empty() && !bytes.ends_with(b"\n");
+        if ends_open && io::stdout().is_terminal() { self.raw(b"\n") } else { Ok(()) }
+    }
+
+    #[expect(clippy::unused_self, reason = "printing is the owner's alone")]
+    fn raw(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        let mut stdout = io::stdout().lock();
+        match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Closed.into()),
+            other => other.map_err(|error| Error::from(error).context("cannot write the answer to standard output")),
+        }
+    }
+
+    /// Tells people something beside the answer; programs are not told.
+    pub(crate) fn note(&self, text: impl Display) {
+        if !self.json {
+            complain(format_args!("{text}"));
+        }
+    }
+
+    /// Says why the command failed: `error:`, then `cause:` for each cause, then `next:`.
+    pub(crate) fn failure(&self, error: &Error) {
+        let style = Style::new(!self.no_color && io::stderr().is_terminal());
+        complain(format_args!("{}", explain(error, style)));
+    }
+}
+
+fn complain(text: std::fmt::Arguments<'_>) {
+    // Standard error may be closed; there is nobody left to tell.
+    drop(writeln!(io::stderr().lock(), "{text}"));
+}
+
+/// Joins the chain once: texts already said by an outer part are not repeated, and what to do comes last.
+fn explain(error: &Error, style: Style) -> String {
+    let (mut said, mut lines, mut next) = (String::new(), Vec::new(), Vec::new());
+    for part in error.chain() {
+        let text = part.to_string();
+        let (what, advice) = text.split_once("; next: ").map_or((text.as_str(), None), |(what, advice)| (what, Some(advice)));
+        if !said.contains(what) {
+            let label = if lines.is_empty() { style.error("error:") } else { style.dim("cause:") };
+            lines.push(format!("{label} {what}"));
+            said.push_str(what);
+        }
+        next.extend(advice.map(|advice| format!("{} {advice}", style.good("next:"))));
+    }
+    lines.append(&mut next);
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_says_what_why_and_what_to_do() {
+        let inner = Error::msg("connection refused");
+        let error = inner.context("no NATS server at nats://a: connection refused; next: start one").context("cannot list nodes");
+        let text = explain(&error, Style::new(false));
+        assert_eq!(text, "error: cannot list nodes\ncause: no NATS server at nats://a: connection refused\nnext: start one");
+    }
+
+    #[test]
+    fn one_sentence_is_one_line() {
+        assert_eq!(explain(&Error::msg("no"), Style::new(false)), "error: no");
+    }
+}

@@ -1,0 +1,166 @@
+//! What kind of workload a file is, told by its first bytes; a program's processor and operating system too.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use anyhow::Context as _;
+use nex_protocol::deploy::WorkloadType;
+
+use crate::check::Usage;
+
+/// How much of a file is looked at.
+const HEAD: u64 = 64 * 1024;
+
+/// What a file is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sniffed {
+    /// How it runs.
+    pub(crate) r#type: WorkloadType,
+    /// What it is, for people.
+    pub(crate) what: &'static str,
+    /// Processor it needs, as nodes name it.
+    pub(crate) arch: Option<&'static str>,
+    /// Operating system it needs.
+    pub(crate) os: Option<&'static str>,
+}
+
+/// Looks at a file. A type the user names decides over what is found, but not over what a program needs.
+pub(crate) fn sniff(path: &Path, named: Option<WorkloadType>) -> anyhow::Result<Sniffed> {
+    let mut head = Vec::new();
+    let file = std::fs::File::open(path).with_context(|| format!("cannot read {}; next: check the path", path.display()))?;
+    if file.metadata()?.is_dir() {
+        return Err(Usage(format!("{} is a directory; next: give a file", path.display())).into());
+    }
+    file.take(HEAD).read_to_end(&mut head).with_context(|| format!("cannot read {}", path.display()))?;
+    match (look(&head, path), named) {
+        (Ok(found), None) => Ok(found),
+        (Ok(found), Some(r#type)) if r#type == WorkloadType::Native => Ok(Sniffed { r#type, ..found }),
+        (_, Some(r#type)) => Ok(Sniffed { r#type, what: "a file", arch: None, os: None }),
+        (Err(found), None) => {
+            let why = "nodes run ELF programs, `#!` scripts, WebAssembly and JavaScript";
+            Err(Usage(format!("{} is {found}, but {why}; next: give another file, or name its type with --type", path.display()))
+                .into())
+        }
+    }
+}
+
+fn look(head: &[u8], path: &Path) -> Result<Sniffed, &'static str> {
+    let native = |what, arch, os| Ok(Sniffed { r#type: WorkloadType::Native, what, arch, os });
+    let wasm = |what| Ok(Sniffed { r#type: WorkloadType::Wasm, what, arch: None, os: None });
+    match head {
+        [] => Err("empty"),
+        [0x7f, b'E', b'L', b'F', ..] => native("an ELF program", elf_arch(head), Some("linux")),
+        [b'#', b'!', ..] => native("a script", None, None),
+        [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => wasm("a WebAssembly module"),
+        [0, b'a', b's', b'm', _, _, 1, 0, ..] => wasm("a WebAssembly component"),
+        [0, b'a', b's', b'm', ..] => Err("WebAssembly of an unknown version"),
+        [0xcf, 0xfa, 0xed, 0xfe, kind, ..] => native("a macOS program", macho_arch(*kind), Some("darwin")),
+        [b'M', b'Z', ..] => native("a Windows program", pe_arch(head), Some("windows")),
+        [0x1f, 0x8b, ..] => Err("a gzip archive"),
+        [b'P', b'K', 3, 4, ..] => Err("a zip archive"),
+        text => text_type(text, path),
+    }
+}
+
+fn text_type(head: &[u8], path: &Path) -> Result<Sniffed, &'static str> {
+    let Some(text) = as_text(head) else { return Err("binary data of an unknown kind") };
+    let named = path.extension().and_then(|e| e.to_str()).is_some_and(|e| matches!(e, "js" | "mjs" | "cjs"));
+    let looks = ["=>", "function", "export ", "import ", "const ", "let ", "var ", "class ", "async "];
+    if named || looks.iter().any(|part| text.contains(part)) {
+        return Ok(Sniffed { r#type: WorkloadType::V8, what: "JavaScript", arch: None, os: None });
+    }
+    Err("text that does not look like JavaScript")
+}
+
+/// The bytes as text, if they are UTF-8 but for a character cut at the end, and free of control characters.
+fn as_text(head: &[u8]) -> Option<&str> {
+    let text = match std::str::from_utf8(head) {
+        Ok(text) => text,
+        Err(error) if error.error_len().is_none() => std::str::from_utf8(head.get(..error.valid_up_to())?).ok()?,
+        Err(_) => return None,
+    };
+    let printable = |c: char| !c.is_control() || c.is_whitespace();
+    text.chars().all(printable).then_some(text)
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_le_bytes(bytes.get(at..at.checked_add(2)?)?.try_into().ok()?))
+}
+
+fn elf_arch(head: &[u8]) -> Option<&'static str> {
+    match u16_at(head, 18)? {
+        0x3e => Some("amd64"),
+        0xb7 => Some("arm64"),
+        _ => None,
+    }
+}
+
+fn macho_arch(kind: u8) -> Option<&'static str> {
+    match kind {
+        0x07 => Some("amd64"),
+        0x0c => Some("arm64"),
+        _ => None,
+    }
+}
+
+/// The machine field behind the offset that stands at 0x3c.
+fn pe_arch(head: &[u8]) -> Option<&'static str> {
+    let header = usize::from(u16_at(head, 0x3c)?);
+    match u16_at(head, header.checked_add(4)?)? {
+        0x8664 => Some("amd64"),
+        0xaa64 => Some("arm64"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(bytes: &[u8], name: &str) -> Result<(WorkloadType, Option<&'static str>, Option<&'static str>), &'static str> {
+        look(bytes, Path::new(name)).map(|sniffed| (sniffed.r#type, sniffed.arch, sniffed.os))
+    }
+
+    #[test]
+    fn each_kind_of_file_is_told_by_its_content() {
+        use WorkloadType::{Native, V8, Wasm};
+        let mut elf = *b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x03\0\x3e\0";
+        assert_eq!(found(&elf, "x"), Ok((Native, Some("amd64"), Some("linux"))));
+        elf[18] = 0xb7;
+        assert_eq!(found(&elf, "x.js"), Ok((Native, Some("arm64"), Some("linux"))));
+        assert_eq!(found(b"\x7fELF", "x"), Ok((Native, None, Some("linux"))));
+        assert_eq!(found(b"#!/bin/sh\n", "x"), Ok((Native, None, None)));
+        assert_eq!(found(b"\0asm\x01\0\0\0", "x"), Ok((Wasm, None, None)));
+        assert_eq!(found(b"\0asm\x0d\0\x01\0", "x"), Ok((Wasm, None, None)));
+        assert_eq!(found(b"\xcf\xfa\xed\xfe\x0c\0\0\x01", "x"), Ok((Native, Some("arm64"), Some("darwin"))));
+        let mut pe = vec![0; 0x90];
+        pe[..2].copy_from_slice(b"MZ");
+        pe[0x3c] = 0x80;
+        pe[0x84..0x86].copy_from_slice(&[0x64, 0x86]);
+        assert_eq!(found(&pe, "x"), Ok((Native, Some("amd64"), Some("windows"))));
+        assert_eq!(found("(s, p) => 'grüße'".as_bytes(), "x"), Ok((V8, None, None)));
+        assert_eq!(found(b"1 + 1", "x.js"), Ok((V8, None, None)));
+    }
+
+    #[test]
+    fn what_is_none_of_these_is_named() {
+        for (bytes, expected) in [
+            (&b""[..], "empty"),
+            (b"hello", "text that does not look like JavaScript"),
+            (b"\x1f\x8b\x08", "a gzip archive"),
+            (b"a\0b", "binary data of an unknown kind"),
+            (b"\0asm\x02\0\0\0", "WebAssembly of an unknown version"),
+        ] {
+            assert_eq!(found(bytes, "x"), Err(expected));
+        }
+    }
+
+    #[test]
+    fn a_named_type_decides() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "hello").unwrap();
+        assert!(sniff(file.path(), None).unwrap_err().to_string().contains("--type"));
+        assert_eq!(sniff(file.path(), Some(WorkloadType::V8)).unwrap().r#type, WorkloadType::V8);
+        assert!(sniff(Path::new("/"), None).is_err());
+    }
+}
