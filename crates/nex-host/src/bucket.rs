@@ -58,7 +58,9 @@ pub(crate) struct Bucket<'c> {
     config: &'c BucketConfig,
     /// Its name.
     pub(crate) name: String,
-    description: String,
+    /// Service and owner in words, written on the bucket. Handles are kept by it, not by the name: another owner whose
+    /// name joins alike must not be handed this one's.
+    pub(crate) description: String,
 }
 
 impl<'c> Bucket<'c> {
@@ -152,7 +154,7 @@ pub(crate) fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
     jetstream_code(error) == Some(ErrorCode::STREAM_STORE_FAILED)
 }
 
-/// Handles of buckets, by connection and name.
+/// Handles of buckets, by connection and the bucket's description.
 #[derive(Debug)]
 pub(crate) struct Handles<H>(Mutex<HashMap<(usize, String), Kept<H>>>);
 
@@ -169,14 +171,14 @@ impl<H> Handles<H> {
         Self(Mutex::default())
     }
 
-    pub(crate) fn get(&self, nats: &Client, bucket: &str) -> Option<Arc<H>> {
+    pub(crate) fn get(&self, nats: &Client, bucket: &Bucket<'_>) -> Option<Arc<H>> {
         let mut kept = self.lock();
-        let found = kept.get_mut(&(connection(nats), bucket.to_owned()))?;
+        let found = kept.get_mut(&(connection(nats), bucket.description.clone()))?;
         found.used = Instant::now();
         Some(Arc::clone(&found.handle))
     }
 
-    pub(crate) fn put(&self, nats: &Client, bucket: &str, handle: H) -> Arc<H> {
+    pub(crate) fn put(&self, nats: &Client, bucket: &Bucket<'_>, handle: H) -> Arc<H> {
         let (handle, used) = (Arc::new(handle), Instant::now());
         let mut kept = self.lock();
         kept.retain(|_, entry| entry.used.elapsed() < MAX_IDLE);
@@ -186,13 +188,13 @@ impl<H> Handles<H> {
             kept.remove(&oldest);
         }
         let entry = Kept { handle: Arc::clone(&handle), used, _connection: nats.statistics() };
-        kept.insert((connection(nats), bucket.to_owned()), entry);
+        kept.insert((connection(nats), bucket.description.clone()), entry);
         handle
     }
 
     /// Drops a handle whose bucket may be gone; the next call looks it up again.
-    pub(crate) fn drop_one(&self, nats: &Client, bucket: &str) {
-        self.lock().remove(&(connection(nats), bucket.to_owned()));
+    pub(crate) fn drop_one(&self, nats: &Client, bucket: &Bucket<'_>) {
+        self.lock().remove(&(connection(nats), bucket.description.clone()));
     }
 
     pub(crate) fn forget(&self, nats: &Client) {

@@ -45,18 +45,18 @@ impl KeyValue {
                 "get" => get(&store, key).await,
                 "set" => set(&store, &caller.nats, key, body).await,
                 "delete" => delete(&store, key).await,
-                _ => keys(&store).await,
+                _ => Box::pin(keys(&store)).await,
             }
         });
         let answer = answer.await;
         if answer.as_ref().is_err_and(|error| error.code >= 500 && error.code != 507) {
-            self.stores.drop_one(&caller.nats, &bucket.name);
+            self.stores.drop_one(&caller.nats, &bucket);
         }
         answer
     }
 
     async fn store(&self, caller: &CallContext, bucket: &Bucket<'_>) -> Result<Arc<Store>, HostError> {
-        if let Some(store) = self.stores.get(&caller.nats, &bucket.name) {
+        if let Some(store) = self.stores.get(&caller.nats, bucket) {
             return Ok(store);
         }
         // Boxed: what happens once makes no call larger.
@@ -68,7 +68,7 @@ impl KeyValue {
         bucket.ensure(&jetstream).await?;
         let store = jetstream.get_key_value(bucket.name.clone()).await;
         let store = store.map_err(|error| refuse(500, format!("could not resolve k/v store: {error}")))?;
-        Ok(self.stores.put(&caller.nats, &bucket.name, store))
+        Ok(self.stores.put(&caller.nats, bucket, store))
     }
 }
 

@@ -85,7 +85,7 @@ impl HostServices {
         let body = message.payload.clone();
         match service {
             Service::KeyValue => self.kv.call(context, method, target, body).await,
-            Service::ObjectStore => self.objects.call(context, method, target, &body).await,
+            Service::ObjectStore => Box::pin(self.objects.call(context, method, target, &body)).await,
             Service::Messaging => messaging::call(&self.config.messaging, &context.nats, method, target, body).await,
             Service::Http => self.http.call(method, target, body).await,
         }

@@ -68,13 +68,13 @@ impl Objects {
         });
         let answer = answer.await;
         if answer.as_ref().is_err_and(|error| error.code >= 500 && error.code != 507) {
-            self.stores.drop_one(&caller.nats, &bucket.name);
+            self.stores.drop_one(&caller.nats, &bucket);
         }
         answer
     }
 
     async fn store(&self, caller: &CallContext, bucket: &Bucket<'_>) -> Result<Arc<Store>, HostError> {
-        if let Some(store) = self.stores.get(&caller.nats, &bucket.name) {
+        if let Some(store) = self.stores.get(&caller.nats, bucket) {
             return Ok(store);
         }
         // Boxed: what happens once makes no call larger.
@@ -87,7 +87,7 @@ impl Objects {
         let objects = jetstream.get_object_store(&bucket.name).await;
         let objects = objects.map_err(|error| refuse(500, format!("could not resolve object store: {error}")))?;
         let store = Store { jetstream, objects, stream: Kind::Objects.stream(&bucket.name) };
-        Ok(self.stores.put(&caller.nats, &bucket.name, store))
+        Ok(self.stores.put(&caller.nats, bucket, store))
     }
 }
 
