@@ -3,6 +3,7 @@
 
 mod connection;
 mod logging;
+mod node;
 mod workload;
 
 use clap::{Parser, Subcommand};
@@ -10,11 +11,13 @@ use tracing::Level;
 
 pub(crate) use connection::ConnectionArgs;
 pub(crate) use logging::{LogLevel, LogTarget, LoggingArgs, TimeFormat};
+pub(crate) use node::{Loaded, NodeArgs};
 pub(crate) use workload::WorkloadArgs;
 
 use crate::cmd;
 
 const EXAMPLES: &str = "Examples:
+  nex up                             start NATS, if none answers, and a node
   nex devrun ./echo.js               run a function on whichever node suits best
   nex call echojs '{\"hi\":1}'         call it and print the reply
   nex ps                             what runs, on all nodes
@@ -43,6 +46,8 @@ pub(crate) struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Start a node, and a NATS server if none answers
+    Up(Box<cmd::up::UpArgs>),
     /// Nodes: list, inspect, probe
     #[command(visible_alias = "nodes", subcommand)]
     Node(cmd::node::NodeCommand),
@@ -70,7 +75,10 @@ pub(crate) enum Command {
 impl Command {
     /// What is logged unless `--loglevel` says otherwise: people who asked one thing want one answer.
     pub(crate) fn default_level(&self) -> Level {
-        Level::WARN
+        match self {
+            Self::Up(_) | Self::Node(cmd::node::NodeCommand::Up(_)) => Level::INFO,
+            _ => Level::WARN,
+        }
     }
 }
 

@@ -8,9 +8,14 @@ pub(crate) mod lameduck;
 pub(crate) mod logs;
 pub(crate) mod node;
 pub(crate) mod node_info;
+pub(crate) mod node_up;
+pub(crate) mod preflight;
 pub(crate) mod ps;
 pub(crate) mod run;
 pub(crate) mod stop;
+pub(crate) mod up;
+
+use node::NodeCommand;
 
 use crate::args::{Cli, Command};
 use crate::env::Env;
@@ -22,6 +27,9 @@ pub(crate) async fn run(cli: &Cli, env: &Env, output: &mut Output) -> anyhow::Re
     // What needs no connection, and what checks its arguments before it connects.
     match &cli.command {
         Command::Completion(args) => return completion::run(args, output),
+        Command::Up(args) => return Box::pin(up::run(args, cli, env, output)).await,
+        Command::Node(NodeCommand::Up(args)) => return node_up::run(args, cli, env, output).await,
+        Command::Node(NodeCommand::Preflight(args)) => return preflight::run(args, cli, env, output).await,
         Command::Devrun(args) => return devrun::run(args, cli, env, output).await,
         Command::Run(args) => return run::run(args, cli, env, output).await,
         Command::Stop(args) => return stop::run(args, cli, env, output).await,
@@ -36,6 +44,6 @@ pub(crate) async fn run(cli: &Cli, env: &Env, output: &mut Output) -> anyhow::Re
         Command::Ps(args) => ps::run(args, &session, output).await,
         Command::Logs(args) => logs::run(args, &session, output).await,
         Command::Events => events::run(&session, output).await,
-        Command::Devrun(_) | Command::Run(_) | Command::Stop(_) | Command::Completion(_) => Ok(()),
+        Command::Up(_) | Command::Devrun(_) | Command::Run(_) | Command::Stop(_) | Command::Completion(_) => Ok(()),
     }
 }

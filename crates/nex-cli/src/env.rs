@@ -10,6 +10,10 @@ use nex_bus::context::Directories;
 pub(crate) struct Env {
     /// `$XDG_CONFIG_HOME` or `~/.config`, and `$HOME`.
     pub(crate) directories: Directories,
+    /// nex's own directory in `$XDG_DATA_HOME` or `~/.local/share`.
+    pub(crate) data: Option<PathBuf>,
+    /// The directories of `$PATH`.
+    pub(crate) path: Vec<PathBuf>,
     /// Whether `$NO_COLOR` is set to anything.
     pub(crate) no_color: bool,
 }
@@ -25,7 +29,10 @@ impl Env {
         let home = set("HOME").map(PathBuf::from);
         let config = set("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
         let config = config.or_else(|| Some(home.as_ref()?.join(".config"))).unwrap_or_default();
-        Self { directories: Directories { config, home }, no_color: set("NO_COLOR").is_some() }
+        let data = set("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+        let data = data.or_else(|| Some(home.as_ref()?.join(".local/share"))).map(|data| data.join("nex"));
+        let path = set("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
+        Self { directories: Directories { config, home }, data, path, no_color: set("NO_COLOR").is_some() }
     }
 
     /// `~/.nex`, where keys are kept.

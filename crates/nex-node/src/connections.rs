@@ -69,9 +69,10 @@ impl Connections {
         self.client(spec, Purpose::Host, spec.host_services.as_ref(), Deadline::after(HOST_CONNECT)).await
     }
 
-    /// Lets go of a workload's connections.
-    pub fn forget(&self, workload: &WorkloadId) {
-        self.lock().retain(|(id, _), _| id != workload);
+    /// Lets go of a workload's own connections, and gives them back.
+    #[must_use]
+    pub fn forget(&self, workload: &WorkloadId) -> Vec<Client> {
+        self.lock().extract_if(|(id, _), _| id == workload).map(|(_, client)| client).collect()
     }
 
     async fn client(

@@ -30,7 +30,7 @@ pub enum EmbeddedError {
     #[error("the embedded NATS server cannot be started")]
     Server(#[source] BusError),
     /// Its files.
-    #[error("cannot write in {path}; choose another directory with --state-dir")]
+    #[error("cannot write in {path}; next: choose another directory with --state-dir")]
     Files {
         /// Where.
         path: PathBuf,

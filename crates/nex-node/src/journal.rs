@@ -22,7 +22,7 @@ const TOKENS: TableDefinition<'static, &'static str, i64> = TableDefinition::new
 
 /// Why the journal did not take or give something.
 #[derive(Debug, thiserror::Error)]
-#[error("the node's journal failed while {doing}; check the disk under the state directory")]
+#[error("the node's journal failed while {doing}; next: check the disk under the state directory")]
 pub struct JournalError {
     doing: &'static str,
     #[source]

@@ -190,6 +190,13 @@ impl Launcher {
         });
     }
 
+    /// Lets go of what was held for a workload.
+    pub fn forget(&self, spec: &WorkloadSpec) {
+        for client in self.connections.forget(&spec.id) {
+            self.host.forget(&client);
+        }
+    }
+
     /// Writes a workload into the journal: from here on it survives the node.
     ///
     /// # Errors

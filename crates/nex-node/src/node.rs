@@ -88,7 +88,7 @@ pub enum NodeError {
     #[error("the host services cannot be used:\n  - {}", .0.join("\n  - "))]
     HostServices(Vec<String>),
     /// The very first agent could not be made: there is no reason to go on.
-    #[error("the first agent could not be made: {0}; run 'nex node preflight' to see what this host lacks")]
+    #[error("the first agent could not be made: {0}; next: run 'nex node preflight' to see what this host lacks")]
     FirstAgent(String),
 }
 

@@ -20,10 +20,10 @@ use nix::fcntl::{Flock, FlockArg};
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// Another node has it.
-    #[error("another node runs on the state directory {0}; stop it, or give this one its own with --state-dir")]
+    #[error("another node runs on the state directory {0}; next: stop it, or give this one its own with --state-dir")]
     InUse(PathBuf),
     /// A file or directory in it.
-    #[error("cannot use {path} in the state directory; check its owner and free space, or choose another with --state-dir")]
+    #[error("cannot use {path} in the state directory; next: check its owner and free space, or choose another with --state-dir")]
     Io {
         /// Which.
         path: PathBuf,
@@ -32,7 +32,7 @@ pub enum StateError {
         source: io::Error,
     },
     /// A key file that is none.
-    #[error("{path} does not hold a key of the expected kind; restore it, or remove it to get a new identity")]
+    #[error("{path} does not hold a key of the expected kind; next: restore it, or remove it to get a new identity")]
     Key {
         /// Which.
         path: PathBuf,

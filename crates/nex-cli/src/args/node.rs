@@ -64,7 +64,8 @@ impl NodeArgs {
             },
         };
         for tag in &self.tags {
-            let (key, value) = tag.split_once('=').ok_or_else(|| Usage(format!("'{tag}' is no tag; next: write it as key=value")))?;
+            let (key, value) =
+                tag.split_once('=').ok_or_else(|| Usage(format!("'{tag}' is no tag; next: write it as key=value")))?;
             raw.tags.get_or_insert_default().insert(key.to_owned(), value.to_owned());
         }
         if !self.workload_types.is_empty() {
@@ -77,9 +78,9 @@ impl NodeArgs {
 
     /// Where state is kept, absolute.
     pub(crate) fn state_root(&self, config: &NodeConfig, env: &Env) -> anyhow::Result<PathBuf> {
-        let root = match config.state_dir.clone().or_else(|| env.data.clone()) {
-            Some(root) => root,
-            None => return Err(Usage("there is no home directory to keep state in; next: set HOME, or name one with --state-dir".into()).into()),
+        let Some(root) = config.state_dir.clone().or_else(|| env.data.clone()) else {
+            let why = "there is no home directory to keep state in; next: set HOME, or name one with --state-dir";
+            return Err(Usage(why.to_owned()).into());
         };
         std::path::absolute(&root).with_context(|| format!("{} is no usable path", root.display()))
     }

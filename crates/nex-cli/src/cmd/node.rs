@@ -1,4 +1,4 @@
-//! `nex node ls|info|probe|lameduck`.
+//! `nex node …`: the commands about nodes, and those of them that are short.
 
 use clap::{Args, Subcommand};
 use nex_client::discover::Running;
@@ -6,6 +6,8 @@ use nex_protocol::control::NodeSummary;
 
 use super::lameduck::{self, LameduckArgs};
 use super::node_info::{self, InfoArgs};
+use super::node_up::NodeUpArgs;
+use super::preflight::PreflightArgs;
 use crate::output::Output;
 use crate::session::Session;
 use crate::table::{Column, titled};
@@ -13,6 +15,10 @@ use crate::table::{Column, titled};
 /// The commands about nodes.
 #[derive(Debug, Subcommand)]
 pub(crate) enum NodeCommand {
+    /// Run a node in the foreground, on a NATS that is there already
+    Up(Box<NodeUpArgs>),
+    /// Check that everything a node needs is here
+    Preflight(Box<PreflightArgs>),
     /// List the nodes that answer
     Ls(LsArgs),
     /// Show one node and the namespace's workloads on it
@@ -46,6 +52,7 @@ pub(crate) async fn run(command: &NodeCommand, session: &Session, output: &mut O
         NodeCommand::Info(args) => node_info::run(args, session, output).await,
         NodeCommand::Probe(args) => probe(args, session, output).await,
         NodeCommand::Lameduck(args) => lameduck::run(args, session, output).await,
+        NodeCommand::Up(_) | NodeCommand::Preflight(_) => Ok(()),
     }
 }
 

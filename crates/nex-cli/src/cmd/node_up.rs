@@ -40,7 +40,8 @@ pub(crate) struct TelemetryArgs {
 /// Runs a node until a signal.
 pub(crate) async fn run(args: &NodeUpArgs, cli: &Cli, env: &Env, output: &mut Output) -> anyhow::Result<()> {
     let telemetry = &args.telemetry;
-    let asked = telemetry.metrics_port.is_some() || telemetry.otel_metrics_exporter.is_some() || telemetry.otel_traces_exporter.is_some();
+    let asked =
+        telemetry.metrics_port.is_some() || telemetry.otel_metrics_exporter.is_some() || telemetry.otel_traces_exporter.is_some();
     if telemetry.metrics || telemetry.traces || asked {
         tracing::warn!("telemetry flags have no effect: this build exports no telemetry");
     }
@@ -117,7 +118,11 @@ impl Signals {
     /// Takes them over, before anything is started that they would have to stop.
     pub(crate) fn listen() -> anyhow::Result<Self> {
         let on = |kind| signal(kind).context("cannot handle signals");
-        Ok(Self { interrupt: on(SignalKind::interrupt())?, terminate: on(SignalKind::terminate())?, quit: on(SignalKind::quit())? })
+        Ok(Self {
+            interrupt: on(SignalKind::interrupt())?,
+            terminate: on(SignalKind::terminate())?,
+            quit: on(SignalKind::quit())?,
+        })
     }
 
     /// The next of them.
@@ -139,7 +144,8 @@ impl PidFile {
         if let Some(other) = other.filter(|other| Some(*other) != ProcessId::own() && other.is_alive()) {
             anyhow::bail!("node process already running; pid: {}; next: stop it, or name another pid_filepath", other.pid);
         }
-        std::fs::write(&path, std::process::id().to_string()).with_context(|| format!("cannot write the pid file {}", path.display()))?;
+        std::fs::write(&path, std::process::id().to_string())
+            .with_context(|| format!("cannot write the pid file {}", path.display()))?;
         Ok(Self(path))
     }
 }

@@ -72,7 +72,10 @@ pub(crate) async fn run(args: &PreflightArgs, cli: &Cli, env: &Env, output: &mut
         init(kind, args.node.config.as_deref().unwrap_or(Path::new("config.json")), output)?;
     }
     if args.verbose {
-        output.note(format_args!("searched: {}", env.path.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(":")));
+        output.note(format_args!(
+            "searched: {}",
+            env.path.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(":")
+        ));
     }
     let checks = checks(args, cli, env).await;
     if output.is_json() {
@@ -91,7 +94,9 @@ pub(crate) async fn run(args: &PreflightArgs, cli: &Cli, env: &Env, output: &mut
     }
     match checks.iter().filter(|check| check.required && !check.satisfied).count() {
         0 => Ok(()),
-        missing => anyhow::bail!("{missing} of {} checks failed; next: do what the list says, then run preflight again", checks.len()),
+        missing => {
+            anyhow::bail!("{missing} of {} checks failed; next: do what the list says, then run preflight again", checks.len())
+        }
     }
 }
 
@@ -103,12 +108,22 @@ async fn checks(args: &PreflightArgs, cli: &Cli, env: &Env) -> Vec<Check> {
             checks.push(Check::new("node configuration", true, Ok(file), ""));
             for warning in &loaded.config.warnings {
                 let found = Err(anyhow::anyhow!("{warning}"));
-                checks.push(Check::new("configuration", false, found, "remove the field, or leave it: the node starts without it"));
+                checks.push(Check::new(
+                    "configuration",
+                    false,
+                    found,
+                    "remove the field, or leave it: the node starts without it",
+                ));
             }
             loaded.config
         }
         Err(error) => {
-            checks.push(Check::new("node configuration", true, Err(error), "correct the file; the names of all fields are in the documentation"));
+            checks.push(Check::new(
+                "node configuration",
+                true,
+                Err(error),
+                "correct the file; the names of all fields are in the documentation",
+            ));
             nex_node::NodeConfig::default()
         }
     };
@@ -116,9 +131,19 @@ async fn checks(args: &PreflightArgs, cli: &Cli, env: &Env) -> Vec<Check> {
         Ok(path) => nats_version(&path).await,
         Err(error) => Err(error),
     };
-    checks.push(Check::new("nats-server, for the internal bus", true, nats, "install NATS server 2.12 or newer, or name it with --nats-server"));
+    checks.push(Check::new(
+        "nats-server, for the internal bus",
+        true,
+        nats,
+        "install NATS server 2.12 or newer, or name it with --nats-server",
+    ));
     checks.push(Check::new("state directory", true, writable(&args.node, &config, env), "name another with --state-dir"));
-    checks.push(Check::new("NATS with JetStream", false, jetstream(cli, env).await, "start 'nats-server -js', or let 'nex up' do it"));
+    checks.push(Check::new(
+        "NATS with JetStream",
+        false,
+        jetstream(cli, env).await,
+        "start 'nats-server -js', or let 'nex up' do it",
+    ));
     match args.node.agent(&config, env) {
         Err(error) => checks.push(Check::new("nex-agent", true, Err(error), "put nex-agent beside nex, or name it with --agent")),
         Ok(agent) => checks.extend(agent_checks(&agent, &config.require).await),
@@ -129,16 +154,27 @@ async fn checks(args: &PreflightArgs, cli: &Cli, env: &Env) -> Vec<Check> {
 async fn agent_checks(agent: &Path, required: &[nex_process::confinement::Part]) -> Vec<Check> {
     let version = said(agent, &["--version"]).await.and_then(|said| {
         let own = format!("nex-agent {}", env!("CARGO_PKG_VERSION"));
-        if said.trim() == own { Ok(agent.display().to_string()) } else { anyhow::bail!("{} is '{}', not '{own}'", agent.display(), said.trim()) }
+        if said.trim() == own {
+            Ok(agent.display().to_string())
+        } else {
+            anyhow::bail!("{} is '{}', not '{own}'", agent.display(), said.trim())
+        }
     });
     let mut checks = vec![Check::new("nex-agent of this version", true, version, "install nex and nex-agent of one version")];
     match nex_sandbox_probe(agent).await {
-        Err(error) => checks.push(Check::new("process sandbox", true, Err(error), "see the reason; run as root, or allow user namespaces")),
+        Err(error) => {
+            checks.push(Check::new("process sandbox", true, Err(error), "see the reason; run as root, or allow user namespaces"))
+        }
         Ok(confinement) => {
             checks.push(Check::new("process sandbox", true, Ok(confinement.to_string()), ""));
             for (part, reason) in confinement.missing() {
                 let found = Err(anyhow::anyhow!("{part}: {reason}"));
-                checks.push(Check::new("confinement", required.contains(&part), found, "run the node as root, or on a kernel that has it"));
+                checks.push(Check::new(
+                    "confinement",
+                    required.contains(&part),
+                    found,
+                    "run the node as root, or on a kernel that has it",
+                ));
             }
         }
     }
@@ -153,7 +189,8 @@ async fn nex_sandbox_probe(agent: &Path) -> anyhow::Result<nex_process::Confinem
 async fn said(program: &Path, arguments: &[&str]) -> anyhow::Result<String> {
     let text = Arc::new(Mutex::new(String::new()));
     let sink = Arc::clone(&text);
-    let lines = ChildOutput::Lines(Arc::new(move |line: &str| sink.lock().unwrap_or_else(PoisonError::into_inner).push_str(line)));
+    let lines =
+        ChildOutput::Lines(Arc::new(move |line: &str| sink.lock().unwrap_or_else(PoisonError::into_inner).push_str(line)));
     let child = ChildSpec::new(program).args(arguments.iter().copied()).stdout(lines).spawn()?;
     let exit = Deadline::after(WITHIN).bound(child.exited()).await.context("it does not end")?;
     anyhow::ensure!(exit.is_success(), "{} {} {exit}", program.display(), arguments.join(" "));
@@ -175,7 +212,9 @@ fn writable(args: &NodeArgs, config: &nex_node::NodeConfig, env: &Env) -> anyhow
     let root: PathBuf = args.state_root(config, env)?;
     std::fs::create_dir_all(&root).with_context(|| format!("{} cannot be made", root.display()))?;
     let probe = root.join(".preflight");
-    std::fs::write(&probe, b"").and_then(|()| std::fs::remove_file(&probe)).with_context(|| format!("{} cannot be written to", root.display()))?;
+    std::fs::write(&probe, b"")
+        .and_then(|()| std::fs::remove_file(&probe))
+        .with_context(|| format!("{} cannot be written to", root.display()))?;
     Ok(root.display().to_string())
 }
 

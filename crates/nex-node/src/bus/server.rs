@@ -10,7 +10,7 @@ use serde::Deserialize;
 #[derive(Debug, thiserror::Error)]
 pub enum BusError {
     /// No program.
-    #[error("nats-server was not found in {0}; install NATS server 2.12 or newer, or say where it is with --nats-server")]
+    #[error("nats-server was not found in {0}; next: install NATS server 2.12 or newer, or say where it is with --nats-server")]
     NotFound(String),
     /// The program does not start.
     #[error("cannot start the internal NATS server")]

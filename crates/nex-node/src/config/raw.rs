@@ -13,7 +13,7 @@ const MAX_BYTES: u64 = 1024 * 1024;
 pub enum ReadError {
     /// The file itself.
     #[error(
-        "cannot read the configuration {path}; give another with --config, or write a starter with 'nex node preflight --init nosandbox'"
+        "cannot read the configuration {path}; next: give another with --config, or write a starter with 'nex node preflight --init nosandbox'"
     )]
     File {
         /// Its path.
@@ -23,7 +23,7 @@ pub enum ReadError {
         source: std::io::Error,
     },
     /// Its size.
-    #[error("the configuration {0} is larger than 1 MiB; is it the right file?")]
+    #[error("the configuration {0} is larger than 1 MiB; next: check that it is the right file")]
     TooLarge(PathBuf),
     /// Its text.
     #[error("the configuration {path} is not valid: {why}")]

@@ -114,7 +114,7 @@ impl Driver {
             self.carry_out(effects).await;
         }
         retired();
-        self.launcher.connections.forget(&self.spec.id);
+        self.launcher.forget(&self.spec);
         if self.state.announced {
             self.launcher.events.undeployed(&self.spec, self.end.code, &self.end.message).await;
             tracing::info!(workload_id = %self.spec.id, name = %self.spec.name, code = self.end.code, "workload ended: {}", self.end.message);
@@ -221,7 +221,8 @@ impl Driver {
                     let (launcher, spec) = (Arc::clone(&self.launcher), Arc::clone(&self.spec));
                     let by = Deadline::after(launcher.deploy_timeout);
                     let outcomes = self.reporter.outcomes();
-                    self.work = Some(Box::pin(async move { Done::Started(launcher.launch(&spec, outcomes, by).await.map(Box::new)) }));
+                    self.work =
+                        Some(Box::pin(async move { Done::Started(launcher.launch(&spec, outcomes, by).await.map(Box::new)) }));
                 }
                 Effect::Announce => self.announce().await,
                 Effect::Release => {
