@@ -163,7 +163,7 @@ async fn agent_checks(agent: &Path, required: &[nex_process::confinement::Part])
     let mut checks = vec![Check::new("nex-agent of this version", true, version, "install nex and nex-agent of one version")];
     match nex_sandbox_probe(agent).await {
         Err(error) => {
-            checks.push(Check::new("process sandbox", true, Err(error), "see the reason; run as root, or allow user namespaces"))
+            checks.push(Check::new("process sandbox", true, Err(error), "see the reason; run as root, or allow user namespaces"));
         }
         Ok(confinement) => {
             checks.push(Check::new("process sandbox", true, Ok(confinement.to_string()), ""));

@@ -89,6 +89,8 @@ impl InternalBus {
 
     /// Stops the server.
     pub async fn stop(self) {
+        // Our connection ends before the server does, so nobody tries to get it back.
+        self.client.drain().await.ok();
         self.stop.send(()).ok();
         self.scope.shutdown(Duration::from_secs(5)).await;
     }
