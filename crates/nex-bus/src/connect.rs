@@ -92,7 +92,7 @@ pub async fn connect(settings: &ConnectionSettings, persistence: Persistence) ->
         .max_reconnects(None)
         .reconnect_delay_callback(back_off)
         .event_callback(report);
-    let mut options = authenticate(tls(options, settings)?, settings)?;
+    let mut options = authenticate(tls(options, settings)?, settings, &servers)?;
     if let Some(name) = &settings.name {
         options = options.name(name);
     }
@@ -169,7 +169,11 @@ fn readable(what: &'static str, path: &Path) -> Result<(), ConnectError> {
     }
 }
 
-fn authenticate(options: ConnectOptions, settings: &ConnectionSettings) -> Result<ConnectOptions, ConnectError> {
+fn authenticate(
+    options: ConnectOptions,
+    settings: &ConnectionSettings,
+    servers: &[ServerAddr],
+) -> Result<ConnectOptions, ConnectError> {
     if let Some(path) = &settings.credentials_file {
         let text = secret_file("credentials file", path)?;
         return options.credentials(&text).map_err(|source| ConnectError::Settings {
@@ -195,8 +199,37 @@ fn authenticate(options: ConnectOptions, settings: &ConnectionSettings) -> Resul
         (Some(user), Some(password), _) => options.user_and_password(user.clone(), password.expose().to_owned()),
         (_, _, Some(token)) => options.token(token.expose().to_owned()),
         (Some(user), None, None) => options.token(user.clone()),
-        (None, _, None) => options,
+        (None, _, None) => by_url(options, servers),
     })
+}
+
+/// User and password from the first URL that has them (the NATS client reads them and does not send them); a user alone is a token.
+fn by_url(options: ConnectOptions, servers: &[ServerAddr]) -> ConnectOptions {
+    match servers.iter().find_map(|server| Some((decoded(server.username()?), server.password().map(decoded)))) {
+        Some((user, Some(password))) => options.user_and_password(user, password),
+        Some((token, None)) => options.token(token),
+        None => options,
+    }
+}
+
+/// A part of a URL with its `%xx` made bytes again.
+fn decoded(part: &str) -> String {
+    let mut bytes = Vec::with_capacity(part.len());
+    let mut rest = part.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let escaped = (*first == b'%').then(|| tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok())).flatten();
+        match escaped.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = tail.get(2..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn checked_seed(seed: &str, what: impl FnOnce() -> String) -> Result<KeyPair, ConnectError> {
@@ -294,6 +327,11 @@ mod tests {
         assert!(text.contains("comes without its key"), "{text}");
         let text = refusal(ConnectionSettings { inbox_prefix: Some("a b".into()), ..Default::default() }).await;
         assert!(text.contains("inbox prefix"), "{text}");
+    }
+
+    #[test]
+    fn parts_of_a_url_are_decoded() {
+        assert_eq!(decoded("p%40ss%2fw%"), "p@ss/w%");
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod logging;
 mod node;
 mod workload;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgAction, Parser, Subcommand};
 use tracing::Level;
 
 pub(crate) use connection::ConnectionArgs;
@@ -30,15 +30,18 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 denied, 4 nobody bid, 5 deadline, 6 not
 /// Run services and functions on a NATS system.
 #[derive(Debug, Parser)]
 #[command(name = "nex", version = concat!("v", env!("CARGO_PKG_VERSION")), after_help = EXAMPLES)]
-#[command(propagate_version = false, disable_help_subcommand = true, max_term_width = 110)]
+#[command(disable_help_flag = true, max_term_width = 120)]
 pub(crate) struct Cli {
+    /// Print JSON: one document, or one line for each thing as it happens
+    #[arg(long, global = true, display_order = 900)]
+    pub(crate) json: bool,
+    /// Print help
+    #[arg(long, short, global = true, display_order = 901, action = ArgAction::HelpShort)]
+    help: Option<bool>,
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
     #[command(flatten)]
     pub(crate) logging: LoggingArgs,
-    /// Print JSON: one document, or one line for each thing as it happens
-    #[arg(long, global = true)]
-    pub(crate) json: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
 }

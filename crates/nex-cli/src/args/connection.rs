@@ -19,7 +19,7 @@ pub(crate) struct ConnectionArgs {
     #[arg(long, short, global = true, value_name = "URLS", env = "NATS_URL", hide_env_values = true)]
     pub(crate) server: Option<String>,
     /// NATS context: a name, or the path of its file; other connection flags are then ignored
-    #[arg(long, global = true, value_name = "NAME", env = "NATS_CONTEXT")]
+    #[arg(long, global = true, value_name = "NAME", env = "NATS_CONTEXT", hide_env_values = true)]
     pub(crate) context: Option<String>,
     /// User name; without a password it is sent as a token
     #[arg(long, global = true, env = "NATS_USER", hide_env_values = true)]
@@ -31,19 +31,19 @@ pub(crate) struct ConnectionArgs {
     #[arg(long, global = true, env = "NATS_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<Secret>,
     /// Credentials file: user JWT and seed
-    #[arg(long, global = true, value_name = "FILE", env = "NATS_CREDS")]
+    #[arg(long, global = true, value_name = "FILE", env = "NATS_CREDS", hide_env_values = true)]
     pub(crate) creds: Option<PathBuf>,
     /// File with an nkey seed
-    #[arg(long, global = true, value_name = "FILE", env = "NATS_NKEY")]
+    #[arg(long, global = true, value_name = "FILE", env = "NATS_NKEY", hide_env_values = true)]
     pub(crate) nkey: Option<PathBuf>,
     /// Client certificate file
-    #[arg(long, global = true, value_name = "FILE", env = "NATS_CERT")]
+    #[arg(long, global = true, value_name = "FILE", env = "NATS_CERT", hide_env_values = true)]
     pub(crate) tlscert: Option<PathBuf>,
     /// Key file of the client certificate
-    #[arg(long, global = true, value_name = "FILE", env = "NATS_KEY")]
+    #[arg(long, global = true, value_name = "FILE", env = "NATS_KEY", hide_env_values = true)]
     pub(crate) tlskey: Option<PathBuf>,
     /// Root certificates file
-    #[arg(long, global = true, value_name = "FILE", env = "NATS_CA")]
+    #[arg(long, global = true, value_name = "FILE", env = "NATS_CA", hide_env_values = true)]
     pub(crate) tlsca: Option<PathBuf>,
     /// Begin with the TLS handshake, before the server speaks
     #[arg(long, global = true)]
@@ -58,17 +58,18 @@ pub(crate) struct ConnectionArgs {
     #[arg(long = "conn-name", global = true, value_name = "NAME", default_value = concat!("nex-", env!("CARGO_PKG_VERSION")))]
     pub(crate) conn_name: String,
     /// Longest wait for answers [default: 2s; 30s to deploy, stop or call]
-    #[arg(long, global = true, value_name = "TIME", env = "NATS_TIMEOUT", value_parser = check::duration)]
+    #[arg(long, global = true, value_name = "TIME", env = "NATS_TIMEOUT", hide_env_values = true, value_parser = check::duration)]
     pub(crate) timeout: Option<Duration>,
     /// Namespace of the workloads
-    #[arg(long, global = true, value_name = "NAME", env = "NEX_NAMESPACE", default_value = "default")]
+    #[arg(long, global = true, value_name = "NAME", env = "NEX_NAMESPACE", hide_env_values = true, default_value = "default")]
     pub(crate) namespace: Namespace,
 }
 
 impl ConnectionArgs {
     /// The settings the user means: the context named, else the flags, else the context selected, else the local server.
     pub(crate) fn settings(&self, env: &Env) -> Result<ConnectionSettings, ContextError> {
-        let from_context = match &self.context {
+        // An empty variable says nothing, as an absent one.
+        let from_context = match self.context.as_ref().filter(|name| !name.is_empty()) {
             Some(name) => Some(context::load(name, &env.directories)?),
             None if self.says_nothing() => match context::selected(&env.directories)? {
                 Some(selected) => Some(context::load(&selected, &env.directories)?),
@@ -83,7 +84,7 @@ impl ConnectionArgs {
     }
 
     fn says_nothing(&self) -> bool {
-        self.server.is_none()
+        self.server.as_ref().is_none_or(String::is_empty)
             && self.user.is_none()
             && self.token.is_none()
             && [&self.creds, &self.nkey, &self.tlscert, &self.tlsca].into_iter().all(Option::is_none)

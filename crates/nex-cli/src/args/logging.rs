@@ -43,16 +43,24 @@ pub(crate) enum TimeFormat {
 #[command(next_help_heading = "Logging")]
 pub(crate) struct LoggingArgs {
     /// How much is logged [default: warn; info for nodes]
-    #[arg(long, global = true, value_name = "LEVEL", env = "NEX_LOGLEVEL", ignore_case = true)]
+    #[arg(long, global = true, value_name = "LEVEL", env = "NEX_LOGLEVEL", hide_env_values = true, ignore_case = true)]
     pub(crate) loglevel: Option<LogLevel>,
     /// Where to; repeatable
-    #[arg(long, global = true, value_name = "TARGET", env = "NEX_LOGGER", default_value = "std", value_delimiter = ',')]
+    #[arg(
+        long,
+        global = true,
+        value_name = "TARGET",
+        env = "NEX_LOGGER",
+        hide_env_values = true,
+        default_value = "std",
+        value_delimiter = ','
+    )]
     pub(crate) logger: Vec<LogTarget>,
     /// Log lines as JSON
-    #[arg(long, global = true, env = "NEX_LOGJSON")]
+    #[arg(long, global = true, env = "NEX_LOGJSON", hide_env_values = true)]
     pub(crate) logjson: bool,
     /// Log lines in colour
-    #[arg(long, global = true, env = "NEX_LOG_COLORIZED")]
+    #[arg(long, global = true, env = "NEX_LOG_COLORIZED", hide_env_values = true)]
     pub(crate) logcolor: bool,
     /// How times are written
     #[arg(
@@ -60,6 +68,7 @@ pub(crate) struct LoggingArgs {
         global = true,
         value_name = "FORMAT",
         env = "NEX_LOG_TIMEFORMAT",
+        hide_env_values = true,
         default_value = "DateTime",
         ignore_case = true
     )]

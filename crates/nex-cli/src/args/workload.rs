@@ -18,7 +18,7 @@ use crate::words;
 #[command(next_help_heading = "Workload")]
 pub(crate) struct WorkloadArgs {
     /// Arguments of the program, split as a shell would: --argv "-v 'two words'"
-    #[arg(long, value_name = "WORDS", default_value = "", allow_hyphen_values = true)]
+    #[arg(long, value_name = "WORDS", default_value = "", hide_default_value = true, allow_hyphen_values = true)]
     pub(crate) argv: String,
     /// Start it again when it fails
     #[arg(long)]

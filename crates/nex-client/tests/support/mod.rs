@@ -37,10 +37,18 @@ pub(crate) struct Nats {
 impl Nats {
     /// Starts one, or says why the test cannot run.
     pub(crate) async fn start(test: &str, jetstream: bool) -> Option<Self> {
+        Self::start_with(test, jetstream, -1, "").await
+    }
+
+    /// Starts one on a port with a configuration of its own.
+    pub(crate) async fn start_with(test: &str, jetstream: bool, port: i32, config: &str) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("nats.conf"), config).unwrap();
         let path = directory.path().to_str().unwrap();
         let mut command = tokio::process::Command::new("nats-server");
-        command.args(["-a", "127.0.0.1", "-p", "-1", "--ports_file_dir", path, "-l", &format!("{path}/log")]);
+        let port = port.to_string();
+        command.args(["-a", "127.0.0.1", "-p", &port, "--ports_file_dir", path, "-l", &format!("{path}/log")]);
+        command.args(["-c", &format!("{path}/nats.conf")]);
         if jetstream {
             command.args(["-js", "-sd", path]);
         }
