@@ -1,5 +1,6 @@
 //! Running cargo and other programs, and where things are.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -31,6 +32,22 @@ pub(crate) fn target_dir() -> Result<PathBuf> {
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     println!("\n$ {}", line(command));
     let status = command.status().with_context(|| format!("cannot run {}", line(command)))?;
+    if !status.success() {
+        bail!("{} failed: {status}", line(command));
+    }
+    Ok(())
+}
+
+/// Runs a program to its end, its output on the terminal, and looks at each line of it on the way.
+pub(crate) fn run_watching(command: &mut Command, mut look: impl FnMut(&str)) -> Result<()> {
+    println!("\n$ {}", line(command));
+    let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot run {}", line(command)))?;
+    for said in BufReader::new(child.stdout.take().context("its output was not taken")?).lines() {
+        let said = said?;
+        println!("{said}");
+        look(&said);
+    }
+    let status = child.wait()?;
     if !status.success() {
         bail!("{} failed: {status}", line(command));
     }

@@ -1,4 +1,4 @@
-//! `cargo xtask ci`: what the continuous integration checks, cheap before dear; every failure is reported, not the first.
+//! `cargo xtask check`: what can be said of the code without running it; every failure is reported, not the first.
 
 use anyhow::{Result, bail};
 
@@ -7,16 +7,14 @@ use crate::shell;
 /// A check by its name.
 type Check = (&'static str, fn() -> Result<()>);
 
-/// Checks everything.
+/// Checks everything, cheap before dear.
 pub(crate) fn run() -> Result<()> {
-    let checks: [Check; 5] = [
+    let checks: [Check; 3] = [
         ("formatting", || shell::run(shell::cargo().args(["fmt", "--all", "--check"]))),
         ("clippy", || shell::run(shell::cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))),
         ("documentation", || {
             shell::run(shell::cargo().args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
         }),
-        ("tests", || crate::test::run(&[])),
-        ("demo", crate::demo::run),
     ];
     let mut failed = Vec::new();
     for (name, check) in checks {
@@ -26,9 +24,5 @@ pub(crate) fn run() -> Result<()> {
             failed.push(name);
         }
     }
-    if failed.is_empty() {
-        println!("\nall of it passed");
-        return Ok(());
-    }
-    bail!("failed: {}", failed.join(", "))
+    if failed.is_empty() { Ok(()) } else { bail!("failed: {}", failed.join(", ")) }
 }
