@@ -5,11 +5,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nex_process::cgroup::Cgroup;
-use nex_process::{Deadline, ProcessId};
+use nex_process::jail::KILL_SIGNAL;
+use nex_process::{Deadline, ProcessId, Signal};
 use serde::{Deserialize, Serialize};
 
 use crate::SandboxId;
 use crate::remove::remove_tree;
+
+/// How long a sandbox may take to end itself when it is told to kill what it holds.
+pub(crate) const KILL_WAIT: Duration = Duration::from_secs(2);
 
 /// A sandbox on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,9 +37,16 @@ pub struct SandboxRecord {
 /// Returns whether nothing is left.
 pub async fn remove_leftover(record: &SandboxRecord, by: Deadline) -> bool {
     let mut clean = true;
+    // The first process takes the others along and reaps them, if it still can.
+    if let Ok(true) = record.leader.signal(KILL_SIGNAL) {
+        let _deaf = record.leader.wait_gone(by.within(KILL_WAIT)).await;
+    }
     if let Err(error) = record.leader.kill_and_wait(by).await {
         tracing::warn!(sandbox_id = %record.id, pid = record.leader.pid, %error, "process of a sandbox is still there");
         clean = false;
+    }
+    if let (false, Some(uid)) = (record.own_root, record.uid) {
+        clean &= kill_user(uid, by).await;
     }
     if let Some(cgroup) = &record.cgroup
         && let Err(error) = cgroup.destroy(by).await
@@ -48,6 +59,23 @@ pub async fn remove_leftover(record: &SandboxRecord, by: Deadline) -> bool {
         clean = false;
     }
     clean
+}
+
+/// Without a pid namespace an agent's descendants outlive it, but nobody else has its uid.
+async fn kill_user(uid: u32, by: Deadline) -> bool {
+    loop {
+        let found = ProcessId::all_of_user(uid);
+        if !found.iter().any(|(id, _)| id.is_alive()) {
+            return true;
+        }
+        for (id, _) in found {
+            let _gone = id.signal(Signal::SIGKILL);
+        }
+        if by.is_past() {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
 }
 
 /// Removes the directory. Where no cgroup told that all are dead, one that is just dying may still put a file there.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use nex_process::cgroup::Cgroup;
 use nex_process::confinement::{Layer, Mode};
 use nex_process::jail::{JailSpec, MAX_LINE, ProcessLimits};
-use nex_process::{Child, ChildSpec, Deadline, Stdin};
+use nex_process::{Child, ChildSpec, Deadline, ProcessId, Stdin};
 
 use super::output::{LastWords, to_log};
 use super::sandbox::ProcessSandbox;
@@ -33,7 +33,7 @@ pub(super) async fn create(shared: &Arc<Shared>, spec: SandboxSpec, by: Deadline
         .spawn()?;
     // From here on the child kills itself on drop; it waits for its stdin, so it cannot leave the group before it is in it.
     let cgroup = shared.cgroups.create(&shared.config.cgroup_name(&spec.id), &shared.config.cgroup_limits())?;
-    draft.cgroup.insert(cgroup).add(child.id().pid)?;
+    join(draft.cgroup.insert(cgroup).clone(), child.id().pid).await?;
     let record = SandboxRecord {
         id: spec.id.clone(),
         leader: child.id(),
@@ -49,6 +49,12 @@ pub(super) async fn create(shared: &Arc<Shared>, spec: SandboxSpec, by: Deadline
     }
     draft.done = true;
     Ok(ProcessSandbox::owned(shared, record, child, last_words))
+}
+
+/// Moving a process into a group waits for the kernel (an RCU grace period, up to 15 ms): not on a thread that others share.
+async fn join(cgroup: Cgroup, pid: i32) -> Result<(), CreateError> {
+    let joined = tokio::task::spawn_blocking(move || cgroup.add(pid)).await;
+    joined.map_err(|stopped| CreateError::Stopped(stopped.into()))?.map_err(CreateError::from)
 }
 
 async fn died(child: &Child, last_words: &LastWords, by: Deadline) -> ExitReport {
@@ -144,6 +150,14 @@ fn write_record(record: &SandboxRecord) -> io::Result<()> {
     fs::rename(draft, path)
 }
 
+/// Where an agent shares its uid, the limit counts all that this user runs, now and later: a wide one, which stops no more than
+/// the flooding of the host.
+fn shared_processes(pids: u64) -> u64 {
+    const ROOM: u64 = 4096;
+    let now: u64 = ProcessId::all_of_user(nix::unistd::getuid().as_raw()).iter().map(|(_, threads)| threads).sum();
+    now + pids + ROOM
+}
+
 fn jail_spec(shared: &Shared, dir: &Path, uid: Option<u32>) -> Vec<u8> {
     let (config, confinement) = (&shared.config, &shared.confinement);
     let limits = &config.limits;
@@ -163,7 +177,7 @@ fn jail_spec(shared: &Shared, dir: &Path, uid: Option<u32>) -> Vec<u8> {
         tmp_bytes: limits.tmp_bytes,
         limits: ProcessLimits {
             open_files: limits.open_files,
-            processes: alone.then_some(limits.pids),
+            processes: Some(if alone { limits.pids } else { shared_processes(limits.pids) }),
             file_bytes: limits.file_bytes,
             data_bytes: (!limited("memory")).then_some(limits.memory_bytes),
         },

@@ -10,12 +10,16 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use nex_process::jail::KILL_SIGNAL;
 use nex_process::{Child, Deadline, Exit, Rung, Signal};
 use nix::libc;
 
 use super::output::LastWords;
 use super::{REMOVAL, Shared};
+use crate::record::KILL_WAIT;
 use crate::{AdmitError, ExitReport, OutError, Sandbox, SandboxId, SandboxRecord, check_file_name, remove_leftover};
+
+const KILL: Rung = Rung::Signal(KILL_SIGNAL, KILL_WAIT);
 
 /// A sandbox made here or adopted. Its owner stops it; dropped, it is killed and removed in the background.
 pub(super) struct ProcessSandbox {
@@ -60,7 +64,7 @@ impl ProcessSandbox {
 
     async fn end(&self, grace: Duration) -> ExitReport {
         let exit = match &self.child {
-            Some(child) => child.shutdown(&[Rung::Signal(Signal::SIGTERM, grace)]).await.exit,
+            Some(child) => child.shutdown(&[Rung::Signal(Signal::SIGTERM, grace), KILL]).await.exit,
             None => {
                 let _gone = self.record.leader.signal(Signal::SIGTERM);
                 let _late = self.record.leader.wait_gone(Deadline::after(grace)).await;
@@ -140,17 +144,19 @@ impl Drop for ProcessSandbox {
         if self.settled.load(Ordering::Acquire) {
             return;
         }
-        // The kill is immediate, whatever becomes of the rest.
-        match &self.child {
-            Some(child) => child.signal(Signal::SIGKILL),
-            None => drop(self.record.leader.signal(Signal::SIGKILL)),
-        }
-        let (shared, record) = (Arc::clone(&self.shared), self.record.clone());
+        let (shared, record, child) = (Arc::clone(&self.shared), self.record.clone(), self.child.take());
         if tokio::runtime::Handle::try_current().is_err() {
             tracing::warn!(sandbox_id = %record.id, "sandbox dropped outside a runtime, its directory stays for the next sweep");
+            // An own child is killed by being dropped.
+            if child.is_none() {
+                let _gone = record.leader.signal(Signal::SIGKILL);
+            }
             return;
         }
         self.shared.removal.spawn("remove sandbox", async move {
+            if let Some(child) = child {
+                child.shutdown(&[KILL]).await;
+            }
             remove_leftover(&record, Deadline::after(REMOVAL)).await;
             shared.slots().free(record.uid);
         });
