@@ -323,6 +323,28 @@ async fn a_dropped_sandbox_is_killed_and_removed() {
     prison.leaves_no_trace().await;
 }
 
+#[test]
+fn a_sandbox_dropped_with_its_runtime_is_removed_on_the_spot() {
+    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let (first, second) = (runtime(), runtime());
+    let prison = first.block_on(prison());
+    let sandbox = first.block_on(async {
+        let sandbox = prison.lock_up("o1", "stay").await;
+        // This one belongs to a task that ends with the runtime.
+        let other = prison.lock_up("o2", "stay").await;
+        told(other.as_ref(), "entered").await;
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(async move { other.exited().await });
+        tasks.detach_all();
+        sandbox
+    });
+    let leader = sandbox.record().leader;
+    drop(first);
+    drop(sandbox);
+    second.block_on(prison.leaves_no_trace());
+    assert!(!leader.is_alive());
+}
+
 #[tokio::test]
 async fn what_a_killed_node_left_is_adopted_or_removed_from_its_record() {
     let prison = prison().await;

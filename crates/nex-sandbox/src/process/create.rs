@@ -9,13 +9,13 @@ use std::sync::Arc;
 use nex_process::cgroup::Cgroup;
 use nex_process::confinement::{Layer, Mode};
 use nex_process::jail::{JailSpec, MAX_LINE, ProcessLimits};
-use nex_process::{Child, ChildSpec, Deadline, ProcessId, Stdin};
+use nex_process::{ChildSpec, Deadline, ProcessId, Stdin};
 
 use super::output::{LastWords, to_log};
 use super::sandbox::ProcessSandbox;
 use super::{Shared, slots};
 use crate::remove::remove_tree;
-use crate::{CreateError, ExitReport, SandboxId, SandboxRecord, SandboxSpec};
+use crate::{CreateError, Sandbox, SandboxId, SandboxRecord, SandboxSpec};
 
 pub(super) async fn create(shared: &Arc<Shared>, spec: SandboxSpec, by: Deadline) -> Result<ProcessSandbox, CreateError> {
     if spec.identity.len() > MAX_LINE || spec.identity.contains(&b'\n') {
@@ -31,24 +31,26 @@ pub(super) async fn create(shared: &Arc<Shared>, spec: SandboxSpec, by: Deadline
         .stdout(to_log(&spec.id, "stdout", None))
         .stderr(to_log(&spec.id, "stderr", Some(last_words.clone())))
         .spawn()?;
-    // From here on the child kills itself on drop; it waits for its stdin, so it cannot leave the group before it is in it.
-    let cgroup = shared.cgroups.create(&shared.config.cgroup_name(&spec.id), &shared.config.cgroup_limits())?;
-    join(draft.cgroup.insert(cgroup).clone(), child.id().pid).await?;
     let record = SandboxRecord {
-        id: spec.id.clone(),
+        id: spec.id,
         leader: child.id(),
-        cgroup: draft.cgroup.clone(),
-        dir: dir.clone(),
+        cgroup: None,
+        dir,
         uid: draft.uid,
         own_root: shared.confinement.root == Layer::Held,
     };
-    write_record(&record).map_err(directory(&dir))?;
-    let lines = [jail_spec(shared, &dir, draft.uid), b"\n".to_vec(), spec.identity, b"\n".to_vec()].concat();
-    if let Err(_broken) = by.bound(child.feed(&lines)).await? {
-        return Err(CreateError::Died(died(&child, &last_words, by).await));
-    }
     draft.done = true;
-    Ok(ProcessSandbox::owned(shared, record, child, last_words))
+    // From here on a sandbox exists that removes itself when it is dropped. Its process waits for its stdin.
+    let mut sandbox = ProcessSandbox::owned(shared, record, child, last_words);
+    let cgroup = shared.cgroups.create(&shared.config.cgroup_name(&sandbox.record.id), &shared.config.cgroup_limits())?;
+    join(sandbox.record.cgroup.insert(cgroup).clone(), sandbox.record.leader.pid).await?;
+    let record = &sandbox.record;
+    write_record(record).map_err(directory(&record.dir))?;
+    let lines = [jail_spec(shared, &record.dir, record.uid), b"\n".to_vec(), spec.identity, b"\n".to_vec()].concat();
+    if let Err(_broken) = by.bound(sandbox.feed(&lines)).await? {
+        return Err(CreateError::Died(by.bound(sandbox.exited()).await?));
+    }
+    Ok(sandbox)
 }
 
 /// Moving a process into a group waits for the kernel (an RCU grace period, up to 15 ms): not on a thread that others share.
@@ -57,23 +59,17 @@ async fn join(cgroup: Cgroup, pid: i32) -> Result<(), CreateError> {
     joined.map_err(|stopped| CreateError::Stopped(stopped.into()))?.map_err(CreateError::from)
 }
 
-async fn died(child: &Child, last_words: &LastWords, by: Deadline) -> ExitReport {
-    let exit = by.bound(child.exited()).await.unwrap_or(nex_process::Exit::UNKNOWN);
-    ExitReport { exit, out_of_memory: false, last_words: last_words.get() }
-}
-
-/// What was made so far; dropped before it is done, it takes all that back.
+/// What was made before there is a process; dropped before it is done, it takes that back.
 struct Draft<'a> {
     shared: &'a Arc<Shared>,
     uid: Option<u32>,
     dir: Option<PathBuf>,
-    cgroup: Option<Cgroup>,
     done: bool,
 }
 
 impl<'a> Draft<'a> {
     fn new(shared: &'a Arc<Shared>) -> Self {
-        Self { shared, uid: None, dir: None, cgroup: None, done: false }
+        Self { shared, uid: None, dir: None, done: false }
     }
 
     fn directories(&mut self, id: &SandboxId) -> Result<PathBuf, CreateError> {
@@ -114,21 +110,10 @@ impl Drop for Draft<'_> {
         if self.done {
             return;
         }
-        // The child was dropped, and so killed, before this; its group may need a moment to empty.
-        let (shared, uid) = (Arc::clone(self.shared), self.uid);
-        let (cgroup, dir) = (self.cgroup.take(), self.dir.take());
-        self.shared.removal.spawn("take back", async move {
-            if let Some(Err(error)) = match cgroup {
-                Some(cgroup) => Some(cgroup.destroy(Deadline::after(super::REMOVAL)).await),
-                None => None,
-            } {
-                tracing::warn!(%error, "cgroup of a failed sandbox is still there");
-            }
-            if let Some(Err(error)) = dir.map(|dir| remove_tree(&dir)) {
-                tracing::warn!(%error, "directory of a failed sandbox is still there");
-            }
-            shared.slots().free(uid);
-        });
+        if let Some(Err(error)) = self.dir.as_deref().map(remove_tree) {
+            tracing::warn!(%error, "directory of a failed sandbox is still there");
+        }
+        self.shared.slots().free(self.uid);
     }
 }
 

@@ -13,6 +13,7 @@
 mod config;
 mod create;
 mod output;
+mod removal;
 mod sandbox;
 mod slots;
 

@@ -10,21 +10,19 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use nex_process::jail::KILL_SIGNAL;
 use nex_process::{Child, Deadline, Exit, Rung, Signal};
 use nix::libc;
 
 use super::output::LastWords;
+use super::removal::Removal;
 use super::{REMOVAL, Shared};
-use crate::record::KILL_WAIT;
+use crate::record::KILL;
 use crate::{AdmitError, ExitReport, OutError, Sandbox, SandboxId, SandboxRecord, check_file_name, remove_leftover};
-
-const KILL: Rung = Rung::Signal(KILL_SIGNAL, KILL_WAIT);
 
 /// A sandbox made here or adopted. Its owner stops it; dropped, it is killed and removed in the background.
 pub(super) struct ProcessSandbox {
     shared: Arc<Shared>,
-    record: SandboxRecord,
+    pub(super) record: SandboxRecord,
     out_dir: PathBuf,
     /// Our own child; `None` for one that another node process started.
     child: Option<Child>,
@@ -45,6 +43,14 @@ impl ProcessSandbox {
     fn new(shared: &Arc<Shared>, record: SandboxRecord, child: Option<Child>, last_words: LastWords) -> Self {
         let (shared, out_dir) = (Arc::clone(shared), record.dir.join("out"));
         Self { shared, record, out_dir, child, last_words, settled: AtomicBool::new(false) }
+    }
+
+    /// Gives the agent what it waits for.
+    pub(super) async fn feed(&self, lines: &[u8]) -> io::Result<()> {
+        match &self.child {
+            Some(child) => child.feed(lines).await,
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
     }
 
     fn report(&self, exit: Exit) -> ExitReport {
@@ -144,22 +150,7 @@ impl Drop for ProcessSandbox {
         if self.settled.load(Ordering::Acquire) {
             return;
         }
-        let (shared, record, child) = (Arc::clone(&self.shared), self.record.clone(), self.child.take());
-        if tokio::runtime::Handle::try_current().is_err() {
-            tracing::warn!(sandbox_id = %record.id, "sandbox dropped outside a runtime, its directory stays for the next sweep");
-            // An own child is killed by being dropped.
-            if child.is_none() {
-                let _gone = record.leader.signal(Signal::SIGKILL);
-            }
-            return;
-        }
-        self.shared.removal.spawn("remove sandbox", async move {
-            if let Some(child) = child {
-                child.shutdown(&[KILL]).await;
-            }
-            remove_leftover(&record, Deadline::after(REMOVAL)).await;
-            shared.slots().free(record.uid);
-        });
+        Removal::start(&self.shared, self.record.clone(), self.child.take());
     }
 }
 
