@@ -38,6 +38,20 @@ impl ProcessId {
         Self::of(nix::unistd::getpid().as_raw())
     }
 
+    /// Every process of this host whose real uid is that one, with the number of its threads.
+    #[must_use]
+    pub fn all_of_user(uid: u32) -> Vec<(Self, u64)> {
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.filter_map(|pid| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.split_ascii_whitespace().next());
+            let threads = field("Threads:")?.parse().ok()?;
+            if field("Uid:")?.parse() == Ok(uid) { Some((Self::of(pid)?, threads)) } else { None }
+        })
+        .collect()
+    }
+
     /// Whether it still runs. One that has ended and waits to be reaped does not.
     #[must_use]
     pub fn is_alive(self) -> bool {
@@ -153,6 +167,14 @@ mod tests {
         assert_eq!(ProcessId::of(0), None);
         assert_eq!(ProcessId::of(-1), None);
         assert_eq!(ProcessId::of(i32::MAX), None);
+    }
+
+    #[test]
+    fn processes_of_a_user_are_found() {
+        let own = ProcessId::own().unwrap();
+        let found = ProcessId::all_of_user(nix::unistd::getuid().as_raw());
+        assert!(found.iter().any(|(id, threads)| *id == own && *threads >= 1));
+        assert!(ProcessId::all_of_user(u32::MAX - 1).is_empty());
     }
 
     #[test]

@@ -197,6 +197,9 @@ pub enum CreateError {
     /// The agent ended before it had its identity.
     #[error("the agent of a sandbox ended at once: {0}")]
     Died(ExitReport),
+    /// The node stops.
+    #[error("the sandbox was not made because the node stops")]
+    Stopped(#[source] io::Error),
     /// No time was left.
     #[error("the agent of a sandbox did not take its identity in time")]
     Late(#[from] Elapsed),

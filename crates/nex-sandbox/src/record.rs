@@ -1,15 +1,24 @@
 //! What must be known of a sandbox to remove it: written down before its agent runs, read by whoever comes after a killed node.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::error::Error;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nex_process::cgroup::Cgroup;
-use nex_process::{Deadline, ProcessId};
+use nex_process::jail::KILL_SIGNAL;
+use nex_process::{Deadline, ProcessId, Rung, Signal};
 use serde::{Deserialize, Serialize};
 
 use crate::SandboxId;
 use crate::remove::remove_tree;
+
+/// How long a sandbox may take to end itself when it is told to kill what it holds.
+const KILL_WAIT: Duration = Duration::from_secs(2);
+
+/// Tells a sandbox to kill what it holds.
+pub(crate) const KILL: Rung = Rung::Signal(KILL_SIGNAL, KILL_WAIT);
+const PAUSE: Duration = Duration::from_millis(2);
+const NOW_ROUNDS: u32 = 250;
 
 /// A sandbox on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,34 +41,60 @@ pub struct SandboxRecord {
 ///
 /// Returns whether nothing is left.
 pub async fn remove_leftover(record: &SandboxRecord, by: Deadline) -> bool {
-    let mut clean = true;
-    if let Err(error) = record.leader.kill_and_wait(by).await {
-        tracing::warn!(sandbox_id = %record.id, pid = record.leader.pid, %error, "process of a sandbox is still there");
-        clean = false;
+    // The first process takes the others along and reaps them, if it still can.
+    if let Ok(true) = record.leader.signal(KILL_SIGNAL) {
+        let _deaf = record.leader.wait_gone(by.within(KILL_WAIT)).await;
     }
-    if let Some(cgroup) = &record.cgroup
-        && let Err(error) = cgroup.destroy(by).await
-    {
-        tracing::warn!(sandbox_id = %record.id, %error, "cgroup of a sandbox is still there");
-        clean = false;
-    }
-    if let Err(error) = remove_dir(&record.dir, by).await {
-        tracing::warn!(sandbox_id = %record.id, path = %record.dir.display(), %error, "directory of a sandbox is still there");
-        clean = false;
-    }
-    clean
-}
-
-/// Removes the directory. Where no cgroup told that all are dead, one that is just dying may still put a file there.
-async fn remove_dir(dir: &Path, by: Deadline) -> io::Result<()> {
+    let _late = record.leader.kill_and_wait(by).await;
     loop {
-        let tree = dir.to_owned();
-        let removed = tokio::task::spawn_blocking(move || remove_tree(&tree)).await.unwrap_or_else(|stopped| Err(stopped.into()));
-        match removed {
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && !by.is_past() => {
-                tokio::time::sleep(Duration::from_millis(2)).await;
+        let copy = record.clone();
+        let attempt = tokio::task::spawn_blocking(move || attempt(&copy)).await;
+        match attempt.unwrap_or_else(|stopped| Err(Box::new(stopped))) {
+            Ok(()) => return true,
+            Err(error) if by.is_past() => {
+                tracing::warn!(sandbox_id = %record.id, error, "something of a sandbox is still there");
+                return false;
             }
-            removed => return removed,
+            // Killed is not yet gone, and who is dying may still write a file.
+            Err(_busy) => tokio::time::sleep(PAUSE).await,
         }
     }
+}
+
+/// The same where nothing can be awaited: in a destructor, when the runtime ends or is gone. Gives up soon.
+#[expect(clippy::disallowed_methods, reason = "a destructor cannot await, and nobody else will come to remove this")]
+pub(crate) fn remove_now(record: &SandboxRecord) {
+    let _gone = record.leader.signal(KILL_SIGNAL);
+    for round in 0..NOW_ROUNDS {
+        if attempt(record).is_ok() {
+            return;
+        }
+        if round == NOW_ROUNDS / 2 {
+            let _gone = record.leader.signal(Signal::SIGKILL);
+        }
+        std::thread::sleep(PAUSE);
+    }
+    tracing::warn!(sandbox_id = %record.id, "something of a sandbox is still there, the next sweep removes it");
+}
+
+/// One round: everything that is alive is killed, everything that is empty is removed.
+fn attempt(record: &SandboxRecord) -> Result<(), Box<dyn Error + Send + Sync>> {
+    if record.leader.is_alive() {
+        return Err("its first process is alive".into());
+    }
+    if let (false, Some(uid)) = (record.own_root, record.uid) {
+        // Without a pid namespace an agent's descendants outlive it, but nobody else has its uid.
+        let alive: Vec<_> = ProcessId::all_of_user(uid).into_iter().filter(|(id, _)| id.is_alive()).collect();
+        for (id, _) in &alive {
+            let _gone = id.signal(Signal::SIGKILL);
+        }
+        if !alive.is_empty() {
+            return Err("its processes are alive".into());
+        }
+    }
+    if let Some(cgroup) = &record.cgroup {
+        cgroup.kill_all();
+        cgroup.remove()?;
+    }
+    Ok(remove_tree(&record.dir)?)
 }

@@ -17,8 +17,11 @@ use nix::unistd::{ForkResult, Pid, fork, pipe2, setsid};
 use super::JailError;
 
 /// Passed from the outside to the agent.
-const FORWARDED: [Signal; 6] =
-    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2];
+const FORWARDED: [Signal; 6] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, KILL_SIGNAL];
+
+/// Sent to the first process of a jail, it kills everything inside, and the first process ends when the last of them is gone.
+/// Better than killing that one itself, after which the others end in their own time and are somebody else's to reap.
+pub const KILL_SIGNAL: Signal = Signal::SIGUSR2;
 
 const RETRY: &str = "the host has too many processes or too little memory; try again when it has room";
 
@@ -101,6 +104,7 @@ fn wait_for(main: Pid) -> ! {
         match set.wait() {
             Ok(Signal::SIGCHLD) | Err(_) => {}
             Ok(signal) => {
+                let signal = if signal == KILL_SIGNAL { Signal::SIGKILL } else { signal };
                 // Gone already: the next round notices.
                 let _gone = kill(main, signal);
             }

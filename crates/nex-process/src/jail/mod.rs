@@ -31,6 +31,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::PathBuf;
 
+pub use forks::KILL_SIGNAL;
 pub use probe::{detect, probe_main};
 pub use spec::{JailSpec, MAX_LINE, ProcessLimits};
 

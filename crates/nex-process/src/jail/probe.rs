@@ -29,16 +29,20 @@ enum Outcome {
 /// When the process has threads already, or can neither fork nor confine itself at all.
 pub fn detect(uid: u32) -> Result<Confinement, JailError> {
     super::single_threaded()?;
-    let root = geteuid().is_root();
-    let modes: &[Mode] =
-        if root { &[Mode::Privileged, Mode::UserNamespace, Mode::Plain] } else { &[Mode::UserNamespace, Mode::Plain] };
-    let mut reason = None;
-    for &mode in modes {
-        let own_uid = (root && mode != Mode::UserNamespace).then_some(uid);
-        match attempt(&spec(mode, own_uid, reason.clone()))? {
+    let own = Some(uid);
+    let ways: &[(Mode, Option<u32>)] = if geteuid().is_root() {
+        // Root of a container may lack the capabilities for the first, and the uids for the third.
+        &[(Mode::Privileged, own), (Mode::UserNamespace, None), (Mode::Plain, own), (Mode::Plain, None)]
+    } else {
+        &[(Mode::UserNamespace, None), (Mode::Plain, None)]
+    };
+    let (mut reason, mut last) = (None, String::new());
+    for &(mode, uid) in ways {
+        match attempt(&spec(mode, uid, reason.clone()))? {
             Outcome::Confined(confinement) => return Ok(confinement),
             // The first reason is the one worth telling: why the best way is closed.
             Outcome::Failed(text) => {
+                last.clone_from(&text);
                 reason.get_or_insert(text);
             }
         }
@@ -46,7 +50,7 @@ pub fn detect(uid: u32) -> Result<Confinement, JailError> {
     Err(JailError::Step {
         step: "trying every kind of jail",
         advice: "check the kernel's log and the limits of the node's own service or container",
-        source: io::Error::other(reason.unwrap_or_default()),
+        source: io::Error::other(last),
     })
 }
 
@@ -90,7 +94,7 @@ fn attempt(spec: &JailSpec) -> Result<Outcome, JailError> {
         ForkResult::Child => {
             drop(read);
             // Whichever process gets here, the innermost one or the one that failed, tells and ends.
-            let outcome = confine(spec).map_or_else(|error| Outcome::Failed(chain(&error)), Outcome::Confined);
+            let outcome = confine(spec).map_or_else(|error| Outcome::Failed(brief(&error)), Outcome::Confined);
             let _unheard = serde_json::to_writer(File::from(write), &outcome);
             forks::exit(0)
         }
@@ -102,6 +106,15 @@ fn attempt(spec: &JailSpec) -> Result<Outcome, JailError> {
             read.map_err(JailError::step("reading the report of a trial", advice))?;
             Ok(serde_json::from_slice(&report).unwrap_or_else(|_unreadable| Outcome::Failed("the trial died".to_owned())))
         }
+    }
+}
+
+/// A reason for a report, where the advice of an error would be noise.
+fn brief(error: &JailError) -> String {
+    match error {
+        JailError::Step { step, source, .. } => format!("{step} failed: {source}"),
+        JailError::Mount { path, source } => format!("mounting {} failed: {source}", path.display()),
+        other => chain(other),
     }
 }
 

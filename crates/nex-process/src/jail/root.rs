@@ -17,18 +17,21 @@ use crate::confinement::Mode;
 
 /// Directories of programs and libraries; those that are links on the host are links in the jail.
 pub(super) const SYSTEM: [&str; 7] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
-/// What of `/etc` programs need to resolve names, check certificates and find libraries.
-pub(super) const ETC: [&str; 10] = [
-    "ssl",
-    "pki",
+/// What of `/etc` programs need to resolve names, check certificates and find libraries; never where private keys are.
+pub(super) const ETC: [&str; 13] = [
+    "ssl/certs",
+    "ssl/cert.pem",
+    "ssl/openssl.cnf",
+    "pki/tls/certs",
+    "pki/ca-trust/extracted",
     "ca-certificates",
+    "crypto-policies",
     "resolv.conf",
     "hosts",
     "nsswitch.conf",
     "localtime",
     "alternatives",
     "ld.so.cache",
-    "crypto-policies",
 ];
 const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 /// Parts of `/proc` that tell about the host and not about the jail.
@@ -49,12 +52,12 @@ pub(super) fn build(spec: &JailSpec) -> Result<(), JailError> {
     for name in SYSTEM {
         put(Path::new("/").join(name), system)?;
     }
-    make_dir(Path::new("/etc"))?;
     for (name, source) in etc {
         if let Ok(source) = source {
             put(Path::new("/etc").join(name), |path| bind(&in_old(&source), path, ReadOnly::Yes))?;
         }
     }
+    make_dir(Path::new("/etc"))?;
     let (uid, gid) = owner(spec);
     put("/etc/passwd".into(), |path| fs::write(path, accounts(uid, gid)))?;
     put("/etc/group".into(), |path| fs::write(path, format!("root:x:0:\nnex:x:{gid}:\n")))?;
@@ -163,6 +166,7 @@ fn bind(source: &Path, path: &Path, read_only: ReadOnly) -> io::Result<()> {
     if fs::metadata(source)?.is_dir() {
         fs::create_dir_all(path)?;
     } else {
+        path.parent().map_or(Ok(()), fs::create_dir_all)?;
         fs::write(path, "")?;
     }
     let none: Option<&str> = None;

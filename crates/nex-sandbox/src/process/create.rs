@@ -9,13 +9,13 @@ use std::sync::Arc;
 use nex_process::cgroup::Cgroup;
 use nex_process::confinement::{Layer, Mode};
 use nex_process::jail::{JailSpec, MAX_LINE, ProcessLimits};
-use nex_process::{Child, ChildSpec, Deadline, Stdin};
+use nex_process::{ChildSpec, Deadline, ProcessId, Stdin};
 
 use super::output::{LastWords, to_log};
 use super::sandbox::ProcessSandbox;
 use super::{Shared, slots};
 use crate::remove::remove_tree;
-use crate::{CreateError, ExitReport, SandboxId, SandboxRecord, SandboxSpec};
+use crate::{CreateError, Sandbox, SandboxId, SandboxRecord, SandboxSpec};
 
 pub(super) async fn create(shared: &Arc<Shared>, spec: SandboxSpec, by: Deadline) -> Result<ProcessSandbox, CreateError> {
     if spec.identity.len() > MAX_LINE || spec.identity.contains(&b'\n') {
@@ -31,43 +31,45 @@ pub(super) async fn create(shared: &Arc<Shared>, spec: SandboxSpec, by: Deadline
         .stdout(to_log(&spec.id, "stdout", None))
         .stderr(to_log(&spec.id, "stderr", Some(last_words.clone())))
         .spawn()?;
-    // From here on the child kills itself on drop; it waits for its stdin, so it cannot leave the group before it is in it.
-    let cgroup = shared.cgroups.create(&shared.config.cgroup_name(&spec.id), &shared.config.cgroup_limits())?;
-    draft.cgroup.insert(cgroup).add(child.id().pid)?;
     let record = SandboxRecord {
-        id: spec.id.clone(),
+        id: spec.id,
         leader: child.id(),
-        cgroup: draft.cgroup.clone(),
-        dir: dir.clone(),
+        cgroup: None,
+        dir,
         uid: draft.uid,
         own_root: shared.confinement.root == Layer::Held,
     };
-    write_record(&record).map_err(directory(&dir))?;
-    let lines = [jail_spec(shared, &dir, draft.uid), b"\n".to_vec(), spec.identity, b"\n".to_vec()].concat();
-    if let Err(_broken) = by.bound(child.feed(&lines)).await? {
-        return Err(CreateError::Died(died(&child, &last_words, by).await));
-    }
     draft.done = true;
-    Ok(ProcessSandbox::owned(shared, record, child, last_words))
+    // From here on a sandbox exists that removes itself when it is dropped. Its process waits for its stdin.
+    let mut sandbox = ProcessSandbox::owned(shared, record, child, last_words);
+    let cgroup = shared.cgroups.create(&shared.config.cgroup_name(&sandbox.record.id), &shared.config.cgroup_limits())?;
+    join(sandbox.record.cgroup.insert(cgroup).clone(), sandbox.record.leader.pid).await?;
+    let record = &sandbox.record;
+    write_record(record).map_err(directory(&record.dir))?;
+    let lines = [jail_spec(shared, &record.dir, record.uid), b"\n".to_vec(), spec.identity, b"\n".to_vec()].concat();
+    if let Err(_broken) = by.bound(sandbox.feed(&lines)).await? {
+        return Err(CreateError::Died(by.bound(sandbox.exited()).await?));
+    }
+    Ok(sandbox)
 }
 
-async fn died(child: &Child, last_words: &LastWords, by: Deadline) -> ExitReport {
-    let exit = by.bound(child.exited()).await.unwrap_or(nex_process::Exit::UNKNOWN);
-    ExitReport { exit, out_of_memory: false, last_words: last_words.get() }
+/// Moving a process into a group waits for the kernel (an RCU grace period, up to 15 ms): not on a thread that others share.
+async fn join(cgroup: Cgroup, pid: i32) -> Result<(), CreateError> {
+    let joined = tokio::task::spawn_blocking(move || cgroup.add(pid)).await;
+    joined.map_err(|stopped| CreateError::Stopped(stopped.into()))?.map_err(CreateError::from)
 }
 
-/// What was made so far; dropped before it is done, it takes all that back.
+/// What was made before there is a process; dropped before it is done, it takes that back.
 struct Draft<'a> {
     shared: &'a Arc<Shared>,
     uid: Option<u32>,
     dir: Option<PathBuf>,
-    cgroup: Option<Cgroup>,
     done: bool,
 }
 
 impl<'a> Draft<'a> {
     fn new(shared: &'a Arc<Shared>) -> Self {
-        Self { shared, uid: None, dir: None, cgroup: None, done: false }
+        Self { shared, uid: None, dir: None, done: false }
     }
 
     fn directories(&mut self, id: &SandboxId) -> Result<PathBuf, CreateError> {
@@ -108,21 +110,10 @@ impl Drop for Draft<'_> {
         if self.done {
             return;
         }
-        // The child was dropped, and so killed, before this; its group may need a moment to empty.
-        let (shared, uid) = (Arc::clone(self.shared), self.uid);
-        let (cgroup, dir) = (self.cgroup.take(), self.dir.take());
-        self.shared.removal.spawn("take back", async move {
-            if let Some(Err(error)) = match cgroup {
-                Some(cgroup) => Some(cgroup.destroy(Deadline::after(super::REMOVAL)).await),
-                None => None,
-            } {
-                tracing::warn!(%error, "cgroup of a failed sandbox is still there");
-            }
-            if let Some(Err(error)) = dir.map(|dir| remove_tree(&dir)) {
-                tracing::warn!(%error, "directory of a failed sandbox is still there");
-            }
-            shared.slots().free(uid);
-        });
+        if let Some(Err(error)) = self.dir.as_deref().map(remove_tree) {
+            tracing::warn!(%error, "directory of a failed sandbox is still there");
+        }
+        self.shared.slots().free(self.uid);
     }
 }
 
@@ -144,6 +135,14 @@ fn write_record(record: &SandboxRecord) -> io::Result<()> {
     fs::rename(draft, path)
 }
 
+/// Where an agent shares its uid, the limit counts all that this user runs, now and later: a wide one, which stops no more than
+/// the flooding of the host.
+fn shared_processes(pids: u64) -> u64 {
+    const ROOM: u64 = 4096;
+    let now: u64 = ProcessId::all_of_user(nix::unistd::getuid().as_raw()).iter().map(|(_, threads)| threads).sum();
+    now + pids + ROOM
+}
+
 fn jail_spec(shared: &Shared, dir: &Path, uid: Option<u32>) -> Vec<u8> {
     let (config, confinement) = (&shared.config, &shared.confinement);
     let limits = &config.limits;
@@ -163,7 +162,7 @@ fn jail_spec(shared: &Shared, dir: &Path, uid: Option<u32>) -> Vec<u8> {
         tmp_bytes: limits.tmp_bytes,
         limits: ProcessLimits {
             open_files: limits.open_files,
-            processes: alone.then_some(limits.pids),
+            processes: Some(if alone { limits.pids } else { shared_processes(limits.pids) }),
             file_bytes: limits.file_bytes,
             data_bytes: (!limited("memory")).then_some(limits.memory_bytes),
         },

@@ -13,6 +13,7 @@
 mod config;
 mod create;
 mod output;
+mod removal;
 mod sandbox;
 mod slots;
 
@@ -26,7 +27,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use nex_process::cgroup::Cgroups;
-use nex_process::confinement::{Mode, Part};
+use nex_process::confinement::{Part, UserLayer};
 use nex_process::{ChildSpec, Confinement, Deadline, Exit, Output, SpawnError, TaskScope};
 
 pub use config::{InvalidConfig, Limits, ProcessConfig};
@@ -217,7 +218,7 @@ impl Shared {
 
     /// Whether an agent gets a uid of its own here.
     fn has_own_uids(&self) -> bool {
-        nix::unistd::geteuid().is_root() && self.confinement.mode != Mode::UserNamespace
+        matches!(self.confinement.user, UserLayer::OwnUid { .. })
     }
 }
 

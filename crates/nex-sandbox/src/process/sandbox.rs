@@ -14,13 +14,15 @@ use nex_process::{Child, Deadline, Exit, Rung, Signal};
 use nix::libc;
 
 use super::output::LastWords;
+use super::removal::Removal;
 use super::{REMOVAL, Shared};
+use crate::record::KILL;
 use crate::{AdmitError, ExitReport, OutError, Sandbox, SandboxId, SandboxRecord, check_file_name, remove_leftover};
 
 /// A sandbox made here or adopted. Its owner stops it; dropped, it is killed and removed in the background.
 pub(super) struct ProcessSandbox {
     shared: Arc<Shared>,
-    record: SandboxRecord,
+    pub(super) record: SandboxRecord,
     out_dir: PathBuf,
     /// Our own child; `None` for one that another node process started.
     child: Option<Child>,
@@ -43,6 +45,14 @@ impl ProcessSandbox {
         Self { shared, record, out_dir, child, last_words, settled: AtomicBool::new(false) }
     }
 
+    /// Gives the agent what it waits for.
+    pub(super) async fn feed(&self, lines: &[u8]) -> io::Result<()> {
+        match &self.child {
+            Some(child) => child.feed(lines).await,
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
     fn report(&self, exit: Exit) -> ExitReport {
         let kills = self.record.cgroup.as_ref().map_or(0, nex_process::cgroup::Cgroup::out_of_memory_kills);
         ExitReport { exit, out_of_memory: kills > 0, last_words: self.last_words.get() }
@@ -60,7 +70,7 @@ impl ProcessSandbox {
 
     async fn end(&self, grace: Duration) -> ExitReport {
         let exit = match &self.child {
-            Some(child) => child.shutdown(&[Rung::Signal(Signal::SIGTERM, grace)]).await.exit,
+            Some(child) => child.shutdown(&[Rung::Signal(Signal::SIGTERM, grace), KILL]).await.exit,
             None => {
                 let _gone = self.record.leader.signal(Signal::SIGTERM);
                 let _late = self.record.leader.wait_gone(Deadline::after(grace)).await;
@@ -140,20 +150,7 @@ impl Drop for ProcessSandbox {
         if self.settled.load(Ordering::Acquire) {
             return;
         }
-        // The kill is immediate, whatever becomes of the rest.
-        match &self.child {
-            Some(child) => child.signal(Signal::SIGKILL),
-            None => drop(self.record.leader.signal(Signal::SIGKILL)),
-        }
-        let (shared, record) = (Arc::clone(&self.shared), self.record.clone());
-        if tokio::runtime::Handle::try_current().is_err() {
-            tracing::warn!(sandbox_id = %record.id, "sandbox dropped outside a runtime, its directory stays for the next sweep");
-            return;
-        }
-        self.shared.removal.spawn("remove sandbox", async move {
-            remove_leftover(&record, Deadline::after(REMOVAL)).await;
-            shared.slots().free(record.uid);
-        });
+        Removal::start(&self.shared, self.record.clone(), self.child.take());
     }
 }
 
