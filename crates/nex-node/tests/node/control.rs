@@ -49,10 +49,7 @@ async fn every_verb_answers_once_in_the_envelope_of_0_2_7() {
     assert_eq!((&machine["id"], &machine["type"], &machine["state"]), (&json!(started.id), &json!("v8"), &json!("running")));
 
     let info = data(&world.ask(&format!("$NEX.INFO.default.{node}"), "").await, "info");
-    assert_eq!(
-        members(&info),
-        ["machines", "memory", "public_xkey", "supported_workload_types", "tags", "uptime", "version"]
-    );
+    assert_eq!(members(&info), ["machines", "memory", "public_xkey", "supported_workload_types", "tags", "uptime", "version"]);
     assert_eq!((&info["public_xkey"], &info["supported_workload_types"]), (&json!(xkey), &json!(["native", "v8", "wasm"])));
     assert!(info["memory"]["total"].as_u64().unwrap() > info["memory"]["available"].as_u64().unwrap());
     let machine = &info["machines"][0];

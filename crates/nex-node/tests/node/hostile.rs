@@ -1,5 +1,6 @@
 //! Whatever is sent: one answer, of the right kind, and a node that goes on.
 
+use nex_protocol::claims::{Claims, sign};
 use nex_protocol::deploy::WorkloadType;
 use nex_testkit::guest;
 use serde_json::{Value, json};
@@ -9,7 +10,9 @@ use crate::world::World;
 /// Bodies that are no request of any kind.
 fn junk() -> Vec<Vec<u8>> {
     let mut bodies: Vec<Vec<u8>> =
-        ["", "null", "[]", "7", "\"text\"", "true", "{", "{}x", "[null]", "{\"a\":", "nul", "\u{feff}{}"].map(|it| it.into()).to_vec();
+        ["", "null", "[]", "7", "\"text\"", "true", "{", "{}x", "[null]", "{\"a\":", "nul", "\u{feff}{}"]
+            .map(|it| it.into())
+            .to_vec();
     bodies.push([b"[".repeat(5_000), b"]".repeat(5_000)].concat());
     bodies.push([b"{\"a\":".repeat(5_000), b"1".to_vec(), b"}".repeat(5_000)].concat());
     bodies.push([b"{\"location\":".repeat(2_000), b"1".to_vec(), b"}".repeat(2_000)].concat());
@@ -23,23 +26,40 @@ fn junk() -> Vec<Vec<u8>> {
 
 fn wrong_values() -> Vec<Value> {
     let deep = (0..100).fold(json!(1), |inner, _| json!([inner]));
-    vec![Value::Null, json!(7), json!(-1.5e300), json!(true), json!("\u{0}"), json!([]), json!({}), json!([null]), json!({"a": null}), deep]
+    vec![
+        Value::Null,
+        json!(7),
+        json!(-1.5e300),
+        json!(true),
+        json!("\u{0}"),
+        json!([]),
+        json!({}),
+        json!([null]),
+        json!({"a": null}),
+        deep,
+    ]
 }
 
 /// A valid request with each member missing, and with each member of every wrong kind.
-fn mutations(valid: &Value) -> Vec<Vec<u8>> {
+fn mutations(valid: impl Fn() -> Value) -> Vec<Vec<u8>> {
     let mut bodies = Vec::new();
-    for member in valid.as_object().unwrap().keys() {
-        let mut without = valid.clone();
+    for member in valid().as_object().unwrap().keys() {
+        let mut without = valid();
         without.as_object_mut().unwrap().remove(member);
         bodies.push(without);
         for wrong in wrong_values() {
-            let mut with = valid.clone();
+            let mut with = valid();
             with[member] = wrong;
             bodies.push(with);
         }
     }
     bodies.into_iter().map(|body| body.to_string().into_bytes()).collect()
+}
+
+fn token(world: &World) -> String {
+    let digest = nex_protocol::digest::Digest::of(b"x");
+    let claims = Claims::to_start("x", &world.keys.issuer, &digest, nex_node::clock::unix_seconds(), 60);
+    sign(&claims, &world.keys.issuer).unwrap()
 }
 
 /// Sends every body, a PING after each; says what was answered to each.
@@ -50,6 +70,7 @@ async fn bombard(world: &World, subject: &str, kind: &str, bodies: &[Vec<u8>]) -
     for (answers, (asked, body)) in world.ask_all(&questions).await.iter().zip(&questions) {
         let start = String::from_utf8_lossy(&body[..body.len().min(200)]);
         assert_eq!(answers.len(), 1, "answers on {asked} to {start}: {answers:?}");
+        assert!(!answers[0].payload.is_empty(), "empty answer on {asked} to {start}: {:?}", answers[0]);
         let answer: Value = serde_json::from_slice(&answers[0].payload).unwrap();
         let kind = if asked == subject { kind } else { "ping" };
         assert_eq!(answer["type"], format!("io.nats.nex.v1.{kind}_response"), "{start}: {answer}");
@@ -80,28 +101,28 @@ async fn whatever_is_deployed_or_stopped_gets_one_refusal_and_the_node_goes_on()
         }
     }
     // A request as a client sends it, but for one member. Its artifact does not exist, so nothing of this ever starts.
-    let location = json!({"Scheme": "nats", "Host": "NONE", "Path": "/none"});
-    let claims = nex_protocol::claims::Claims::to_start(
-        "x",
-        &world.keys.issuer,
-        &nex_protocol::digest::Digest::of(b"x"),
-        nex_node::clock::unix_seconds(),
-        60,
-    );
-    let token = nex_protocol::claims::sign(&claims, &world.keys.issuer).unwrap();
     let sealed = nex_protocol::seal::seal(&Default::default(), &world.keys.sender, &world.target().xkey).unwrap();
-    let valid = json!({
-        "argv": ["a"], "description": "d", "type": "v8", "location": location, "essential": false, "workload_jwt": token,
-        "environment": sealed, "jsdomain": "", "sender_public_key": world.keys.sender.public_key(), "target_node": node.as_str(),
-        "trigger_subjects": ["x"], "trigger_connection": {"nats_url": "nats://127.0.0.1:1"},
-        "host_services": {"nats_url": "nats://127.0.0.1:1"}, "limits": {"memory_mib": 1},
-    });
-    for answer in bombard(&world, &deploy, "run", &mutations(&valid)).await {
+    let valid = || {
+        json!({
+            "argv": ["a"], "description": "d", "type": "v8", "location": {"Scheme": "nats", "Host": "NONE", "Path": "/none"},
+            "essential": false, "workload_jwt": token(&world), "environment": sealed, "jsdomain": "",
+            "sender_public_key": world.keys.sender.public_key(), "target_node": node.as_str(), "trigger_subjects": ["x"],
+            "trigger_connection": {"nats_url": "nats://127.0.0.1:1"}, "host_services": {"nats_url": "nats://127.0.0.1:1"},
+            "limits": {"memory_mib": 1},
+        })
+    };
+    for answer in bombard(&world, &deploy, "run", &mutations(valid)).await {
         assert!(is_refusal(&answer), "{answer}");
     }
+    for domain in [&"a".repeat(5_000), "a b", "a\r\nPUB x 0\r\n\r\n", "a\t", "a\0", "*", ">", "a..b", "\u{85}"] {
+        let mut with = valid();
+        with["jsdomain"] = domain.into();
+        let answer = bombard(&world, &deploy, "run", &[with.to_string().into_bytes()]).await.remove(0);
+        assert!(is_refusal(&answer) && answer["error"].as_str().unwrap().contains("JetStream domain"), "{domain:?}: {answer}");
+    }
     let running = world.run("greet", WorkloadType::V8, guest::GREET_MJS.as_bytes()).await;
-    let valid = json!({"workload_id": running.id, "workload_jwt": "a.b.c", "target_node": node.as_str()});
-    for answer in bombard(&world, &stop, "stop", &mutations(&valid)).await {
+    let valid = || json!({"workload_id": running.id, "workload_jwt": "a.b.c", "target_node": node.as_str()});
+    for answer in bombard(&world, &stop, "stop", &mutations(valid)).await {
         assert!(is_refusal(&answer), "{answer}");
     }
     assert_eq!(world.call("greet", "you").await, "\"Hello, you!\"");

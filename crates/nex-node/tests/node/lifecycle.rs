@@ -67,7 +67,9 @@ async fn an_essential_service_that_fails_is_started_again_under_its_id_with_long
     for pause in ["starting again in 500 ms", "starting again in 1000 ms"] {
         world.until(pause, |it| it.has_logged(pause)).await;
     }
-    world.until("it runs again and again", |it| it.logs().iter().filter(|(_, line)| line.text == "here we go").count() >= 3).await;
+    world
+        .until("it runs again and again", |it| it.logs().iter().filter(|(_, line)| line.text == "here we go").count() >= 3)
+        .await;
     assert!(world.logs().iter().all(|(subject, line)| line.id == started.id && subject.ends_with(&started.id)));
     assert!(world.events_of("workload_undeployed", &started.id).is_empty(), "it is not over");
     world.stop_workload(&started).await;

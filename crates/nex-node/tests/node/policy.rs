@@ -63,7 +63,8 @@ impl World {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn types_triggers_and_environments_are_checked_in_the_words_of_0_2_7() {
-    let mut world = World::start(json!({"workload_types": ["native", "v8"], "deny_trigger_subjects": ["secret.*.>", "a.b"]})).await;
+    let mut world =
+        World::start(json!({"workload_types": ["native", "v8"], "deny_trigger_subjects": ["secret.*.>", "a.b"]})).await;
     world.upload("greet", GREET).await;
     let good = || world.fresh_request();
     let with_type = |kind: &str| DeployRequest { r#type: Some(kind.into()), ..good() };
@@ -71,7 +72,9 @@ async fn types_triggers_and_environments_are_checked_in_the_words_of_0_2_7() {
         let text = format!("Unsupported workload type on this node: {kind}");
         world.expect(&with_type(kind), ErrorCode::Denied, &text).await;
     }
-    world.expect(&with_type("native"), ErrorCode::BadRequest, "Unsupported workload type for trigger subject registration: native").await;
+    world
+        .expect(&with_type("native"), ErrorCode::BadRequest, "Unsupported workload type for trigger subject registration: native")
+        .await;
     let with_triggers = |triggers: &[&str]| DeployRequest {
         trigger_subjects: Some(triggers.iter().map(|it| (*it).to_owned()).collect()),
         ..good()
@@ -121,9 +124,15 @@ async fn only_a_token_that_is_signed_fresh_and_named_well_deploys_and_only_once(
     }
     let unsigned = good.replacen(good.split('.').next().unwrap(), "eyJ0eXAiOiJKV1QiLCJhbGciOiJub25lIn0", 1);
     world.expect(&token(&unsigned), ErrorCode::BadRequest, undecodable).await;
-    let (_, other) = sign(&world.claims("other"), &world.keys.issuer).unwrap().rsplit_once('.').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    let (_, other) = sign(&world.claims("other"), &world.keys.issuer)
+        .unwrap()
+        .rsplit_once('.')
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        .unwrap();
     assert_ne!(other, signature);
-    world.expect(&token(&format!("{header_and_body}.{other}")), ErrorCode::BadRequest, "signature is not that of its issuer").await;
+    world
+        .expect(&token(&format!("{header_and_body}.{other}")), ErrorCode::BadRequest, "signature is not that of its issuer")
+        .await;
     let by_another = world.request(&world.claims("greet"), &KeyPair::new_account());
     world.expect(&by_another, ErrorCode::BadRequest, "signature is not that of its issuer").await;
     world.expect(&DeployRequest { workload_jwt: None, ..world.fresh_request() }, ErrorCode::BadRequest, undecodable).await;

@@ -55,7 +55,9 @@ async fn only_the_issuer_stops_a_workload_and_only_with_a_token_made_for_that() 
         assert_eq!((&answer["type"], &answer["data"]), (&json!("io.nats.nex.v1.stop_response"), &json!("")));
     }
     let nobody = nex_protocol::id::WorkloadId::new(7);
-    for (namespace, id) in [("other", id.as_str()), ("Default", &id), ("default", nobody.as_str()), ("default", ""), ("default", "../..")] {
+    for (namespace, id) in
+        [("other", id.as_str()), ("Default", &id), ("default", nobody.as_str()), ("default", ""), ("default", "../..")]
+    {
         let answer = world.ask_stop(namespace, id, &stop("greet", &issuer), &issuer).await;
         assert_eq!((&answer["error"], &answer["code"]), (&json!("No such workload"), &json!("not_found")), "{namespace} {id}");
     }
