@@ -77,6 +77,7 @@ pub fn admit(request: &DeployRequest, config: &NodeConfig, xkey: &XKey, now: i64
         ));
     }
     let location = request.location.clone().ok_or_else(|| bad("Invalid deploy request: it names no artifact location"))?;
+    domain(request.jsdomain.as_deref().unwrap_or_default())?;
     if request.argv.as_ref().is_some_and(|argv| argv.len() > MANY) {
         return Err(bad(format!("Invalid deploy request: more than {MANY} arguments")));
     }
@@ -114,6 +115,16 @@ fn triggers(request: &DeployRequest, kind: WorkloadType, denied_subjects: &[Stri
         }
     }
     Ok(triggers)
+}
+
+/// The domain becomes a token of a subject on the node's own connection: one too long would have the server cut that.
+fn domain(domain: &str) -> Result<(), Failure> {
+    let is_token = domain.len() <= 128 && !domain.contains(['.', '*', '>']) && subject::is_valid_pattern(domain);
+    if domain.is_empty() || is_token {
+        return Ok(());
+    }
+    let shown: String = domain.chars().take(40).collect();
+    Err(bad(format!("Invalid deploy request: '{shown}' is not a JetStream domain")))
 }
 
 fn environment(request: &DeployRequest, xkey: &XKey) -> Result<Environment, Failure> {

@@ -135,6 +135,10 @@ async fn answer<T: Serialize>(request: &Request, kind: &str, work: impl Future<O
 
 /// Reads a body; `null` and what is not an object are malformed.
 fn parse<T: serde::de::DeserializeOwned>(what: &str, body: &[u8]) -> Result<T, Failure> {
-    serde_json::from_slice(body)
-        .map_err(|error| Failure::new(ErrorCode::BadRequest, format!("Unable to deserialize {what} request: {error}")))
+    let bad = |why: String| Failure::new(ErrorCode::BadRequest, format!("Unable to deserialize {what} request: {why}"));
+    // A decoder of structs would take an array too, member by member.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Err(bad("expected an object, found an array".to_owned()));
+    }
+    serde_json::from_slice(body).map_err(|error| bad(error.to_string()))
 }

@@ -1,0 +1,160 @@
+//! The control API as others see it on the wire.
+
+use std::time::Duration;
+
+use nex_protocol::deploy::WorkloadType;
+use nex_testkit::guest;
+use serde_json::{Value, json};
+
+use crate::world::World;
+
+fn members(value: &Value) -> Vec<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+/// The data of a success in an envelope of this kind.
+fn data(envelope: &Value, kind: &str) -> Value {
+    assert_eq!(members(envelope), ["data", "type"], "{envelope}");
+    assert_eq!(envelope["type"], format!("io.nats.nex.v1.{kind}_response"));
+    envelope["data"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_verb_answers_once_in_the_envelope_of_0_2_7() {
+    let mut world = World::start(json!({"tags": {"zone": "a"}})).await;
+    let node = world.target().node;
+    let xkey = world.target().xkey;
+    world.until_warm(1).await;
+    let started = world.run("greet", WorkloadType::V8, guest::GREET_MJS.as_bytes()).await;
+    world.until_warm(1).await;
+
+    let ping = data(&world.ask("$NEX.PING", "").await, "ping");
+    let shape = ["nexus", "node_id", "running_machines", "tags", "target_xkey", "uptime", "version", "warm_agents"];
+    assert_eq!(members(&ping), shape);
+    assert_eq!((&ping["node_id"], &ping["target_xkey"]), (&json!(node.as_str()), &json!(xkey)));
+    assert_eq!((&ping["running_machines"], &ping["warm_agents"], &ping["nexus"]), (&json!(1), &json!(1), &json!("test")));
+    assert!(ping["uptime"].as_str().unwrap().ends_with('s'), "{ping}");
+    for (tag, value) in [("zone", "a"), ("nex.os", "linux"), ("nex.unsafe", "true"), ("nex.sandbox", "process")] {
+        assert_eq!(ping["tags"][tag], value, "{ping}");
+    }
+    assert!(ping["tags"]["nex.cpucount"].as_str().unwrap().parse::<usize>().unwrap() > 0);
+    assert!(ping["tags"]["node_name"].as_str().unwrap().starts_with("node-"));
+    assert_eq!(members(&data(&world.ask(&format!("$NEX.PING.{node}"), "x").await, "ping")), shape);
+    assert_eq!(members(&data(&world.ask("$NEX.AUCTION", "").await, "auction")), shape);
+
+    let wping = data(&world.ask("$NEX.WPING.default", "").await, "ping");
+    assert_eq!(members(&wping), ["node_id", "running_machines", "tags", "target_xkey", "uptime", "version"]);
+    let machine = &wping["running_machines"][0];
+    assert_eq!(members(machine), ["id", "name", "namespace", "state", "triggers", "type", "uptime"]);
+    assert_eq!((&machine["id"], &machine["type"], &machine["state"]), (&json!(started.id), &json!("v8"), &json!("running")));
+
+    let info = data(&world.ask(&format!("$NEX.INFO.default.{node}"), "").await, "info");
+    assert_eq!(members(&info), ["machines", "memory", "public_xkey", "supported_workload_types", "tags", "uptime", "version"]);
+    assert_eq!((&info["public_xkey"], &info["supported_workload_types"]), (&json!(xkey), &json!(["native", "v8", "wasm"])));
+    assert!(info["memory"]["total"].as_u64().unwrap() > info["memory"]["available"].as_u64().unwrap());
+    let machine = &info["machines"][0];
+    assert_eq!(members(machine), ["healthy", "id", "namespace", "uptime", "workload"]);
+    assert_eq!(members(&machine["workload"]), ["hash", "name", "runtime", "type"]);
+    let digest = nex_protocol::digest::Digest::of(guest::GREET_MJS.as_bytes()).to_string();
+    assert_eq!((&machine["healthy"], &machine["workload"]["hash"]), (&json!(true), &json!(digest)));
+
+    let lame = data(&world.ask(&format!("$NEX.LAMEDUCK.{node}"), "").await, "lameduck");
+    assert_eq!(lame, json!({"node_id": node.as_str(), "success": true}));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_auction_takes_every_body_and_stays_silent_where_it_does_not_fit_unless_asked_why() {
+    let mut world = World::start(json!({"tags": {"Zone": "A"}, "workload_types": ["native", "js"]})).await;
+    let arch = if cfg!(target_arch = "aarch64") { "ARM64" } else { "AMD64" };
+    let fitting = [
+        String::new(),
+        "null".into(),
+        "garbage {".into(),
+        "[]".into(),
+        "7".into(),
+        "{}".into(),
+        json!({"arch": arch, "os": "Linux", "sandboxed": false, "tags": {"Zone": "a"}, "workload_types": ["native", "v8", "js"]})
+            .to_string(),
+        json!({"arch": null, "os": null, "tags": null, "workload_types": null, "unknown": {}}).to_string(),
+    ];
+    let questions: Vec<_> = fitting.iter().map(|body| ("$NEX.AUCTION".to_owned(), body.clone().into_bytes())).collect();
+    for (answers, body) in world.ask_all(&questions).await.iter().zip(&fitting) {
+        assert_eq!(answers.len(), 1, "{body}");
+        let bid = data(&serde_json::from_slice(&answers[0].payload).unwrap(), "auction");
+        assert!(bid.get("declined").is_none(), "{body}: {bid}");
+    }
+    for (wanted, word) in [
+        (json!({"arch": "s390x"}), "architecture"),
+        (json!({"os": "darwin"}), "operating system"),
+        (json!({"sandboxed": true}), "microVM"),
+        (json!({"tags": {"zone": "a"}}), "no tag zone"),
+        (json!({"workload_types": ["native", "wasm"]}), "type wasm"),
+    ] {
+        let silent = world.client.nats().send_request(
+            "$NEX.AUCTION",
+            async_nats::Request::new().payload(wanted.to_string().into()).timeout(Some(Duration::from_millis(100))),
+        );
+        assert!(silent.await.is_err(), "{wanted} gets a bid");
+        let mut asking = wanted.clone();
+        asking["explain"] = true.into();
+        let bid = data(&world.ask("$NEX.AUCTION", asking.to_string()).await, "auction");
+        assert!(bid["declined"][0].as_str().unwrap().contains(word), "{bid}");
+        assert_eq!(bid["declined"].as_array().unwrap().len(), 1, "{bid}");
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workloads_are_found_by_namespace_id_and_name_and_nobody_answers_for_what_is_not_there() {
+    let mut world = World::start(json!({})).await;
+    let node = world.target().node;
+    let deployment = world.prepare("Greet", WorkloadType::V8, guest::GREET_MJS.as_bytes()).await;
+    let one = world.deploy(&deployment).await;
+    let other = nex_client::Client::new(world.client.nats().clone(), "other".parse().unwrap());
+    let two = other.deploy(&deployment, &world.target(), &world.keys).await.unwrap();
+
+    for (asked, expected) in [
+        ("default".to_owned(), &one.id),
+        ("DEFAULT".to_owned(), &one.id),
+        ("default.greet".to_owned(), &one.id),
+        (format!("default.{}", one.id), &one.id),
+        ("default.greet.more.tokens".to_owned(), &one.id),
+        ("other".to_owned(), &two.id),
+        ("other.GREET".to_owned(), &two.id),
+    ] {
+        let found = data(&world.ask(&format!("$NEX.WPING.{asked}"), "junk").await, "ping");
+        assert_eq!(found["running_machines"].as_array().unwrap().len(), 1, "{asked}: {found}");
+        assert_eq!(found["running_machines"][0]["id"], **expected, "{asked}");
+    }
+    for silent in [format!("other.{}", one.id), "third".into(), "default.gree".into()] {
+        let request = async_nats::Request::new().timeout(Some(Duration::from_millis(100)));
+        assert!(world.client.nats().send_request(format!("$NEX.WPING.{silent}"), request).await.is_err(), "{silent}");
+    }
+    for (namespace, expected) in [("default", vec![&one.id]), ("Other", vec![&two.id]), ("third", vec![])] {
+        let info = data(&world.ask(&format!("$NEX.INFO.{namespace}.{node}"), "").await, "info");
+        let ids: Vec<_> = info["machines"].as_array().unwrap().iter().map(|machine| machine["id"].as_str().unwrap()).collect();
+        assert_eq!(ids, expected, "{namespace}");
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_node_is_a_nats_micro_service_named_nex() {
+    let mut world = World::start(json!({})).await;
+    let node = world.target().node;
+    let ping = world.ask("$SRV.PING.nex", "").await;
+    assert_eq!((&ping["name"], &ping["type"]), (&json!("nex"), &json!("io.nats.micro.v1.ping_response")));
+    assert_eq!(world.ask("$SRV.PING", "").await["id"], ping["id"]);
+    let info = world.ask("$SRV.INFO.nex", "").await;
+    assert_eq!((&info["metadata"]["node"], &info["metadata"]["nexus"]), (&json!(node.as_str()), &json!("test")));
+    let subjects: Vec<_> = info["endpoints"].as_array().unwrap().iter().map(|it| it["subject"].as_str().unwrap()).collect();
+    assert_eq!(subjects.len(), 8, "{subjects:?}");
+    assert!(subjects.contains(&format!("$NEX.DEPLOY.*.{node}").as_str()), "{subjects:?}");
+    let names: std::collections::BTreeSet<_> =
+        info["endpoints"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap()).collect();
+    assert_eq!(names.len(), 8, "every endpoint has a name of its own");
+    let stats = world.ask("$SRV.STATS.nex", "").await;
+    assert_eq!(stats["endpoints"].as_array().unwrap().len(), 8);
+    world.stop().await;
+}

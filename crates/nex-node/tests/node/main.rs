@@ -1,0 +1,16 @@
+//! A node as a library, against a real nats-server, with real agents in real sandboxes. One file per theme.
+
+#[cfg(test)]
+mod control;
+#[cfg(test)]
+mod functions;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
+mod policy;
+#[cfg(test)]
+mod stop;
+#[cfg(test)]
+mod world;
