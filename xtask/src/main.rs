@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "a tool for the terminal talks to it")]
 #![expect(clippy::disallowed_methods, reason = "it runs other programs one after the other, and each is waited for")]
 
+mod bench;
 mod check;
 mod demo;
 mod dist;
@@ -21,6 +22,7 @@ usage: cargo xtask <command>
   demo              build nex, run a node in a temporary place, deploy to it, call, stop, check that nothing is left
   test [args]       get nats-server, build, run all tests; args go to `cargo test`
   check             formatting, clippy and rustdoc, warnings as errors
+  bench [args]      measure calls, deploys, starts and memory; --quick is shorter, --json FILE writes the numbers, too
   dist [--dev]      build nex and nex-agent into target/dist: for release, or in the development profile";
 
 fn main() -> ExitCode {
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         ("demo", []) => demo::run(),
         ("test", rest) => test::run(rest),
         ("check", []) => check::run(),
+        ("bench", rest) => bench::run(rest),
         ("dist", []) => dist::release(),
         ("dist", [flag]) if flag == "--release" => dist::release(),
         ("dist", [flag]) if flag == "--dev" => dist::dev().map(|_dir| ()),

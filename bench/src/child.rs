@@ -1,0 +1,133 @@
+//! This program run again in a process of its own: as a native responder, as a node, or only to end.
+//!
+//! Each child ends when its standard input does, so none outlives the benchmark, however that ends.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use futures::StreamExt as _;
+use nex_bus::connect::{Persistence, connect};
+use nex_bus::settings::ConnectionSettings;
+use nex_node::{Node, NodeConfig, NodeOptions};
+use nex_testkit::{dist_binary, nats_server_binary};
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncReadExt as _;
+use tokio::process::{Child, Command};
+
+/// What a node is started with, as its one argument.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct NodeArgs {
+    pub(crate) url: String,
+    pub(crate) user: Option<String>,
+    pub(crate) password: Option<String>,
+    pub(crate) state_dir: PathBuf,
+    pub(crate) pool_size: usize,
+}
+
+impl NodeArgs {
+    /// The connection, as the node and its clients make it.
+    pub(crate) fn connection(&self) -> ConnectionSettings {
+        let mut settings = ConnectionSettings::to_servers(&self.url);
+        settings.user.clone_from(&self.user);
+        settings.password = self.password.clone().map(Into::into);
+        settings
+    }
+}
+
+/// A native responder on a subject.
+pub(crate) fn responder(node: &NodeArgs, subject: &str) -> Result<Child> {
+    spawn(&["child-responder", &serde_json::to_string(node)?, subject])
+}
+
+/// A node.
+pub(crate) fn node(node: &NodeArgs) -> Result<Child> {
+    spawn(&["child-node", &serde_json::to_string(node)?])
+}
+
+/// A process that ends at once.
+pub(crate) fn nothing() -> Result<Child> {
+    spawn(&["child-nothing"])
+}
+
+fn spawn(args: &[&str]) -> Result<Child> {
+    let own = std::env::current_exe()?;
+    Command::new(own).args(args).stdin(Stdio::piped()).spawn().context("cannot start this program again")
+}
+
+/// Tells a child to end, and waits until it has.
+pub(crate) async fn end(mut child: Child) -> Result<()> {
+    drop(child.stdin.take());
+    let status = child.wait().await?;
+    if status.success() { Ok(()) } else { bail!("a child process of the benchmark failed: {status}") }
+}
+
+/// What a child does.
+pub(crate) fn main(mode: &str, args: &[String]) -> Result<()> {
+    // As many threads as an agent has.
+    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    match (mode, args) {
+        ("nothing", []) => Ok(()),
+        ("responder", [node, subject]) => {
+            let runtime = runtime()?;
+            let responded = runtime.block_on(respond(&serde_json::from_str(node)?, subject));
+            // A thread may still read standard input: it must not keep the process.
+            runtime.shutdown_background();
+            responded
+        }
+        ("node", [node]) => {
+            let runtime = runtime()?;
+            let lived = runtime.block_on(live(serde_json::from_str(node)?));
+            runtime.shutdown_background();
+            lived
+        }
+        _ => bail!("unknown child {mode}"),
+    }
+}
+
+/// What anybody would write: subscribe, answer each message, in order.
+async fn respond(node: &NodeArgs, subject: &str) -> Result<()> {
+    let client = connect(&node.connection(), Persistence::Once).await?;
+    let mut requests = client.queue_subscribe(subject.to_owned(), "bench".to_owned()).await?;
+    client.flush().await?;
+    let mut over = std::pin::pin!(over());
+    loop {
+        // Both branches are cancel-safe: neither a message nor the end of the input is lost.
+        tokio::select! {
+            request = requests.next() => {
+                let request = request.ok_or_else(|| anyhow!("the subscription ended"))?;
+                if let Some(reply) = request.reply {
+                    client.publish(reply, request.payload).await?;
+                }
+            }
+            () = &mut over => return Ok(()),
+        }
+    }
+}
+
+async fn live(args: NodeArgs) -> Result<()> {
+    let config = NodeConfig { pool_size: args.pool_size, ..NodeConfig::default() };
+    let node = Node::start(NodeOptions {
+        connection: args.connection(),
+        config,
+        state_dir: args.state_dir,
+        agent_binary: dist_binary("nex-agent"),
+        nats_server: nats_server_binary(),
+        nexus: "bench".into(),
+    })
+    .await?;
+    over().await;
+    node.stop().await;
+    Ok(())
+}
+
+/// Ends with standard input, or at Ctrl-C.
+async fn over() {
+    let mut input = tokio::io::stdin();
+    let mut buffer = [0; 64];
+    let ended = async { while input.read(&mut buffer).await.is_ok_and(|count| count > 0) {} };
+    tokio::select! {
+        () = ended => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}

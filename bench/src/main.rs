@@ -1,0 +1,93 @@
+//! `nex-bench`: what nex promises in numbers, measured on one machine in one go. Run by `cargo xtask bench`.
+//!
+//! Machines and their load differ, so what counts are ratios: every variant takes its turn in every round beside a native NATS
+//! responder, and is compared with the responder of the same round. Nothing is asserted; the numbers are for people to judge.
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | [`world`] | a nats-server, a node, a native responder, deployed functions |
+//! | [`child`] | this program run again as a responder or a node |
+//! | [`load`] | requests, so many in flight, and how long each took |
+//! | [`calls`], [`deploys`], [`starts`], [`memory`] | the measurements |
+//! | [`report`] | the table and the JSON |
+
+mod calls;
+mod child;
+mod deploys;
+mod load;
+mod memory;
+mod plan;
+mod report;
+mod starts;
+mod world;
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+
+use plan::Plan;
+use report::Report;
+
+const USAGE: &str = "usage: nex-bench [--quick] [--only calls,deploys,starts,memory] [--json FILE]; better: cargo xtask bench";
+
+/// What was asked for on the command line.
+struct Wish {
+    plan: Plan,
+    only: Option<Vec<String>>,
+    json: Option<PathBuf>,
+}
+
+impl Wish {
+    fn parse(mut args: impl Iterator<Item = String>) -> Result<Self> {
+        let mut wish = Self { plan: Plan::full(), only: None, json: None };
+        while let Some(arg) = args.next() {
+            match arg.as_str() {
+                "--quick" => wish.plan = Plan::quick(),
+                "--only" => wish.only = Some(args.next().context(USAGE)?.split(',').map(str::to_owned).collect()),
+                "--json" => wish.json = Some(args.next().context(USAGE)?.into()),
+                _ => bail!(USAGE),
+            }
+        }
+        Ok(wish)
+    }
+
+    fn wants(&self, what: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| only.iter().any(|name| name == what))
+    }
+}
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if let [mode, rest @ ..] = args.as_slice()
+        && let Some(mode) = mode.strip_prefix("child-")
+    {
+        return child::main(mode, rest);
+    }
+    let wish = Wish::parse(args.into_iter())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let report = runtime.block_on(measure(&wish))?;
+    report.print();
+    if let Some(path) = &wish.json {
+        let json = serde_json::to_vec_pretty(&report)?;
+        std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+async fn measure(wish: &Wish) -> Result<Report> {
+    let plan = &wish.plan;
+    let mut report = Report::new(plan);
+    if wish.wants("starts") {
+        report.starts = Some(Box::pin(starts::measure(plan)).await.context("measuring starts")?);
+    }
+    if wish.wants("deploys") {
+        report.deploys = Box::pin(deploys::measure(plan)).await.context("measuring deploys")?;
+    }
+    if wish.wants("memory") {
+        report.memory = Some(Box::pin(memory::measure(plan)).await.context("measuring memory")?);
+    }
+    if wish.wants("calls") {
+        report.calls = Box::pin(calls::measure(plan)).await.context("measuring calls")?;
+    }
+    Ok(report)
+}

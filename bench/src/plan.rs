@@ -1,0 +1,48 @@
+//! How much is measured.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// Sizes of all measurements.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Plan {
+    /// Times every variant takes its turn.
+    pub(crate) rounds: usize,
+    /// How long one turn lasts.
+    #[serde(skip)]
+    pub(crate) turn: Duration,
+    /// Requests under way at once, each its own measurement.
+    pub(crate) in_flight: Vec<usize>,
+    /// Bytes of a request.
+    pub(crate) payload_bytes: usize,
+    /// Deploys of each type.
+    pub(crate) deploys: usize,
+    /// Starts of a node.
+    pub(crate) starts: usize,
+    /// Warm agents whose memory is looked at.
+    pub(crate) warm_agents: usize,
+    /// Functions whose memory is looked at.
+    pub(crate) idle_functions: usize,
+}
+
+impl Plan {
+    /// What the promised numbers are taken from; some minutes.
+    pub(crate) fn full() -> Self {
+        Self {
+            rounds: 7,
+            turn: Duration::from_millis(1_500),
+            in_flight: vec![1, 16, 64],
+            payload_bytes: 16,
+            deploys: 20,
+            starts: 10,
+            warm_agents: 8,
+            idle_functions: 50,
+        }
+    }
+
+    /// Enough to see whether something broke; about a minute.
+    pub(crate) fn quick() -> Self {
+        Self { rounds: 3, turn: Duration::from_millis(400), starts: 4, warm_agents: 4, idle_functions: 8, ..Self::full() }
+    }
+}

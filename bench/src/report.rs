@@ -1,0 +1,113 @@
+//! What is printed, and what is written as JSON.
+#![expect(clippy::print_stdout, reason = "the report of a program for the terminal")]
+
+use serde::Serialize;
+
+use crate::load::{Spread, Times};
+use crate::memory::Memory;
+use crate::plan::Plan;
+use crate::starts::Starts;
+use crate::{calls, deploys};
+
+/// Everything that was measured.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    plan: Plan,
+    machine: Machine,
+    pub(crate) calls: Vec<calls::Row>,
+    pub(crate) deploys: Vec<deploys::Row>,
+    pub(crate) starts: Option<Starts>,
+    pub(crate) memory: Option<Memory>,
+}
+
+/// Where it was measured, so that numbers are not compared that cannot be.
+#[derive(Debug, Serialize)]
+struct Machine {
+    arch: &'static str,
+    cores: usize,
+    /// Load average of the last minute, before anything was measured.
+    load: String,
+}
+
+impl Report {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let machine = Machine {
+            arch: std::env::consts::ARCH,
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            load: load.split_whitespace().next().unwrap_or("?").to_owned(),
+        };
+        Self { plan: plan.clone(), machine, calls: Vec::new(), deploys: Vec::new(), starts: None, memory: None }
+    }
+
+    pub(crate) fn print(&self) {
+        let Machine { arch, cores, load } = &self.machine;
+        println!("{arch}, {cores} cores, load {load} at the start");
+        self.print_calls();
+        self.print_deploys();
+        if let Some(starts) = &self.starts {
+            println!("\nStart of a node, new state directory ({} times)\n", starts.first_bid.count);
+            println!("  {:<44} {:>8} {:>8}", "ms from the start of its process to", "p50", "p99");
+            line("the end of a process that does nothing", &starts.bare_process);
+            line("its first bid", &starts.first_bid);
+            line("its answer to the PING after that", &starts.ping);
+            line("its first warm agent", &starts.warm_agent);
+        }
+        if let Some(memory) = &self.memory {
+            println!("\nPrivate memory, MiB\n");
+            println!("  {:<44} {:>8.2}", format!("an idle agent (of {})", memory.agents), memory.idle_agent_mib);
+            for (name, mib) in &memory.with_function_mib {
+                println!("  {:<44} {mib:>8.2}", format!("an agent with {name}, called once (of {})", memory.functions));
+            }
+            println!("  {:<44} {:>8.2}", "the node", memory.node_mib);
+        }
+    }
+
+    fn print_calls(&self) {
+        if self.calls.is_empty() {
+            return;
+        }
+        let Plan { rounds, payload_bytes, .. } = self.plan;
+        println!(
+            "\nCalls of {payload_bytes} bytes; median of {rounds} rounds, ratios to the native responder of the same round (min..max)\n"
+        );
+        println!(
+            "  {:<8} {:<10} {:>9} {:>8} {:>8} {:>9}   {:<18} {:<18} {:<18}",
+            "way", "variant", "in flight", "p50 µs", "p99 µs", "calls/s", "p50 ratio", "p99 ratio", "calls/s ratio"
+        );
+        for row in &self.calls {
+            println!(
+                "  {:<8} {:<10} {:>9} {:>8.0} {:>8.0} {:>9.0}   {:<18} {:<18} {:<18}",
+                row.way,
+                row.variant,
+                row.in_flight,
+                row.p50_us.median,
+                row.p99_us.median,
+                row.calls_per_second.median,
+                spread(&row.p50_ratio),
+                spread(&row.p99_ratio),
+                spread(&row.rate_ratio),
+            );
+        }
+    }
+
+    fn print_deploys(&self) {
+        if self.deploys.is_empty() {
+            return;
+        }
+        println!("\nDeploys of a cached artifact to a warm agent ({} each)\n", self.plan.deploys);
+        println!("  {:<44} {:>8} {:>8}", "ms from the request to the reply", "p50", "p99");
+        for row in &self.deploys {
+            line(&format!("deploy {}", row.what), &row.deploy);
+            line("  and stop", &row.stop);
+        }
+    }
+}
+
+fn line(what: &str, times: &Times) {
+    println!("  {what:<44} {:>8.1} {:>8.1}", times.p50_ms, times.p99_ms);
+}
+
+fn spread(spread: &Spread) -> String {
+    format!("{:.2} ({:.2}..{:.2})", spread.median, spread.min, spread.max)
+}

@@ -1,0 +1,129 @@
+//! Where measurements happen: a nats-server of its own, a real node beside it, and a client.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use nex_bus::connect::{Persistence, connect};
+use nex_client::Client;
+use nex_client::artifact::{DEFAULT_BUCKET, DEFAULT_BUCKET_BYTES, Upload};
+use nex_client::deploy::{Deployment, Keys, Target};
+use nex_protocol::control::{AuctionRequest, NodeSummary};
+use nex_protocol::deploy::{DeployResponse, Location, WorkloadType};
+use nex_protocol::envelope::{self, kind};
+use nex_protocol::subject;
+use nex_testkit::{NatsOptions, NatsServer, eventually, guest};
+use nkeys::{KeyPair, XKey};
+use tokio::process::Child;
+
+use crate::child::{self, NodeArgs};
+
+/// Longest wait for anything.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Which way calls go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// No credentials: the agent subscribes by itself.
+    Direct,
+    /// User and password, which the agent must not have: the node relays.
+    Relayed,
+}
+
+/// A nats-server, a node and a client.
+pub(crate) struct World {
+    pub(crate) client: Client,
+    pub(crate) args: NodeArgs,
+    pub(crate) node: Child,
+    keys: Keys,
+    target: Target,
+    dir: tempfile::TempDir,
+    nats: NatsServer,
+}
+
+impl World {
+    pub(crate) async fn start(way: Way, pool_size: usize) -> Result<Self> {
+        let (user, config) = match way {
+            Way::Direct => (None, String::new()),
+            Way::Relayed => (Some("bench".to_owned()), "authorization { user: bench, password: bench }".to_owned()),
+        };
+        let nats = NatsServer::start_with(NatsOptions { config, ..NatsOptions::default() }).await;
+        let dir = tempfile::tempdir()?;
+        let args = NodeArgs { url: nats.url(), password: user.clone(), user, state_dir: dir.path().join("state"), pool_size };
+        let node = child::node(&args)?;
+        let nats_client = connect(&args.connection(), Persistence::Once).await?;
+        let client = Client::new(nats_client, "default".parse()?);
+        let first = first_bid(&client).await?;
+        let target = Target { node: first.node_id.parse()?, xkey: first.target_xkey };
+        let keys = Keys { issuer: KeyPair::new_account(), sender: XKey::new() };
+        let world = Self { client, args, node, keys, target, dir, nats };
+        world.warm(pool_size).await?;
+        Ok(world)
+    }
+
+    /// A deployment of an artifact that is uploaded if it is not there.
+    pub(crate) async fn deployment(&self, name: &str, kind: WorkloadType, bytes: &[u8]) -> Result<Deployment> {
+        let file: PathBuf = self.dir.path().join(name);
+        std::fs::write(&file, bytes)?;
+        let location = Location::new(DEFAULT_BUCKET, name).context("a name that is no key")?;
+        let upload = Upload { location, jetstream_domain: None, bucket_bytes: DEFAULT_BUCKET_BYTES, file };
+        let artifact = self.client.upload(&upload, |_, _| ()).await?.artifact;
+        Ok(Deployment::new(name.parse()?, kind, artifact))
+    }
+
+    pub(crate) async fn deploy(&self, deployment: &Deployment) -> Result<DeployResponse> {
+        Ok(self.client.deploy(deployment, &self.target, &self.keys).await?)
+    }
+
+    pub(crate) async fn stop(&self, started: &DeployResponse) -> Result<()> {
+        let (id, name) = (started.id.parse()?, started.name.parse()?);
+        self.client.stop(&self.target.node, &id, &name, &self.keys.issuer).await?;
+        Ok(())
+    }
+
+    /// Waits until so many agents are ready.
+    pub(crate) async fn warm(&self, agents: usize) -> Result<()> {
+        let ready = || async { ping(&self.client).await.is_some_and(|node| node.warm_agents.unwrap_or(0) >= agents) };
+        if eventually(PATIENCE, ready).await { Ok(()) } else { bail!("no {agents} agents were ready within {PATIENCE:?}") }
+    }
+
+    /// Where a native service finds the server.
+    pub(crate) fn url(&self) -> String {
+        self.nats.url()
+    }
+
+    /// Ends everything, in order.
+    pub(crate) async fn end(self) -> Result<()> {
+        child::end(self.node).await
+    }
+}
+
+/// The functions that are called.
+pub(crate) fn functions() -> [(&'static str, WorkloadType, Vec<u8>); 2] {
+    [
+        ("wasm-echo", WorkloadType::Wasm, guest::assemble(guest::ECHO_WAT)),
+        ("js-echo", WorkloadType::V8, guest::ECHO_JS.as_bytes().to_vec()),
+    ]
+}
+
+/// The answer to PING, if there is one now.
+pub(crate) async fn ping(client: &Client) -> Option<NodeSummary> {
+    let answer = client.nats().request(subject::PING, "".into()).await.ok()?;
+    envelope::open(kind::PING, &answer.payload).ok()
+}
+
+/// Asks without a pause until a node bids.
+pub(crate) async fn first_bid(client: &Client) -> Result<NodeSummary> {
+    let wanted = AuctionRequest { explain: true, ..AuctionRequest::default() };
+    let body = serde_json::to_vec(&wanted)?;
+    let end = tokio::time::Instant::now() + PATIENCE;
+    while tokio::time::Instant::now() < end {
+        let answer = client.nats().request(subject::AUCTION, body.clone().into()).await;
+        let bid = answer.ok().and_then(|answer| envelope::open::<NodeSummary>(kind::AUCTION, &answer.payload).ok());
+        match bid.filter(|node| node.declined.is_empty()) {
+            Some(bid) => return Ok(bid),
+            None => tokio::time::sleep(Duration::from_micros(500)).await,
+        }
+    }
+    bail!("no node made a bid within {PATIENCE:?}")
+}

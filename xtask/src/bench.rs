@@ -1,0 +1,35 @@
+//! `cargo xtask bench`: builds what is measured, optimised but without the slow last steps of a release, and measures it.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use crate::{shell, tools};
+
+/// What the benchmark runs, itself among it.
+const PROGRAMS: [&str; 3] = ["nex-bench", "nex-agent", "echo-service"];
+
+/// Builds and runs `nex-bench`; arguments go to it.
+pub(crate) fn run(args: &[String]) -> Result<()> {
+    let nats_server = tools::nats_server()?;
+    let built = build()?;
+    let program = |name: &str| built.iter().find(|file| file.file_name().is_some_and(|file| file == name));
+    let bench = program("nex-bench").context("cargo built no nex-bench")?;
+    let dist = program("nex-agent").and_then(|file| file.parent()).context("cargo built no nex-agent")?;
+    shell::run(Command::new(bench).args(args).env("NEX_NATS_SERVER", nats_server).env("NEX_DIST", dist))
+}
+
+fn build() -> Result<Vec<PathBuf>> {
+    let cargo = shell::cargo();
+    // Building is no hurry, and others may use the machine.
+    let mut command = Command::new("nice");
+    command.args(["-n", "15"]).arg(cargo.get_program()).current_dir(shell::root());
+    command.args(["build", "--bins", "--profile", "bench-fast", "--message-format=json-render-diagnostics"]);
+    command.args(PROGRAMS.iter().flat_map(|name| ["--package", name]));
+    println!("\n$ {}", shell::line(&command));
+    let messages = shell::output(&mut command)?;
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    Ok(messages.filter_map(|message| Some(message.get("executable")?.as_str()?.into())).collect())
+}
