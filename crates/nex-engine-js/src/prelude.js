@@ -106,7 +106,8 @@ export default function (native) {
       },
       requestMany(...given) {
         need(given, 2, "subject and payload are required");
-        throw "this function isn't currently supported";
+        const replies = parsed(call("messaging", "requestMany", given[0], octets(given[1])));
+        return replies.map((reply) => Uint8Array.from(atob(reply), (byte) => byte.charCodeAt(0)));
       },
     }),
     objectStore: Object.freeze({

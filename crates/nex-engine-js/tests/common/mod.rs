@@ -29,7 +29,7 @@ impl HostClient for Host {
                 (Service::KeyValue, "get") if request.target == "slow" => std::future::pending().await,
                 (Service::KeyValue, "get") => return Ok(Bytes::from_static(&[0, 0x80, 0xff])),
                 (Service::KeyValue, "keys") => r#"["one","two"]"#,
-                (Service::Messaging, "request") => return Ok(request.body),
+                (Service::Messaging, "request" | "requestMany") => return Ok(request.body),
                 (Service::ObjectStore, "put") => r#"{"name":"thing","size":3}"#,
                 (Service::ObjectStore, "list") => r#"[{"name":"thing"}]"#,
                 (Service::Http, "head") => r#"{"status":204,"headers":{}}"#,
