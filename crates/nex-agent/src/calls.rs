@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use async_nats::client::PublishErrorKind;
 use async_nats::{Client, HeaderMap, HeaderValue, Message, Subscriber};
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -120,21 +121,31 @@ impl Direct {
     async fn answer(&self, message: Message) {
         let began = Instant::now();
         let call = Call { subject: message.subject.to_string(), payload: message.payload };
-        let answer: Result<Bytes, CallError> = self.function.invoke(call).await;
+        let answer = self.function.invoke(call).await;
         let nanos = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let outcome = match answer {
-            Ok(answer) => {
-                if let Some(reply) = message.reply {
-                    self.client.publish(reply, answer).await.ok();
-                }
-                Ok(nanos)
-            }
+        let sent = match answer {
+            Ok(answer) => self.reply(message.reply.clone(), answer).await,
+            Err(error) => Err(error),
+        };
+        let outcome = match sent {
+            Ok(()) => Ok(nanos),
             Err(error) => {
                 refuse(&self.client, message.reply, &error).await;
                 Err(error.to_string())
             }
         };
         self.told.try_send(Served { trigger: Arc::clone(&self.trigger), outcome }).ok();
+    }
+
+    /// A reply that the server does not take is a failed call; whoever waits for it must hear that.
+    async fn reply(&self, to: Option<async_nats::Subject>, answer: Bytes) -> Result<(), CallError> {
+        let (Some(to), actual) = (to, answer.len()) else { return Ok(()) };
+        match self.client.publish(to, answer).await {
+            Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
+                Err(CallError::ReplyTooLarge { actual, limit: self.client.server_info().max_payload })
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use async_nats::Client;
 use nex_engine::{Line, Output, Stream};
 use nex_protocol::agent::{LogEntry, Logs, host_subject};
 use nex_protocol::id::WorkloadId;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Lines that may wait for the bus.
 const BACKLOG: usize = 4_096;
@@ -13,29 +13,72 @@ const BATCH: usize = 128;
 /// Bytes of text in one message, so that it stays far below the bus's limit.
 const BATCH_BYTES: usize = 256 * 1024;
 
-/// An output for a workload, and the work of carrying it, to be spawned.
-pub(crate) fn to_bus(bus: Client, agent: &WorkloadId) -> (Output, impl Future<Output = ()> + use<>) {
-    let (output, lines) = Output::channel(BACKLOG);
-    let carry = carry(bus, host_subject(agent, "logs"), lines, output.clone());
-    (output, carry)
+/// Waits until what was written is on the bus. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Flush(mpsc::Sender<oneshot::Sender<()>>);
+
+impl Flush {
+    /// Every line written before this is published when it returns.
+    pub(crate) async fn lines(&self) {
+        let (done, wait) = oneshot::channel();
+        if self.0.send(done).await.is_ok() {
+            wait.await.ok();
+        }
+    }
 }
 
-async fn carry(bus: Client, subject: String, mut lines: mpsc::Receiver<Line>, counter: Output) {
-    let mut waiting = Vec::with_capacity(BATCH);
-    while lines.recv_many(&mut waiting, BATCH).await > 0 {
-        let mut batch = Logs { lines: Vec::with_capacity(waiting.len()), dropped: counter.take_dropped() };
+/// An output for a workload, and the work of carrying it, to be spawned.
+pub(crate) fn to_bus(bus: Client, agent: &WorkloadId) -> (Output, Flush, impl Future<Output = ()> + use<>) {
+    let (output, lines) = Output::channel(BACKLOG);
+    let (flush, flushes) = mpsc::channel(1);
+    let carrier = Carrier { bus, subject: host_subject(agent, "logs"), counter: output.clone() };
+    (output, Flush(flush), carrier.run(lines, flushes))
+}
+
+struct Carrier {
+    bus: Client,
+    subject: String,
+    counter: Output,
+}
+
+impl Carrier {
+    async fn run(self, mut lines: mpsc::Receiver<Line>, mut flushes: mpsc::Receiver<oneshot::Sender<()>>) {
+        let mut waiting = Vec::with_capacity(BATCH);
+        loop {
+            tokio::select! {
+                // Lines first: when it is a flush's turn, there are none left.
+                biased;
+                count = lines.recv_many(&mut waiting, BATCH) => {
+                    if count == 0 {
+                        return;
+                    }
+                    self.carry(&mut waiting).await;
+                }
+                Some(done) = flushes.recv() => {
+                    let last = Logs { lines: Vec::new(), dropped: self.counter.take_dropped() };
+                    if last.dropped > 0 {
+                        send(&self.bus, &self.subject, &last).await;
+                    }
+                    done.send(()).ok();
+                }
+            }
+        }
+    }
+
+    async fn carry(&self, waiting: &mut Vec<Line>) {
+        let mut batch = Logs { lines: Vec::with_capacity(waiting.len()), dropped: self.counter.take_dropped() };
         let mut bytes = 0;
         for Line { stream, text } in waiting.drain(..) {
             bytes += text.len();
             batch.lines.push(LogEntry { stderr: stream == Stream::Stderr, text });
             if bytes >= BATCH_BYTES {
-                send(&bus, &subject, &batch).await;
+                send(&self.bus, &self.subject, &batch).await;
                 bytes = 0;
                 (batch.lines, batch.dropped) = (Vec::new(), 0);
             }
         }
         if !batch.lines.is_empty() {
-            send(&bus, &subject, &batch).await;
+            send(&self.bus, &self.subject, &batch).await;
         }
     }
 }

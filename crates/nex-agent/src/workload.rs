@@ -18,7 +18,7 @@ use nkeys::XKey;
 use crate::artifact;
 use crate::calls::{self, Report};
 use crate::host_client::BusHostClient;
-use crate::output;
+use crate::output::{self, Flush};
 
 /// File in the out directory that a compiled module is left in.
 const COMPILED: &str = "module.cwasm";
@@ -30,6 +30,7 @@ pub(crate) struct Workload {
     /// Name of a compiled module in the out directory.
     pub(crate) compiled: Option<String>,
     service: Option<Arc<Service>>,
+    lines: Flush,
     scope: TaskScope,
 }
 
@@ -56,7 +57,7 @@ impl Starter {
             open(&request.environment, &self.key, &request.sealed_by).map_err(|error| format!("its environment: {error}"))?;
         let artifact = artifact::verify(&request.artifact, request.digest).await?;
         let scope = TaskScope::new("workload");
-        let (output, carry) = output::to_bus(self.bus.clone(), &self.agent);
+        let (output, lines, carry) = output::to_bus(self.bus.clone(), &self.agent);
         scope.spawn("output", carry);
         let launch = Launch {
             name: request.name.to_string(),
@@ -76,7 +77,7 @@ impl Starter {
         };
         let started = start_engine(request.r#type, launch).await.map_err(|error| chain(&error))?;
         match started {
-            Started::Service(service) => Ok(self.watch(service, scope)),
+            Started::Service(service) => Ok(self.watch(service, lines, scope)),
             Started::Function { function, compiled } => {
                 // Written before the first call: what a guest does later cannot change what was compiled.
                 let kept = match compiled {
@@ -87,22 +88,30 @@ impl Starter {
                     let report = Report { bus: self.bus.clone(), agent: self.agent.clone() };
                     calls::serve(&scope, triggers, &function, request.limits.concurrency, report).await?;
                 }
-                Ok(Workload { function: Some(function), compiled: kept.then(|| COMPILED.to_owned()), service: None, scope })
+                Ok(Workload {
+                    function: Some(function),
+                    compiled: kept.then(|| COMPILED.to_owned()),
+                    service: None,
+                    lines,
+                    scope,
+                })
             }
         }
     }
 
-    /// The end of a service is an event.
-    fn watch(&self, service: Service, scope: TaskScope) -> Workload {
+    /// The end of a service is an event, and the last thing that is said of it.
+    fn watch(&self, service: Service, lines: Flush, scope: TaskScope) -> Workload {
         let service = Arc::new(service);
         let (watched, bus, subject) = (Arc::clone(&service), self.bus.clone(), host_subject(&self.agent, "events"));
+        let written = lines.clone();
         scope.spawn("exit", async move {
             let exit = watched.wait().await;
+            written.lines().await;
             let event = AgentEvent::Exited { code: exit.code, message: exit.signal.unwrap_or_default() };
             bus.publish(subject, serde_json::to_vec(&event).unwrap_or_default().into()).await.ok();
             bus.flush().await.ok();
         });
-        Workload { function: None, compiled: None, service: Some(service), scope }
+        Workload { function: None, compiled: None, service: Some(service), lines, scope }
     }
 }
 
@@ -112,6 +121,7 @@ impl Workload {
         if let Some(service) = self.service {
             service.stop(grace).await;
         }
+        self.lines.lines().await;
         self.scope.shutdown(Duration::from_millis(200)).await;
     }
 }

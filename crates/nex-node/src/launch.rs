@@ -73,20 +73,19 @@ pub struct Launched {
     pub session: AgentSession,
     /// What the agent reports.
     pub reports: mpsc::Receiver<Report>,
-    triggers: Option<TaskScope>,
+    /// The relay's subscriptions, if there is one.
+    pub triggers: Option<TaskScope>,
 }
 
-impl Launched {
-    /// Ends it: triggers first, so no call is taken that cannot be answered, then the workload, then the sandbox.
-    pub async fn release(self, grace: Duration) {
-        if let Some(triggers) = self.triggers {
-            triggers.shutdown(Duration::ZERO).await;
-        }
-        if !grace.is_zero() {
-            self.session.undeploy(grace).await;
-        }
-        self.session.end(Duration::from_millis(500)).await;
+/// Ends a workload: triggers first, so no call is taken that cannot be answered, then the workload, then the sandbox.
+pub async fn release(session: AgentSession, triggers: Option<TaskScope>, grace: Duration) {
+    if let Some(triggers) = triggers {
+        triggers.shutdown(Duration::ZERO).await;
     }
+    if !grace.is_zero() {
+        session.undeploy(grace).await;
+    }
+    session.end(Duration::from_millis(500)).await;
 }
 
 impl Launcher {

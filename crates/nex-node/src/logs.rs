@@ -51,7 +51,8 @@ impl Log {
         self.dropped = self.dropped.saturating_add(lines);
     }
 
-    async fn confess(&mut self) {
+    /// Says how many lines were lost, if any were.
+    pub async fn confess(&mut self) {
         let dropped = std::mem::take(&mut self.dropped);
         if dropped > 0 {
             self.publish(Level::Warn, format!("{dropped} log lines were dropped: more than {LINES_PER_SECOND} in a second"))

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use async_nats::{Client, Message, Subscriber};
+use async_nats::client::PublishErrorKind;
+use async_nats::{Client, Message, Subject, Subscriber};
+use bytes::Bytes;
 use futures::StreamExt as _;
 use nex_bus::service_error;
 use nex_process::TaskScope;
@@ -123,11 +125,10 @@ impl Relay {
                 None => {
                     let own = || u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
                     let nanos = header(&answer, RUNTIME_NS).and_then(|text| text.parse().ok()).unwrap_or_else(own);
-                    if let Some(reply) = message.reply {
-                        self.nats.publish(reply, answer.payload).await.ok();
+                    match self.reply(message.reply.clone(), answer.payload).await {
+                        Ok(()) => return self.tell(Outcome::Succeeded { trigger: Arc::clone(&self.trigger), nanos }),
+                        Err(error) => (500, error),
                     }
-                    self.tell(Outcome::Succeeded { trigger: Arc::clone(&self.trigger), nanos });
-                    return;
                 }
                 Some(error) => error,
             },
@@ -138,6 +139,17 @@ impl Relay {
             self.nats.publish_with_headers(reply, service_error::headers(code, &error), error.clone().into()).await.ok();
         }
         self.tell(Outcome::Failed { trigger: Arc::clone(&self.trigger), error });
+    }
+
+    /// A reply that the server does not take is a failed call; whoever waits for it must hear that.
+    async fn reply(&self, to: Option<Subject>, answer: Bytes) -> Result<(), String> {
+        let (Some(to), bytes) = (to, answer.len()) else { return Ok(()) };
+        match self.nats.publish(to, answer).await {
+            Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
+                Err(format!("reply of {bytes} bytes is over the limit of {} bytes", self.nats.server_info().max_payload))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The outcome is for events; a call never waits for them.

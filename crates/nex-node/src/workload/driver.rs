@@ -14,7 +14,7 @@ use super::spec::WorkloadSpec;
 use super::state::{Effect, Event, Phase, State};
 use super::{Command, FirstStart, Status, Workload};
 use crate::agents::router::Report;
-use crate::launch::{Launched, Launcher};
+use crate::launch::{Launched, Launcher, release};
 use crate::logs::Log;
 use crate::reporter::Reporter;
 use crate::trigger::Counters;
@@ -45,6 +45,8 @@ struct Driver {
     log: Log,
     state: State,
     live: Option<Live>,
+    /// What an agent that is being stopped still says.
+    last_words: Option<mpsc::Receiver<Report>>,
     work: Option<BoxFuture<'static, Done>>,
     end: End,
     first: Option<oneshot::Sender<FirstStart>>,
@@ -90,6 +92,7 @@ pub fn prepare(spec: WorkloadSpec, launcher: &Arc<Launcher>) -> (Workload, Start
         log: launcher.log(&spec),
         state: State::new(spec.restarts),
         live: None,
+        last_words: None,
         work: None,
         end: End { code: 0, message: String::new() },
         first: Some(first),
@@ -114,6 +117,7 @@ impl Driver {
             self.carry_out(effects).await;
         }
         retired();
+        self.log.confess().await;
         self.launcher.forget(&self.spec);
         if self.state.announced {
             self.launcher.events.undeployed(&self.spec, self.end.code, &self.end.message).await;
@@ -130,7 +134,8 @@ impl Driver {
     /// Waits for the next thing that may move the state. Every branch is cancel safe: channels, and futures kept in `self`.
     async fn next_event(&mut self, inbox: &mut mpsc::Receiver<Command>) -> Option<Event> {
         let gone = OptionFuture::from(self.live.as_ref().map(|live| live.launched.session.gone()));
-        let reports = OptionFuture::from(self.live.as_mut().map(|live| live.launched.reports.recv()));
+        let reports = self.live.as_mut().map(|live| &mut live.launched.reports).or(self.last_words.as_mut());
+        let reports = OptionFuture::from(reports.map(mpsc::Receiver::recv));
         let work = OptionFuture::from(self.work.as_mut());
         tokio::select! {
             // What the workload said comes before the news of its end.
@@ -187,6 +192,8 @@ impl Driver {
                 }
                 None
             }
+            // It was told to stop: that it ends is no news.
+            Report::Event(AgentEvent::Exited { .. }) if self.state.phase == Phase::Stopping => None,
             Report::Event(AgentEvent::Exited { code, message }) => Some(self.ended(
                 code,
                 code != 0,
@@ -226,8 +233,8 @@ impl Driver {
                 }
                 Effect::Announce => self.announce().await,
                 Effect::Release => {
-                    if let Some(live) = self.live.take() {
-                        live.launched.release(Duration::ZERO).await;
+                    if let Some(Live { launched: Launched { session, triggers, .. }, .. }) = self.live.take() {
+                        release(session, triggers, Duration::ZERO).await;
                     }
                 }
                 Effect::BackOff(pause) => {
@@ -258,8 +265,10 @@ impl Driver {
     fn drain(&mut self) {
         let grace = self.launcher.stop_grace;
         if let Some(live) = self.live.take() {
+            let Launched { session, reports, triggers } = live.launched;
+            self.last_words = Some(reports);
             self.work = Some(Box::pin(async move {
-                live.launched.release(grace).await;
+                release(session, triggers, grace).await;
                 Done::Drained
             }));
         } else {

@@ -91,13 +91,12 @@ async fn whatever_is_deployed_or_stopped_gets_one_refusal_and_the_node_goes_on()
     let node = world.target().node;
     let (deploy, stop) = (format!("$NEX.DEPLOY.default.{node}"), format!("$NEX.STOP.default.{node}"));
     for (subject, kind, what) in [(&deploy, "run", "deploy"), (&stop, "stop", "stop")] {
-        for answer in bombard(&world, subject, kind, &junk()).await {
-            assert!(is_refusal(&answer), "{answer}");
-        }
-        for body in ["", "null", "[]", "7", "{"] {
-            let answer = world.ask(subject, body).await;
-            let expected = format!("Unable to deserialize {what} request: ");
-            assert!(answer["error"].as_str().unwrap().starts_with(&expected), "{body}: {answer}");
+        for (answer, body) in bombard(&world, subject, kind, &junk()).await.iter().zip(junk()) {
+            assert!(is_refusal(answer), "{answer}");
+            if ["", "null", "[]", "7", "{"].iter().any(|it| it.as_bytes() == body) {
+                let expected = format!("Unable to deserialize {what} request: ");
+                assert!(answer["error"].as_str().unwrap().starts_with(&expected), "{answer}");
+            }
         }
     }
     // A request as a client sends it, but for one member. Its artifact does not exist, so nothing of this ever starts.
@@ -114,11 +113,14 @@ async fn whatever_is_deployed_or_stopped_gets_one_refusal_and_the_node_goes_on()
     for answer in bombard(&world, &deploy, "run", &mutations(valid)).await {
         assert!(is_refusal(&answer), "{answer}");
     }
-    for domain in [&"a".repeat(5_000), "a b", "a\r\nPUB x 0\r\n\r\n", "a\t", "a\0", "*", ">", "a..b", "\u{85}"] {
+    let domains = [&"a".repeat(5_000), "a b", "a\r\nPUB x 0\r\n\r\n", "a\t", "a\0", "*", ">", "a..b", "\u{85}"];
+    let bodies = domains.map(|domain| {
         let mut with = valid();
         with["jsdomain"] = domain.into();
-        let answer = bombard(&world, &deploy, "run", &[with.to_string().into_bytes()]).await.remove(0);
-        assert!(is_refusal(&answer) && answer["error"].as_str().unwrap().contains("JetStream domain"), "{domain:?}: {answer}");
+        with.to_string().into_bytes()
+    });
+    for answer in bombard(&world, &deploy, "run", &bodies).await {
+        assert!(is_refusal(&answer) && answer["error"].as_str().unwrap().contains("is not a JetStream domain"), "{answer}");
     }
     let running = world.run("greet", WorkloadType::V8, guest::GREET_MJS.as_bytes()).await;
     let valid = || json!({"workload_id": running.id, "workload_jwt": "a.b.c", "target_node": node.as_str()});

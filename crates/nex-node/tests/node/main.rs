@@ -1,6 +1,8 @@
 //! A node as a library, against a real nats-server, with real agents in real sandboxes. One file per theme.
 
 #[cfg(test)]
+mod bus;
+#[cfg(test)]
 mod control;
 #[cfg(test)]
 mod functions;
@@ -9,7 +11,11 @@ mod hostile;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod native;
+#[cfg(test)]
 mod policy;
+#[cfg(test)]
+mod secrets;
 #[cfg(test)]
 mod stop;
 #[cfg(test)]

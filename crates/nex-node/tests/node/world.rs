@@ -172,6 +172,10 @@ impl World {
 
     /// Asks all questions at once; every answer to each, until nothing was said for a while.
     pub(crate) async fn ask_all(&self, questions: &[(String, Vec<u8>)]) -> Vec<Vec<Message>> {
+        self.gather(questions, QUIET).await
+    }
+
+    async fn gather(&self, questions: &[(String, Vec<u8>)], quiet: Duration) -> Vec<Vec<Message>> {
         let nats = self.client.nats();
         let inbox = nats.new_inbox();
         let mut answers = nats.subscribe(format!("{inbox}.*")).await.unwrap();
@@ -180,7 +184,7 @@ impl World {
         }
         let mut found = vec![Vec::new(); questions.len()];
         loop {
-            let patience = if found.iter().all(|answers| !answers.is_empty()) { QUIET } else { PATIENCE };
+            let patience = if found.iter().all(|answers| !answers.is_empty()) { quiet } else { PATIENCE };
             let Ok(Some(message)) = tokio::time::timeout(patience, answers.next()).await else { return found };
             let number: usize = message.subject.rsplit('.').next().unwrap().parse().unwrap();
             found[number].push(message);
@@ -189,7 +193,7 @@ impl World {
 
     /// One question, exactly one answer.
     pub(crate) async fn ask(&self, subject: &str, body: impl Into<Vec<u8>>) -> Value {
-        let answers = self.ask_all(&[(subject.to_owned(), body.into())]).await.remove(0);
+        let answers = self.gather(&[(subject.to_owned(), body.into())], QUIET / 6).await.remove(0);
         assert_eq!(answers.len(), 1, "answers on {subject}: {answers:?}");
         serde_json::from_slice(&answers[0].payload).unwrap()
     }

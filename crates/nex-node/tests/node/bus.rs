@@ -1,0 +1,174 @@
+//! The internal bus: an agent hears and says what is its own, whatever it tries.
+
+use std::fs;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_nats::{Client, ConnectOptions, Event};
+use futures::StreamExt as _;
+use nex_node::bus::{AgentUser, BusKeys};
+use nex_node::state_dir::StateDir;
+use nex_protocol::agent::{AgentEvent, Handshake, PROTOCOL, Undeploy, agent_subject, host_subject};
+use nex_protocol::deploy::WorkloadType;
+use nex_protocol::id::WorkloadId;
+use nex_testkit::{eventually, guest};
+use nkeys::KeyPair;
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::functions::relaying;
+use crate::world::{PATIENCE, World};
+
+/// The keys of a running node's bus, from a copy of its files.
+pub(crate) fn bus_keys(world: &World) -> BusKeys {
+    let copy = TempDir::new().unwrap();
+    fs::create_dir(copy.path().join("keys")).unwrap();
+    for name in ["bus-operator.nk", "bus-account.nk"] {
+        fs::copy(world.state().join("keys").join(name), copy.path().join("keys").join(name)).unwrap();
+    }
+    BusKeys::load(&StateDir::open(copy.path()).unwrap()).unwrap()
+}
+
+struct Intruder {
+    id: WorkloadId,
+    client: Client,
+    violations: Arc<Mutex<Vec<String>>>,
+    heard: Arc<Mutex<Vec<async_nats::Message>>>,
+    ears: tokio::task::JoinSet<()>,
+}
+
+async fn log_in(world: &World, id: &WorkloadId, user: AgentUser) -> Result<Intruder, async_nats::ConnectError> {
+    let (violations, key) = (Arc::new(Mutex::new(Vec::new())), Arc::new(KeyPair::from_seed(&user.seed).unwrap()));
+    let told = Arc::clone(&violations);
+    let client = ConnectOptions::with_jwt(user.jwt, move |nonce| {
+        let key = Arc::clone(&key);
+        async move { key.sign(&nonce).map_err(async_nats::AuthError::new) }
+    })
+    .custom_inbox_prefix(format!("_INBOX.{id}"))
+    .event_callback(move |event| {
+        let told = Arc::clone(&told);
+        async move {
+            if let Event::ServerError(error) = event {
+                told.lock().unwrap().push(error.to_string());
+            }
+        }
+    })
+    .connect(world.bus_url())
+    .await?;
+    Ok(Intruder { id: id.clone(), client, violations, heard: Arc::default(), ears: tokio::task::JoinSet::new() })
+}
+
+impl Intruder {
+    /// Does something and waits until the server has complained about it.
+    async fn is_denied(&self, what: &str) {
+        self.client.flush().await.unwrap();
+        let denied =
+            |it: &str| it.to_lowercase().contains("permissions violation") && it.to_lowercase().contains(&what.to_lowercase());
+        let held = eventually(PATIENCE, || std::future::ready(self.violations.lock().unwrap().iter().any(|it| denied(it))));
+        assert!(held.await, "no complaint about {what}: {:?}", self.violations.lock().unwrap());
+    }
+
+    async fn listen(&mut self, subject: &str) {
+        let mut heard = self.client.subscribe(subject.to_owned()).await.unwrap();
+        let all = Arc::clone(&self.heard);
+        self.ears.spawn(async move {
+            while let Some(message) = heard.next().await {
+                all.lock().unwrap().push(message);
+            }
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_hears_nothing_of_others_and_cannot_speak_for_them() {
+    let mut world = relaying(json!({})).await;
+    let started = world.run("greet", WorkloadType::V8, guest::GREET_MJS.as_bytes()).await;
+    world.until_warm(1).await;
+    let others: Vec<WorkloadId> = world.agents().keys().map(|id| id.parse().unwrap()).collect();
+    let id = WorkloadId::new(nex_node::clock::unix_seconds_u32());
+    let user = bus_keys(&world).agent_user(&id, nex_node::clock::unix_seconds());
+    let mut intruder = log_in(&world, &id, user).await.unwrap();
+
+    let mut subjects: Vec<String> =
+        [">", "*.>", "hostint.>", "agentint.>", "agentint.*.deploy", "_INBOX.>", "_INBOX.node.>", "$SYS.>", "$JS.>"]
+            .map(Into::into)
+            .to_vec();
+    for other in &others {
+        subjects.extend([agent_subject(other, ">"), host_subject(other, ">"), format!("_INBOX.{other}.>")]);
+    }
+    for subject in &subjects {
+        intruder.listen(subject).await;
+        intruder.is_denied(&format!("subscription to \"{subject}\"")).await;
+    }
+    // It tries to end the workloads of others, to answer for them, and to be one of them.
+    let exited = serde_json::to_vec(&AgentEvent::Exited { code: 0, message: String::new() }).unwrap();
+    let undeploy = serde_json::to_vec(&Undeploy { grace_ms: 0 }).unwrap();
+    for other in &others {
+        for (subject, body) in [
+            (host_subject(other, "events"), exited.clone()),
+            (host_subject(other, "logs"), br#"{"lines":[{"stderr":true,"text":"forged"}]}"#.to_vec()),
+            (host_subject(other, "host.kv.get"), Vec::new()),
+            (agent_subject(other, "undeploy"), undeploy.clone()),
+            (agent_subject(other, "trigger"), Vec::new()),
+        ] {
+            intruder.client.publish(subject.clone(), body.into()).await.unwrap();
+            intruder.is_denied(&format!("publish to \"{subject}\"")).await;
+        }
+    }
+    for subject in ["_INBOX.node.x", "hostint.x", "$SYS.REQ.SERVER.PING", "anything"] {
+        intruder.client.publish(subject, "x".into()).await.unwrap();
+        intruder.is_denied(&format!("publish to \"{subject}\"")).await;
+    }
+    // Its own subjects are its own: no complaint, and the node, which made no such agent, does not let it in.
+    let complaints = intruder.violations.lock().unwrap().len();
+    intruder.listen(&agent_subject(&id, ">")).await;
+    let handshake = Handshake {
+        protocol: PROTOCOL,
+        version: "0".into(),
+        engines: vec![WorkloadType::V8],
+        xkey: String::new(),
+        message: String::new(),
+    };
+    let request =
+        intruder.client.request(host_subject(&intruder.id, "handshake"), serde_json::to_vec(&handshake).unwrap().into());
+    let answer = String::from_utf8(request.await.unwrap().payload.to_vec()).unwrap();
+    assert!(answer.contains("nobody waits for this agent"), "{answer}");
+    for junk in ["", "null", "{", "\u{0}"] {
+        for what in ["handshake", "events", "logs", "host.kv.get", "host", "x.y"] {
+            intruder.client.publish(host_subject(&id, what), junk.into()).await.unwrap();
+        }
+    }
+    assert_eq!(world.call("greet", "you").await, "\"Hello, you!\"");
+    world.run("more", WorkloadType::V8, guest::ECHO_JS.as_bytes()).await;
+    assert!(world.call("more", "").await.contains("triggered_on"));
+    intruder.client.flush().await.unwrap();
+    assert_eq!(intruder.violations.lock().unwrap().len(), complaints, "{:?}", intruder.violations.lock().unwrap().last());
+    assert!(intruder.heard.lock().unwrap().is_empty(), "{:?}", intruder.heard.lock().unwrap());
+    assert!(!world.has_logged("forged") && world.events("workload_undeployed").is_empty());
+    assert_eq!(world.workload(&started.id).await.unwrap().restarts, 0);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_logs_in_without_a_user_of_this_very_bus() {
+    let mut world = World::start(json!({})).await;
+    let id = WorkloadId::new(7);
+    assert!(async_nats::connect(world.bus_url()).await.is_err(), "no anonymous user");
+    let foreign = TempDir::new().unwrap();
+    let keys = BusKeys::load(&StateDir::open(foreign.path()).unwrap()).unwrap();
+    let now = nex_node::clock::unix_seconds();
+    for user in [keys.agent_user(&id, now), keys.node_user(now)] {
+        let refused = tokio::time::timeout(Duration::from_secs(5), log_in(&world, &id, user)).await;
+        assert!(refused.is_ok_and(|login| login.is_err()), "a user of another bus");
+    }
+    let mut mixed = bus_keys(&world).agent_user(&id, now);
+    mixed.seed = KeyPair::new_user().seed().unwrap();
+    assert!(log_in(&world, &id, mixed).await.is_err(), "the token alone is not enough");
+    assert!(world.bus_url().starts_with("nats://127.0.0.1:"), "it listens on the loopback only");
+    for name in ["node.nk", "node.xk", "bus-operator.nk", "bus-account.nk"] {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = fs::metadata(world.state().join("keys").join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    world.stop().await;
+}
