@@ -233,7 +233,8 @@ impl Driver {
                 }
                 Effect::Announce => self.announce().await,
                 Effect::Release => {
-                    if let Some(Live { launched: Launched { session, triggers, .. }, .. }) = self.live.take() {
+                    if let Some(live) = self.live.take() {
+                        let Launched { session, triggers, .. } = *live.launched;
                         release(session, triggers, Duration::ZERO).await;
                     }
                 }
@@ -265,7 +266,7 @@ impl Driver {
     fn drain(&mut self) {
         let grace = self.launcher.stop_grace;
         if let Some(live) = self.live.take() {
-            let Launched { session, reports, triggers } = live.launched;
+            let Launched { session, reports, triggers } = *live.launched;
             self.last_words = Some(reports);
             self.work = Some(Box::pin(async move {
                 release(session, triggers, grace).await;
