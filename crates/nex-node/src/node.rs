@@ -156,6 +156,11 @@ impl Node {
     /// # Errors
     /// [`NodeError`]; whatever was begun is undone.
     pub async fn start(options: NodeOptions) -> Result<Self, NodeError> {
+        // Boxed: it is large, and there is one per process.
+        Box::pin(Self::begin(options)).await
+    }
+
+    async fn begin(options: NodeOptions) -> Result<Self, NodeError> {
         let NodeOptions { connection, config, state_dir, agent_binary, nats_server, nexus } = options;
         for warning in &config.warnings {
             tracing::warn!("{warning}");

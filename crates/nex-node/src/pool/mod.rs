@@ -1,6 +1,6 @@
 //! The warm pool: agents made before they are needed, each handed out once, refilled on events.
 //!
-//! [`State`](state::State) decides, one driver task owns the ready ones, [`WarmPool`] is the handle. Made by a [`Factory`], so the
+//! [`State`] decides, one driver task owns the ready ones, [`WarmPool`] is the handle. Made by a [`Factory`], so the
 //! pool knows neither sandboxes nor NATS.
 
 pub mod state;
