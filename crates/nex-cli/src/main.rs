@@ -2,7 +2,7 @@
 //!
 //! | room | what is in it |
 //! |---|---|
-//! | [`args`], [`env`] | what the user said, and where; nothing else reads the environment |
+//! | [`args`], [`mod@env`] | what the user said, and where; nothing else reads the environment |
 //! | [`cmd`] | one file for each command |
 //! | [`session`], [`keys`] | a connection, and who we are |
 //! | [`sniff`], [`words`], [`check`] | files and texts made into what commands need |
