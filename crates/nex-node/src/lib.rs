@@ -4,7 +4,7 @@
 //!
 //! | room | what is in it |
 //! |---|---|
-//! | [`node`] | start, stop, and what the parts share |
+//! | [`node`], [`shared`] | start, stop, and what the parts share |
 //! | [`config`] | the JSON configuration: as written, and as meant |
 //! | [`state_dir`], [`journal`], [`identity`], [`leftovers`], [`restore`] | what outlives the process |
 //! | [`bus`] | the internal NATS server and who may say what on it |
@@ -37,9 +37,11 @@ pub mod registry;
 pub mod reporter;
 pub mod restore;
 pub mod sandbox;
+pub mod shared;
 pub mod state_dir;
 pub mod trigger;
 pub mod workload;
 
 pub use config::{NodeConfig, RawConfig};
-pub use node::{Node, NodeError, NodeOptions, VERSION};
+pub use node::{Node, NodeError, NodeOptions};
+pub use shared::VERSION;

@@ -4,8 +4,8 @@
 //! `node_started`. Stop: no new requests → workloads → pool → bus → `node_stopped`.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use async_nats::Client;
@@ -33,6 +33,7 @@ use crate::pool::WarmPool;
 use crate::registry::Registry;
 use crate::restore;
 use crate::sandbox::Sandboxes;
+use crate::shared::{Shared, VERSION};
 use crate::state_dir::{StateDir, StateError};
 
 /// Time between two heartbeats.
@@ -92,49 +93,6 @@ pub enum NodeError {
     FirstAgent(String),
 }
 
-/// What the parts of a running node share.
-#[derive(Debug)]
-pub struct Shared {
-    /// Its keys.
-    pub identity: Identity,
-    /// Its configuration.
-    pub config: NodeConfig,
-    /// Its control connection.
-    pub nats: Client,
-    /// Name of the group of nodes.
-    pub nexus: String,
-    /// Its version.
-    pub version: &'static str,
-    /// When it started.
-    pub started: Instant,
-    /// Its workloads.
-    pub registry: Registry,
-    /// How workloads are started.
-    pub launcher: Arc<Launcher>,
-    tags: RwLock<Tags>,
-    lame_duck: AtomicBool,
-}
-
-impl Shared {
-    /// Its tags.
-    #[must_use]
-    pub fn tags(&self) -> Tags {
-        self.tags.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Whether it drains.
-    #[must_use]
-    pub fn is_lame_duck(&self) -> bool {
-        self.lame_duck.load(Ordering::Acquire)
-    }
-
-    /// Begins to drain; says whether that is new.
-    pub fn enter_lame_duck(&self) -> bool {
-        self.tags.write().unwrap_or_else(PoisonError::into_inner).insert("nex.lameduck".into(), "true".into());
-        !self.lame_duck.swap(true, Ordering::AcqRel)
-    }
-}
-
 /// A running node.
 #[derive(Debug)]
 pub struct Node {
@@ -146,9 +104,6 @@ pub struct Node {
     agents: TaskScope,
     _state: StateDir,
 }
-
-/// This build's version.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 impl Node {
     /// Starts a node; when this returns, it answers.
@@ -182,19 +137,9 @@ impl Node {
         let launcher = means.launcher(&config, &identity, connection, host).await?;
         let tags = tags(&config, sandboxes.tags(), &identity);
         let registry = Registry::new(config.node_limits);
-        let lame_duck = AtomicBool::new(false);
-        let shared = Arc::new(Shared {
-            identity,
-            config,
-            nats,
-            nexus,
-            version: VERSION,
-            started: Instant::now(),
-            registry,
-            launcher,
-            tags: RwLock::new(tags),
-            lame_duck,
-        });
+        let (tags, lame_duck, started) = (RwLock::new(tags), AtomicBool::new(false), Instant::now());
+        let shared = Shared { identity, config, nats, nexus, version: VERSION, started, registry, launcher, tags, lame_duck };
+        let shared = Arc::new(shared);
         let control = ControlApi::start(&shared).await.map_err(NodeError::Nats)?;
         tracing::info!(public_xkey = %shared.identity.xkey.public_key(), "Use this key as the recipient for encrypted run requests");
         tracing::info!(id = %shared.identity.node, version = VERSION, "NATS execution engine awaiting commands");

@@ -15,8 +15,8 @@ use crate::clock;
 use crate::config::{NodeConfig, RawAutostartWorkload};
 use crate::control::{Deploying, run_workload};
 use crate::journal::WorkloadRecord;
-use crate::node::Shared;
 use crate::policy;
+use crate::shared::Shared;
 
 /// Starts them one after the other; a failure is logged and the next goes on.
 pub async fn run(shared: Arc<Shared>, left: Vec<(WorkloadId, WorkloadRecord)>) {

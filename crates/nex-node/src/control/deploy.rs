@@ -10,9 +10,9 @@ use nex_protocol::id::{Namespace, WorkloadId};
 use super::parse;
 use crate::artifacts::Offer;
 use crate::clock;
-use crate::node::Shared;
 use crate::policy::{self, Admitted};
 use crate::registry::Room;
+use crate::shared::Shared;
 use crate::workload::driver;
 use crate::workload::spec::WorkloadSpec;
 

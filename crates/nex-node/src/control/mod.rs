@@ -19,7 +19,7 @@ use nex_protocol::subject::Control;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
-use crate::node::Shared;
+use crate::shared::Shared;
 
 /// Requests worked on at once; more wait their turn on the connection.
 const AT_ONCE: usize = 256;

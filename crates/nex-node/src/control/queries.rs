@@ -2,7 +2,7 @@
 
 use nex_protocol::control::{AuctionRequest, InfoResponse, Memory, NodeSummary, WorkloadPingResponse, uptime};
 
-use crate::node::Shared;
+use crate::shared::Shared;
 
 /// A bid; silence where the node declines and nobody asked why.
 pub(super) fn bid(shared: &Shared, body: &[u8]) -> Option<NodeSummary> {

@@ -8,8 +8,8 @@ use nex_protocol::envelope::{ErrorCode, Failure};
 
 use super::parse;
 use crate::clock;
-use crate::node::Shared;
 use crate::policy;
+use crate::shared::Shared;
 
 /// Stops a workload on behalf of its issuer; answers when nothing of it is left.
 pub(super) async fn stop(shared: &Arc<Shared>, namespace: &str, body: &[u8]) -> Result<StopResponse, Failure> {

@@ -1,0 +1,61 @@
+//! What the parts of a running node share: who it is, what it has, and whether it drains.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
+
+use async_nats::Client;
+use nex_protocol::control::Tags;
+
+use crate::config::NodeConfig;
+use crate::identity::Identity;
+use crate::launch::Launcher;
+use crate::registry::Registry;
+
+/// This build's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What the parts of a running node share.
+#[derive(Debug)]
+pub struct Shared {
+    /// Its keys.
+    pub identity: Identity,
+    /// Its configuration.
+    pub config: NodeConfig,
+    /// Its control connection.
+    pub nats: Client,
+    /// Name of the group of nodes.
+    pub nexus: String,
+    /// Its version.
+    pub version: &'static str,
+    /// When it started.
+    pub started: Instant,
+    /// Its workloads.
+    pub registry: Registry,
+    /// How workloads are started.
+    pub launcher: Arc<Launcher>,
+    /// Its tags; they change once, when it begins to drain.
+    pub(crate) tags: RwLock<Tags>,
+    /// Whether it drains.
+    pub(crate) lame_duck: AtomicBool,
+}
+
+impl Shared {
+    /// Its tags.
+    #[must_use]
+    pub fn tags(&self) -> Tags {
+        self.tags.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether it drains.
+    #[must_use]
+    pub fn is_lame_duck(&self) -> bool {
+        self.lame_duck.load(Ordering::Acquire)
+    }
+
+    /// Begins to drain; says whether that is new.
+    pub fn enter_lame_duck(&self) -> bool {
+        self.tags.write().unwrap_or_else(PoisonError::into_inner).insert("nex.lameduck".into(), "true".into());
+        !self.lame_duck.swap(true, Ordering::AcqRel)
+    }
+}
