@@ -123,6 +123,7 @@ impl Driver {
         }
         retired();
         self.log.confess().await;
+        self.reporter.close().await;
         self.launcher.connections.forget(&self.spec.id);
         if self.state.announced {
             self.launcher
