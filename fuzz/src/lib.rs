@@ -2,9 +2,12 @@
 //! promises. The corpus test and the coverage-guided fuzzer (`cargo-fuzz/`) both call these.
 #![expect(clippy::missing_panics_doc, reason = "to panic is how each of these says that it found something")]
 
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::LazyLock;
 
+use nex_bus::context::{self, Directories};
+use nex_node::{NodeConfig, RawConfig};
 use nex_protocol::claims::Claims;
 use nex_protocol::deploy::{DeployRequest, Location, StopRequest};
 use nex_protocol::digest::Digest;
@@ -23,7 +26,7 @@ use serde::de::DeserializeOwned;
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its corpus directory.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("control", control_body),
     ("deploy", deploy_body),
     ("location", location),
@@ -33,6 +36,8 @@ pub const TARGETS: [(&str, Target); 9] = [
     ("sealed", sealed),
     ("agent", agent_message),
     ("event", event_or_log),
+    ("config", node_config),
+    ("context", nats_context),
 ];
 
 /// Decodes JSON; what is accepted is written and read again without a change.
@@ -135,4 +140,20 @@ pub fn agent_message(bytes: &[u8]) {
 pub fn event_or_log(bytes: &[u8]) {
     round_trip::<CloudEvent>(bytes);
     round_trip::<LogLine>(bytes);
+}
+
+/// A node's configuration: what is accepted can be given its meaning, or all that is wrong with it is said.
+pub fn node_config(bytes: &[u8]) {
+    if let Ok(raw) = RawConfig::parse(&String::from_utf8_lossy(bytes)) {
+        match NodeConfig::resolve(raw) {
+            Ok(config) => assert!(config.pool_size > 0 && !config.deny_triggers.is_empty(), "a limit was lost"),
+            Err(invalid) => assert!(!invalid.0.is_empty(), "refused without a reason"),
+        }
+    }
+}
+
+/// A context of the NATS CLI.
+pub fn nats_context(bytes: &[u8]) {
+    let directories = Directories { config: "/config".into(), home: Some("/home".into()) };
+    drop(context::parse(&String::from_utf8_lossy(bytes), Path::new("context.json"), &directories));
 }

@@ -15,9 +15,13 @@ use nex_process::TaskScope;
 use nex_protocol::agent::{AgentEvent, DirectTriggers, RUNTIME_NS, TRIGGER_SUBJECT, host_subject};
 use nex_protocol::id::WorkloadId;
 use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
 
 /// Calls the agent served by itself are reported this often.
 const REPORT_EVERY: Duration = Duration::from_millis(250);
+
+/// Whoever stops a function has less patience than this.
+const LONGEST_DRAIN: Duration = Duration::from_secs(600);
 
 /// HTTP-like code of a failed call.
 fn code(error: &CallError) -> u16 {
@@ -56,7 +60,7 @@ struct Served {
     outcome: Result<u64, String>,
 }
 
-/// Subscribes a function's triggers on the workload connection and serves them until the scope ends.
+/// Subscribes a function's triggers on the workload connection and serves them until the scope ends, then what it had taken.
 ///
 /// # Errors
 /// A text for whoever deployed the function.
@@ -90,10 +94,10 @@ pub(crate) async fn serve(
             permits: Arc::clone(&permits),
             told: told.clone(),
         };
-        scope.spawn("trigger", direct.run(subscription, scope.child("calls")));
+        scope.spawn("trigger", direct.run(subscription, scope.cancel_token(), scope.child("calls")));
     }
     client.flush().await.map_err(|error| format!("the trigger connection: {error}"))?;
-    scope.spawn("report", report.run(outcomes));
+    scope.spawn("report", report.run(outcomes, scope.cancel_token()));
     Ok(())
 }
 
@@ -106,9 +110,22 @@ struct Direct {
 }
 
 impl Direct {
-    async fn run(self, mut subscription: Subscriber, calls: TaskScope) {
+    /// Until it is told to stop: then no more calls are taken, and those that were taken are answered.
+    async fn run(self, mut subscription: Subscriber, stop: CancellationToken, calls: TaskScope) {
         let this = Arc::new(self);
-        while let Some(message) = subscription.next().await {
+        let mut draining = false;
+        loop {
+            let message = tokio::select! {
+                message = subscription.next() => message,
+                () = stop.cancelled(), if !draining => {
+                    draining = true;
+                    match subscription.drain().await {
+                        Ok(()) => continue,
+                        Err(_closed) => break,
+                    }
+                }
+            };
+            let Some(message) = message else { break };
             let Ok(permit) = Arc::clone(&this.permits).acquire_owned().await else { return };
             let this = Arc::clone(&this);
             calls.spawn("call", async move {
@@ -116,6 +133,7 @@ impl Direct {
                 drop(permit);
             });
         }
+        calls.shutdown(LONGEST_DRAIN).await;
     }
 
     async fn answer(&self, message: Message) {
@@ -156,7 +174,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    async fn run(self, mut outcomes: mpsc::Receiver<Served>) {
+    async fn run(self, mut outcomes: mpsc::Receiver<Served>, stop: CancellationToken) {
         let mut waiting = Vec::new();
         // Most of the time there is nothing: no timer runs until something was served.
         while outcomes.recv_many(&mut waiting, 4_096).await > 0 {
@@ -170,7 +188,7 @@ impl Report {
             for (trigger, succeeded, elapsed_nanos) in sums {
                 self.send(&AgentEvent::Executed { succeeded, elapsed_nanos, subject: trigger.to_string() }).await;
             }
-            tokio::time::sleep(REPORT_EVERY).await;
+            stop.run_until_cancelled(tokio::time::sleep(REPORT_EVERY)).await;
         }
     }
 

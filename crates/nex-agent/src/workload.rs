@@ -31,6 +31,7 @@ pub(crate) struct Workload {
     pub(crate) compiled: Option<String>,
     service: Option<Arc<Service>>,
     lines: Flush,
+    serving: TaskScope,
     scope: TaskScope,
 }
 
@@ -84,17 +85,13 @@ impl Starter {
                     Some(bytes) => tokio::fs::write(out.join(COMPILED), bytes).await.is_ok(),
                     None => false,
                 };
+                let serving = TaskScope::new("serving");
                 if let Some(triggers) = &request.triggers {
                     let report = Report { bus: self.bus.clone(), agent: self.agent.clone() };
-                    calls::serve(&scope, triggers, &function, request.limits.concurrency, report).await?;
+                    calls::serve(&serving, triggers, &function, request.limits.concurrency, report).await?;
                 }
-                Ok(Workload {
-                    function: Some(function),
-                    compiled: kept.then(|| COMPILED.to_owned()),
-                    service: None,
-                    lines,
-                    scope,
-                })
+                let compiled = kept.then(|| COMPILED.to_owned());
+                Ok(Workload { function: Some(function), compiled, service: None, lines, serving, scope })
             }
         }
     }
@@ -111,18 +108,19 @@ impl Starter {
             bus.publish(subject, serde_json::to_vec(&event).unwrap_or_default().into()).await.ok();
             bus.flush().await.ok();
         });
-        Workload { function: None, compiled: None, service: Some(service), lines, scope }
+        Workload { function: None, compiled: None, service: Some(service), lines, serving: TaskScope::new("serving"), scope }
     }
 }
 
 impl Workload {
-    /// Stops it, politely for as long as the grace lasts; its last lines are carried out first.
+    /// Stops it, politely for as long as the grace lasts: calls under way are answered, its last lines are carried out.
     pub(crate) async fn stop(self, grace: Duration) {
         if let Some(service) = self.service {
             service.stop(grace).await;
         }
+        self.serving.shutdown(grace).await;
         self.lines.lines().await;
-        self.scope.shutdown(Duration::from_millis(200)).await;
+        self.scope.shutdown(Duration::ZERO).await;
     }
 }
 

@@ -193,8 +193,16 @@ fn known(directory: &Path) -> String {
 }
 
 fn read(path: &Path, directories: &Directories) -> Result<ConnectionSettings, ContextError> {
+    parse(&bounded(path)?, path, directories)
+}
+
+/// Reads the text of a context; `path` is for the error only.
+///
+/// # Errors
+/// [`ContextError::Malformed`], or [`ContextError::Unsupported`] for what no connection of ours can do.
+pub fn parse(text: &str, path: &Path, directories: &Directories) -> Result<ConnectionSettings, ContextError> {
     let file: ContextFile =
-        serde_json::from_str(&bounded(path)?).map_err(|source| ContextError::Malformed { path: path.to_owned(), source })?;
+        serde_json::from_str(text).map_err(|source| ContextError::Malformed { path: path.to_owned(), source })?;
     for (value, field) in [(&file.nsc, "nsc"), (&file.socks_proxy, "socks_proxy")] {
         if !value.is_empty() {
             return Err(ContextError::Unsupported { path: path.to_owned(), field });

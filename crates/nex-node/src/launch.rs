@@ -30,6 +30,9 @@ use crate::workload::spec::WorkloadSpec;
 /// Largest compiled module kept, bytes.
 const COMPILED_BYTES: u64 = 256 * 1024 * 1024;
 
+/// Time to answer calls whose agent is dead.
+const LAST_ANSWERS: Duration = Duration::from_millis(200);
+
 /// What drivers share: the means to start a workload on this node.
 pub struct Launcher {
     /// Ready agents.
@@ -78,9 +81,10 @@ pub struct Launched {
 }
 
 /// Ends a workload: triggers first, so no call is taken that cannot be answered, then the workload, then the sandbox.
+/// Without any grace the agent is dead, and calls under way only need to say so.
 pub async fn release(session: AgentSession, triggers: Option<TaskScope>, grace: Duration) {
     if let Some(triggers) = triggers {
-        triggers.shutdown(Duration::ZERO).await;
+        triggers.shutdown(grace.max(LAST_ANSWERS)).await;
     }
     if !grace.is_zero() {
         session.undeploy(grace).await;

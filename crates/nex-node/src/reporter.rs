@@ -18,6 +18,8 @@ use crate::workload::spec::WorkloadSpec;
 
 /// Calls that end within this span of each other share an event.
 const WINDOW: Duration = Duration::from_millis(250);
+/// Longest time for the last events of a function that is over.
+const LAST_EVENTS: Duration = Duration::from_secs(1);
 /// Failures published one by one in a window; the counters know of all.
 const FAILURES_PER_WINDOW: u32 = 20;
 
@@ -27,7 +29,7 @@ pub struct Reporter {
     outcomes: mpsc::Sender<Outcome>,
     counters: Arc<Counters>,
     batches: mpsc::Sender<(Arc<str>, u64, u64)>,
-    _scope: TaskScope,
+    scope: TaskScope,
 }
 
 struct Publisher {
@@ -57,7 +59,14 @@ impl Reporter {
             window_ends: None,
         };
         scope.spawn("reporter", publisher.run(inbox, batch_inbox));
-        Self { outcomes, counters, batches, _scope: scope }
+        Self { outcomes, counters, batches, scope }
+    }
+
+    /// Tells what was not told yet, and ends.
+    pub async fn close(self) {
+        let Self { outcomes, batches, scope, .. } = self;
+        drop((outcomes, batches));
+        scope.shutdown(LAST_EVENTS).await;
     }
 
     /// Where relayed calls tell their outcome.
@@ -89,12 +98,16 @@ impl Publisher {
                         self.collect(trigger, 1, nanos);
                     }
                     Some(Outcome::Failed { trigger, error }) => self.fail(&trigger, &error).await,
-                    None => return,
+                    None => break,
                 },
                 Some((trigger, count, nanos)) = batches.recv() => self.collect(trigger, count, nanos),
                 () = tokio::time::sleep_until(window), if self.window_ends.is_some() => self.flush().await,
             }
         }
+        while let Ok((trigger, count, nanos)) = batches.try_recv() {
+            self.collect(trigger, count, nanos);
+        }
+        self.flush().await;
     }
 
     fn collect(&mut self, trigger: Arc<str>, count: u64, nanos: u64) {

@@ -16,6 +16,7 @@ use nex_protocol::agent::RUNTIME_NS;
 use nex_protocol::id::{Namespace, WorkloadName};
 use nex_protocol::subject::trigger_queue;
 use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
 
 use crate::agents::session::Caller;
 use crate::workload::spec::WorkloadSpec;
@@ -71,7 +72,7 @@ struct Relay {
     outcomes: mpsc::Sender<Outcome>,
 }
 
-/// Subscribes a function's triggers; the scope ends the subscriptions, and calls under way with them.
+/// Subscribes a function's triggers; the scope ends the subscriptions, and waits for calls under way as long as its end may take.
 ///
 /// # Errors
 /// When the connection does not take a subscription.
@@ -94,7 +95,7 @@ pub async fn relay(
             outcomes: outcomes.clone(),
         });
         let calls = scope.child("calls");
-        scope.spawn("trigger", serve(subscription, relay, calls));
+        scope.spawn("trigger", serve(subscription, relay, scope.cancel_token(), calls));
     }
     // A caller who sees the deploy's reply may call at once: the server has to know of the subscriptions by then.
     nats.flush().await.ok();
@@ -105,8 +106,21 @@ fn queue(namespace: &Namespace, name: &WorkloadName) -> String {
     trigger_queue(namespace, name)
 }
 
-async fn serve(mut subscription: Subscriber, relay: Arc<Relay>, calls: TaskScope) {
-    while let Some(message) = subscription.next().await {
+/// Until it is told to stop: then no more calls are taken, and those that were taken are answered.
+async fn serve(mut subscription: Subscriber, relay: Arc<Relay>, stop: CancellationToken, calls: TaskScope) {
+    let mut draining = false;
+    loop {
+        let message = tokio::select! {
+            message = subscription.next() => message,
+            () = stop.cancelled(), if !draining => {
+                draining = true;
+                match subscription.drain().await {
+                    Ok(()) => continue,
+                    Err(_closed) => break,
+                }
+            }
+        };
+        let Some(message) = message else { break };
         let Ok(permit) = Arc::clone(&relay.permits).acquire_owned().await else { return };
         let relay = Arc::clone(&relay);
         calls.spawn("call", async move {
@@ -114,6 +128,7 @@ async fn serve(mut subscription: Subscriber, relay: Arc<Relay>, calls: TaskScope
             drop(permit);
         });
     }
+    calls.shutdown(relay.within).await;
 }
 
 impl Relay {

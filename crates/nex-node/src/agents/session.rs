@@ -167,7 +167,7 @@ impl AgentSession {
     /// A handle that calls the function this agent runs.
     #[must_use]
     pub fn caller(&self) -> Caller {
-        Caller { bus: self.bus.clone(), subject: agent_subject(&self.id, "trigger") }
+        Caller { bus: self.bus.clone(), subject: agent_subject(&self.id, "trigger"), gone: self.gone.clone() }
     }
 
     /// Ends the agent and removes its sandbox.
@@ -216,6 +216,7 @@ async fn unanswered(bus: &Client, subject: &str, timeout: Duration) {
 pub struct Caller {
     bus: Client,
     subject: String,
+    gone: watch::Receiver<Option<Gone>>,
 }
 
 impl Caller {
@@ -227,7 +228,12 @@ impl Caller {
         let mut headers = HeaderMap::new();
         headers.insert(TRIGGER_SUBJECT, trigger);
         let request = async_nats::Request::new().payload(payload).headers(headers).timeout(Some(within));
-        self.bus.send_request(self.subject.clone(), request).await.map_err(|error| match error.kind() {
+        let mut gone = self.gone.clone();
+        let answer = tokio::select! {
+            answer = self.bus.send_request(self.subject.clone(), request) => answer,
+            _ = gone.wait_for(Option::is_some) => return Err("the agent was lost during the call".to_owned()),
+        };
+        answer.map_err(|error| match error.kind() {
             RequestErrorKind::TimedOut => format!("the agent did not answer within {} ms", within.as_millis()),
             RequestErrorKind::NoResponders => "the agent is gone".to_owned(),
             _ => error.to_string(),

@@ -118,6 +118,7 @@ impl Driver {
         }
         retired();
         self.log.confess().await;
+        self.reporter.close().await;
         self.launcher.forget(&self.spec);
         if self.state.announced {
             self.launcher.events.undeployed(&self.spec, self.end.code, &self.end.message).await;

@@ -10,7 +10,7 @@ use nex_protocol::deploy::{ConnectionDetails, WorkloadType};
 use nex_testkit::{NatsOptions, NatsServer, guest};
 use serde_json::{Value, json};
 
-use crate::world::World;
+use crate::world::{World, kill9};
 
 /// Does what its payload says.
 const MOODY: &str = r#"
@@ -18,7 +18,7 @@ const moods = {
   throw: () => { throw new Error("it failed on purpose"); },
   inject: () => { throw "first\r\nNats-Service-Error-Code: 200\r\n\r\nsecond"; },
   long: () => { throw new Error("x".repeat(2000000)); },
-  loop: () => { for (;;) {} },
+  loop: () => { console.log("looping"); for (;;) {} },
   big: () => "x".repeat(3000000),
   medium: () => "x".repeat(100000),
   nothing: () => undefined,
@@ -218,5 +218,55 @@ async fn a_function_that_does_not_compile_is_refused_and_nothing_is_told_of_it()
     assert_eq!(world.call("greet", "you").await, "\"Hello, you!\"");
     world.until("the good one is told", |it| !it.events("workload_deployed").is_empty()).await;
     assert_eq!((world.events("workload_deployed").len(), world.events("workload_undeployed").len()), (1, 0));
+    world.stop().await;
+}
+
+/// Takes its time.
+const SLOW: &[u8] = b"() => { console.log('begun'); const end = Date.now() + 250; while (Date.now() < end); return 'done'; }";
+
+async fn calls_under_way_are_answered_when_a_copy_is_stopped(mut world: World) {
+    let mut slow = world.prepare("slow", WorkloadType::V8, SLOW).await;
+    slow.limits.concurrency = Some(2);
+    let stopped = world.deploy(&slow).await;
+    world.deploy(&slow).await;
+    let calls = [("slow", ""); 8];
+    let answers = futures::future::join(call_all(&world, &calls), async {
+        let begun = |it: &World| it.logs().iter().filter(|(_, line)| line.text == "begun" && line.id == stopped.id).count();
+        world.until("calls are under way", |it| begun(it) > 0).await;
+        world.stop_workload(&stopped).await;
+    });
+    let (answers, ()) = answers.await;
+    assert!(answers.iter().all(|answer| answer.payload.as_ref() == b"\"done\""), "{answers:?}");
+    assert_eq!(world.call("slow", "").await, "\"done\"");
+    world.stop().await;
+    world.until("every call is told, to the last", |it| succeeded(it, "slow") == 9).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_under_way_are_answered_when_a_copy_is_stopped_that_is_called_directly() {
+    calls_under_way_are_answered_when_a_copy_is_stopped(World::start(json!({"stop_grace_ms": 5_000})).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_under_way_are_answered_when_a_copy_is_stopped_that_is_relayed() {
+    calls_under_way_are_answered_when_a_copy_is_stopped(relaying(json!({"stop_grace_ms": 5_000})).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relayed_call_whose_agent_is_killed_is_answered_at_once() {
+    let mut world = relaying(json!({})).await;
+    let mut moody = world.prepare("moody", WorkloadType::V8, MOODY.as_bytes()).await;
+    moody.limits.call_timeout_ms = Some(30_000);
+    let (_, agent) = world.deploy_watched(&moody).await;
+    assert!(world.call("moody", "well").await.contains("well"));
+    let began = Instant::now();
+    let (answers, ()) = futures::future::join(call_all(&world, &[("moody", "loop")]), async {
+        world.until("it loops", |it| it.has_logged("looping")).await;
+        kill9(agent);
+    })
+    .await;
+    let (code, text) = error_of(&answers[0]);
+    assert!(code == 500 && text.contains("the agent"), "{code} {text}");
+    assert!(began.elapsed() < Duration::from_secs(15), "at once: {:?}", began.elapsed());
     world.stop().await;
 }
