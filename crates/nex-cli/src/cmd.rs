@@ -19,16 +19,17 @@ use node::NodeCommand;
 
 use crate::args::{Cli, Command};
 use crate::env::Env;
+use crate::log_feed::LogFeed;
 use crate::output::Output;
 use crate::session;
 
 /// Does what the command line says.
-pub(crate) async fn run(cli: &Cli, env: &Env, output: &mut Output) -> anyhow::Result<()> {
+pub(crate) async fn run(cli: &Cli, env: &Env, output: &mut Output, feed: Option<LogFeed>) -> anyhow::Result<()> {
     // What needs no connection, and what checks its arguments before it connects.
     match &cli.command {
         Command::Completion(args) => return completion::run(args, output),
-        Command::Up(args) => return Box::pin(up::run(args, cli, env, output)).await,
-        Command::Node(NodeCommand::Up(args)) => return node_up::run(args, cli, env, output).await,
+        Command::Up(args) => return Box::pin(up::run(args, cli, env, output, feed)).await,
+        Command::Node(NodeCommand::Up(args)) => return Box::pin(node_up::run(args, cli, env, output, feed)).await,
         Command::Node(NodeCommand::Preflight(args)) => return preflight::run(args, cli, env, output).await,
         Command::Devrun(args) => return devrun::run(args, cli, env, output).await,
         Command::Run(args) => return run::run(args, cli, env, output).await,

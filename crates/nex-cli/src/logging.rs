@@ -14,12 +14,13 @@ use tracing_subscriber::fmt::writer::{BoxMakeWriter, MakeWriterExt as _};
 use tracing_subscriber::{EnvFilter, Layer, Registry, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use crate::args::{LogLevel, LogTarget, LoggingArgs, TimeFormat};
+use crate::log_feed::{self, LogFeed};
 
 type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
 
-/// Starts logging, once per process. [`LogTarget::Nats`] is the node's own to serve.
-pub(crate) fn start(args: &LoggingArgs, default: Level) -> anyhow::Result<()> {
-    let Some(level) = level_of(args.loglevel, default) else { return Ok(()) };
+/// Starts logging, once per process. The feed is what [`LogTarget::Nats`] asks for: a node publishes it.
+pub(crate) fn start(args: &LoggingArgs, default: Level) -> anyhow::Result<Option<LogFeed>> {
+    let Some(level) = level_of(args.loglevel, default) else { return Ok(None) };
     // The NATS client tells each connection event at info; we tell them ourselves.
     let others = if level == Level::DEBUG { "info" } else { "warn" };
     let filter = || EnvFilter::new(format!("{others},async_nats=warn,{}", ours(level)));
@@ -34,7 +35,14 @@ pub(crate) fn start(args: &LoggingArgs, default: Level) -> anyhow::Result<()> {
         layers.push(layer(args, false, BoxMakeWriter::new(all)).with_filter(filter()).boxed());
         layers.push(layer(args, false, BoxMakeWriter::new(errors.with_max_level(Level::ERROR))).with_filter(filter()).boxed());
     }
-    tracing_subscriber::registry().with(layers).try_init().context("logging was started already")
+    let mut feed = None;
+    if args.logger.contains(&LogTarget::Nats) {
+        let (writer, lines) = log_feed::feed();
+        layers.push(layer(args, false, writer).with_filter(filter()).boxed());
+        feed = Some(lines);
+    }
+    tracing_subscriber::registry().with(layers).try_init().context("logging was started already")?;
+    Ok(feed)
 }
 
 fn level_of(asked: Option<LogLevel>, default: Level) -> Option<Level> {

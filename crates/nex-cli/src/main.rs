@@ -7,7 +7,7 @@
 //! | [`session`], [`keys`] | a connection, and who we are |
 //! | [`sniff`], [`words`], [`check`] | files and texts made into what commands need |
 //! | [`output`], [`table`], [`style`], [`progress`] | everything that is printed |
-//! | [`exit`], [`logging`] | how it ended, and what happened meanwhile |
+//! | [`exit`], [`logging`], [`log_feed`] | how it ended, and what happened meanwhile |
 
 mod args;
 mod check;
@@ -15,6 +15,7 @@ mod cmd;
 mod env;
 mod exit;
 mod keys;
+mod log_feed;
 mod logging;
 mod output;
 mod progress;
@@ -50,8 +51,8 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli, env: &Env, output: &mut Output) -> anyhow::Result<()> {
-    logging::start(&cli.logging, cli.command.default_level())?;
+    let feed = logging::start(&cli.logging, cli.command.default_level())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     // Boxed: the commands' futures are large, and there is one per process.
-    runtime.block_on(Box::pin(cmd::run(cli, env, output)))
+    runtime.block_on(Box::pin(cmd::run(cli, env, output, feed)))
 }

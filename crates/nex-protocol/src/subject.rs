@@ -127,6 +127,12 @@ pub fn log(namespace: &str, node: &str, name: &str, id: &str) -> String {
     format!("$NEX.logs.{namespace}.{node}.{name}.{id}")
 }
 
+/// `$NEX.logs.system.<node>.<stdout|stderr>`: the node's own log, raw lines.
+#[must_use]
+pub fn node_log(node: &NodeId, stream: &str) -> String {
+    format!("$NEX.logs.system.{node}.{stream}")
+}
+
 /// Where a log line came from, read from its subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogSource {

@@ -6,11 +6,12 @@ use anyhow::Context as _;
 use clap::Args;
 use nex_bus::settings::ConnectionSettings;
 use nex_node::{Node, NodeOptions};
-use nex_process::ProcessId;
+use nex_process::{ProcessId, TaskScope};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::{Cli, Loaded, NodeArgs};
 use crate::env::Env;
+use crate::log_feed::LogFeed;
 use crate::output::Output;
 
 /// Arguments of `node up`.
@@ -38,7 +39,13 @@ pub(crate) struct TelemetryArgs {
 }
 
 /// Runs a node until a signal.
-pub(crate) async fn run(args: &NodeUpArgs, cli: &Cli, env: &Env, output: &mut Output) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    args: &NodeUpArgs,
+    cli: &Cli,
+    env: &Env,
+    output: &mut Output,
+    feed: Option<LogFeed>,
+) -> anyhow::Result<()> {
     let telemetry = &args.telemetry;
     let asked =
         telemetry.metrics_port.is_some() || telemetry.otel_metrics_exporter.is_some() || telemetry.otel_traces_exporter.is_some();
@@ -48,7 +55,7 @@ pub(crate) async fn run(args: &NodeUpArgs, cli: &Cli, env: &Env, output: &mut Ou
     let mut signals = Signals::listen()?;
     let loaded = args.node.load()?;
     let settings = cli.connection.settings(env)?;
-    let node = start(&args.node, loaded, settings, env).await?;
+    let node = start(&args.node, loaded, settings, env, feed).await?;
     output.note(format_args!("node {} is ready", node.id()));
     node.until(&mut signals, std::future::pending()).await
 }
@@ -56,11 +63,18 @@ pub(crate) async fn run(args: &NodeUpArgs, cli: &Cli, env: &Env, output: &mut Ou
 /// A node started by the command line, and its pid file.
 pub(crate) struct Running {
     node: Node,
+    _own_log: TaskScope,
     _pid_file: Option<PidFile>,
 }
 
 /// Starts a node; when this returns, it answers and an agent is warm.
-pub(crate) async fn start(args: &NodeArgs, loaded: Loaded, connection: ConnectionSettings, env: &Env) -> anyhow::Result<Running> {
+pub(crate) async fn start(
+    args: &NodeArgs,
+    loaded: Loaded,
+    connection: ConnectionSettings,
+    env: &Env,
+    feed: Option<LogFeed>,
+) -> anyhow::Result<Running> {
     let Loaded { config, file } = loaded;
     match &file {
         Some(file) => tracing::info!("Loaded node configuration from '{}'", file.display()),
@@ -77,7 +91,14 @@ pub(crate) async fn start(args: &NodeArgs, loaded: Loaded, connection: Connectio
     };
     let node = Node::start(options).await.context("failed to initialize node")?;
     match node.warm().await {
-        Ok(()) => Ok(Running { node, _pid_file: pid_file }),
+        Ok(()) => {
+            let own_log = TaskScope::new("own log");
+            if let Some(feed) = feed {
+                let shared = node.shared();
+                own_log.spawn("own log", feed.publish(shared.nats.clone(), shared.identity.node.clone()));
+            }
+            Ok(Running { node, _own_log: own_log, _pid_file: pid_file })
+        }
         Err(error) => {
             node.stop().await;
             Err(error.into())

@@ -9,6 +9,7 @@ use nex_node::embedded::{EmbeddedDir, EmbeddedNats};
 use crate::args::{Cli, NodeArgs};
 use crate::cmd::node_up::{Signals, start};
 use crate::env::Env;
+use crate::log_feed::LogFeed;
 use crate::output::Output;
 
 /// Arguments of `up`.
@@ -24,7 +25,7 @@ pub(crate) struct UpArgs {
 }
 
 /// Runs NATS and a node until a signal.
-pub(crate) async fn run(args: &UpArgs, cli: &Cli, env: &Env, output: &mut Output) -> anyhow::Result<()> {
+pub(crate) async fn run(args: &UpArgs, cli: &Cli, env: &Env, output: &mut Output, feed: Option<LogFeed>) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
     let loaded = args.node.load()?;
     let root = args.node.state_root(&loaded.config, env)?;
@@ -45,7 +46,7 @@ pub(crate) async fn run(args: &UpArgs, cli: &Cli, env: &Env, output: &mut Output
         tracing::info!(client_url = embedded.url(), "Embedded NATS server started");
     }
     let shown = settings.shown_servers();
-    let started = start(&args.node, loaded, settings, env).await;
+    let started = start(&args.node, loaded, settings, env, feed).await;
     let ended = match started {
         Ok(node) => {
             welcome(output, &shown, node.id().as_str(), embedded.is_some())?;
