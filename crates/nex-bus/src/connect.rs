@@ -1,8 +1,10 @@
 //! Settings into a client: once, with an error that says why not; or forever, with a log of what happens to the connection.
 
+use std::future::{Ready, ready};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::{AuthError, Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
@@ -91,7 +93,7 @@ pub async fn connect(settings: &ConnectionSettings, persistence: Persistence) ->
         .connection_timeout(ADDRESS_TIMEOUT)
         .max_reconnects(None)
         .reconnect_delay_callback(back_off)
-        .event_callback(report);
+        .event_callback(reporter());
     let mut options = authenticate(tls(options, settings)?, settings, &servers)?;
     if let Some(name) = &settings.name {
         options = options.name(name);
@@ -274,9 +276,22 @@ fn jitter() -> u8 {
     low ^ next
 }
 
-async fn report(event: Event) {
+/// Tells what happens to a connection; its first success is its maker's to tell.
+fn reporter() -> impl Fn(Event) -> Ready<()> + Send + Sync + 'static {
+    let stood = AtomicBool::new(false);
+    move |event| {
+        report(&event, stood.load(Ordering::Relaxed));
+        if matches!(event, Event::Connected) {
+            stood.store(true, Ordering::Relaxed);
+        }
+        ready(())
+    }
+}
+
+fn report(event: &Event, stood: bool) {
     match event {
-        Event::Connected => tracing::info!("connected to nats"),
+        Event::Connected if stood => tracing::info!("connected to nats again"),
+        Event::Connected => tracing::debug!("connected to nats"),
         Event::Disconnected => tracing::warn!("lost the connection to nats, reconnecting"),
         Event::LameDuckMode => tracing::info!("the nats server drains, moving to another"),
         Event::Draining => tracing::debug!("draining the nats connection"),
