@@ -165,6 +165,8 @@ impl Node {
         let journal = Journal::open(&state.path("journal.redb"))?;
         let sandboxes = Sandboxes::open(&config, &identity.node, state.root(), agent_binary).await?;
         let left = leftovers::remove(&journal, &sandboxes).await?;
+        let artifacts = Artifacts::new(state.path("artifacts"));
+        artifacts.sweep();
         let nats = connect(&connection, Persistence::Once).await?;
         tracing::info!("Established node NATS connection to: {}", connection.shown_servers());
         let services = config.host_services.services.iter().map(|(name, it)| (name.clone(), it.enabled, it.config.clone()));
@@ -188,7 +190,7 @@ impl Node {
         let connections = Connections::new(nats.clone(), connection, &config.host_services);
         let launcher = Arc::new(Launcher {
             pool: WarmPool::start(&agents, factory, config.pool_size),
-            artifacts: Artifacts::new(state.path("artifacts")),
+            artifacts,
             bus: bus.client().clone(),
             nats: nats.clone(),
             node: identity.node.clone(),
