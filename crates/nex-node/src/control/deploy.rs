@@ -8,7 +8,7 @@ use nex_protocol::envelope::{ErrorCode, Failure};
 use nex_protocol::id::{Namespace, WorkloadId};
 
 use super::parse;
-use crate::artifacts::Offer;
+use crate::artifacts::{Artifact, Offer};
 use crate::clock;
 use crate::node::Shared;
 use crate::policy::{self, Admitted};
@@ -34,31 +34,34 @@ pub(super) async fn deploy(shared: &Arc<Shared>, namespace: &str, body: &[u8]) -
             "Invalid deploy request: this workload JWT was used before; sign a new one for each deploy",
         ));
     }
-    run(shared, None, namespace, request, admitted, room).await
+    run(shared, Order { namespace, request, admitted, room, earlier: None }).await
 }
 
-/// Starts an admitted workload, under an id it had before if it had one, and waits until it runs.
-pub(crate) async fn run(
-    shared: &Arc<Shared>,
-    id: Option<WorkloadId>,
-    namespace: Namespace,
-    request: DeployRequest,
-    admitted: Admitted,
-    mut room: Room,
-) -> Result<DeployResponse, Failure> {
-    let by = Deadline::after(shared.config.deploy_timeout);
-    let offer = Offer::look_up(&shared.nats, &admitted.location, request.jsdomain.as_deref(), by).await?;
-    if offer.bytes() == 0 {
-        return Err(Failure::new(
-            ErrorCode::BadRequest,
-            format!("Invalid deploy request: the artifact {} is empty", admitted.location),
-        ));
-    }
-    room.reserve_bytes(offer.bytes())?;
-    if let Some(promised) = offer.digest() {
-        policy::check_digest(admitted.signed_digest.as_ref(), &promised)?;
-    }
-    let artifact = shared.launcher.artifacts.take(offer, by).await?;
+/// A workload that was admitted and has room.
+pub(crate) struct Order {
+    /// Where it will live.
+    pub(crate) namespace: Namespace,
+    /// The request.
+    pub(crate) request: DeployRequest,
+    /// What the checks made of it.
+    pub(crate) admitted: Admitted,
+    /// Its room.
+    pub(crate) room: Room,
+    /// The id it ran under before, and its artifact if that is still in the cache.
+    pub(crate) earlier: Option<(WorkloadId, Option<Artifact>)>,
+}
+
+/// Starts a workload and waits until it runs.
+pub(crate) async fn run(shared: &Arc<Shared>, order: Order) -> Result<DeployResponse, Failure> {
+    let Order { namespace, request, admitted, mut room, earlier } = order;
+    let (id, cached) = earlier.map_or((None, None), |(id, artifact)| (Some(id), artifact));
+    let artifact = match cached {
+        Some(artifact) => {
+            room.reserve_bytes(artifact.bytes)?;
+            artifact
+        }
+        None => fetch(shared, &request, &admitted, &mut room).await?,
+    };
     policy::check_digest(admitted.signed_digest.as_ref(), &artifact.digest)?;
     let spec = WorkloadSpec {
         id: id.unwrap_or_else(|| WorkloadId::new(clock::unix_seconds_u32())),
@@ -92,4 +95,21 @@ pub(crate) async fn run(
     }));
     first.await.map_err(|_dropped| Failure::new(ErrorCode::Unavailable, "the node is stopping"))??;
     Ok(answer)
+}
+
+/// The artifact from the object store, refused before a byte of it is fetched if it is too large or not the one signed for.
+async fn fetch(shared: &Shared, request: &DeployRequest, admitted: &Admitted, room: &mut Room) -> Result<Artifact, Failure> {
+    let by = Deadline::after(shared.config.deploy_timeout);
+    let offer = Offer::look_up(&shared.nats, &admitted.location, request.jsdomain.as_deref(), by).await?;
+    if offer.bytes() == 0 {
+        return Err(Failure::new(
+            ErrorCode::BadRequest,
+            format!("Invalid deploy request: the artifact {} is empty", admitted.location),
+        ));
+    }
+    room.reserve_bytes(offer.bytes())?;
+    if let Some(promised) = offer.digest() {
+        policy::check_digest(admitted.signed_digest.as_ref(), &promised)?;
+    }
+    shared.launcher.artifacts.take(offer, by).await
 }

@@ -101,7 +101,6 @@ async fn after_a_crash_nothing_old_is_left_and_every_workload_runs_again_under_i
     let node = doomed.target.node.clone();
     doomed.crash();
     fs::write(world.state().join("artifacts/draft-0123456789abcdef"), "half a download").unwrap();
-    let xkey_and_id = || (world.target().node, world.target().xkey);
     world.start_node().await;
     assert_eq!(world.target().node, node, "it is the same node");
     let alive: Vec<_> = left.iter().filter(|process| process.is_alive()).collect();
