@@ -12,7 +12,7 @@ use async_nats::Client;
 use nex_bus::connect::{ConnectError, Persistence, connect};
 use nex_bus::settings::ConnectionSettings;
 use nex_host::HostServices;
-use nex_process::TaskScope;
+use nex_process::{Deadline, TaskScope};
 use nex_protocol::control::{Tags, uptime};
 use nex_sandbox::process::OpenError;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +37,9 @@ use crate::state_dir::{StateDir, StateError};
 
 /// Time between two heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(30);
+
+/// Longest time the user's NATS has to take a node's last events.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What a node is started with.
 pub struct NodeOptions {
@@ -251,7 +254,8 @@ impl Node {
     pub async fn stop(self) {
         let grace = self.shared.config.stop_grace;
         self.control.stop(Duration::from_secs(2)).await;
-        self.background.cancel();
+        // Nothing is restored from here on: what was not started yet stays in the journal.
+        self.background.shutdown(Duration::ZERO).await;
         let workloads = self.shared.registry.all();
         futures::future::join_all(workloads.iter().map(|workload| workload.stop("node shutdown"))).await;
         self.shared.launcher.scope.shutdown(grace).await;
@@ -260,12 +264,19 @@ impl Node {
         self.sandboxes.close().await;
         self.bus.stop().await;
         self.shared.launcher.events.node_stopped().await;
-        if let Err(error) = self.shared.nats.drain().await {
-            tracing::debug!(%error, "the control connection was closed already");
+        // Where NATS is away, nobody hears the last events anyway.
+        if Deadline::after(LAST_WORDS).bound(say_goodbye(&self.shared.nats)).await.is_err() {
+            tracing::warn!("the last events could not be sent: NATS does not answer");
         }
-        self.shared.nats.flush().await.ok();
         tracing::info!("node stopped");
     }
+}
+
+async fn say_goodbye(nats: &Client) {
+    if let Err(error) = nats.drain().await {
+        tracing::debug!(%error, "the control connection was closed already");
+    }
+    nats.flush().await.ok();
 }
 
 fn tags(config: &NodeConfig, confinement: Tags, identity: &Identity) -> Tags {
