@@ -13,6 +13,9 @@ use tokio::io::AsyncReadExt as _;
 
 use crate::state_dir::make_private;
 
+/// How the name of a file begins that is on its way into the cache.
+const DRAFT: &str = "draft-";
+
 /// An artifact that lies in the cache, its digest verified when it was put there.
 #[derive(Debug, Clone)]
 pub struct Artifact {
@@ -68,6 +71,9 @@ impl Offer {
             .map_err(|e| failed("no bucket for", location, &format!("{e}; is JetStream enabled for this node's account?")))?;
         let object = by.bound(store.info(&location.key)).await.map_err(late)?;
         let object = object.map_err(|e| failed("no object", location, &e))?;
+        if object.deleted {
+            return Err(failed("no object", location, &"it was deleted"));
+        }
         Ok(Self { object, store, location: location.clone() })
     }
 
@@ -89,6 +95,15 @@ impl Artifacts {
     #[must_use]
     pub fn new(dir: PathBuf) -> Self {
         Self { dir }
+    }
+
+    /// Removes downloads that a killed process left half done.
+    pub fn sweep(&self) {
+        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(DRAFT) {
+                fs::remove_file(entry.path()).ok();
+            }
+        }
     }
 
     /// The artifact, from the cache if its digest is there, else fetched. Stops at the promised size.
@@ -180,7 +195,7 @@ struct Draft {
 
 impl Draft {
     fn new(dir: &Path) -> io::Result<Self> {
-        let path = dir.join(format!("draft-{:016x}", rand::random::<u64>()));
+        let path = dir.join(format!("{DRAFT}{:016x}", rand::random::<u64>()));
         let file = fs::OpenOptions::new().create_new(true).write(true).open(&path)?;
         Ok(Self { path, file, kept: false })
     }

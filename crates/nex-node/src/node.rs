@@ -12,7 +12,7 @@ use async_nats::Client;
 use nex_bus::connect::{ConnectError, Persistence, connect};
 use nex_bus::settings::ConnectionSettings;
 use nex_host::HostServices;
-use nex_process::TaskScope;
+use nex_process::{Deadline, TaskScope};
 use nex_protocol::control::{Tags, uptime};
 use nex_sandbox::process::OpenError;
 use tokio_util::sync::CancellationToken;
@@ -38,6 +38,9 @@ use crate::state_dir::{StateDir, StateError};
 
 /// Time between two heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(30);
+
+/// Longest time the user's NATS has to take a node's last events.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What a node is started with.
 pub struct NodeOptions {
@@ -125,6 +128,8 @@ impl Node {
         let journal = Journal::open(&state.path("journal.redb"))?;
         let sandboxes = Sandboxes::open(&config, &identity.node, state.root(), agent_binary).await?;
         let left = leftovers::remove(&journal, &sandboxes).await?;
+        let artifacts = Artifacts::new(state.path("artifacts"));
+        artifacts.sweep();
         let nats = connect(&connection, Persistence::Once).await?;
         tracing::info!("Established node NATS connection to: {}", connection.shown_servers());
         let services = config.host_services.services.iter().map(|(name, it)| (name.clone(), it.enabled, it.config.clone()));
@@ -133,7 +138,7 @@ impl Node {
         let bus = InternalBus::start(nats_server, state.path("bus"), Arc::clone(&keys), config.bus_port, journal.clone()).await?;
         tracing::info!(client_url = bus.url(), "Internal NATS server started");
         let agents = TaskScope::new("agents");
-        let means = Means { nats: &nats, bus: &bus, keys, journal, state: &state, sandboxes: &sandboxes, agents: &agents };
+        let means = Means { nats: &nats, bus: &bus, keys, journal, artifacts, sandboxes: &sandboxes, agents: &agents };
         let launcher = means.launcher(&config, &identity, connection, host).await?;
         let tags = tags(&config, sandboxes.tags(), &identity);
         let registry = Registry::new(config.node_limits);
@@ -173,7 +178,8 @@ impl Node {
     pub async fn stop(self) {
         let grace = self.shared.config.stop_grace;
         self.control.stop(Duration::from_secs(2)).await;
-        self.background.cancel();
+        // Nothing is restored from here on: what was not started yet stays in the journal.
+        self.background.shutdown(Duration::ZERO).await;
         let workloads = self.shared.registry.all();
         futures::future::join_all(workloads.iter().map(|workload| workload.stop("node shutdown"))).await;
         self.shared.launcher.scope.shutdown(grace).await;
@@ -182,10 +188,10 @@ impl Node {
         self.sandboxes.close().await;
         self.bus.stop().await;
         self.shared.launcher.events.node_stopped().await;
-        if let Err(error) = self.shared.nats.drain().await {
-            tracing::debug!(%error, "the control connection was closed already");
+        // Where NATS is away, nobody hears the last events anyway.
+        if Deadline::after(LAST_WORDS).bound(say_goodbye(&self.shared.nats)).await.is_err() {
+            tracing::warn!("the last events could not be sent: NATS does not answer");
         }
-        self.shared.nats.flush().await.ok();
         tracing::info!("node stopped");
     }
 }
@@ -196,7 +202,7 @@ struct Means<'a> {
     bus: &'a InternalBus,
     keys: Arc<BusKeys>,
     journal: Journal,
-    state: &'a StateDir,
+    artifacts: Artifacts,
     sandboxes: &'a Sandboxes,
     agents: &'a TaskScope,
 }
@@ -210,7 +216,7 @@ impl Means<'_> {
         connection: ConnectionSettings,
         host: nex_host::Config,
     ) -> Result<Arc<Launcher>, NodeError> {
-        let Means { nats, bus, keys, journal, state, sandboxes, agents } = self;
+        let Means { nats, bus, keys, journal, artifacts, sandboxes, agents } = self;
         let events = Events::new(nats.clone(), &identity.node, VERSION);
         let router = AgentRouter::start(agents, bus.client().clone()).await.map_err(|e| NodeError::Nats(e.into()))?;
         let factory = AgentFactory {
@@ -226,7 +232,7 @@ impl Means<'_> {
         let connections = Connections::new(nats.clone(), connection, &config.host_services);
         Ok(Arc::new(Launcher {
             pool: WarmPool::start(agents, factory, config.pool_size),
-            artifacts: Artifacts::new(state.path("artifacts")),
+            artifacts,
             bus: bus.client().clone(),
             nats: nats.clone(),
             node: identity.node.clone(),
@@ -240,6 +246,13 @@ impl Means<'_> {
             stop_grace: config.stop_grace,
         }))
     }
+}
+
+async fn say_goodbye(nats: &Client) {
+    if let Err(error) = nats.drain().await {
+        tracing::debug!(%error, "the control connection was closed already");
+    }
+    nats.flush().await.ok();
 }
 
 fn tags(config: &NodeConfig, confinement: Tags, identity: &Identity) -> Tags {

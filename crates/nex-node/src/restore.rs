@@ -13,7 +13,7 @@ use nkeys::{KeyPair, XKey};
 use crate::artifacts::Offer;
 use crate::clock;
 use crate::config::{NodeConfig, RawAutostartWorkload};
-use crate::control::{Deploying, run_workload};
+use crate::control::{Order, run_workload};
 use crate::journal::WorkloadRecord;
 use crate::policy;
 use crate::shared::Shared;
@@ -23,11 +23,12 @@ pub async fn run(shared: Arc<Shared>, left: Vec<(WorkloadId, WorkloadRecord)>) {
     let (mut expected, mut started) = (0, 0);
     for (id, record) in left {
         expected += 1;
-        shared.launcher.journal.remove_workload(&id).ok();
         let name = record.request.location.as_ref().map(ToString::to_string).unwrap_or_default();
-        match again(&shared, id, record).await {
+        // Its entry stays until it runs, or cannot: another crash meanwhile loses nothing.
+        match again(&shared, id.clone(), record).await {
             Ok(()) => started += 1,
             Err(failure) => {
+                shared.launcher.journal.remove_workload(&id).ok();
                 tracing::error!(artifact = name, error = %failure, "a workload of the last process could not be started again");
             }
         }
@@ -52,8 +53,10 @@ async fn again(shared: &Arc<Shared>, id: WorkloadId, record: WorkloadRecord) -> 
     // It was admitted when it was deployed; its token is judged by the clock of that moment.
     let admitted = policy::admit(&record.request, &shared.config, &shared.identity.xkey, record.deployed_at)?;
     let room = shared.registry.reserve()?;
+    // Its object may have been replaced since; what ran is in the cache.
+    let earlier = Some((id, shared.launcher.artifacts.cached(&record.digest)));
     let (namespace, request) = (record.namespace, record.request);
-    Box::pin(run_workload(shared, Deploying { id: Some(id), namespace, request, admitted, room })).await.map(drop)
+    Box::pin(run_workload(shared, Order { namespace, request, admitted, room, earlier })).await.map(drop)
 }
 
 async fn autostart(shared: &Arc<Shared>, entry: &RawAutostartWorkload, issuer: &KeyPair) -> Result<String, Failure> {
@@ -84,5 +87,5 @@ async fn autostart(shared: &Arc<Shared>, entry: &RawAutostartWorkload, issuer: &
     let config = NodeConfig { valid_issuers: Vec::new(), ..shared.config.clone() };
     let admitted = policy::admit(&request, &config, &shared.identity.xkey, now)?;
     let room = shared.registry.reserve()?;
-    Ok(Box::pin(run_workload(shared, Deploying { id: None, namespace, request, admitted, room })).await?.id)
+    Ok(Box::pin(run_workload(shared, Order { namespace, request, admitted, room, earlier: None })).await?.id)
 }

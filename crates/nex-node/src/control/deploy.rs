@@ -8,7 +8,7 @@ use nex_protocol::envelope::{ErrorCode, Failure};
 use nex_protocol::id::{Namespace, WorkloadId};
 
 use super::parse;
-use crate::artifacts::Offer;
+use crate::artifacts::{Artifact, Offer};
 use crate::clock;
 use crate::policy::{self, Admitted};
 use crate::registry::Room;
@@ -35,39 +35,34 @@ pub(super) async fn deploy(shared: &Arc<Shared>, namespace: &str, body: &[u8]) -
         ));
     }
     // Boxed: a deploy's future is large, and one of many requests.
-    Box::pin(run(shared, Deploying { id: None, namespace, request, admitted, room })).await
+    Box::pin(run(shared, Order { namespace, request, admitted, room, earlier: None })).await
 }
 
-/// A deploy after its checks.
-pub(crate) struct Deploying {
-    /// The id it had before, for a workload that is started again.
-    pub(crate) id: Option<WorkloadId>,
-    /// Its namespace.
+/// A workload that was admitted and has room.
+pub(crate) struct Order {
+    /// Where it will live.
     pub(crate) namespace: Namespace,
     /// The request.
     pub(crate) request: DeployRequest,
     /// What the checks made of it.
     pub(crate) admitted: Admitted,
-    /// Its room on this node.
+    /// Its room.
     pub(crate) room: Room,
+    /// The id it ran under before, and its artifact if that is still in the cache.
+    pub(crate) earlier: Option<(WorkloadId, Option<Artifact>)>,
 }
 
-/// Starts an admitted workload and waits until it runs.
-pub(crate) async fn run(shared: &Arc<Shared>, deploying: Deploying) -> Result<DeployResponse, Failure> {
-    let Deploying { id, namespace, request, admitted, mut room } = deploying;
-    let by = Deadline::after(shared.config.deploy_timeout);
-    let offer = Offer::look_up(&shared.nats, &admitted.location, request.jsdomain.as_deref(), by).await?;
-    if offer.bytes() == 0 {
-        return Err(Failure::new(
-            ErrorCode::BadRequest,
-            format!("Invalid deploy request: the artifact {} is empty", admitted.location),
-        ));
-    }
-    room.reserve_bytes(offer.bytes())?;
-    if let Some(promised) = offer.digest() {
-        policy::check_digest(admitted.signed_digest.as_ref(), &promised)?;
-    }
-    let artifact = shared.launcher.artifacts.take(offer, by).await?;
+/// Starts a workload and waits until it runs.
+pub(crate) async fn run(shared: &Arc<Shared>, order: Order) -> Result<DeployResponse, Failure> {
+    let Order { namespace, request, admitted, mut room, earlier } = order;
+    let (id, cached) = earlier.map_or((None, None), |(id, artifact)| (Some(id), artifact));
+    let artifact = match cached {
+        Some(artifact) => {
+            room.reserve_bytes(artifact.bytes)?;
+            artifact
+        }
+        None => fetch(shared, &request, &admitted, &mut room).await?,
+    };
     policy::check_digest(admitted.signed_digest.as_ref(), &artifact.digest)?;
     let spec = WorkloadSpec {
         id: id.unwrap_or_else(|| WorkloadId::new(clock::unix_seconds_u32())),
@@ -101,4 +96,21 @@ pub(crate) async fn run(shared: &Arc<Shared>, deploying: Deploying) -> Result<De
     }));
     first.await.map_err(|_dropped| Failure::new(ErrorCode::Unavailable, "the node is stopping"))??;
     Ok(answer)
+}
+
+/// The artifact from the object store, refused before a byte of it is fetched if it is too large or not the one signed for.
+async fn fetch(shared: &Shared, request: &DeployRequest, admitted: &Admitted, room: &mut Room) -> Result<Artifact, Failure> {
+    let by = Deadline::after(shared.config.deploy_timeout);
+    let offer = Offer::look_up(&shared.nats, &admitted.location, request.jsdomain.as_deref(), by).await?;
+    if offer.bytes() == 0 {
+        return Err(Failure::new(
+            ErrorCode::BadRequest,
+            format!("Invalid deploy request: the artifact {} is empty", admitted.location),
+        ));
+    }
+    room.reserve_bytes(offer.bytes())?;
+    if let Some(promised) = offer.digest() {
+        policy::check_digest(admitted.signed_digest.as_ref(), &promised)?;
+    }
+    shared.launcher.artifacts.take(offer, by).await
 }

@@ -4,7 +4,7 @@ mod deploy;
 mod queries;
 mod stop;
 
-pub(crate) use deploy::{Deploying, run as run_workload};
+pub(crate) use deploy::{Order, run as run_workload};
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;

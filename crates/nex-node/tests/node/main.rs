@@ -1,9 +1,13 @@
 //! A node as a library, against a real nats-server, with real agents in real sandboxes. One file per theme.
 
 #[cfg(test)]
+mod autostart;
+#[cfg(test)]
 mod bus;
 #[cfg(test)]
 mod control;
+#[cfg(test)]
+mod crash;
 #[cfg(test)]
 mod functions;
 #[cfg(test)]
@@ -12,6 +16,8 @@ mod hostile;
 mod lifecycle;
 #[cfg(test)]
 mod native;
+#[cfg(test)]
+mod outages;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]

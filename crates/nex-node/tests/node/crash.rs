@@ -1,0 +1,157 @@
+//! A node that is killed: the next one on the same state removes what it left and has its workloads again.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use nex_bus::settings::ConnectionSettings;
+use nex_client::artifact::DEFAULT_BUCKET;
+use nex_client::deploy::Target;
+use nex_node::Node;
+use nex_process::ProcessId;
+use nex_protocol::deploy::{DeployResponse, WorkloadType};
+use nex_testkit::{NatsServer, eventually, guest};
+use serde_json::{Value, json};
+
+use crate::world::{PATIENCE, World, options};
+
+const CHILD: &str = "NEX_NODE_TEST_CHILD";
+
+/// Not a test by itself: [`World::crashing`] runs it in a process of its own, which is killed.
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::disallowed_methods, reason = "how the parent tells the child what to be")]
+async fn a_node_in_a_process_of_its_own() {
+    let Ok(told) = std::env::var(CHILD) else { return };
+    let told: Value = serde_json::from_str(&told).unwrap();
+    let connection = ConnectionSettings::to_servers(told["url"].as_str().unwrap());
+    let node = Node::start(options(connection, Path::new(told["state"].as_str().unwrap()).to_owned(), &json!({}))).await.unwrap();
+    node.warm().await.unwrap();
+    std::future::pending::<()>().await;
+}
+
+struct Doomed {
+    child: std::process::Child,
+    target: Target,
+}
+
+impl World {
+    /// A world whose node is another process.
+    #[expect(clippy::disallowed_methods, reason = "a process to kill")]
+    async fn crashing() -> (Self, Doomed) {
+        let nats = NatsServer::start().await;
+        let connection = ConnectionSettings::to_servers(&nats.url());
+        let world = Self::without_node(nats, connection, json!({})).await;
+        let told = json!({"url": world.nats.url(), "state": world.state()});
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "crash::a_node_in_a_process_of_its_own", "--nocapture"])
+            .env(CHILD, told.to_string())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let found = std::sync::Mutex::new(None);
+        let up = eventually(PATIENCE, async || {
+            let nodes = world.client.nodes(Duration::from_millis(200)).await.unwrap();
+            let ready = nodes.into_iter().find(|node| node.warm_agents == Some(1));
+            ready.map(|node| *found.lock().unwrap() = Some(node)).is_some()
+        });
+        assert!(up.await, "the other process does not answer");
+        let summary = found.into_inner().unwrap().unwrap();
+        (world, Doomed { child, target: Target { node: summary.node_id.parse().unwrap(), xkey: summary.target_xkey } })
+    }
+
+    /// Everything that runs for the node now: agents and the internal bus.
+    fn everything(&self) -> Vec<ProcessId> {
+        self.agents().into_values().chain(self.bus_pid()).filter_map(ProcessId::of).collect()
+    }
+}
+
+impl Doomed {
+    fn crash(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+async fn is_back(world: &World, started: &DeployResponse) {
+    let back = eventually(PATIENCE, async || world.workload(&started.id).await.is_some_and(|it| it.state == "running"));
+    assert!(back.await, "{} is not back", started.name);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_crash_nothing_old_is_left_and_every_workload_runs_again_under_its_id_with_its_environment() {
+    let (mut world, doomed) = World::crashing().await;
+    let mut function = world.prepare("function", WorkloadType::V8, b"() => env.TOKEN").await;
+    function.environment.insert("TOKEN".into(), "kept".into());
+    let script = b"#!/bin/sh\necho \"token $TOKEN $1\"\nexec sleep 1000\n";
+    let mut service = world.prepare("service", WorkloadType::Native, script).await;
+    service.environment.insert("TOKEN".into(), "as well".into());
+    service.argv = vec!["and argv".into()];
+    let gone = world.prepare("gone", WorkloadType::Native, b"#!/bin/sh\nexec sleep 1000\n").await;
+    let keys = &world.keys;
+    let function = world.client.deploy(&function, &doomed.target, keys).await.unwrap();
+    let service = world.client.deploy(&service, &doomed.target, keys).await.unwrap();
+    let gone = world.client.deploy(&gone, &doomed.target, keys).await.unwrap();
+    let (id, name) = (gone.id.parse().unwrap(), gone.name.parse().unwrap());
+    world.client.stop(&doomed.target.node, &id, &name, &keys.issuer).await.unwrap();
+    assert_eq!(world.call("function", "").await, "\"kept\"");
+
+    let (agents, left) = (world.agents(), world.everything());
+    assert!(left.len() >= 4, "{left:?}");
+    let node = doomed.target.node.clone();
+    doomed.crash();
+    fs::write(world.state().join("artifacts/draft-0123456789abcdef"), "half a download").unwrap();
+    world.start_node().await;
+    assert_eq!(world.target().node, node, "it is the same node");
+    let alive: Vec<_> = left.iter().filter(|process| process.is_alive()).collect();
+    assert!(alive.is_empty(), "{alive:?} are left");
+    assert!(agents.keys().all(|id| !world.agents().contains_key(id)), "directories are left");
+    for started in [&function, &service] {
+        is_back(&world, started).await;
+    }
+    assert_eq!(world.call_again("function", "").await, "\"kept\"");
+    let told = |it: &World| it.logs().iter().filter(|(_, line)| line.text == "token as well and argv").count();
+    world.until("the service began twice", |it| told(it) == 2).await;
+    assert!(world.workload(&gone.id).await.is_none(), "what was stopped stays so");
+    let drafts = fs::read_dir(world.state().join("artifacts")).unwrap().flatten();
+    assert!(drafts.into_iter().all(|it| !it.file_name().to_string_lossy().starts_with("draft-")), "a partial download is left");
+    // Its issuer may still stop it.
+    world.stop_workload(&service).await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workload_is_back_after_a_crash_though_its_object_was_replaced_or_removed() {
+    let (mut world, doomed) = World::crashing().await;
+    let (target, keys) = (doomed.target.clone(), world.keys.clone());
+    let mut started = Vec::new();
+    for name in ["removed", "replaced"] {
+        let deployment = world.prepare(name, WorkloadType::V8, guest::GREET_MJS.as_bytes()).await;
+        started.push(world.client.deploy(&deployment, &target, &keys).await.unwrap());
+    }
+    let jetstream = async_nats::jetstream::new(world.client.nats().clone());
+    jetstream.get_object_store(DEFAULT_BUCKET).await.unwrap().delete("removed").await.unwrap();
+    world.upload("replaced", b"() => 'something else'").await;
+    doomed.crash();
+    world.start_node().await;
+    for started in &started {
+        is_back(&world, started).await;
+        assert_eq!(world.call_again(&started.name, "you").await, "\"Hello, you!\"");
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_stopped_in_order_starts_empty_and_its_state_has_one_node_only() {
+    let mut world = World::start(json!({})).await;
+    world.run("greet", WorkloadType::V8, guest::GREET_MJS.as_bytes()).await;
+    let second = Node::start(world.options()).await;
+    assert!(second.unwrap_err().to_string().contains("another node runs on the state directory"));
+    assert_eq!(world.call("greet", "you").await, "\"Hello, you!\"", "the first is not disturbed");
+    let target = world.target();
+    world.stop().await;
+    world.start_node().await;
+    assert_eq!(world.target(), target, "same id, same key");
+    assert_eq!(world.ask("$NEX.PING", "").await["data"]["running_machines"], 0);
+    world.stop().await;
+}
