@@ -12,7 +12,7 @@ use async_nats::Client;
 use nex_bus::connect::{ConnectError, Persistence, connect};
 use nex_bus::settings::ConnectionSettings;
 use nex_host::HostServices;
-use nex_process::TaskScope;
+use nex_process::{Deadline, TaskScope};
 use nex_protocol::control::{Tags, uptime};
 use nex_sandbox::process::OpenError;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +37,8 @@ use crate::state_dir::{StateDir, StateError};
 
 /// Time between two heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(30);
+/// Longest wait for NATS when the node stops; it may be gone.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What a node is started with.
 pub struct NodeOptions {
@@ -231,13 +233,19 @@ impl Node {
         self.agents.shutdown(Duration::from_secs(5)).await;
         self.sandboxes.close().await;
         self.bus.stop().await;
-        self.shared.launcher.events.node_stopped().await;
-        if let Err(error) = self.shared.nats.drain().await {
-            tracing::debug!(%error, "the control connection was closed already");
+        if Deadline::after(FAREWELL).bound(say_goodbye(&self.shared)).await.is_err() {
+            tracing::warn!("NATS does not answer, so nobody was told that this node stops");
         }
-        self.shared.nats.flush().await.ok();
         tracing::info!("node stopped");
     }
+}
+
+async fn say_goodbye(shared: &Shared) {
+    shared.launcher.events.node_stopped().await;
+    if let Err(error) = shared.nats.drain().await {
+        tracing::debug!(%error, "the control connection was closed already");
+    }
+    shared.nats.flush().await.ok();
 }
 
 /// What a launcher is made of.
