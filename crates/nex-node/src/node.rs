@@ -38,9 +38,8 @@ use crate::state_dir::{StateDir, StateError};
 
 /// Time between two heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(30);
-
-/// Longest time the user's NATS has to take a node's last events.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Longest wait for NATS when the node stops; it may be gone.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What a node is started with.
 pub struct NodeOptions {
@@ -187,13 +186,19 @@ impl Node {
         self.agents.shutdown(Duration::from_secs(5)).await;
         self.sandboxes.close().await;
         self.bus.stop().await;
-        self.shared.launcher.events.node_stopped().await;
-        // Where NATS is away, nobody hears the last events anyway.
-        if Deadline::after(LAST_WORDS).bound(say_goodbye(&self.shared.nats)).await.is_err() {
-            tracing::warn!("the last events could not be sent: NATS does not answer");
+        if Deadline::after(FAREWELL).bound(say_goodbye(&self.shared)).await.is_err() {
+            tracing::warn!("NATS does not answer, so nobody was told that this node stops");
         }
         tracing::info!("node stopped");
     }
+}
+
+async fn say_goodbye(shared: &Shared) {
+    shared.launcher.events.node_stopped().await;
+    if let Err(error) = shared.nats.drain().await {
+        tracing::debug!(%error, "the control connection was closed already");
+    }
+    shared.nats.flush().await.ok();
 }
 
 /// What a launcher is made of.
@@ -246,13 +251,6 @@ impl Means<'_> {
             stop_grace: config.stop_grace,
         }))
     }
-}
-
-async fn say_goodbye(nats: &Client) {
-    if let Err(error) = nats.drain().await {
-        tracing::debug!(%error, "the control connection was closed already");
-    }
-    nats.flush().await.ok();
 }
 
 fn tags(config: &NodeConfig, confinement: Tags, identity: &Identity) -> Tags {

@@ -91,12 +91,14 @@ impl NodeArgs {
         Ok(std::path::absolute(found)?)
     }
 
-    /// The `nex-agent` program.
+    /// The `nex-agent` program: the one named, or the first that is found.
     pub(crate) fn agent(&self, config: &NodeConfig, env: &Env) -> anyhow::Result<PathBuf> {
+        if let Some(named) = &self.agent {
+            anyhow::ensure!(named.is_file(), "there is no nex-agent at {}; next: name another with --agent", named.display());
+            return Ok(std::path::absolute(named)?);
+        }
         let search = beside_then(env, &config.bin_path);
-        let given = self.agent.clone().into_iter();
-        let mut candidates = given.chain(search.iter().map(|dir| dir.join("nex-agent")));
-        let found = candidates.find(|path| path.is_file()).ok_or_else(|| {
+        let found = search.iter().map(|dir| dir.join("nex-agent")).find(|path| path.is_file()).ok_or_else(|| {
             let dirs = search.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(":");
             anyhow::anyhow!("nex-agent was not found in {dirs}; next: put it beside nex, or name it with --agent")
         })?;

@@ -28,13 +28,13 @@ pub(crate) struct NodeUpArgs {
 pub(crate) struct TelemetryArgs {
     #[arg(long, hide = true)]
     pub(crate) metrics: bool,
-    #[arg(long, hide = true)]
+    #[arg(long = "metrics_port", hide = true)]
     pub(crate) metrics_port: Option<u16>,
-    #[arg(long, hide = true)]
+    #[arg(long = "otel_metrics_exporter", hide = true)]
     pub(crate) otel_metrics_exporter: Option<String>,
     #[arg(long, hide = true)]
     pub(crate) traces: bool,
-    #[arg(long, hide = true)]
+    #[arg(long = "otel_traces_exporter", hide = true)]
     pub(crate) otel_traces_exporter: Option<String>,
 }
 

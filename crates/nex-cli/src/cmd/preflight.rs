@@ -34,6 +34,21 @@ pub(crate) struct PreflightArgs {
     /// Show the directories searched
     #[arg(long)]
     pub(crate) verbose: bool,
+    #[command(flatten)]
+    pub(crate) install: InstallArgs,
+}
+
+/// Flags of 0.2.7, whose preflight installed what was missing; they have no effect, and we say so.
+#[derive(Debug, Args)]
+pub(crate) struct InstallArgs {
+    #[arg(long, hide = true)]
+    pub(crate) force: bool,
+    #[arg(long, hide = true)]
+    pub(crate) verify: bool,
+    #[arg(long = "install_version", hide = true)]
+    pub(crate) install_version: Option<String>,
+    #[arg(long = "cni_ns", hide = true)]
+    pub(crate) cni_ns: Vec<String>,
 }
 
 /// Kinds of starter configuration.
@@ -61,15 +76,31 @@ impl Check {
     fn new(what: &'static str, required: bool, found: anyhow::Result<String>, next: &str) -> Self {
         match found {
             Ok(found) => Self { what, satisfied: true, required, found, next: None },
-            Err(error) => Self { what, satisfied: false, required, found: format!("{error:#}"), next: Some(next.to_owned()) },
+            Err(error) => Self { what, satisfied: false, required, found: said(&error), next: Some(next.to_owned()) },
         }
     }
+}
+
+/// What a failure says, without the advice in it (the list has its own) and without saying anything twice.
+fn said(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for part in error.chain().map(ToString::to_string) {
+        let what = part.split_once("; next: ").map_or(part.as_str(), |(what, _advice)| what);
+        if !text.contains(what) {
+            text = if text.is_empty() { what.to_owned() } else { format!("{text}: {what}") };
+        }
+    }
+    text
 }
 
 /// Checks, prints the list, fails when something required is missing.
 pub(crate) async fn run(args: &PreflightArgs, cli: &Cli, env: &Env, output: &mut Output) -> anyhow::Result<()> {
     if let Some(kind) = args.init {
         init(kind, args.node.config.as_deref().unwrap_or(Path::new("config.json")), output)?;
+    }
+    let InstallArgs { force, verify, install_version, cni_ns } = &args.install;
+    if *force || *verify || install_version.is_some() || !cni_ns.is_empty() {
+        output.note("--force, --verify, --install_version and --cni_ns have no effect: preflight installs nothing");
     }
     if args.verbose {
         output.note(format_args!(
@@ -152,7 +183,7 @@ async fn checks(args: &PreflightArgs, cli: &Cli, env: &Env) -> Vec<Check> {
 }
 
 async fn agent_checks(agent: &Path, required: &[nex_process::confinement::Part]) -> Vec<Check> {
-    let version = said(agent, &["--version"]).await.and_then(|said| {
+    let version = printed(agent, &["--version"]).await.and_then(|said| {
         let own = format!("nex-agent {}", env!("CARGO_PKG_VERSION"));
         if said.trim() == own {
             Ok(agent.display().to_string())
@@ -186,7 +217,7 @@ async fn nex_sandbox_probe(agent: &Path) -> anyhow::Result<nex_process::Confinem
 }
 
 /// What a program says on standard output.
-async fn said(program: &Path, arguments: &[&str]) -> anyhow::Result<String> {
+async fn printed(program: &Path, arguments: &[&str]) -> anyhow::Result<String> {
     let text = Arc::new(Mutex::new(String::new()));
     let sink = Arc::clone(&text);
     let lines =
@@ -199,7 +230,7 @@ async fn said(program: &Path, arguments: &[&str]) -> anyhow::Result<String> {
 }
 
 async fn nats_version(path: &Path) -> anyhow::Result<String> {
-    let said = said(path, &["--version"]).await?;
+    let said = printed(path, &["--version"]).await?;
     let version = said.rsplit('v').next().unwrap_or_default().trim();
     let mut parts = version.split('.').map(|part| part.parse::<u64>().ok());
     match (parts.next().flatten(), parts.next().flatten()) {

@@ -37,6 +37,7 @@ pub(crate) async fn run(args: &UpArgs, cli: &Cli, env: &Env, output: &mut Output
     let embedded = match connect(&settings, Persistence::Once).await {
         Ok(_) => None,
         Err(unreachable @ ConnectError::Unreachable { .. }) => match local_port(&settings) {
+            Some(port) if is_taken(port).await => return Err(unreachable).with_context(|| taken(port)),
             Some(port) => Some(dir.start(&args.node.nats_server(env)?, port).await?),
             None => return Err(unreachable).context("an embedded NATS server is only started on this machine"),
         },
@@ -68,6 +69,15 @@ async fn died(embedded: Option<&EmbeddedNats>) -> anyhow::Error {
         }
         None => std::future::pending().await,
     }
+}
+
+/// Whether something accepts connections there, though it does not talk as a NATS server does.
+async fn is_taken(port: u16) -> bool {
+    tokio::net::TcpStream::connect((std::net::Ipv4Addr::LOCALHOST, port)).await.is_ok()
+}
+
+fn taken(port: u16) -> String {
+    format!("something that is no NATS server has port {port}; next: stop it, or choose another port with --port")
 }
 
 /// The port of the one server meant, if that is on this machine.

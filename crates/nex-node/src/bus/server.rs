@@ -16,10 +16,18 @@ pub enum BusError {
     #[error("cannot start the internal NATS server")]
     Spawn(#[from] SpawnError),
     /// It starts and does not listen.
-    #[error("the internal NATS server did not listen within {} s; its log is {log}", .waited.as_secs())]
+    #[error("the NATS server did not listen within {} s; next: see why in its log, {log}", .waited.as_secs())]
     NotReady {
         /// How long it was given.
         waited: Duration,
+        /// Where it wrote why.
+        log: PathBuf,
+    },
+    /// It starts and ends.
+    #[error("the NATS server ended ({exit}) before it listened; next: see why in its log, {log}")]
+    Ended {
+        /// How.
+        exit: nex_process::Exit,
         /// Where it wrote why.
         log: PathBuf,
     },
@@ -80,13 +88,14 @@ impl BusServer {
         let by = Deadline::after(START);
         let ready = by.bound(async {
             tokio::select! {
-                url = url_from(&ports) => Some(url),
-                _ = child.exited() => None,
+                url = url_from(&ports) => Ok(url),
+                exit = child.exited() => Err(exit),
             }
         });
         match ready.await {
-            Ok(Some(url)) => Ok(Self { child, url }),
-            Ok(None) | Err(_) => Err(BusError::NotReady { waited: START, log }),
+            Ok(Ok(url)) => Ok(Self { child, url }),
+            Ok(Err(exit)) => Err(BusError::Ended { exit, log }),
+            Err(_) => Err(BusError::NotReady { waited: START, log }),
         }
     }
 
