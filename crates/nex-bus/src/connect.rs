@@ -113,12 +113,19 @@ fn explain(settings: &ConnectionSettings, source: async_nats::ConnectError) -> C
     match source.kind() {
         ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => ConnectError::Refused { servers, source },
         ConnectErrorKind::Tls => ConnectError::Tls { servers, source },
+        ConnectErrorKind::Io if is_of_tls(&source) => ConnectError::Tls { servers, source },
         ConnectErrorKind::ServerParse
         | ConnectErrorKind::Dns
         | ConnectErrorKind::TimedOut
         | ConnectErrorKind::Io
         | ConnectErrorKind::MaxReconnects => ConnectError::Unreachable { servers, source },
     }
+}
+
+/// A failed handshake reaches us as invalid data, which plain connections do not meet.
+fn is_of_tls(error: &async_nats::ConnectError) -> bool {
+    let mut parts = std::iter::successors(std::error::Error::source(error), |part| part.source());
+    parts.any(|part| part.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::InvalidData))
 }
 
 fn parse_server(url: &str) -> Result<ServerAddr, ConnectError> {

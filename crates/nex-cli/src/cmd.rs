@@ -15,6 +15,7 @@ pub(crate) mod run;
 pub(crate) mod stop;
 pub(crate) mod up;
 
+use anyhow::Context as _;
 use node::NodeCommand;
 
 use crate::args::{Cli, Command};
@@ -43,8 +44,16 @@ pub(crate) async fn run(cli: &Cli, env: &Env, output: &mut Output, feed: Option<
         Command::Lameduck(args) => lameduck::run(args, &session, output).await,
         Command::Call(args) => call::run(args, &session, output).await,
         Command::Ps(args) => ps::run(args, &session, output).await,
-        Command::Logs(args) => logs::run(args, &session, output).await,
-        Command::Events => events::run(&session, output).await,
+        Command::Logs(args) => until_interrupted(logs::run(args, &session, output)).await,
+        Command::Events => until_interrupted(events::run(&session, output)).await,
         Command::Up(_) | Command::Devrun(_) | Command::Run(_) | Command::Stop(_) | Command::Completion(_) => Ok(()),
+    }
+}
+
+/// A tail has no end of its own: to interrupt it is how one is done with it.
+async fn until_interrupted(tail: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::select! {
+        ended = tail => ended,
+        interrupted = tokio::signal::ctrl_c() => interrupted.context("cannot handle Ctrl-C"),
     }
 }

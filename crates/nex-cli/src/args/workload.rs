@@ -44,7 +44,7 @@ pub(crate) struct WorkloadArgs {
     /// The user's seed, or @file
     #[arg(long = "hs_seed", alias = "hs-seed", value_name = "SEED", requires = "hs_jwt")]
     pub(crate) hs_seed: Option<Secret>,
-    /// NATS on which the triggers are subscribed
+    /// NATS on which the triggers are subscribed [default: that of --hs_url, or else the node's]
     #[arg(long = "trigger_url", alias = "trigger-url", value_name = "URLS")]
     pub(crate) trigger_url: Option<String>,
     /// User JWT for it, or @file

@@ -1,0 +1,54 @@
+//! `nex call`: payloads in, bytes out, and what goes wrong.
+
+use nex_testkit::guest;
+
+use crate::world::World;
+
+#[test]
+fn a_payload_is_an_argument_a_file_or_what_is_piped_in() {
+    let world = World::new();
+    let _up = world.up(&[]);
+    let module = world.file("echo.wasm", guest::assemble(guest::ECHO_WAT));
+    world.nex(&["devrun", &module, "--trigger_subject", "fn.echo", "--trigger_subject", "fn.more.*"]).expect(0);
+    assert_eq!(world.nex(&["call", "fn.echo", "hello"]).expect(0).stdout, b"hello");
+    assert_eq!(world.nex(&["call", "fn.more.x", "-v"]).expect(0).stdout, b"-v");
+    assert_eq!(world.nex(&["call", "fn.echo"]).expect(0).stdout, b"", "nothing is piped in");
+    // The name of a function calls it, by a trigger that is no pattern.
+    assert_eq!(world.nex(&["call", "echowasm", "by name"]).expect(0).stdout, b"by name");
+
+    // Every byte there is, more than one pipe holds, no text, and no line end of ours behind it.
+    let bytes: Vec<u8> = (0..=255_u8).cycle().take(300_001).collect();
+    let file = format!("@{}", world.file("payload.bin", &bytes));
+    assert!(world.nex(&["call", "fn.echo", &file]).expect(0).stdout == bytes, "a file, byte by byte");
+    assert!(world.nex_reading(&["call", "fn.echo"], &bytes).expect(0).stdout == bytes, "standard input, byte by byte");
+    assert_eq!(world.nex_reading(&["call", "fn.echo", "-"], b"\0\xff\n").expect(0).stdout, b"\0\xff\n");
+    let json = world.nex(&["call", "fn.echo", r#"{"a": 1}"#, "--json"]).expect(0).json();
+    assert_eq!((&json["reply"]["a"], &json["subject"]), (&1.into(), &"fn.echo".into()));
+
+    world.nex(&["call", "fn.echo", "@/no/such/file"]).expect(1).says(&["/no/such/file", "next: check the path"]);
+    let large = format!("@{}", world.file("large.bin", vec![0; 9 * 1024 * 1024]));
+    world.nex(&["call", "fn.echo", &large]).expect(2).says(&["larger than the 8388608 bytes the NATS server takes"]);
+    world.nex(&["call", "fn.*", "x"]).expect(2).says(&["leave out blanks and wildcards"]);
+}
+
+#[test]
+fn a_call_that_fails_is_late_or_finds_nobody_says_so() {
+    let world = World::new();
+    let _up = world.up(&[]);
+    let failing = world.file("failing.js", guest::FAILING_JS);
+    let looping = world.file("looping.js", guest::LOOPING_JS);
+    let module = world.file("failing.wasm", guest::assemble(guest::FAILING_WAT));
+    world.nex(&["devrun", &failing]).expect(0);
+    world.nex(&["devrun", &module]).expect(0);
+    world.nex(&["devrun", &looping, "--call-timeout", "500ms"]).expect(0);
+    world.nex(&["call", "failingjs", "x"]).expect(1).says(&["error: the call failed: ", "it failed on purpose"]);
+    world.nex(&["call", "failingwasm", "x"]).expect(1).says(&["error: the call failed: ", "exited with status 3"]);
+    // Its own bound answers before ours.
+    world.nex(&["call", "loopingjs", "x"]).expect(1).says(&["the call failed: ", "code 504"]);
+    let late = world.nex(&["call", "loopingjs", "x", "--timeout", "100ms"]).expect(5);
+    late.says(&["no answer on 'loopingjs' within 100ms", "next: "]);
+    let nobody = world.nex(&["call", "nobody.there", "x", "--timeout", "500ms"]).expect(1);
+    nobody.says(&["nothing listens on 'nobody.there'", "nex ps"]);
+    // One that fails harms no other.
+    world.nex(&["call", "failingjs", "x"]).expect(1).says(&["it failed on purpose"]);
+}

@@ -1,0 +1,38 @@
+//! The programs of `target/dist` from outside: a theme is a file, and each test has a world of its own.
+//!
+//! | file | what a user does there |
+//! |---|---|
+//! | `up`, `crash`, `user` | `nex up`: started, stopped, killed, without privileges |
+//! | `node_up`, `preflight` | a node with a configuration file, and what it needs |
+//! | `devrun`, `nodes`, `run_stop` | workloads deployed, replaced, stopped; on one node and on two |
+//! | `call`, `tails` | functions called; logs and events watched |
+//! | `connect`, `micro` | ways to reach NATS, and what other NATS tools see |
+//! | `surface`, `readme` | help, completion, and the commands that the documents show |
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::disallowed_methods,
+    reason = "tests: what fails here fails the test, and the programs under test are started here"
+)]
+
+mod call;
+mod connect;
+mod crash;
+mod devrun;
+#[path = "../../../xtask/src/leftovers.rs"]
+mod leftovers;
+mod micro;
+mod node_up;
+mod nodes;
+mod preflight;
+mod readme;
+mod run_stop;
+mod running;
+mod surface;
+mod tails;
+mod up;
+mod user;
+mod world;
