@@ -134,6 +134,8 @@ impl Direct {
             });
         }
         calls.shutdown(LONGEST_DRAIN).await;
+        // The last answers are still on their way to the socket, and the agent may be gone in a moment.
+        this.client.flush().await.ok();
     }
 
     async fn answer(&self, message: Message) {

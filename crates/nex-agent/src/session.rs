@@ -17,8 +17,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::calls;
 use crate::workload::{Starter, Workload};
 
-/// Time the node has to answer the handshake.
+/// Time the node has to answer the handshake, and one try of it: the bus may be started again in between.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+const HANDSHAKE_TRY: Duration = Duration::from_secs(1);
 /// Time a workload has to end when the agent itself is told to end.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -70,14 +71,24 @@ async fn shake(bus: &Client, identity: &Identity, key: &XKey, message: String) -
         xkey: key.public_key(),
         message,
     };
-    let request = async_nats::Request::new().payload(serde_json::to_vec(&handshake)?.into()).timeout(Some(HANDSHAKE));
-    let answer = bus
-        .send_request(host_subject(&identity.agent, "handshake"), request)
+    let body = serde_json::to_vec(&handshake)?;
+    let answer = tokio::time::timeout(HANDSHAKE, ask_until_heard(bus, host_subject(&identity.agent, "handshake"), &body))
         .await
         .context("the node did not answer the handshake")?;
     let answer: Accepted =
         serde_json::from_slice(&answer.payload).context("the node's answer to the handshake is not readable")?;
     if answer.accepted { Ok(()) } else { bail!("the node refused the handshake: {}", answer.message) }
+}
+
+async fn ask_until_heard(bus: &Client, subject: String, body: &[u8]) -> Message {
+    loop {
+        let request = async_nats::Request::new().payload(body.to_vec().into()).timeout(Some(HANDSHAKE_TRY));
+        match bus.send_request(subject.clone(), request).await {
+            Ok(answer) => return answer,
+            // Said at once while the node is not back on the bus.
+            Err(_unheard) => tokio::time::sleep(HANDSHAKE_TRY / 10).await,
+        }
+    }
 }
 
 impl Session {

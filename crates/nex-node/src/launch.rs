@@ -30,6 +30,8 @@ use crate::workload::spec::WorkloadSpec;
 /// Largest compiled module kept, bytes.
 const COMPILED_BYTES: u64 = 256 * 1024 * 1024;
 
+/// Agents tried before a workload counts as the one to blame for their end.
+const TRIES: u32 = 2;
 /// Time to answer calls whose agent is dead.
 const LAST_ANSWERS: Duration = Duration::from_millis(200);
 
@@ -98,20 +100,20 @@ impl Launcher {
     /// # Errors
     /// A [`Failure`] that names the step and its cause; whatever was begun is undone.
     pub async fn launch(&self, spec: &WorkloadSpec, outcomes: mpsc::Sender<Outcome>, by: Deadline) -> Result<Launched, Failure> {
-        let mut session = self.pool.lease(by).await.map_err(|error| match error {
-            LeaseError::Deadline(_) | LeaseError::Closed => {
-                let text = format!("Failed to get agent client from pool: {error}; try again, or raise machine_pool_size");
-                Failure::new(ErrorCode::Unavailable, text)
-            }
-        })?;
-        let reports = session.take_reports().ok_or_else(|| Failure::new(ErrorCode::Internal, "the agent was leased twice"))?;
         let connection = self.connections.triggers(spec, by).await?;
         let direct = self.direct.triggers(spec).await;
-        let request = self.request(spec, &session, direct.clone()).await?;
-        let answer = session.deploy(&request, by.remaining()).await?;
-        if let Some(name) = answer.compiled.filter(|_| spec.kind == WorkloadType::Wasm) {
-            self.keep_compiled(spec, &session, &name);
-        }
+        let mut tries = 1;
+        let (session, reports) = loop {
+            let mut session = self.lease(by).await?;
+            let reports =
+                session.take_reports().ok_or_else(|| Failure::new(ErrorCode::Internal, "the agent was leased twice"))?;
+            match self.start(spec, &session, direct.clone(), by).await {
+                Ok(()) => break (session, reports),
+                // It died while it was warm, or of the workload; the next one tells which.
+                Err(_lost) if session.is_gone() && tries < TRIES && !by.is_past() => tries += 1,
+                Err(failure) => return Err(failure),
+            }
+        };
         let triggers = if spec.kind.is_function() && direct.is_none() {
             let relayed = trigger::relay(&connection, spec, &session.caller(), &outcomes).await;
             Some(relayed.map_err(|e| {
@@ -121,6 +123,30 @@ impl Launcher {
             None
         };
         Ok(Launched { session, reports, triggers })
+    }
+
+    async fn lease(&self, by: Deadline) -> Result<AgentSession, Failure> {
+        self.pool.lease(by).await.map_err(|error| match error {
+            LeaseError::Deadline(_) | LeaseError::Closed => {
+                let text = format!("Failed to get agent client from pool: {error}; try again, or raise machine_pool_size");
+                Failure::new(ErrorCode::Unavailable, text)
+            }
+        })
+    }
+
+    async fn start(
+        &self,
+        spec: &WorkloadSpec,
+        session: &AgentSession,
+        direct: Option<DirectTriggers>,
+        by: Deadline,
+    ) -> Result<(), Failure> {
+        let request = self.request(spec, session, direct).await?;
+        let answer = session.deploy(&request, by.remaining()).await?;
+        if let Some(name) = answer.compiled.filter(|_| spec.kind == WorkloadType::Wasm) {
+            self.keep_compiled(spec, session, &name);
+        }
+        Ok(())
     }
 
     /// The next start of the same artifact need not compile it. Failing at that costs only time.

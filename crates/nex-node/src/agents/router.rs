@@ -124,6 +124,7 @@ impl AgentRouter {
     }
 
     async fn shake(&self, bus: &Client, agent: &WorkloadId, message: &Message) {
+        let nobody = || "nobody waits for this agent".to_owned();
         let refusal = match serde_json::from_slice::<Handshake>(&message.payload) {
             Ok(handshake) if handshake.protocol != PROTOCOL => {
                 format!(
@@ -131,13 +132,12 @@ impl AgentRouter {
                     handshake.protocol
                 )
             }
-            Ok(handshake) => {
-                let waiting = self.lock().get_mut(agent).and_then(|port| port.handshake.take());
-                match waiting.map(|waiting| waiting.send(handshake)) {
-                    Some(Ok(())) => String::new(),
-                    _ => "nobody waits for this agent".to_owned(),
-                }
-            }
+            Ok(handshake) => match self.take_port(agent) {
+                Some(Some(waiting)) => waiting.send(handshake).map_or_else(|_left| nobody(), |()| String::new()),
+                // It shook hands before and did not hear the answer: the bus died in between.
+                Some(None) => String::new(),
+                None => nobody(),
+            },
             Err(error) => format!("unreadable handshake: {error}"),
         };
         if !refusal.is_empty() {
@@ -147,6 +147,11 @@ impl AgentRouter {
         if let Some(reply) = message.reply.clone() {
             bus.publish(reply, serde_json::to_vec(&answer).unwrap_or_default().into()).await.ok();
         }
+    }
+
+    /// Whether an agent is known here, and who still waits for its first word.
+    fn take_port(&self, agent: &WorkloadId) -> Option<Option<oneshot::Sender<Handshake>>> {
+        self.lock().get_mut(agent).map(|port| port.handshake.take())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<WorkloadId, Port>> {

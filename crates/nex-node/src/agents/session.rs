@@ -113,6 +113,12 @@ impl AgentSession {
         self.reports.take()
     }
 
+    /// Whether the agent is known to be of no use any more.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.gone.borrow().is_some()
+    }
+
     /// Ends when the agent is of no use any more, and says why.
     pub fn gone(&self) -> impl Future<Output = Gone> + Send + 'static {
         let mut gone = self.gone.clone();

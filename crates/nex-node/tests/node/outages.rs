@@ -25,6 +25,21 @@ async fn deploys_wait_for_agents_where_none_is_warm() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_deploy_gets_another_agent_when_its_own_dies_on_it() {
+    let mut world = World::start(json!({"machine_pool_size": 2})).await;
+    let greet = world.prepare("greet", WorkloadType::V8, GREET).await;
+    for _ in 0..5 {
+        world.until_warm(2).await;
+        // The node has not noticed yet when the deploy arrives.
+        let first = world.warm_agents().into_values().next().unwrap();
+        kill9(first);
+        let started = world.deploy(&greet).await;
+        world.stop_workload(&started).await;
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_warm_agent_that_dies_is_replaced_and_leaves_nothing() {
     let mut world = World::start(json!({"machine_pool_size": 2})).await;
     world.until_warm(2).await;
