@@ -9,6 +9,7 @@ mod artifact;
 mod calls;
 mod host_client;
 mod output;
+mod report;
 mod session;
 mod workload;
 

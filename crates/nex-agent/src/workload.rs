@@ -16,9 +16,10 @@ use nex_protocol::seal::open;
 use nkeys::XKey;
 
 use crate::artifact;
-use crate::calls::{self, Report};
+use crate::calls;
 use crate::host_client::BusHostClient;
 use crate::output::{self, Flush};
+use crate::report::Report;
 
 /// File in the out directory that a compiled module is left in.
 const COMPILED: &str = "module.cwasm";
