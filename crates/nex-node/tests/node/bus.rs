@@ -53,7 +53,7 @@ async fn log_in(world: &World, id: &WorkloadId, user: AgentUser) -> Result<Intru
             }
         }
     })
-    .connect(world.bus_url())
+    .connect(world.bus_url().unwrap())
     .await?;
     Ok(Intruder { id: id.clone(), client, violations, heard: Arc::default(), ears: tokio::task::JoinSet::new() })
 }
@@ -153,7 +153,7 @@ async fn an_agent_hears_nothing_of_others_and_cannot_speak_for_them() {
 async fn nobody_logs_in_without_a_user_of_this_very_bus() {
     let mut world = World::start(json!({})).await;
     let id = WorkloadId::new(7);
-    assert!(async_nats::connect(world.bus_url()).await.is_err(), "no anonymous user");
+    assert!(async_nats::connect(world.bus_url().unwrap()).await.is_err(), "no anonymous user");
     let foreign = TempDir::new().unwrap();
     let keys = BusKeys::load(&StateDir::open(foreign.path()).unwrap()).unwrap();
     let now = nex_node::clock::unix_seconds();
@@ -164,7 +164,7 @@ async fn nobody_logs_in_without_a_user_of_this_very_bus() {
     let mut mixed = bus_keys(&world).agent_user(&id, now);
     mixed.seed = KeyPair::new_user().seed().unwrap();
     assert!(log_in(&world, &id, mixed).await.is_err(), "the token alone is not enough");
-    assert!(world.bus_url().starts_with("nats://127.0.0.1:"), "it listens on the loopback only");
+    assert!(world.bus_url().unwrap().starts_with("nats://127.0.0.1:"), "it listens on the loopback only");
     for name in ["node.nk", "node.xk", "bus-operator.nk", "bus-account.nk"] {
         use std::os::unix::fs::PermissionsExt as _;
         let mode = fs::metadata(world.state().join("keys").join(name)).unwrap().permissions().mode();
