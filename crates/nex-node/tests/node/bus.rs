@@ -68,6 +68,18 @@ impl Intruder {
         assert!(held.await, "no complaint about {what}: {:?}", self.violations.lock().unwrap());
     }
 
+    async fn shake(&self) -> String {
+        let handshake = Handshake {
+            protocol: PROTOCOL,
+            version: "0".into(),
+            engines: vec![WorkloadType::V8],
+            xkey: String::new(),
+            message: String::new(),
+        };
+        let request = self.client.request(host_subject(&self.id, "handshake"), serde_json::to_vec(&handshake).unwrap().into());
+        String::from_utf8(request.await.unwrap().payload.to_vec()).unwrap()
+    }
+
     async fn listen(&mut self, subject: &str) {
         let mut heard = self.client.subscribe(subject.to_owned()).await.unwrap();
         let all = Arc::clone(&self.heard);
@@ -122,16 +134,7 @@ async fn an_agent_hears_nothing_of_others_and_cannot_speak_for_them() {
     // Its own subjects are its own: no complaint, and the node, which made no such agent, does not let it in.
     let complaints = intruder.violations.lock().unwrap().len();
     intruder.listen(&agent_subject(&id, ">")).await;
-    let handshake = Handshake {
-        protocol: PROTOCOL,
-        version: "0".into(),
-        engines: vec![WorkloadType::V8],
-        xkey: String::new(),
-        message: String::new(),
-    };
-    let request =
-        intruder.client.request(host_subject(&intruder.id, "handshake"), serde_json::to_vec(&handshake).unwrap().into());
-    let answer = String::from_utf8(request.await.unwrap().payload.to_vec()).unwrap();
+    let answer = intruder.shake().await;
     assert!(answer.contains("nobody waits for this agent"), "{answer}");
     for junk in ["", "null", "{", "\u{0}"] {
         for what in ["handshake", "events", "logs", "host.kv.get", "host", "x.y"] {

@@ -103,6 +103,22 @@ async fn the_internal_bus_comes_back_where_the_node_relays() {
     the_internal_bus_comes_back(relaying(json!({})).await).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_called_directly_does_not_need_the_internal_bus_and_a_busy_agent_is_not_lost() {
+    let mut world = World::start(json!({"agent_ping_timeout_ms": 200})).await;
+    let started = world.run("greet", WorkloadType::V8, GREET).await;
+    let bus = nix::unistd::Pid::from_raw(world.bus_pid().unwrap());
+    nix::sys::signal::kill(bus, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    assert_eq!(world.call("greet", "you").await, "\"Hello, you!\"");
+    // Long enough for a ping to be missed.
+    let began = std::time::Instant::now();
+    world.until("a ping was missed", |_| began.elapsed() > Duration::from_secs(6)).await;
+    nix::sys::signal::kill(bus, nix::sys::signal::Signal::SIGCONT).unwrap();
+    world.until("the calls are told", |it| !it.events("function_exec_succeeded").is_empty()).await;
+    assert_eq!(world.workload(&started.id).await.unwrap().restarts, 0);
+    world.stop().await;
+}
+
 /// A node whose user's NATS is away for a moment.
 async fn the_users_nats_comes_back(mut world: World) {
     let greet = world.run("greet", WorkloadType::V8, GREET).await;
