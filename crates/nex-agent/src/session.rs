@@ -124,7 +124,7 @@ impl Session {
             return Err("this agent has its one workload already".to_owned());
         }
         let request: Deploy = serde_json::from_slice(body).map_err(|error| format!("unreadable deploy request: {error}"))?;
-        let workload = self.starter.start(request, &self.out).await?;
+        let workload = Box::pin(self.starter.start(request, &self.out)).await?;
         let compiled = workload.compiled.clone();
         self.workload = Some(workload);
         Ok(compiled)

@@ -53,7 +53,7 @@ async fn log_in(world: &World, id: &WorkloadId, user: AgentUser) -> Result<Intru
             }
         }
     })
-    .connect(world.bus_url())
+    .connect(world.bus_url().unwrap())
     .await?;
     Ok(Intruder { id: id.clone(), client, violations, heard: Arc::default(), ears: tokio::task::JoinSet::new() })
 }
@@ -66,6 +66,18 @@ impl Intruder {
             |it: &str| it.to_lowercase().contains("permissions violation") && it.to_lowercase().contains(&what.to_lowercase());
         let held = eventually(PATIENCE, || std::future::ready(self.violations.lock().unwrap().iter().any(|it| denied(it))));
         assert!(held.await, "no complaint about {what}: {:?}", self.violations.lock().unwrap());
+    }
+
+    async fn shake(&self) -> String {
+        let handshake = Handshake {
+            protocol: PROTOCOL,
+            version: "0".into(),
+            engines: vec![WorkloadType::V8],
+            xkey: String::new(),
+            message: String::new(),
+        };
+        let request = self.client.request(host_subject(&self.id, "handshake"), serde_json::to_vec(&handshake).unwrap().into());
+        String::from_utf8(request.await.unwrap().payload.to_vec()).unwrap()
     }
 
     async fn listen(&mut self, subject: &str) {
@@ -122,16 +134,7 @@ async fn an_agent_hears_nothing_of_others_and_cannot_speak_for_them() {
     // Its own subjects are its own: no complaint, and the node, which made no such agent, does not let it in.
     let complaints = intruder.violations.lock().unwrap().len();
     intruder.listen(&agent_subject(&id, ">")).await;
-    let handshake = Handshake {
-        protocol: PROTOCOL,
-        version: "0".into(),
-        engines: vec![WorkloadType::V8],
-        xkey: String::new(),
-        message: String::new(),
-    };
-    let request =
-        intruder.client.request(host_subject(&intruder.id, "handshake"), serde_json::to_vec(&handshake).unwrap().into());
-    let answer = String::from_utf8(request.await.unwrap().payload.to_vec()).unwrap();
+    let answer = intruder.shake().await;
     assert!(answer.contains("nobody waits for this agent"), "{answer}");
     for junk in ["", "null", "{", "\u{0}"] {
         for what in ["handshake", "events", "logs", "host.kv.get", "host", "x.y"] {
@@ -153,7 +156,7 @@ async fn an_agent_hears_nothing_of_others_and_cannot_speak_for_them() {
 async fn nobody_logs_in_without_a_user_of_this_very_bus() {
     let mut world = World::start(json!({})).await;
     let id = WorkloadId::new(7);
-    assert!(async_nats::connect(world.bus_url()).await.is_err(), "no anonymous user");
+    assert!(async_nats::connect(world.bus_url().unwrap()).await.is_err(), "no anonymous user");
     let foreign = TempDir::new().unwrap();
     let keys = BusKeys::load(&StateDir::open(foreign.path()).unwrap()).unwrap();
     let now = nex_node::clock::unix_seconds();
@@ -164,7 +167,7 @@ async fn nobody_logs_in_without_a_user_of_this_very_bus() {
     let mut mixed = bus_keys(&world).agent_user(&id, now);
     mixed.seed = KeyPair::new_user().seed().unwrap();
     assert!(log_in(&world, &id, mixed).await.is_err(), "the token alone is not enough");
-    assert!(world.bus_url().starts_with("nats://127.0.0.1:"), "it listens on the loopback only");
+    assert!(world.bus_url().unwrap().starts_with("nats://127.0.0.1:"), "it listens on the loopback only");
     for name in ["node.nk", "node.xk", "bus-operator.nk", "bus-account.nk"] {
         use std::os::unix::fs::PermissionsExt as _;
         let mode = fs::metadata(world.state().join("keys").join(name)).unwrap().permissions().mode();

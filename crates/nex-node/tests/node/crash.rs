@@ -24,7 +24,8 @@ async fn a_node_in_a_process_of_its_own() {
     let Ok(told) = std::env::var(CHILD) else { return };
     let told: Value = serde_json::from_str(&told).unwrap();
     let connection = ConnectionSettings::to_servers(told["url"].as_str().unwrap());
-    let node = Node::start(options(connection, Path::new(told["state"].as_str().unwrap()).to_owned(), &json!({}))).await.unwrap();
+    let state = Path::new(told["state"].as_str().unwrap()).to_owned();
+    let node = Box::pin(Node::start(options(connection, state, &json!({})))).await.unwrap();
     node.warm().await.unwrap();
     std::future::pending::<()>().await;
 }
@@ -145,7 +146,7 @@ async fn a_workload_is_back_after_a_crash_though_its_object_was_replaced_or_remo
 async fn a_node_that_stopped_in_order_starts_empty_and_its_state_has_one_node_only() {
     let mut world = World::start(json!({})).await;
     world.run("greet", WorkloadType::V8, guest::GREET_MJS.as_bytes()).await;
-    let second = Node::start(world.options()).await;
+    let second = Box::pin(Node::start(world.options())).await;
     assert!(second.unwrap_err().to_string().contains("another node runs on the state directory"));
     assert_eq!(world.call("greet", "you").await, "\"Hello, you!\"", "the first is not disturbed");
     let target = world.target();

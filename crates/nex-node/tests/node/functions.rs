@@ -226,10 +226,10 @@ const SLOW: &[u8] = b"() => { console.log('begun'); const end = Date.now() + 250
 
 async fn calls_under_way_are_answered_when_a_copy_is_stopped(mut world: World) {
     let mut slow = world.prepare("slow", WorkloadType::V8, SLOW).await;
-    slow.limits.concurrency = Some(2);
+    slow.limits.concurrency = Some(4);
     let stopped = world.deploy(&slow).await;
     world.deploy(&slow).await;
-    let calls = [("slow", ""); 8];
+    let calls = [("slow", ""); 24];
     let answers = futures::future::join(call_all(&world, &calls), async {
         let begun = |it: &World| it.logs().iter().filter(|(_, line)| line.text == "begun" && line.id == stopped.id).count();
         world.until("calls are under way", |it| begun(it) > 0).await;
@@ -239,7 +239,7 @@ async fn calls_under_way_are_answered_when_a_copy_is_stopped(mut world: World) {
     assert!(answers.iter().all(|answer| answer.payload.as_ref() == b"\"done\""), "{answers:?}");
     assert_eq!(world.call("slow", "").await, "\"done\"");
     world.stop().await;
-    world.until("every call is told, to the last", |it| succeeded(it, "slow") == 9).await;
+    world.until("every call is told, to the last", |it| succeeded(it, "slow") == 25).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

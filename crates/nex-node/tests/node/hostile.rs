@@ -11,7 +11,7 @@ use crate::world::World;
 fn junk() -> Vec<Vec<u8>> {
     let mut bodies: Vec<Vec<u8>> =
         ["", "null", "[]", "7", "\"text\"", "true", "{", "{}x", "[null]", "{\"a\":", "nul", "\u{feff}{}"]
-            .map(|it| it.into())
+            .map(Into::into)
             .to_vec();
     bodies.push([b"[".repeat(5_000), b"]".repeat(5_000)].concat());
     bodies.push([b"{\"a\":".repeat(5_000), b"1".to_vec(), b"}".repeat(5_000)].concat());

@@ -33,7 +33,14 @@ async fn the_echo_service_is_reached_over_nats_and_its_last_words_are_heard() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_script_has_its_environment_and_arguments_and_its_lines_have_levels() {
     let mut world = World::start(json!({})).await;
-    let script = b"#!/bin/sh\necho \"out:$GREETING:$1:$2:$#\"\necho 'bad news' >&2\nenv | sort | tr '\\n' ' '\nprintf 'no line end'\nexec sleep 1000\n";
+    let script = b"#!/bin/sh
+trap 'printf \"no line end\"; exit 0' INT
+env | sort | tr '\\n' ' '
+echo
+echo 'bad news' >&2
+echo \"out:$GREETING:$1:$2:$#\"
+while :; do sleep 0.1; done
+";
     let mut deployment = world.prepare("script", WorkloadType::Native, script).await;
     deployment.environment.insert("greeting".into(), "hello there".into());
     deployment.argv = vec!["a b".into(), "$HOME;ü".into()];

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_nats::Message;
 use futures::StreamExt as _;
+use futures::future::BoxFuture;
 use nex_bus::connect::{Persistence, connect};
 use nex_bus::settings::ConnectionSettings;
 use nex_client::Client;
@@ -32,7 +33,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 const QUIET: Duration = Duration::from_millis(300);
 
 pub(crate) struct World {
-    node: Option<Node>,
+    node: Option<Box<Node>>,
     pub(crate) client: Client,
     pub(crate) keys: Keys,
     pub(crate) dir: TempDir,
@@ -45,10 +46,12 @@ pub(crate) struct World {
 
 impl World {
     /// A plain server, and a node whose configuration has these members besides the usual ones.
-    pub(crate) async fn start(config: Value) -> Self {
-        let nats = NatsServer::start().await;
-        let connection = ConnectionSettings::to_servers(&nats.url());
-        Self::start_on(nats, connection, config).await
+    pub(crate) fn start(config: Value) -> BoxFuture<'static, Self> {
+        Box::pin(async {
+            let nats = NatsServer::start().await;
+            let connection = ConnectionSettings::to_servers(&nats.url());
+            Self::start_on(nats, connection, config).await
+        })
     }
 
     pub(crate) async fn start_on(nats: NatsServer, connection: ConnectionSettings, config: Value) -> Self {
@@ -59,7 +62,7 @@ impl World {
 
     pub(crate) async fn without_node(nats: NatsServer, connection: ConnectionSettings, config: Value) -> Self {
         tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_test_writer().try_init().ok();
-        let nats_client = connect(&connection, Persistence::Once).await.unwrap();
+        let nats_client = Box::pin(connect(&connection, Persistence::Once)).await.unwrap();
         let (heard, mut ear) = (Arc::new(Mutex::new(Vec::new())), JoinSet::new());
         for subject in ["$NEX.events.>", "$NEX.logs.>"] {
             let mut told = nats_client.subscribe(subject).await.unwrap();
@@ -89,9 +92,9 @@ impl World {
     }
 
     pub(crate) async fn start_node(&mut self) {
-        let node = Node::start(self.options()).await.unwrap();
+        let node = Box::pin(Node::start(self.options())).await.unwrap();
         node.warm().await.unwrap();
-        self.node = Some(node);
+        self.node = Some(Box::new(node));
     }
 
     pub(crate) fn state(&self) -> PathBuf {
@@ -104,7 +107,7 @@ impl World {
 
     /// Stops the node and expects that nothing of it is left.
     pub(crate) async fn stop(&mut self) {
-        self.node.take().unwrap().stop().await;
+        Box::pin(self.node.take().unwrap().stop()).await;
         assert_eq!(self.agents(), BTreeMap::new(), "sandboxes are left");
         let left: Vec<_> = processes().into_iter().filter(|(_, line)| line.contains(self.state().to_str().unwrap())).collect();
         assert!(left.is_empty(), "processes are left: {left:?}");
@@ -120,7 +123,7 @@ impl World {
         fs::write(&file, bytes).unwrap();
         let location = Location::new(DEFAULT_BUCKET, key).unwrap();
         let upload = Upload { location, jetstream_domain: None, bucket_bytes: DEFAULT_BUCKET_BYTES, file };
-        self.client.upload(&upload, |_, _| ()).await.unwrap().artifact
+        Box::pin(self.client.upload(&upload, |_, _| ())).await.unwrap().artifact
     }
 
     pub(crate) async fn prepare(&self, name: &str, kind: WorkloadType, bytes: &[u8]) -> Deployment {
@@ -128,7 +131,7 @@ impl World {
     }
 
     pub(crate) async fn deploy(&self, deployment: &Deployment) -> DeployResponse {
-        self.client.deploy(deployment, &self.target(), &self.keys).await.unwrap()
+        Box::pin(self.client.deploy(deployment, &self.target(), &self.keys)).await.unwrap()
     }
 
     /// A workload without anything optional.
@@ -271,11 +274,11 @@ impl World {
         found.map(|(pid, _)| pid)
     }
 
-    /// Where the internal nats-server listens.
-    pub(crate) fn bus_url(&self) -> String {
-        let files = fs::read_dir(self.state().join("bus/ports")).unwrap().flatten();
-        let ports: Value = serde_json::from_slice(&fs::read(files.last().unwrap().path()).unwrap()).unwrap();
-        ports["nats"][0].as_str().unwrap().to_owned()
+    /// Where the internal nats-server says that it listens, once it has said so.
+    pub(crate) fn bus_url(&self) -> Option<String> {
+        let file = fs::read_dir(self.state().join("bus/ports")).ok()?.flatten().last()?;
+        let ports: Value = serde_json::from_slice(&fs::read(file.path()).ok()?).ok()?;
+        Some(ports["nats"][0].as_str()?.to_owned())
     }
 }
 
