@@ -23,7 +23,7 @@ fn after_kill9_the_next_one_removes_what_is_left_and_runs_the_workloads_again() 
     let service = dist_binary("echo-service");
     world.nex(&["devrun", &script, "--trigger_subject", "fn.echo"]).expect(0);
     world.nex(&["devrun", service.to_str().unwrap(), &format!("NATS_URL={}", world.url())]).expect(0);
-    world.nex(&["call", "svc.echo", "before"]).expect(0).says(&["before"]);
+    world.eventually_answers("svc.echo");
     let (before, node) = (ids(world.ps()), world.node_id());
     watch.look();
     up.kill9();
@@ -32,8 +32,8 @@ fn after_kill9_the_next_one_removes_what_is_left_and_runs_the_workloads_again() 
 
     let up = world.up(&[]);
     assert_eq!(watch.left(&world.path("state")), Vec::<String>::new(), "of the process that was killed");
-    let again = || world.nex(&["call", "svc.echo", "after"]).code == 0 && world.nex(&["call", "fn.echo", "after"]).code == 0;
-    world.eventually("both run again", again);
+    world.eventually_answers("svc.echo");
+    world.eventually_answers("fn.echo");
     assert_eq!((ids(world.ps()), world.node_id()), (before, node), "the same workloads on the same node");
 
     let mut watch = Watch::new(up.pid());

@@ -75,7 +75,7 @@ fn a_configuration_with_every_field_of_0_2_7_starts_a_node_and_what_has_no_effec
         assert_eq!(tags[name], value, "{tags}");
     }
 
-    world.eventually("what starts with the node runs", || world.nex(&["call", "fn.starter", "world"]).code == 0);
+    world.eventually_answers("fn.starter");
     world.nex(&["call", "fn.starter", "world"]).expect(0).says(&["hello world"]);
     let script = world.file("echo.js", guest::ECHO_JS);
     let denied = world.nex(&["devrun", &script, "--trigger_subject", "secret.door"]);

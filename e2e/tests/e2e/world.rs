@@ -207,6 +207,12 @@ impl World {
         }
     }
 
+    /// Waits until a call is answered: a service that runs is not yet one that listens.
+    #[track_caller]
+    pub(crate) fn eventually_answers(&self, subject: &str) {
+        self.eventually(subject, || self.nex(&["call", subject, "x", "--timeout", "1s"]).code == 0);
+    }
+
     /// The workloads of the namespace, as `nex ps --json` tells them.
     pub(crate) fn ps(&self) -> Vec<Value> {
         self.nex(&["ps", "--json"]).expect(0).json().as_array().unwrap().clone()
