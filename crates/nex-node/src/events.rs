@@ -56,7 +56,7 @@ impl Events {
         self.node_event(kind::AGENT_STARTED, json!({"agent_version": version, "agent_id": agent.as_str()})).await;
     }
 
-    /// An agent is gone.
+    /// An agent was lost with its workload.
     pub async fn agent_stopped(&self, agent: &WorkloadId, message: &str, code: i32) {
         self.node_event(kind::AGENT_STOPPED, json!({"message": message, "code": code, "agent_id": agent.as_str()})).await;
     }

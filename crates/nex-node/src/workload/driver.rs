@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::spec::WorkloadSpec;
 use super::state::{Effect, Event, Phase, State};
 use super::{Command, FirstStart, Status, Workload};
+use crate::agents::Gone;
 use crate::agents::router::Report;
 use crate::launch::{Launched, Launcher, release};
 use crate::logs::Log;
@@ -143,7 +144,7 @@ impl Driver {
             biased;
             Some(command) = inbox.recv() => Some(self.on_command(command)),
             Some(Some(report)) = reports => self.on_report(report).await,
-            Some(gone) = gone => Some(self.ended(-1, true, format!("the agent of {} was lost: {gone}", self.spec.name))),
+            Some(gone) = gone => Some(self.lost(&gone).await),
             Some(done) = work => {
                 self.work = None;
                 Some(self.on_done(done))
@@ -153,6 +154,13 @@ impl Driver {
                 Some(Event::Stop)
             }
         }
+    }
+
+    async fn lost(&mut self, gone: &Gone) -> Event {
+        if let Some(live) = &self.live {
+            self.launcher.events.agent_stopped(live.launched.session.id(), &gone.to_string(), -1).await;
+        }
+        self.ended(-1, true, format!("the agent of {} was lost: {gone}", self.spec.name))
     }
 
     fn on_command(&mut self, command: Command) -> Event {
