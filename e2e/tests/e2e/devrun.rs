@@ -101,7 +101,8 @@ fn environment_and_arguments_reach_the_workload_and_no_process_list_shows_them()
     logs.waits_for("");
     world.eventually("the tail listens", || logs.err().contains("Watching"));
     let argv = r#"-v --name 'my service' "" "it's" a\ b"#;
-    let secret = "hunter2-is-the-secret";
+    // Of this run alone: another may be deploying its own.
+    let secret = &format!("hunter2-of-{}", std::process::id());
     let ended = world.nex(&["devrun", TELLER, "GREETING=hello world", "lower=x", &format!("TOKEN={secret}"), "--argv", argv]);
     ended.expect(0).says_not(secret);
     let told = logs.waits_for("that is all");
