@@ -153,3 +153,21 @@ fn telemetry_flags_of_0_2_7_are_taken_and_have_no_effect() {
     node.waits_for("telemetry flags have no effect");
     node.interrupt().expect(0);
 }
+
+#[test]
+fn the_log_goes_where_and_how_it_is_asked_for() {
+    let mut world = World::with_nats();
+    let node = world.start(&["node", "up", "--logger", "file", "--logjson", "--timeformat", "RFC3339", "--pool-size", "1"]);
+    node.waits_for("is ready");
+    node.interrupt().expect(0).says_not("INFO");
+    let log = std::fs::read_to_string(world.path("nex.log")).unwrap();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.iter().any(|line| line["fields"]["message"] == "node stopped"), "{log}");
+    assert!(lines.iter().all(|line| line["timestamp"].as_str().unwrap().contains('T')), "{log}");
+    assert_eq!(std::fs::read_to_string(world.path("nex.err")).unwrap(), "", "errors only");
+
+    world.set("NEX_LOGLEVEL", "none");
+    let node = world.node_up(&[]);
+    let said = node.interrupt().expect(0).stderr;
+    assert_eq!(said.lines().count(), 1, "only that it is ready: {said}");
+}

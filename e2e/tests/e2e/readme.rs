@@ -1,4 +1,4 @@
-//! What the documents show is what happens: the commands of README.md, and the example program.
+//! What the documents show is what happens: the commands in them, and the example program.
 //!
 //! A block of `sh` is run when the line right above its fence is `<!-- test -->`: in a directory with the repository's
 //! examples and programs, against a running `nex up`.
@@ -57,14 +57,15 @@ fn run(world: &World, block: &str) {
     }
 }
 
+/// Documents for users.
+const DOCUMENTS: [&str; 3] = ["README.md", "CONTRIBUTING.md", "examples/functions/README.md"];
+
 #[test]
-fn the_marked_commands_of_the_readme_work() {
-    let Ok(readme) = std::fs::read_to_string(repository().join("README.md")) else {
-        skip!("the_marked_commands_of_the_readme_work", "there is no README.md");
-    };
-    let blocks = marked(&readme);
+fn the_marked_commands_of_the_documents_work() {
+    let read = |name: &str| std::fs::read_to_string(repository().join(name)).unwrap_or_default();
+    let blocks: Vec<String> = DOCUMENTS.iter().flat_map(|name| marked(&read(name))).collect();
     if blocks.is_empty() {
-        skip!("the_marked_commands_of_the_readme_work", "no block of README.md is marked by <!-- test -->");
+        skip!("the_marked_commands_of_the_documents_work", "no block is marked by <!-- test -->");
     }
     let world = World::new();
     stage(&world);

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 
 use nex_testkit::guest;
+use nix::sys::signal::Signal;
 
 use crate::leftovers::Watch;
 use crate::world::World;
@@ -71,6 +72,26 @@ fn where_nats_answers_it_starts_none() {
     assert!(watch.names().contains("1 nats-server"), "the node's own: {}", watch.names());
     up.interrupt().expect(0);
     assert!(TcpStream::connect(("127.0.0.1", world.port())).is_ok(), "the server is not ours to stop");
+}
+
+#[test]
+fn a_service_manager_and_a_terminal_that_closes_stop_it_in_order() {
+    let world = World::new();
+    for signal in [Signal::SIGTERM, Signal::SIGHUP] {
+        let up = world.up(&[]);
+        up.signal(signal);
+        up.ends().expect(0).says(&[signal.as_str(), "node stopped"]);
+        assert_eq!(world.processes(), [], "{signal}");
+    }
+    // Who says `nohup` means it.
+    let port = world.port().to_string();
+    let nex = nex_testkit::dist_binary("nex");
+    let line = ["-c", "trap '' HUP; exec \"$0\" up --port \"$1\"", nex.to_str().unwrap(), &port];
+    let up = world.start_command(world.command("sh", &line));
+    up.waits_for("Ctrl-C stops everything");
+    up.signal(Signal::SIGHUP);
+    assert_eq!(world.nodes().len(), 1);
+    up.interrupt().expect(0);
 }
 
 #[test]

@@ -157,7 +157,12 @@ impl World {
 
     /// Starts `nex` and leaves it running.
     pub(crate) fn start(&self, args: &[&str]) -> Running {
-        Running::start(self.command("nex", args), self.runtime.handle())
+        self.start_command(self.command("nex", args))
+    }
+
+    /// Starts any command and leaves it running.
+    pub(crate) fn start_command(&self, command: Command) -> Running {
+        Running::start(command, self.runtime.handle())
     }
 
     /// Starts `nex up` on this world's port; returns when it is ready.
