@@ -285,11 +285,16 @@ fn jitter() -> u8 {
 
 /// Tells what happens to a connection; its first success is its maker's to tell.
 fn reporter() -> impl Fn(Event) -> Ready<()> + Send + Sync + 'static {
-    let stood = AtomicBool::new(false);
+    let (stood, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
     move |event| {
-        report(&event, stood.load(Ordering::Relaxed));
-        if matches!(event, Event::Connected) {
-            stood.store(true, Ordering::Relaxed);
+        if !is_over.load(Ordering::Relaxed) {
+            report(&event, stood.load(Ordering::Relaxed));
+        }
+        match event {
+            Event::Connected => stood.store(true, Ordering::Relaxed),
+            // Its owner lets go of it: whatever happens to it from here on is nobody's news.
+            Event::Draining => is_over.store(true, Ordering::Relaxed),
+            _ => {}
         }
         ready(())
     }

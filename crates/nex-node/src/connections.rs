@@ -128,6 +128,12 @@ impl Connections {
         self.configured.as_ref()
     }
 
+    /// Whether the server that the node is connected to takes nothing but TLS.
+    #[must_use]
+    pub fn node_demands_tls(&self) -> bool {
+        self.node.server_info().tls_required
+    }
+
     /// How the node itself is connected.
     #[must_use]
     pub fn node_settings(&self) -> &ConnectionSettings {

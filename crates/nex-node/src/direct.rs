@@ -41,7 +41,7 @@ impl Direct {
         } else {
             nex_bus::settings::split_servers(&connection.nats_url)
         };
-        let uses_tls = node.tls_first || node.tls_ca.is_some() || node.tls_cert.is_some();
+        let uses_tls = node.tls_first || node.tls_ca.is_some() || node.tls_cert.is_some() || self.connections.node_demands_tls();
         connection.nats_url = if uses_tls { return None } else { as_ip_literals(&servers).await? };
         Some(DirectTriggers { connection, queue: trigger_queue(&spec.namespace, &spec.name), subjects: spec.triggers.clone() })
     }
