@@ -1,8 +1,10 @@
 //! The artifact cache: files named by their digest, filled from NATS object stores, never through memory.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use async_nats::jetstream;
 use nex_process::{Deadline, Elapsed};
@@ -114,6 +116,8 @@ impl Artifacts {
         if let Some(digest) = offer.digest()
             && let Some(artifact) = self.cached(&digest)
         {
+            // Its age decides what goes when the cache is full; failing to note its use costs only a later download.
+            fs::File::open(&artifact.path).and_then(|file| file.set_modified(SystemTime::now())).ok();
             return Ok(artifact);
         }
         let location = offer.location.clone();
@@ -127,6 +131,30 @@ impl Artifacts {
         let path = self.dir.join(digest.to_string());
         let bytes = fs::metadata(&path).ok().filter(fs::Metadata::is_file)?.len();
         Some(Artifact { path, digest: *digest, bytes })
+    }
+
+    /// Removes what was used longest ago until the cache is within its bound; never what is in use.
+    pub fn prune(&self, most_bytes: u64, in_use: &HashSet<Digest>) {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            let (name, Ok(found)) = (entry.file_name(), entry.metadata()) else { continue };
+            let name = name.to_string_lossy();
+            let digest = name.split('.').next().and_then(|digest| digest.parse::<Digest>().ok());
+            if let Some(digest) = digest {
+                files.push((found.modified().unwrap_or(SystemTime::UNIX_EPOCH), found.len(), digest, entry.path()));
+            }
+        }
+        files.sort();
+        let mut total: u64 = files.iter().map(|(_, bytes, _, _)| bytes).sum();
+        for (_, bytes, digest, path) in files {
+            if total <= most_bytes {
+                return;
+            }
+            if !in_use.contains(&digest) && fs::remove_file(&path).is_ok() {
+                total = total.saturating_sub(bytes);
+                tracing::debug!(%digest, bytes, "removed from the artifact cache");
+            }
+        }
     }
 
     /// What an engine compiled from an artifact earlier, made by an agent of this very build.
@@ -216,5 +244,28 @@ impl Drop for Draft {
         {
             tracing::debug!(path = %self.path.display(), %error, "a partial download stays behind");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_full_cache_loses_what_was_used_longest_ago_but_nothing_in_use() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Artifacts::new(dir.path().to_owned());
+        let digests: Vec<Digest> = (0..4_u8).map(|n| Digest::of(&[n])).collect();
+        for (age, digest) in (0..).zip(&digests) {
+            let file = fs::File::create(dir.path().join(digest.to_string())).unwrap();
+            file.set_len(100).unwrap();
+            file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(age)).unwrap();
+        }
+        fs::write(dir.path().join("other"), b"not ours").unwrap();
+        cache.prune(200, &HashSet::from([digests[0]]));
+        let kept: Vec<bool> = digests.iter().map(|digest| cache.cached(digest).is_some()).collect();
+        assert_eq!(kept, [true, false, false, true]);
+        assert!(dir.path().join("other").exists());
     }
 }

@@ -29,6 +29,8 @@ pub struct NodeConfig {
     pub handshake_timeout: Duration,
     /// Longest time an agent may take to answer a ping; three misses in a row and it is lost.
     pub ping_timeout: Duration,
+    /// Bytes of artifacts kept for the next deploy; those in use are kept beyond it.
+    pub artifact_cache_bytes: u64,
     /// Longest time of a deploy, from the request to running.
     pub deploy_timeout: Duration,
     /// Time a workload has to end by itself when it is stopped.
@@ -131,6 +133,7 @@ impl NodeConfig {
             pool_size,
             handshake_timeout: millis(raw.agent_handshake_timeout_ms, 5_000),
             ping_timeout: millis(raw.agent_ping_timeout_ms, 750),
+            artifact_cache_bytes: raw.artifact_cache_mib.unwrap_or(4_096).saturating_mul(MIB),
             deploy_timeout: millis(raw.deploy_timeout_ms, 10_000),
             stop_grace: millis(raw.stop_grace_ms, 5_000),
             node_limits: NodeLimits {

@@ -77,6 +77,7 @@ pub struct RawConfig {
     pub require_digest: Option<bool>,
     pub state_dir: Option<PathBuf>,
     pub workload_limits: Option<RawWorkloadLimits>,
+    pub artifact_cache_mib: Option<u64>,
     pub deploy_timeout_ms: Option<u64>,
     pub stop_grace_ms: Option<u64>,
 }

@@ -95,6 +95,8 @@ pub(crate) async fn run(shared: &Arc<Shared>, order: Order) -> Result<DeployResp
         }
     }));
     first.await.map_err(|_dropped| Failure::new(ErrorCode::Unavailable, "the node is stopping"))??;
+    let in_use = shared.registry.all().iter().map(|workload| workload.spec.artifact.digest).collect();
+    shared.launcher.artifacts.prune(shared.config.artifact_cache_bytes, &in_use);
     Ok(answer)
 }
 
