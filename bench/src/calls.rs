@@ -25,6 +25,7 @@ pub(crate) struct Row {
     pub(crate) p50_us: Spread,
     pub(crate) p99_us: Spread,
     pub(crate) calls_per_second: Spread,
+    pub(crate) cpu_us: Spread,
     /// To the native responder on the same server in the same round.
     pub(crate) p50_ratio: Spread,
     pub(crate) p99_ratio: Spread,
@@ -34,6 +35,8 @@ pub(crate) struct Row {
 struct Variant {
     world: usize,
     name: &'static str,
+    /// Process that answers, itself or by others that descend from it.
+    answerer: u32,
     turns: Vec<Vec<Turn>>,
 }
 
@@ -41,13 +44,18 @@ pub(crate) async fn measure(plan: &Plan) -> Result<Vec<Row>> {
     let ways = [("direct", Way::Direct), ("relayed", Way::Relayed)];
     let (mut worlds, mut responders, mut variants) = (Vec::new(), Vec::new(), Vec::new());
     let turns = || vec![Vec::new(); plan.in_flight.len()];
-    for (world, (_, way)) in ways.into_iter().enumerate() {
-        let started = World::start(way, 1).await?;
-        responders.push(child::responder(&started.args, NATIVE)?);
-        variants.push(Variant { world, name: NATIVE, turns: turns() });
-        for (name, kind, bytes) in functions() {
+    let ways = ways.into_iter().filter(|(name, _)| plan.calls.iter().any(|call| call.starts_with(name)));
+    let ways: Vec<(&'static str, Way)> = ways.collect();
+    for (world, (way_name, way)) in ways.iter().enumerate() {
+        let started = World::start(*way, 1).await?;
+        let responder = child::responder(&started.args, NATIVE)?;
+        let (native, node) = (responder.id().unwrap_or_default(), started.node.id().unwrap_or_default());
+        responders.push(responder);
+        variants.push(Variant { world, name: NATIVE, answerer: native, turns: turns() });
+        let wanted = |name: &str| plan.calls.contains(&format!("{way_name}:{name}"));
+        for (name, kind, bytes) in functions().into_iter().filter(|(name, _, _)| wanted(name)) {
             started.deploy(&started.deployment(name, kind, &bytes).await?).await?;
-            variants.push(Variant { world, name, turns: turns() });
+            variants.push(Variant { world, name, answerer: node, turns: turns() });
         }
         worlds.push(started);
     }
@@ -60,8 +68,8 @@ pub(crate) async fn measure(plan: &Plan) -> Result<Vec<Row>> {
             for variant in &mut variants {
                 let Some(world) = worlds.get(variant.world) else { continue };
                 let nats = world.client.nats();
-                load::turn(nats, variant.name, *in_flight, &payload, WARM_UP).await?;
-                let turn = load::turn(nats, variant.name, *in_flight, &payload, plan.turn).await?;
+                load::turn(nats, variant.name, *in_flight, &payload, (variant.answerer, WARM_UP)).await?;
+                let turn = load::turn(nats, variant.name, *in_flight, &payload, (variant.answerer, plan.turn)).await?;
                 variant.turns.get_mut(place).into_iter().for_each(|turns| turns.push(turn));
             }
         }
@@ -96,6 +104,7 @@ fn row(way: &'static str, variant: &'static str, in_flight: usize, own: &[Turn],
         p50_us: values(|turn| turn.p50_us),
         p99_us: values(|turn| turn.p99_us),
         calls_per_second: values(|turn| turn.calls_per_second),
+        cpu_us: values(|turn| turn.cpu_us),
         p50_ratio: ratio(|turn| turn.p50_us),
         p99_ratio: ratio(|turn| turn.p99_us),
         rate_ratio: ratio(|turn| turn.calls_per_second),

@@ -107,15 +107,15 @@ async fn respond(node: &NodeArgs, subject: &str) -> Result<()> {
 
 async fn live(args: NodeArgs) -> Result<()> {
     let config = NodeConfig { pool_size: args.pool_size, ..NodeConfig::default() };
-    let node = Node::start(NodeOptions {
+    let options = NodeOptions {
         connection: args.connection(),
         config,
         state_dir: args.state_dir,
         agent_binary: dist_binary("nex-agent"),
         nats_server: nats_server_binary(),
         nexus: "bench".into(),
-    })
-    .await?;
+    };
+    let node = Box::pin(Node::start(options)).await?;
     over().await;
     node.stop().await;
     Ok(())

@@ -8,12 +8,16 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
+use crate::processes::processor_time;
+
 /// What one turn came to.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Turn {
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
     pub(crate) calls_per_second: f64,
+    /// Time on a processor that each call costs whoever answers it; of all numbers the one that a busy machine moves least.
+    pub(crate) cpu_us: f64,
 }
 
 /// A middle and its range.
@@ -61,8 +65,9 @@ pub(crate) async fn turn(
     subject: &str,
     in_flight: usize,
     payload: &Bytes,
-    span: Duration,
+    (answerer, span): (u32, Duration),
 ) -> Result<Turn> {
+    let spent = processor_time(answerer);
     let end = Instant::now() + span;
     let began = Instant::now();
     let subject: Arc<str> = subject.into();
@@ -75,9 +80,16 @@ pub(crate) async fn turn(
         all.extend(took??);
     }
     let elapsed = began.elapsed();
+    let spent = processor_time(answerer).saturating_sub(spent);
     all.sort_unstable();
     let micros = |percent| percentile(&all, percent).as_secs_f64() * 1e6;
-    Ok(Turn { p50_us: micros(50), p99_us: micros(99), calls_per_second: all.len() as f64 / elapsed.as_secs_f64() })
+    let calls = all.len() as f64;
+    Ok(Turn {
+        p50_us: micros(50),
+        p99_us: micros(99),
+        calls_per_second: calls / elapsed.as_secs_f64(),
+        cpu_us: spent.as_secs_f64() * 1e6 / calls,
+    })
 }
 
 async fn caller(client: async_nats::Client, subject: Arc<str>, payload: Bytes, end: Instant) -> Result<Vec<Duration>> {

@@ -9,6 +9,7 @@
 //! | [`child`] | this program run again as a responder or a node |
 //! | [`load`] | requests, so many in flight, and how long each took |
 //! | [`calls`], [`deploys`], [`starts`], [`memory`] | the measurements |
+//! | [`processes`] | what the kernel says of processes |
 //! | [`report`] | the table and the JSON |
 
 mod calls;
@@ -17,6 +18,7 @@ mod deploys;
 mod load;
 mod memory;
 mod plan;
+mod processes;
 mod report;
 mod starts;
 mod world;
@@ -28,7 +30,9 @@ use anyhow::{Context as _, Result, bail};
 use plan::Plan;
 use report::Report;
 
-const USAGE: &str = "usage: nex-bench [--quick] [--only calls,deploys,starts,memory] [--json FILE]; better: cargo xtask bench";
+const USAGE: &str = "usage: nex-bench [--quick] [--only calls,deploys,starts,memory] [--calls direct:wasm-echo,…]
+       [--in-flight 1,16,64] [--json FILE]
+better: cargo xtask bench";
 
 /// What was asked for on the command line.
 struct Wish {
@@ -44,6 +48,11 @@ impl Wish {
             match arg.as_str() {
                 "--quick" => wish.plan = Plan::quick(),
                 "--only" => wish.only = Some(args.next().context(USAGE)?.split(',').map(str::to_owned).collect()),
+                "--calls" => wish.plan.calls = args.next().context(USAGE)?.split(',').map(str::to_owned).collect(),
+                "--in-flight" => {
+                    let numbers = args.next().context(USAGE)?;
+                    wish.plan.in_flight = numbers.split(',').map(str::parse).collect::<Result<_, _>>().context(USAGE)?;
+                }
                 "--json" => wish.json = Some(args.next().context(USAGE)?.into()),
                 _ => bail!(USAGE),
             }

@@ -1,4 +1,5 @@
-//! Memory that belongs to agents alone, as the kernel counts it (`Private_*` of `smaps_rollup`): idle, and with a function.
+//! Memory that belongs to agents alone, as the kernel counts it (`Private_*` of `smaps_rollup`, and what of it is swapped out):
+//! idle, and with a function.
 //!
 //! Several agents live at once, so the pages of their program, which they share, are not counted as any one's own.
 
@@ -9,6 +10,7 @@ use nex_client::call::CallError;
 use serde::Serialize;
 
 use crate::plan::Plan;
+use crate::processes::{private, private_of_agents};
 use crate::world::{PATIENCE, Way, World, functions};
 
 /// Mebibytes for each agent.
@@ -29,7 +31,7 @@ pub(crate) async fn measure(plan: &Plan) -> Result<Memory> {
     let world = World::start(Way::Direct, plan.warm_agents).await?;
     let node = world.node.id().context("the node has ended")?;
     let agents = plan.warm_agents as f64;
-    let idle = agents_of(node) / agents;
+    let idle = private_of_agents(node) / agents;
     let mut with_function = BTreeMap::new();
     for (name, kind, bytes) in functions() {
         let base = world.deployment(name, kind, &bytes).await?;
@@ -44,7 +46,7 @@ pub(crate) async fn measure(plan: &Plan) -> Result<Memory> {
             called?;
         }
         world.warm(plan.warm_agents).await?;
-        let all = agents_of(node);
+        let all = private_of_agents(node);
         with_function.insert(name.to_owned(), (all - idle * agents) / plan.idle_functions as f64);
         for started in &started {
             world.stop(started).await?;
@@ -59,43 +61,4 @@ pub(crate) async fn measure(plan: &Plan) -> Result<Memory> {
         with_function_mib: with_function,
         node_mib,
     })
-}
-
-/// Private memory of all agents that descend from a node.
-fn agents_of(node: u32) -> f64 {
-    let parents = parents();
-    let descends = |mut pid: u32| {
-        // Bounded: the table may change while it is read.
-        for _ in 0..16 {
-            match parents.get(&pid) {
-                Some((parent, _)) if *parent == node => return true,
-                Some((parent, _)) => pid = *parent,
-                None => return false,
-            }
-        }
-        false
-    };
-    let agents = parents.iter().filter(|(pid, (_, name))| name.starts_with("nex-agent") && descends(**pid));
-    agents.map(|(pid, _)| private(*pid)).sum()
-}
-
-/// Parent and name of every process.
-fn parents() -> BTreeMap<u32, (u32, String)> {
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let of = |pid: u32| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let (head, tail) = stat.rsplit_once(')')?;
-        let (_, name) = head.split_once('(')?;
-        let parent = tail.split_whitespace().nth(1)?.parse().ok()?;
-        Some((pid, (parent, name.to_owned())))
-    };
-    processes.filter_map(|entry| of(entry.file_name().to_str()?.parse().ok()?)).collect()
-}
-
-/// Private memory of a process, in MiB; nothing when it has ended.
-fn private(pid: u32) -> f64 {
-    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let lines = rollup.lines().filter(|line| line.starts_with("Private_"));
-    let kib: u64 = lines.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum();
-    kib as f64 / 1024.0
 }

@@ -14,6 +14,8 @@ pub(crate) struct Plan {
     pub(crate) turn: Duration,
     /// Requests under way at once, each its own measurement.
     pub(crate) in_flight: Vec<usize>,
+    /// Variants that are called, `way:name`; a way's native responder always is.
+    pub(crate) calls: Vec<String>,
     /// Bytes of a request.
     pub(crate) payload_bytes: usize,
     /// Deploys of each type.
@@ -33,6 +35,7 @@ impl Plan {
             rounds: 7,
             turn: Duration::from_millis(1_500),
             in_flight: vec![1, 16, 64],
+            calls: ["direct:wasm-echo", "direct:js-echo", "relayed:wasm-echo", "relayed:js-echo"].map(str::to_owned).to_vec(),
             payload_bytes: 16,
             deploys: 20,
             starts: 10,

@@ -72,18 +72,19 @@ impl Report {
             "\nCalls of {payload_bytes} bytes; median of {rounds} rounds, ratios to the native responder of the same round (min..max)\n"
         );
         println!(
-            "  {:<8} {:<10} {:>9} {:>8} {:>8} {:>9}   {:<18} {:<18} {:<18}",
-            "way", "variant", "in flight", "p50 µs", "p99 µs", "calls/s", "p50 ratio", "p99 ratio", "calls/s ratio"
+            "  {:<8} {:<10} {:>9} {:>8} {:>8} {:>9} {:>8}   {:<18} {:<18} {:<18}",
+            "way", "variant", "in flight", "p50 µs", "p99 µs", "calls/s", "CPU µs", "p50 ratio", "p99 ratio", "calls/s ratio"
         );
         for row in &self.calls {
             println!(
-                "  {:<8} {:<10} {:>9} {:>8.0} {:>8.0} {:>9.0}   {:<18} {:<18} {:<18}",
+                "  {:<8} {:<10} {:>9} {:>8.0} {:>8.0} {:>9.0} {:>8.1}   {:<18} {:<18} {:<18}",
                 row.way,
                 row.variant,
                 row.in_flight,
                 row.p50_us.median,
                 row.p99_us.median,
                 row.calls_per_second.median,
+                row.cpu_us.median,
                 spread(&row.p50_ratio),
                 spread(&row.p99_ratio),
                 spread(&row.rate_ratio),

@@ -44,7 +44,7 @@ pub(crate) async fn run(identity: Identity, entered: &jail::Entered) -> anyhow::
     let mut requests = bus.subscribe(agent_subject(&identity.agent, ">")).await.context("cannot listen on the internal bus")?;
     let key = XKey::new();
     shake(&bus, &identity, &key, entered.report.to_string()).await?;
-    let starter = Starter { bus: bus.clone(), agent: identity.agent.clone(), key };
+    let starter = Starter { bus: bus.clone(), agent: identity.agent.clone(), key, confinement: entered.report.clone() };
     let mut session = Session { starter, out: entered.layout.out.clone(), workload: None, calls: TaskScope::new("calls") };
     let mut terminated = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
     loop {

@@ -7,7 +7,8 @@ use std::time::Duration;
 use async_nats::Client;
 use nex_engine::native::Service;
 use nex_engine::{Function, Launch, Limits, StartError};
-use nex_process::TaskScope;
+use nex_process::confinement::Confinement;
+use nex_process::{TaskScope, jail};
 use nex_protocol::agent::{AgentEvent, Deploy, host_subject};
 use nex_protocol::deploy::WorkloadType;
 use nex_protocol::envelope::chain;
@@ -41,6 +42,7 @@ pub(crate) struct Starter {
     pub(crate) bus: Client,
     pub(crate) agent: WorkloadId,
     pub(crate) key: XKey,
+    pub(crate) confinement: Confinement,
 }
 
 /// A started engine.
@@ -77,7 +79,7 @@ impl Starter {
             output,
             host: Arc::new(BusHostClient { bus: self.bus.clone(), agent: self.agent.clone() }),
         };
-        let started = start_engine(request.r#type, launch).await.map_err(|error| chain(&error))?;
+        let started = start_engine(request.r#type, launch, &self.confinement).await.map_err(|error| chain(&error))?;
         match started {
             Started::Service(service) => Ok(self.watch(service, lines, scope)),
             Started::Function { function, compiled } => {
@@ -125,7 +127,7 @@ impl Workload {
     }
 }
 
-async fn start_engine(kind: WorkloadType, launch: Launch) -> Result<Started, StartError> {
+async fn start_engine(kind: WorkloadType, launch: Launch, confinement: &Confinement) -> Result<Started, StartError> {
     match kind {
         WorkloadType::Native => Service::start(launch).await.map(Started::Service),
         WorkloadType::V8 => {
@@ -135,6 +137,8 @@ async fn start_engine(kind: WorkloadType, launch: Launch) -> Result<Started, Sta
         WorkloadType::Wasm => {
             let instances = u32::try_from(launch.limits.concurrency).unwrap_or(u32::MAX).clamp(1, 1_024);
             let engine = nex_engine_wasm::Engine::new(nex_engine_wasm::EngineConfig { instances });
+            // Wasmtime opens /proc/self/pagemap, to find the pages that a call has written.
+            jail::while_visible(confinement, || engine.prepare())?;
             let started = engine.start(launch).await?;
             Ok(Started::Function { function: Arc::new(started.function), compiled: started.compiled })
         }

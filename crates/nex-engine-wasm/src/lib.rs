@@ -56,6 +56,14 @@ impl Engine {
         Self { config, runtime: Arc::default() }
     }
 
+    /// Sets up Wasmtime now and not at the first start: for a process that has to be different meanwhile.
+    ///
+    /// # Errors
+    /// [`StartError::Host`] when the engine cannot be set up.
+    pub fn prepare(&self) -> Result<(), StartError> {
+        shared(&self.runtime, self.config).map(|_runtime| ())
+    }
+
     /// Compiles (or loads) and links the module, off the async threads.
     ///
     /// # Errors

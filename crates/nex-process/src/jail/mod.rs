@@ -147,6 +147,22 @@ pub fn enter(mut stdin: impl Read) -> Result<Entered, JailError> {
     Ok(Entered { identity, report, layout: Layout::of(&spec) })
 }
 
+/// Does something for which a process needs to see its own `/proc` entries, which hiding its memory has closed to it, too.
+///
+/// Only where nobody else is: before there is a workload, in a process that [`enter`] gave a uid or a pid namespace of its own.
+/// Anywhere else the work is done as it is.
+pub fn while_visible<T>(report: &Confinement, work: impl FnOnce() -> T) -> T {
+    use nix::sys::prctl;
+    let alone = report.namespaces == Layer::Held || matches!(report.user, UserLayer::OwnUid { .. });
+    let shown = alone && prctl::set_dumpable(true).is_ok();
+    let done = work();
+    if shown && prctl::set_dumpable(false).is_err() {
+        // Cannot happen: the call has no other failure than an unknown argument.
+        std::process::abort();
+    }
+    done
+}
+
 fn confine(spec: &JailSpec) -> Result<Confinement, JailError> {
     spec.check()?;
     single_threaded()?;
@@ -191,4 +207,31 @@ fn single_threaded() -> Result<(), JailError> {
         .map_err(JailError::step("reading /proc/self/status", "mount /proc on this host"))?;
     let threads = status.lines().find_map(|line| line.strip_prefix("Threads:")?.trim().parse().ok()).unwrap_or(0);
     if threads == 1 { Ok(()) } else { Err(JailError::Threads(threads)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::prctl;
+
+    use super::*;
+    use crate::confinement::{CgroupLayer, LandlockLayer};
+
+    #[test]
+    fn a_process_shows_itself_only_where_it_is_alone_and_only_for_as_long_as_it_has_to() {
+        let missing = || Layer::Missing { reason: "a test".to_owned() };
+        let confined = |user| Confinement {
+            mode: Mode::Plain,
+            namespaces: missing(),
+            root: missing(),
+            user,
+            cgroup: CgroupLayer::default(),
+            seccomp: Layer::Held,
+            landlock: LandlockLayer { abi: 0, reason: None },
+        };
+        let alone = while_visible(&confined(UserLayer::OwnUid { uid: 7 }), prctl::get_dumpable);
+        assert_eq!((alone, prctl::get_dumpable()), (Ok(true), Ok(false)));
+        let shared = while_visible(&confined(UserLayer::Shared { reason: "a test".to_owned() }), prctl::get_dumpable);
+        assert_eq!(shared, Ok(false));
+        prctl::set_dumpable(true).unwrap();
+    }
 }

@@ -1,0 +1,61 @@
+//! What the kernel says of processes: their memory, their time on a processor.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Private memory of all agents that descend from a node, in MiB.
+pub(crate) fn private_of_agents(node: u32) -> f64 {
+    let family = family(node);
+    family.iter().filter(|(_, name)| name.starts_with("nex-agent")).map(|(pid, _)| private(*pid)).sum()
+}
+
+/// Private memory of a process, in MiB; nothing when it has ended.
+pub(crate) fn private(pid: u32) -> f64 {
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let lines = rollup.lines().filter(|line| line.starts_with("Private_") || line.starts_with("SwapPss:"));
+    let kib: u64 = lines.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum();
+    kib as f64 / 1024.0
+}
+
+/// Time on a processor of a process and all that descend from it.
+pub(crate) fn processor_time(pid: u32) -> Duration {
+    family(pid).keys().map(|pid| time_of(*pid)).sum()
+}
+
+fn time_of(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    // utime and stime, in ticks; a tick is 10 ms on every Linux there is.
+    let ticks: u64 = after_name.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 10)
+}
+
+/// A process and all that descend from it, with their names.
+fn family(root: u32) -> BTreeMap<u32, String> {
+    let all = parents();
+    let descends = |mut pid: u32| {
+        // Bounded: the table may change while it is read.
+        for _ in 0..16 {
+            match all.get(&pid) {
+                _ if pid == root => return true,
+                Some((parent, _)) => pid = *parent,
+                None => return false,
+            }
+        }
+        false
+    };
+    all.iter().filter(|(pid, _)| descends(**pid)).map(|(pid, (_, name))| (*pid, name.clone())).collect()
+}
+
+/// Parent and name of every process.
+fn parents() -> BTreeMap<u32, (u32, String)> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let of = |pid: u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (head, tail) = stat.rsplit_once(')')?;
+        let (_, name) = head.split_once('(')?;
+        let parent = tail.split_whitespace().nth(1)?.parse().ok()?;
+        Some((pid, (parent, name.to_owned())))
+    };
+    processes.filter_map(|entry| of(entry.file_name().to_str()?.parse().ok()?)).collect()
+}
