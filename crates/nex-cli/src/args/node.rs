@@ -16,28 +16,34 @@ const DEFAULT_CONFIG: &str = "config.json";
 #[derive(Debug, Args)]
 pub(crate) struct NodeArgs {
     /// Node configuration, JSON [default: ./config.json if it is there]
-    #[arg(long, value_name = "FILE", env = "NEX_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "NEX_CONFIG", hide_env_values = true)]
     pub(crate) config: Option<PathBuf>,
     /// Where state is kept [default: nex in the user's data directory]
-    #[arg(long, value_name = "DIR", env = "NEX_STATE_DIR")]
+    #[arg(long, value_name = "DIR", env = "NEX_STATE_DIR", hide_env_values = true)]
     pub(crate) state_dir: Option<PathBuf>,
     /// Name of the group of nodes
-    #[arg(long, value_name = "NAME", env = "NEX_NEXUS", default_value = "nexus")]
+    #[arg(long, value_name = "NAME", env = "NEX_NEXUS", hide_env_values = true, default_value = "nexus")]
     pub(crate) nexus: String,
     /// Tag of the node, key=value; may be repeated
-    #[arg(long = "tag", value_name = "K=V", env = "NEX_TAGS", value_delimiter = ',')]
+    #[arg(long = "tag", value_name = "K=V", env = "NEX_TAGS", hide_env_values = true, value_delimiter = ',')]
     pub(crate) tags: Vec<String>,
     /// Types of workloads taken: native, v8, wasm
-    #[arg(long = "workload-types", value_name = "TYPES", env = "NEX_WORKLOAD_TYPES", value_delimiter = ',')]
+    #[arg(
+        long = "workload-types",
+        value_name = "TYPES",
+        env = "NEX_WORKLOAD_TYPES",
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
     pub(crate) workload_types: Vec<String>,
     /// Agents kept warm
-    #[arg(long, value_name = "N", env = "NEX_POOL_SIZE")]
+    #[arg(long, value_name = "N", env = "NEX_POOL_SIZE", hide_env_values = true)]
     pub(crate) pool_size: Option<usize>,
     /// The nats-server program [default: beside nex, then in PATH]
-    #[arg(long, value_name = "FILE", env = "NEX_NATS_SERVER")]
+    #[arg(long, value_name = "FILE", env = "NEX_NATS_SERVER", hide_env_values = true)]
     pub(crate) nats_server: Option<PathBuf>,
     /// The nex-agent program [default: beside nex, then in the configured bin_path, then in PATH]
-    #[arg(long, value_name = "FILE", env = "NEX_AGENT")]
+    #[arg(long, value_name = "FILE", env = "NEX_AGENT", hide_env_values = true)]
     pub(crate) agent: Option<PathBuf>,
 }
 
