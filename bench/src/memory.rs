@@ -1,7 +1,5 @@
-//! Memory that belongs to agents alone, as the kernel counts it (`Private_*` of `smaps_rollup`, and what of it is swapped out):
-//! idle, and with a function.
-//!
-//! Several agents live at once, so the pages of their program, which they share, are not counted as any one's own.
+//! Memory that a further agent costs, as the kernel counts it (`Pss_Anon` and `SwapPss` of `smaps_rollup`, all processes of the
+//! agent together): idle, and with a function. The pages of its program are not in it; all agents share them.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +8,7 @@ use nex_client::call::CallError;
 use serde::Serialize;
 
 use crate::plan::Plan;
-use crate::processes::{private, private_of_agents};
+use crate::processes::{memory, memory_of_agents};
 use crate::world::{PATIENCE, Way, World, functions};
 
 /// Mebibytes for each agent.
@@ -31,7 +29,7 @@ pub(crate) async fn measure(plan: &Plan) -> Result<Memory> {
     let world = World::start(Way::Direct, plan.warm_agents).await?;
     let node = world.node.id().context("the node has ended")?;
     let agents = plan.warm_agents as f64;
-    let idle = private_of_agents(node) / agents;
+    let idle = memory_of_agents(node) / agents;
     let mut with_function = BTreeMap::new();
     for (name, kind, bytes) in functions() {
         let base = world.deployment(name, kind, &bytes).await?;
@@ -46,13 +44,13 @@ pub(crate) async fn measure(plan: &Plan) -> Result<Memory> {
             called?;
         }
         world.warm(plan.warm_agents).await?;
-        let all = private_of_agents(node);
+        let all = memory_of_agents(node);
         with_function.insert(name.to_owned(), (all - idle * agents) / plan.idle_functions as f64);
         for started in &started {
             world.stop(started).await?;
         }
     }
-    let node_mib = private(node);
+    let node_mib = memory(node);
     world.end().await?;
     Ok(Memory {
         agents: plan.warm_agents,

@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Private memory of all agents that descend from a node, in MiB.
-pub(crate) fn private_of_agents(node: u32) -> f64 {
+/// Memory of all agents that descend from a node, in MiB.
+pub(crate) fn memory_of_agents(node: u32) -> f64 {
     let family = family(node);
-    family.iter().filter(|(_, name)| name.starts_with("nex-agent")).map(|(pid, _)| private(*pid)).sum()
+    family.iter().filter(|(_, name)| name.starts_with("nex-agent")).map(|(pid, _)| memory(*pid)).sum()
 }
 
-/// Private memory of a process, in MiB; nothing when it has ended.
-pub(crate) fn private(pid: u32) -> f64 {
+/// Memory of a process that is no file's, in MiB, its part of what it shares with processes it was forked from; nothing when it
+/// has ended. The three processes of an agent share pages that a look at `Private_*` alone would not count at all.
+pub(crate) fn memory(pid: u32) -> f64 {
     let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let lines = rollup.lines().filter(|line| line.starts_with("Private_") || line.starts_with("SwapPss:"));
+    let lines = rollup.lines().filter(|line| line.starts_with("Pss_Anon:") || line.starts_with("SwapPss:"));
     let kib: u64 = lines.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum();
     kib as f64 / 1024.0
 }

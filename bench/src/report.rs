@@ -54,7 +54,7 @@ impl Report {
             line("its first warm agent", &starts.warm_agent);
         }
         if let Some(memory) = &self.memory {
-            println!("\nPrivate memory, MiB\n");
+            println!("\nMemory of its own, MiB\n");
             println!("  {:<44} {:>8.2}", format!("an idle agent (of {})", memory.agents), memory.idle_agent_mib);
             for (name, mib) in &memory.with_function_mib {
                 println!("  {:<44} {mib:>8.2}", format!("an agent with {name}, called once (of {})", memory.functions));
