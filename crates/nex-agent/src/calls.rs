@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use async_nats::client::PublishErrorKind;
 use async_nats::{Client, HeaderMap, HeaderValue, Message, Subscriber};
 use bytes::Bytes;
 use futures::future::poll_immediate;
@@ -39,10 +38,11 @@ fn code(error: &CallError) -> u16 {
 }
 
 async fn refuse(client: &Client, reply: Option<async_nats::Subject>, error: &CallError) {
-    if let Some(reply) = reply {
-        let text = error.to_string();
-        client.publish_with_headers(reply, service_error::headers(code(error), &text), text.into()).await.ok();
-    }
+    service_error::refuse(client, reply, code(error), &error.to_string()).await;
+}
+
+fn too_large(error: service_error::TooLarge) -> CallError {
+    CallError::ReplyTooLarge { actual: error.actual, limit: error.limit }
 }
 
 /// A call always ends with an answer, also where an engine has a mistake.
@@ -174,7 +174,7 @@ impl Direct {
         let took = began.elapsed();
         self.is_long.store(took > SHORT, Ordering::Relaxed);
         let sent = match answer {
-            Ok(answer) => self.reply(message.reply.clone(), answer).await,
+            Ok(answer) => service_error::answer(&self.client, message.reply.clone(), answer).await.map_err(too_large),
             Err(error) => Err(error),
         };
         match sent {
@@ -184,17 +184,6 @@ impl Direct {
                 // More failures than can be told of are not worth a wait.
                 self.failed.try_send((self.trigger, error.to_string())).ok();
             }
-        }
-    }
-
-    /// A reply that the server does not take is a failed call; whoever waits for it must hear that.
-    async fn reply(&self, to: Option<async_nats::Subject>, answer: Bytes) -> Result<(), CallError> {
-        let (Some(to), actual) = (to, answer.len()) else { return Ok(()) };
-        match self.client.publish(to, answer).await {
-            Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
-                Err(CallError::ReplyTooLarge { actual, limit: self.client.server_info().max_payload })
-            }
-            _ => Ok(()),
         }
     }
 }

@@ -134,10 +134,7 @@ impl Session {
         match self.workload.as_ref().and_then(|workload| workload.function.clone()) {
             Some(function) => self.calls.spawn("call", calls::relayed(bus.clone(), function, message)),
             None => {
-                if let Some(to) = message.reply {
-                    let text = "there is no function here";
-                    bus.publish_with_headers(to, nex_bus::service_error::headers(404, text), text.into()).await.ok();
-                }
+                nex_bus::service_error::refuse(bus, message.reply, 404, "there is no function here").await;
             }
         }
     }

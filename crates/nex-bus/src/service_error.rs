@@ -1,14 +1,46 @@
-//! A reply that says no, as NATS micro services write it: two headers, and the whole text as body.
+//! Replies of functions: an answer, or a no as NATS micro services write it: two headers, and the whole text as body.
 
+use async_nats::client::PublishErrorKind;
 use async_nats::service::{NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE};
-use async_nats::{HeaderMap, HeaderValue, Message};
+use async_nats::{Client, HeaderMap, HeaderValue, Message, Subject};
+use bytes::Bytes;
 
 /// Longest error text in a header, in characters.
 const HEADER_CHARS: usize = 1_024;
 
+/// A reply that the server does not take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("reply of {actual} bytes is over the limit of {limit} bytes")]
+pub struct TooLarge {
+    /// Its size, bytes.
+    pub actual: usize,
+    /// The server's limit, bytes.
+    pub limit: usize,
+}
+
+/// Sends an answer to whoever waits for it, if anybody does.
+///
+/// # Errors
+/// [`TooLarge`]; whoever waits must hear of that. Any other trouble is the connection's, which is told elsewhere.
+pub async fn answer(client: &Client, to: Option<Subject>, answer: Bytes) -> Result<(), TooLarge> {
+    let (Some(to), actual) = (to, answer.len()) else { return Ok(()) };
+    match client.publish(to, answer).await {
+        Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
+            Err(TooLarge { actual, limit: client.server_info().max_payload })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Tells whoever waits for an answer that there is none, and why.
+pub async fn refuse(client: &Client, to: Option<Subject>, code: u16, error: &str) {
+    if let Some(to) = to {
+        client.publish_with_headers(to, headers(code, error), error.to_owned().into()).await.ok();
+    }
+}
+
 /// The headers of a failed reply.
-#[must_use]
-pub fn headers(code: u16, error: &str) -> HeaderMap {
+fn headers(code: u16, error: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
     // A header is one line of plain text; the body has the whole.
     let line: String = error.chars().map(|c| if c.is_control() { ' ' } else { c }).take(HEADER_CHARS).collect();

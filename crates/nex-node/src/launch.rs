@@ -13,7 +13,7 @@ use nex_protocol::host::HostError;
 use nex_protocol::id::{NodeId, WorkloadId};
 use nex_protocol::seal::seal;
 use nkeys::XKey;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::agents::AgentSession;
 use crate::agents::router::Report;
@@ -27,6 +27,8 @@ use crate::pool::{LeaseError, WarmPool};
 use crate::trigger::{self, Outcome};
 use crate::workload::spec::WorkloadSpec;
 
+/// Host calls of one workload answered at once.
+pub const HOST_CALLS: usize = 64;
 /// Largest compiled module kept, bytes.
 const COMPILED_BYTES: u64 = 256 * 1024 * 1024;
 
@@ -203,8 +205,8 @@ impl Launcher {
         Log::new(self.nats.clone(), &self.node, &spec.namespace, &spec.name, &spec.id)
     }
 
-    /// Answers a host call of a workload, in a task of its own.
-    pub fn host_call(&self, spec: &Arc<WorkloadSpec>, what: String, message: async_nats::Message) {
+    /// Answers a host call of a workload, in a task of its own that holds the permit.
+    pub fn host_call(&self, spec: &Arc<WorkloadSpec>, what: String, message: async_nats::Message, permit: OwnedSemaphorePermit) {
         let (host, connections, spec) = (Arc::clone(&self.host), self.connections.clone(), Arc::clone(spec));
         let bus = self.bus.clone();
         self.scope.spawn("host call", async move {
@@ -216,7 +218,14 @@ impl Launcher {
                 Err(failure) => Err(HostError { code: 500, message: failure.message }),
             };
             nex_host::respond(&bus, &message, answer).await;
+            drop(permit);
         });
+    }
+
+    /// Refuses a host call of a workload that has too many under way.
+    pub async fn refuse_host_call(&self, message: &async_nats::Message) {
+        let busy = HostError { code: 503, message: format!("more than {HOST_CALLS} host calls of this workload are under way") };
+        nex_host::respond(&self.bus, message, Err(busy)).await;
     }
 
     /// Lets go of what was held for a workload.

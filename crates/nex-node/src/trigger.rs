@@ -6,14 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use async_nats::client::PublishErrorKind;
-use async_nats::{Client, Message, Subject, Subscriber};
-use bytes::Bytes;
+use async_nats::{Client, Message, Subscriber};
 use futures::StreamExt as _;
 use nex_bus::service_error;
 use nex_process::TaskScope;
 use nex_protocol::agent::RUNTIME_NS;
-use nex_protocol::id::{Namespace, WorkloadName};
 use nex_protocol::subject::trigger_queue;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -85,7 +82,7 @@ pub async fn relay(
     let scope = TaskScope::new("triggers");
     let permits = Arc::new(Semaphore::new(spec.limits.concurrency));
     for trigger in &spec.triggers {
-        let subscription = nats.queue_subscribe(trigger.clone(), queue(&spec.namespace, &spec.name)).await?;
+        let subscription = nats.queue_subscribe(trigger.clone(), trigger_queue(&spec.namespace, &spec.name)).await?;
         let relay = Arc::new(Relay {
             nats: nats.clone(),
             caller: caller.clone(),
@@ -100,10 +97,6 @@ pub async fn relay(
     // A caller who sees the deploy's reply may call at once: the server has to know of the subscriptions by then.
     nats.flush().await.ok();
     Ok(scope)
-}
-
-fn queue(namespace: &Namespace, name: &WorkloadName) -> String {
-    trigger_queue(namespace, name)
 }
 
 /// Until it is told to stop: then no more calls are taken, and those that were taken are answered.
@@ -140,9 +133,10 @@ impl Relay {
                 None => {
                     let own = || u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
                     let nanos = header(&answer, RUNTIME_NS).and_then(|text| text.parse().ok()).unwrap_or_else(own);
-                    match self.reply(message.reply.clone(), answer.payload).await {
+                    match service_error::answer(&self.nats, message.reply.clone(), answer.payload).await {
                         Ok(()) => return self.tell(Outcome::Succeeded { trigger: Arc::clone(&self.trigger), nanos }),
-                        Err(error) => (500, error),
+                        // A failed call; whoever waits for it must hear that.
+                        Err(too_large) => (500, too_large.to_string()),
                     }
                 }
                 Some(error) => error,
@@ -150,21 +144,8 @@ impl Relay {
             Err(error) => (500, error),
         };
         let (code, error) = failure;
-        if let Some(reply) = message.reply {
-            self.nats.publish_with_headers(reply, service_error::headers(code, &error), error.clone().into()).await.ok();
-        }
+        service_error::refuse(&self.nats, message.reply, code, &error).await;
         self.tell(Outcome::Failed { trigger: Arc::clone(&self.trigger), error });
-    }
-
-    /// A reply that the server does not take is a failed call; whoever waits for it must hear that.
-    async fn reply(&self, to: Option<Subject>, answer: Bytes) -> Result<(), String> {
-        let (Some(to), bytes) = (to, answer.len()) else { return Ok(()) };
-        match self.nats.publish(to, answer).await {
-            Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
-                Err(format!("reply of {bytes} bytes is over the limit of {} bytes", self.nats.server_info().max_payload))
-            }
-            _ => Ok(()),
-        }
     }
 
     /// The outcome is for events; a call never waits for them.

@@ -126,6 +126,9 @@ impl AgentRouter {
     async fn shake(&self, bus: &Client, agent: &WorkloadId, message: &Message) {
         let nobody = || "nobody waits for this agent".to_owned();
         let refusal = match serde_json::from_slice::<Handshake>(&message.payload) {
+            Ok(handshake) if handshake.version.len() > 64 || handshake.message.len() > 1_024 || handshake.xkey.len() != 56 => {
+                "its version, message or key is not of a sensible length".to_owned()
+            }
             Ok(handshake) if handshake.protocol != PROTOCOL => {
                 format!(
                     "the agent speaks protocol {}, this node speaks {PROTOCOL}; install nex and nex-agent of one version",

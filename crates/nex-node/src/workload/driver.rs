@@ -8,14 +8,14 @@ use nex_process::Deadline;
 use nex_protocol::agent::{AgentEvent, Logs};
 use nex_protocol::envelope::{ErrorCode, Failure};
 use nex_protocol::log::Level;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::spec::WorkloadSpec;
 use super::state::{Effect, Event, Phase, State};
 use super::{Command, FirstStart, Status, Workload};
 use crate::agents::Gone;
 use crate::agents::router::Report;
-use crate::launch::{Launched, Launcher, release};
+use crate::launch::{HOST_CALLS, Launched, Launcher, release};
 use crate::logs::Log;
 use crate::reporter::Reporter;
 use crate::trigger::Counters;
@@ -43,6 +43,7 @@ struct Driver {
     spec: Arc<WorkloadSpec>,
     launcher: Arc<Launcher>,
     reporter: Reporter,
+    host_calls: Arc<Semaphore>,
     log: Log,
     state: State,
     live: Option<Live>,
@@ -91,6 +92,7 @@ pub fn prepare(spec: WorkloadSpec, launcher: &Arc<Launcher>) -> (Workload, Start
         launcher: Arc::clone(launcher),
         reporter: Reporter::new(launcher.events.clone(), launcher.log(&spec), &spec, Arc::clone(&counters)),
         log: launcher.log(&spec),
+        host_calls: Arc::new(Semaphore::new(HOST_CALLS)),
         state: State::new(spec.restarts),
         live: None,
         last_words: None,
@@ -217,7 +219,10 @@ impl Driver {
                 None
             }
             Report::Host { what, message } => {
-                self.launcher.host_call(&self.spec, what, message);
+                match Arc::clone(&self.host_calls).try_acquire_owned() {
+                    Ok(permit) => self.launcher.host_call(&self.spec, what, message, permit),
+                    Err(_all_taken) => self.launcher.refuse_host_call(&message).await,
+                }
                 None
             }
         }

@@ -73,7 +73,7 @@ impl Intruder {
             protocol: PROTOCOL,
             version: "0".into(),
             engines: vec![WorkloadType::V8],
-            xkey: String::new(),
+            xkey: nkeys::XKey::new().public_key(),
             message: String::new(),
         };
         let request = self.client.request(host_subject(&self.id, "handshake"), serde_json::to_vec(&handshake).unwrap().into());
