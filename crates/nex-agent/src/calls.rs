@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use async_nats::{Client, HeaderMap, HeaderValue, Message, Subscriber};
 use bytes::Bytes;
+use futures::FutureExt as _;
 use futures::future::poll_immediate;
-use futures::{FutureExt as _, StreamExt as _};
 use nex_bus::connect::{Persistence, connect};
+use nex_bus::drain::Draining;
 use nex_bus::service_error;
 use nex_bus::settings::{ConnectionSettings, split_servers};
 use nex_engine::{Call, CallError, Function};
@@ -125,21 +126,11 @@ struct Direct {
 
 impl Direct {
     /// Until it is told to stop: then no more calls are taken, and those that were taken are answered.
-    async fn run(self, mut subscription: Subscriber, stop: CancellationToken, calls: TaskScope) {
+    async fn run(self, subscription: Subscriber, stop: CancellationToken, calls: TaskScope) {
         let this = Arc::new(self);
-        let (mut draining, mut in_a_row) = (false, 0);
-        loop {
-            let message = tokio::select! {
-                message = subscription.next() => message,
-                () = stop.cancelled(), if !draining => {
-                    draining = true;
-                    match subscription.drain().await {
-                        Ok(()) => continue,
-                        Err(_closed) => break,
-                    }
-                }
-            };
-            let Some(message) = message else { break };
+        let mut in_a_row = 0;
+        let mut messages = Draining::new(subscription, stop);
+        while let Some(message) = messages.next().await {
             let Ok(permit) = Arc::clone(&this.permits).acquire_owned().await else { return };
             this.begin(message, permit, &calls).await;
             in_a_row += 1;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_nats::{Client, Message, Subscriber};
-use futures::StreamExt as _;
+use nex_bus::drain::Draining;
 use nex_bus::service_error;
 use nex_process::TaskScope;
 use nex_protocol::agent::RUNTIME_NS;
@@ -100,20 +100,9 @@ pub async fn relay(
 }
 
 /// Until it is told to stop: then no more calls are taken, and those that were taken are answered.
-async fn serve(mut subscription: Subscriber, relay: Arc<Relay>, stop: CancellationToken, calls: TaskScope) {
-    let mut draining = false;
-    loop {
-        let message = tokio::select! {
-            message = subscription.next() => message,
-            () = stop.cancelled(), if !draining => {
-                draining = true;
-                match subscription.drain().await {
-                    Ok(()) => continue,
-                    Err(_closed) => break,
-                }
-            }
-        };
-        let Some(message) = message else { break };
+async fn serve(subscription: Subscriber, relay: Arc<Relay>, stop: CancellationToken, calls: TaskScope) {
+    let mut messages = Draining::new(subscription, stop);
+    while let Some(message) = messages.next().await {
         let Ok(permit) = Arc::clone(&relay.permits).acquire_owned().await else { return };
         let relay = Arc::clone(&relay);
         calls.spawn("call", async move {
