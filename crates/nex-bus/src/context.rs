@@ -280,7 +280,7 @@ mod tests {
 
     #[test]
     fn sudo_is_hinted_at_where_root_has_no_such_context() {
-        let directories = Directories { config: "/nowhere/nex-test-without-contexts".into(), home: None };
+        let directories = Directories { config: PathBuf::from("/root").join(".nex-test-without-contexts"), home: None };
         assert!(load("x", &directories).unwrap_err().to_string().contains("with sudo"));
     }
 
