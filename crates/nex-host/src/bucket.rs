@@ -171,14 +171,36 @@ impl<H> Handles<H> {
         Self(Mutex::default())
     }
 
-    pub(crate) fn get(&self, nats: &Client, bucket: &Bucket<'_>) -> Option<Arc<H>> {
+    /// The handle of a caller's bucket: the one kept, or what `open` makes.
+    pub(crate) async fn get_or_open<O: Future<Output = Result<H, HostError>>>(
+        &self,
+        caller: &CallContext,
+        bucket: &Bucket<'_>,
+        open: impl FnOnce() -> O,
+    ) -> Result<Arc<H>, HostError> {
+        match self.get(&caller.nats, bucket) {
+            Some(handle) => Ok(handle),
+            // Boxed: what happens once makes no call larger.
+            None => Ok(self.put(&caller.nats, bucket, Box::pin(open()).await?)),
+        }
+    }
+
+    /// After a call: where the bucket itself may be gone, its handle goes, and the next call looks it up again.
+    pub(crate) fn judge<T>(&self, caller: &CallContext, bucket: &Bucket<'_>, answer: &Result<T, HostError>) {
+        // 507 says that the bucket is there, and full.
+        if answer.as_ref().is_err_and(|error| error.code >= 500 && error.code != 507) {
+            self.lock().remove(&(connection(&caller.nats), bucket.description.clone()));
+        }
+    }
+
+    fn get(&self, nats: &Client, bucket: &Bucket<'_>) -> Option<Arc<H>> {
         let mut kept = self.lock();
         let found = kept.get_mut(&(connection(nats), bucket.description.clone()))?;
         found.used = Instant::now();
         Some(Arc::clone(&found.handle))
     }
 
-    pub(crate) fn put(&self, nats: &Client, bucket: &Bucket<'_>, handle: H) -> Arc<H> {
+    fn put(&self, nats: &Client, bucket: &Bucket<'_>, handle: H) -> Arc<H> {
         let (handle, used) = (Arc::new(handle), Instant::now());
         let mut kept = self.lock();
         kept.retain(|_, entry| entry.used.elapsed() < MAX_IDLE);
@@ -190,11 +212,6 @@ impl<H> Handles<H> {
         let entry = Kept { handle: Arc::clone(&handle), used, _connection: nats.statistics() };
         kept.insert((connection(nats), bucket.description.clone()), entry);
         handle
-    }
-
-    /// Drops a handle whose bucket may be gone; the next call looks it up again.
-    pub(crate) fn drop_one(&self, nats: &Client, bucket: &Bucket<'_>) {
-        self.lock().remove(&(connection(nats), bucket.description.clone()));
     }
 
     pub(crate) fn forget(&self, nats: &Client) {

@@ -1,7 +1,5 @@
 //! `kv`: a key-value bucket of the workload's own.
 
-use std::sync::Arc;
-
 use async_nats::Client;
 use async_nats::jetstream::{self, kv::Store};
 use bytes::Bytes;
@@ -40,7 +38,7 @@ impl KeyValue {
         }
         let bucket = Bucket::new(Kind::KeyValue, &self.config, caller);
         let answer = in_time("kv", async {
-            let store = self.store(caller, &bucket).await?;
+            let store = self.stores.get_or_open(caller, &bucket, || open(caller, &bucket)).await?;
             match method {
                 "get" => get(&store, key).await,
                 "set" => set(&store, &caller.nats, key, body).await,
@@ -49,27 +47,16 @@ impl KeyValue {
             }
         });
         let answer = answer.await;
-        if answer.as_ref().is_err_and(|error| error.code >= 500 && error.code != 507) {
-            self.stores.drop_one(&caller.nats, &bucket);
-        }
+        self.stores.judge(caller, &bucket, &answer);
         answer
     }
+}
 
-    async fn store(&self, caller: &CallContext, bucket: &Bucket<'_>) -> Result<Arc<Store>, HostError> {
-        if let Some(store) = self.stores.get(&caller.nats, bucket) {
-            return Ok(store);
-        }
-        // Boxed: what happens once makes no call larger.
-        Box::pin(self.open(caller, bucket)).await
-    }
-
-    async fn open(&self, caller: &CallContext, bucket: &Bucket<'_>) -> Result<Arc<Store>, HostError> {
-        let jetstream = jetstream::new(caller.nats.clone());
-        bucket.ensure(&jetstream).await?;
-        let store = jetstream.get_key_value(bucket.name.clone()).await;
-        let store = store.map_err(|error| refuse(500, format!("could not resolve k/v store: {error}")))?;
-        Ok(self.stores.put(&caller.nats, bucket, store))
-    }
+async fn open(caller: &CallContext, bucket: &Bucket<'_>) -> Result<Store, HostError> {
+    let jetstream = jetstream::new(caller.nats.clone());
+    bucket.ensure(&jetstream).await?;
+    let store = jetstream.get_key_value(bucket.name.clone()).await;
+    store.map_err(|error| refuse(500, format!("could not resolve k/v store: {error}")))
 }
 
 fn check_key(key: &str) -> Result<(), HostError> {

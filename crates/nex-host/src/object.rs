@@ -1,7 +1,5 @@
 //! `objectstore`: an object bucket of the workload's own.
 
-use std::sync::Arc;
-
 use async_nats::Client;
 use async_nats::jetstream::object_store::{DeleteErrorKind, GetErrorKind, ObjectMetadata, ObjectStore};
 use async_nats::jetstream::{self, Context};
@@ -58,7 +56,7 @@ impl Objects {
         }
         let bucket = Bucket::new(Kind::Objects, &self.config, caller);
         let answer = in_time("objectstore", async {
-            let store = self.store(caller, &bucket).await?;
+            let store = self.stores.get_or_open(caller, &bucket, || open(caller, &bucket)).await?;
             match method {
                 "get" => store.get(name).await,
                 "put" => store.put(&caller.nats, name, body).await,
@@ -67,28 +65,17 @@ impl Objects {
             }
         });
         let answer = answer.await;
-        if answer.as_ref().is_err_and(|error| error.code >= 500 && error.code != 507) {
-            self.stores.drop_one(&caller.nats, &bucket);
-        }
+        self.stores.judge(caller, &bucket, &answer);
         answer
     }
+}
 
-    async fn store(&self, caller: &CallContext, bucket: &Bucket<'_>) -> Result<Arc<Store>, HostError> {
-        if let Some(store) = self.stores.get(&caller.nats, bucket) {
-            return Ok(store);
-        }
-        // Boxed: what happens once makes no call larger.
-        Box::pin(self.open(caller, bucket)).await
-    }
-
-    async fn open(&self, caller: &CallContext, bucket: &Bucket<'_>) -> Result<Arc<Store>, HostError> {
-        let jetstream = jetstream::new(caller.nats.clone());
-        bucket.ensure(&jetstream).await?;
-        let objects = jetstream.get_object_store(&bucket.name).await;
-        let objects = objects.map_err(|error| refuse(500, format!("could not resolve object store: {error}")))?;
-        let store = Store { jetstream, objects, stream: Kind::Objects.stream(&bucket.name) };
-        Ok(self.stores.put(&caller.nats, bucket, store))
-    }
+async fn open(caller: &CallContext, bucket: &Bucket<'_>) -> Result<Store, HostError> {
+    let jetstream = jetstream::new(caller.nats.clone());
+    bucket.ensure(&jetstream).await?;
+    let objects = jetstream.get_object_store(&bucket.name).await;
+    let objects = objects.map_err(|error| refuse(500, format!("could not resolve object store: {error}")))?;
+    Ok(Store { jetstream, objects, stream: Kind::Objects.stream(&bucket.name) })
 }
 
 fn check_name(name: &str) -> Result<(), HostError> {
