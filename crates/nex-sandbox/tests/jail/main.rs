@@ -6,143 +6,23 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nex_process::cgroup::{Cgroups, Controller};
 use nex_process::confinement::{Mode, Part};
-use nex_process::{ChildSpec, Confinement, Deadline, Output, ProcessId};
-use nex_sandbox::process::{Limits, OpenError, ProcessConfig, ProcessProvider};
-use nex_sandbox::{AdmitError, CreateError, OutError, Sandbox, SandboxId, SandboxProvider, SandboxSpec, remove_leftover};
+use nex_process::{ChildSpec, Confinement, Deadline, Output};
+use nex_sandbox::process::{OpenError, ProcessConfig, ProcessProvider};
+use nex_sandbox::{AdmitError, CreateError, OutError, SandboxProvider, remove_leftover};
 use nix::time::{ClockId, clock_gettime};
 
+mod prison;
+
+use prison::{
+    Prison, config, has_own_root, holds_together, inmate, inmate_copy, prison, prison_with, processes_of, soon, spec, told, until,
+};
+
 const GRACE: Duration = Duration::from_secs(5);
-
-fn soon() -> Deadline {
-    Deadline::after(Duration::from_secs(20))
-}
-
-fn inmate() -> PathBuf {
-    match std::env::var_os("NEX_INMATE") {
-        Some(path) => path.into(),
-        None => std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("examples/nex-inmate"),
-    }
-}
-
-/// A state directory and a provider on it.
-struct Prison {
-    provider: ProcessProvider,
-    state: tempfile::TempDir,
-    node: String,
-}
-
-fn config(state: &Path, node: &str) -> ProcessConfig {
-    ProcessConfig {
-        node: node.to_owned(),
-        agent_binary: inmate(),
-        state_dir: state.to_owned(),
-        limits: Limits { memory_bytes: 64 << 20, pids: 32, tmp_bytes: 2 << 20, ..Limits::default() },
-        uid_base: 712_000,
-        tcp_connect: None,
-        require: Vec::new(),
-    }
-}
-
-async fn prison_with(change: impl FnOnce(&mut ProcessConfig)) -> Prison {
-    let state = tempfile::tempdir().unwrap();
-    let node = format!("t{}{}", std::process::id(), state.path().file_name().unwrap().to_string_lossy().replace(".tmp", ""));
-    let mut config = config(state.path(), &node);
-    change(&mut config);
-    Prison { provider: ProcessProvider::open(config, soon()).await.unwrap(), state, node }
-}
-
-async fn prison() -> Prison {
-    prison_with(|_| {}).await
-}
-
-impl Prison {
-    async fn lock_up(&self, id: &str, identity: &str) -> Box<dyn Sandbox> {
-        let sandbox = self.provider.create(spec(id, identity), soon()).await.unwrap();
-        sandbox.admit(&inmate_copy(self.state.path()), "inmate").unwrap();
-        sandbox
-    }
-
-    fn traces(&self) -> Vec<PathBuf> {
-        let dirs = fs::read_dir(self.state.path().join("agents")).unwrap().flatten().map(|entry| entry.path());
-        let groups = Cgroups::detect().leftovers(&format!("nex-{}-", self.node));
-        dirs.chain(groups.iter().flat_map(|group| group.paths().to_vec())).collect()
-    }
-
-    async fn leaves_no_trace(&self) {
-        until("nothing is left", || self.traces().is_empty()).await;
-    }
-}
-
-fn spec(id: &str, identity: &str) -> SandboxSpec {
-    SandboxSpec { id: SandboxId::parse(id).unwrap(), identity: identity.as_bytes().to_vec() }
-}
-
-/// On the file system of the state directory, as a node's cache is.
-fn inmate_copy(state: &Path) -> PathBuf {
-    let copy = state.join("cached-inmate");
-    if !copy.exists() {
-        fs::copy(inmate(), &copy).unwrap();
-    }
-    copy
-}
-
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let wait = async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    assert!(soon().bound(wait).await.is_ok(), "in vain waited until {what}");
-}
-
-async fn told(sandbox: &dyn Sandbox, name: &str) -> String {
-    until(&format!("{name} is told"), || sandbox.out_dir().join(name).exists()).await;
-    let mut text = String::new();
-    std::io::Read::read_to_string(&mut sandbox.open_out(name, 64 * 1024).unwrap(), &mut text).unwrap();
-    text
-}
-
-/// Every process of this host that descends from that one or is in its group.
-fn processes_of(sandbox: &dyn Sandbox) -> Vec<ProcessId> {
-    let leader = sandbox.record().leader.pid;
-    let mut found = BTreeSet::from([leader]);
-    loop {
-        let before = found.len();
-        for pid in fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
-            if parent.is_some_and(|parent| found.contains(&parent)) {
-                found.insert(pid);
-            }
-        }
-        if found.len() == before {
-            return found.into_iter().filter_map(ProcessId::of).collect();
-        }
-    }
-}
-
-/// Whether whatever an agent starts can be counted and found again.
-fn holds_together(test: &str, prison: &Prison) -> bool {
-    let confinement = prison.provider.confinement();
-    if confinement.lacks(&[Part::User]).is_none() || confinement.lacks(&[Part::Cgroup]).is_none() {
-        return true;
-    }
-    println!("SKIP {test}: {confinement}");
-    false
-}
-
-fn has_own_root(test: &str, prison: &Prison) -> bool {
-    if prison.provider.confinement().mode != Mode::Plain {
-        return true;
-    }
-    println!("SKIP {test}: {}", prison.provider.confinement());
-    false
-}
 
 #[tokio::test]
 async fn an_agent_gets_its_identity_and_reports_what_confines_it() {

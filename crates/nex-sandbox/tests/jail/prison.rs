@@ -1,0 +1,138 @@
+//! Where the tests of the jail lock up their inmates, and how they look at them from outside.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nex_process::cgroup::Cgroups;
+use nex_process::confinement::{Mode, Part};
+use nex_process::{Deadline, ProcessId};
+use nex_sandbox::process::{Limits, ProcessConfig, ProcessProvider};
+use nex_sandbox::{Sandbox, SandboxId, SandboxProvider, SandboxSpec};
+
+pub(crate) fn soon() -> Deadline {
+    Deadline::after(Duration::from_secs(20))
+}
+
+pub(crate) fn inmate() -> PathBuf {
+    match std::env::var_os("NEX_INMATE") {
+        Some(path) => path.into(),
+        None => std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("examples/nex-inmate"),
+    }
+}
+
+/// A state directory and a provider on it.
+pub(crate) struct Prison {
+    pub(crate) provider: ProcessProvider,
+    pub(crate) state: tempfile::TempDir,
+    pub(crate) node: String,
+}
+
+pub(crate) fn config(state: &Path, node: &str) -> ProcessConfig {
+    ProcessConfig {
+        node: node.to_owned(),
+        agent_binary: inmate(),
+        state_dir: state.to_owned(),
+        limits: Limits { memory_bytes: 64 << 20, pids: 32, tmp_bytes: 2 << 20, ..Limits::default() },
+        uid_base: 712_000,
+        tcp_connect: None,
+        require: Vec::new(),
+    }
+}
+
+pub(crate) async fn prison_with(change: impl FnOnce(&mut ProcessConfig)) -> Prison {
+    let state = tempfile::tempdir().unwrap();
+    let node = format!("t{}{}", std::process::id(), state.path().file_name().unwrap().to_string_lossy().replace(".tmp", ""));
+    let mut config = config(state.path(), &node);
+    change(&mut config);
+    Prison { provider: ProcessProvider::open(config, soon()).await.unwrap(), state, node }
+}
+
+pub(crate) async fn prison() -> Prison {
+    prison_with(|_| {}).await
+}
+
+impl Prison {
+    pub(crate) async fn lock_up(&self, id: &str, identity: &str) -> Box<dyn Sandbox> {
+        let sandbox = self.provider.create(spec(id, identity), soon()).await.unwrap();
+        sandbox.admit(&inmate_copy(self.state.path()), "inmate").unwrap();
+        sandbox
+    }
+
+    pub(crate) fn traces(&self) -> Vec<PathBuf> {
+        let dirs = fs::read_dir(self.state.path().join("agents")).unwrap().flatten().map(|entry| entry.path());
+        let groups = Cgroups::detect().leftovers(&format!("nex-{}-", self.node));
+        dirs.chain(groups.iter().flat_map(|group| group.paths().to_vec())).collect()
+    }
+
+    pub(crate) async fn leaves_no_trace(&self) {
+        until("nothing is left", || self.traces().is_empty()).await;
+    }
+}
+
+pub(crate) fn spec(id: &str, identity: &str) -> SandboxSpec {
+    SandboxSpec { id: SandboxId::parse(id).unwrap(), identity: identity.as_bytes().to_vec() }
+}
+
+/// On the file system of the state directory, as a node's cache is.
+pub(crate) fn inmate_copy(state: &Path) -> PathBuf {
+    let copy = state.join("cached-inmate");
+    if !copy.exists() {
+        fs::copy(inmate(), &copy).unwrap();
+    }
+    copy
+}
+
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let wait = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    assert!(soon().bound(wait).await.is_ok(), "in vain waited until {what}");
+}
+
+pub(crate) async fn told(sandbox: &dyn Sandbox, name: &str) -> String {
+    until(&format!("{name} is told"), || sandbox.out_dir().join(name).exists()).await;
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut sandbox.open_out(name, 64 * 1024).unwrap(), &mut text).unwrap();
+    text
+}
+
+/// Every process of this host that descends from that one or is in its group.
+pub(crate) fn processes_of(sandbox: &dyn Sandbox) -> Vec<ProcessId> {
+    let leader = sandbox.record().leader.pid;
+    let mut found = BTreeSet::from([leader]);
+    loop {
+        let before = found.len();
+        for pid in fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
+            if parent.is_some_and(|parent| found.contains(&parent)) {
+                found.insert(pid);
+            }
+        }
+        if found.len() == before {
+            return found.into_iter().filter_map(ProcessId::of).collect();
+        }
+    }
+}
+
+/// Whether whatever an agent starts can be counted and found again.
+pub(crate) fn holds_together(test: &str, prison: &Prison) -> bool {
+    let confinement = prison.provider.confinement();
+    if confinement.lacks(&[Part::User]).is_none() || confinement.lacks(&[Part::Cgroup]).is_none() {
+        return true;
+    }
+    println!("SKIP {test}: {confinement}");
+    false
+}
+
+pub(crate) fn has_own_root(test: &str, prison: &Prison) -> bool {
+    if prison.provider.confinement().mode != Mode::Plain {
+        return true;
+    }
+    println!("SKIP {test}: {}", prison.provider.confinement());
+    false
+}
