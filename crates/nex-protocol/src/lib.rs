@@ -17,6 +17,7 @@ pub mod deploy;
 pub mod digest;
 pub mod envelope;
 pub mod event;
+pub mod guest;
 pub mod host;
 pub mod id;
 pub mod log;
