@@ -15,7 +15,7 @@ use nex_protocol::seal::seal;
 use nkeys::XKey;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use crate::agents::AgentSession;
+use crate::agents::{AgentSession, NotDeployed};
 use crate::agents::router::Report;
 use crate::artifacts::Artifacts;
 use crate::connections::Connections;
@@ -111,9 +111,14 @@ impl Launcher {
                 session.take_reports().ok_or_else(|| Failure::new(ErrorCode::Internal, "the agent was leased twice"))?;
             match self.start(spec, &session, direct.clone(), by).await {
                 Ok(()) => break (session, reports),
-                // It died while it was warm, or of the workload; the next one tells which.
-                Err(_lost) if session.is_gone() && tries < TRIES && !by.is_past() => tries += 1,
-                Err(failure) => return Err(failure),
+                Err(NotDeployed::Unanswered(failure)) => {
+                    if tries == TRIES || !session.is_lost(by).await || by.is_past() {
+                        return Err(failure);
+                    }
+                    // It died while it was warm, or of the workload; the next one tells which.
+                    tries += 1;
+                }
+                Err(NotDeployed::Rejected(failure)) => return Err(failure),
             }
         };
         let triggers = if spec.kind.is_function() && direct.is_none() {
@@ -142,7 +147,7 @@ impl Launcher {
         session: &AgentSession,
         direct: Option<DirectTriggers>,
         by: Deadline,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), NotDeployed> {
         let request = self.request(spec, session, direct).await?;
         let answer = session.deploy(&request, by.remaining()).await?;
         if let Some(name) = answer.compiled.filter(|_| spec.kind == WorkloadType::Wasm) {
@@ -167,23 +172,23 @@ impl Launcher {
         spec: &WorkloadSpec,
         session: &AgentSession,
         triggers: Option<DirectTriggers>,
-    ) -> Result<Deploy, Failure> {
+    ) -> Result<Deploy, NotDeployed> {
         let failed = |why: String| Failure::new(ErrorCode::Failed, format!("Failed to deploy workload: {why}"));
         let handshake = session.handshake();
         if !handshake.engines.contains(&spec.kind) {
-            return Err(failed(format!("this node's agent has no engine for {}", spec.kind)));
+            return Err(NotDeployed::Rejected(failed(format!("this node's agent has no engine for {}", spec.kind))));
         }
         let artifact = session
             .admit(&spec.artifact.path, "artifact")
             .await
-            .map_err(|e| failed(format!("its artifact cannot be brought in: {e}")))?;
+            .map_err(|e| NotDeployed::Unanswered(failed(format!("its artifact cannot be brought in: {e}"))))?;
         let precompiled = match self.artifacts.compiled(&spec.artifact.digest).filter(|_| spec.kind == WorkloadType::Wasm) {
             Some(path) => session.admit(&path, "precompiled").await.ok(),
             None => None,
         };
         let sender = XKey::new();
         let environment = seal(&spec.environment, &sender, &handshake.xkey)
-            .map_err(|e| failed(format!("its environment cannot be sealed: {e}")))?;
+            .map_err(|e| NotDeployed::Rejected(failed(format!("its environment cannot be sealed: {e}"))))?;
         Ok(Deploy {
             namespace: spec.namespace.clone(),
             name: spec.name.clone(),

@@ -12,4 +12,4 @@ pub mod session;
 
 pub use factory::AgentFactory;
 pub use router::AgentRouter;
-pub use session::{AgentSession, Gone};
+pub use session::{AgentSession, Gone, NotDeployed};

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_nats::{Client, HeaderMap, Message, RequestErrorKind};
 use bytes::Bytes;
+use nex_process::Deadline;
 use nex_protocol::agent::{Accepted, Deploy, Handshake, TRIGGER_SUBJECT, Undeploy, agent_subject};
 use nex_protocol::envelope::{ErrorCode, Failure};
 use nex_protocol::id::WorkloadId;
@@ -20,6 +21,20 @@ use super::router::{AgentRouter, Report};
 const PING_EVERY: Duration = Duration::from_secs(5);
 /// Misses in a row that make an agent lost; a guest that is merely busy answers one of them.
 const MISSES: u32 = 3;
+
+/// Longest time from an agent's death to the news of it.
+const NEWS: Duration = Duration::from_secs(1);
+
+/// A workload was not started by the agent it was given to.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum NotDeployed {
+    /// The agent may be dead; another one may do.
+    #[error(transparent)]
+    Unanswered(Failure),
+    /// In the agent's own words.
+    #[error(transparent)]
+    Rejected(Failure),
+}
 
 /// Why an agent is of no use any more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -113,10 +128,10 @@ impl AgentSession {
         self.reports.take()
     }
 
-    /// Whether the agent is known to be of no use any more.
-    #[must_use]
-    pub fn is_gone(&self) -> bool {
-        self.gone.borrow().is_some()
+    /// Whether the agent is of no use any more, asked because it did not answer: the bus misses a dead agent before its sandbox
+    /// is seen to end, so the news is waited for.
+    pub async fn is_lost(&self, by: Deadline) -> bool {
+        by.within(NEWS).bound(self.gone()).await.is_ok()
     }
 
     /// Ends when the agent is of no use any more, and says why.
@@ -152,14 +167,14 @@ impl AgentSession {
     /// Has the agent start its workload.
     ///
     /// # Errors
-    /// A [`Failure`] with the agent's own words.
-    pub async fn deploy(&self, request: &Deploy, within: Duration) -> Result<Accepted, Failure> {
-        let answer = self.ask("deploy", request, within).await?;
+    /// A [`NotDeployed`].
+    pub async fn deploy(&self, request: &Deploy, within: Duration) -> Result<Accepted, NotDeployed> {
+        let answer = self.ask("deploy", request, within).await.map_err(NotDeployed::Unanswered)?;
         if answer.accepted {
             return Ok(answer);
         }
         let text = format!("Failed to deploy workload: workload rejected by agent: {}", answer.message);
-        Err(Failure::new(ErrorCode::Failed, text))
+        Err(NotDeployed::Rejected(Failure::new(ErrorCode::Failed, text)))
     }
 
     /// Has the agent stop its workload; a dead agent has nothing to stop.
