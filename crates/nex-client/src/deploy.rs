@@ -60,6 +60,8 @@ pub struct Deployment {
     pub host_services: Option<ConnectionDetails>,
     /// Bounds; the node's own cap them.
     pub limits: RequestedLimits,
+    /// Class of the machine it runs on; the node's standard machine if absent.
+    pub machine_class: Option<String>,
 }
 
 impl fmt::Debug for Deployment {
@@ -90,6 +92,7 @@ impl Deployment {
             trigger_connection: None,
             host_services: None,
             limits: RequestedLimits::default(),
+            machine_class: None,
         }
     }
 
@@ -112,6 +115,7 @@ impl Deployment {
             trigger_connection: self.trigger_connection.clone(),
             host_services: self.host_services.clone(),
             limits: (self.limits != RequestedLimits::default()).then_some(self.limits),
+            machine_class: self.machine_class.clone(),
         })
     }
 }

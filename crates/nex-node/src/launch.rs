@@ -23,7 +23,7 @@ use crate::direct::Direct;
 use crate::events::Events;
 use crate::journal::{Journal, JournalError, WorkloadRecord};
 use crate::logs::Log;
-use crate::pool::{LeaseError, WarmPool};
+use crate::pool::{LeaseError, Pools};
 use crate::trigger::{self, Outcome};
 use crate::workload::spec::WorkloadSpec;
 
@@ -40,7 +40,7 @@ const LAST_ANSWERS: Duration = Duration::from_millis(200);
 /// What drivers share: the means to start a workload on this node.
 pub struct Launcher {
     /// Ready agents.
-    pub pool: WarmPool<AgentSession>,
+    pub pools: Pools<AgentSession>,
     /// The artifact cache.
     pub artifacts: Artifacts,
     /// The internal bus.
@@ -106,7 +106,7 @@ impl Launcher {
         let direct = self.direct.triggers(spec).await;
         let mut tries = 1;
         let (session, reports) = loop {
-            let mut session = self.lease(by).await?;
+            let mut session = self.lease(spec, by).await?;
             let reports =
                 session.take_reports().ok_or_else(|| Failure::new(ErrorCode::Internal, "the agent was leased twice"))?;
             match self.start(spec, &session, direct.clone(), by).await {
@@ -132,8 +132,13 @@ impl Launcher {
         Ok(Launched { session, reports, triggers })
     }
 
-    async fn lease(&self, by: Deadline) -> Result<AgentSession, Failure> {
-        self.pool.lease(by).await.map_err(|error| match error {
+    async fn lease(&self, spec: &WorkloadSpec, by: Deadline) -> Result<AgentSession, Failure> {
+        let class = spec.machine_class.as_deref();
+        let pool = self.pools.of(class).ok_or_else(|| {
+            let class = class.unwrap_or_default();
+            Failure::new(ErrorCode::BadRequest, format!("Failed to deploy workload: this node has no machine class '{class}'"))
+        })?;
+        pool.lease(by).await.map_err(|error| match error {
             LeaseError::Deadline(_) | LeaseError::Closed => {
                 let text = format!("Failed to get agent client from pool: {error}; try again, or raise machine_pool_size");
                 Failure::new(ErrorCode::Unavailable, text)

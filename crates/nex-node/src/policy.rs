@@ -82,7 +82,21 @@ pub fn admit(request: &DeployRequest, config: &NodeConfig, xkey: &XKey, now: i64
         return Err(bad(format!("Invalid deploy request: more than {MANY} arguments")));
     }
     let limits = limits(request, &config.workload_limits)?;
+    machine_class(request, config)?;
     Ok(Admitted { name, kind, location, claims, spent_until, signed_digest, environment, triggers, limits })
+}
+
+fn machine_class(request: &DeployRequest, config: &NodeConfig) -> Result<(), Failure> {
+    let classes = &config.microvm.classes;
+    match &request.machine_class {
+        Some(name) if !classes.contains_key(name) => {
+            let name: String = name.chars().take(40).collect();
+            let known: Vec<&str> = classes.keys().map(String::as_str).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            Err(bad(format!("Invalid deploy request: this node has no machine class '{name}'; it has: {known}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn kind(request: &DeployRequest, config: &NodeConfig) -> Result<WorkloadType, Failure> {

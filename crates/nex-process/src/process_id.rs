@@ -103,6 +103,17 @@ impl ProcessId {
         }
     }
 
+    /// Every process whose working or root directory is this one or inside it.
+    #[must_use]
+    pub fn all_inside(dir: &std::path::Path) -> Vec<Self> {
+        let pids = fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let lives_there = |pid: &i32| {
+            let links = [format!("/proc/{pid}/cwd"), format!("/proc/{pid}/root")];
+            links.iter().any(|link| fs::read_link(link).is_ok_and(|found| found.starts_with(dir)))
+        };
+        pids.filter(lives_there).filter_map(Self::of).collect()
+    }
+
     /// Kills it and waits until it has ended.
     ///
     /// # Errors
@@ -175,6 +186,13 @@ mod tests {
         let found = ProcessId::all_of_user(nix::unistd::getuid().as_raw());
         assert!(found.iter().any(|(id, threads)| *id == own && *threads >= 1));
         assert!(ProcessId::all_of_user(u32::MAX - 1).is_empty());
+    }
+
+    #[test]
+    fn processes_inside_a_directory_are_found() {
+        let own = ProcessId::own().unwrap();
+        assert!(ProcessId::all_inside(&std::env::current_dir().unwrap()).contains(&own));
+        assert!(!ProcessId::all_inside(std::path::Path::new("/nowhere")).contains(&own));
     }
 
     #[test]

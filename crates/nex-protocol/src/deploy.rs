@@ -211,6 +211,9 @@ pub struct DeployRequest {
     /// Bounds (new).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limits: Option<RequestedLimits>,
+    /// Class of the machine it runs on, a name of the node's `machine_classes` (new).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub machine_class: Option<String>,
 }
 
 /// Answer to DEPLOY.

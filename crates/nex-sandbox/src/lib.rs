@@ -6,9 +6,13 @@
 //! Nothing leaks: a creation that fails removes what it had made, a dropped sandbox is killed and removed, and what a killed node
 //! leaves behind is found by its [`SandboxRecord`] or by [`process::ProcessProvider::sweep`].
 
+mod output;
+mod places;
 pub mod process;
 mod record;
+mod removal;
 mod remove;
+mod slots;
 
 use std::fmt;
 use std::fs::File;
@@ -90,11 +94,28 @@ pub struct SandboxSpec {
     pub id: SandboxId,
     /// What its agent is told about itself: one line, no line break. A secret.
     pub identity: Vec<u8>,
+    /// How large it is; the provider's own size if absent.
+    pub size: Option<MachineSize>,
+}
+
+/// What a sandbox has of the host: the size of a machine, or the limits of a process that count as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MachineSize {
+    /// Virtual processors.
+    pub vcpus: u8,
+    /// Memory, MiB.
+    pub memory_mib: u32,
+}
+
+impl fmt::Display for MachineSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} vCPU, {} MiB", self.vcpus, self.memory_mib)
+    }
 }
 
 impl fmt::Debug for SandboxSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SandboxSpec").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("SandboxSpec").field("id", &self.id).field("size", &self.size).finish_non_exhaustive()
     }
 }
 
@@ -126,9 +147,6 @@ impl fmt::Display for ExitReport {
 pub trait SandboxProvider: Send + Sync + 'static {
     /// Makes one and starts its agent; does not wait for the agent to say anything.
     fn create(&self, spec: SandboxSpec, by: Deadline) -> BoxFuture<'_, Result<Box<dyn Sandbox>, CreateError>>;
-
-    /// Takes over what an earlier node process made, if it still runs; otherwise removes what is left of it.
-    fn adopt(&self, record: SandboxRecord, by: Deadline) -> BoxFuture<'_, Option<Box<dyn Sandbox>>>;
 }
 
 /// One place with one agent in it. Dropping it kills the agent and removes the place.
@@ -142,17 +160,14 @@ pub trait Sandbox: Send + Sync {
     /// Returns the path that the agent sees.
     ///
     /// # Errors
-    /// When the name is unusable or taken by another file, or the file cannot be linked or copied.
-    fn admit(&self, file: &Path, name: &str) -> Result<PathBuf, AdmitError>;
+    /// When the name is unusable or taken by another file, or the file cannot be linked, copied or attached.
+    fn admit<'a>(&'a self, file: &'a Path, name: &'a str) -> BoxFuture<'a, Result<PathBuf, AdmitError>>;
 
     /// Opens a file that the agent left for the node. *Trust:* its content is the agent's; its kind and size are checked.
     ///
     /// # Errors
     /// When it does not exist, is no plain file or is larger than allowed.
     fn open_out(&self, name: &str, max_bytes: u64) -> Result<File, OutError>;
-
-    /// The host's side of the directory for files handed back. Read them by [`Self::open_out`].
-    fn out_dir(&self) -> &Path;
 
     /// Waits until its agent has ended. May be dropped and called again.
     fn exited(&self) -> BoxFuture<'_, ExitReport>;
@@ -162,9 +177,6 @@ pub trait Sandbox: Send + Sync {
 
     /// Everything that another node process needs to find and remove it.
     fn record(&self) -> SandboxRecord;
-
-    /// Gives up ownership: the agent runs on, for another node process to adopt.
-    fn release(self: Box<Self>) -> SandboxRecord;
 }
 
 /// A sandbox could not be made. Nothing of it is left.

@@ -35,6 +35,9 @@ pub(crate) struct WorkloadArgs {
     /// Calls under way at once; the node caps it
     #[arg(long, value_name = "CALLS", value_parser = check::concurrency)]
     pub(crate) concurrency: Option<usize>,
+    /// Class of the machine it runs on, one of the node's machine_classes [default: the node's standard machine]
+    #[arg(long = "machine", value_name = "CLASS")]
+    pub(crate) machine: Option<String>,
     /// NATS of the workload's host services
     #[arg(long = "hs_url", alias = "hs-url", value_name = "URLS")]
     pub(crate) hs_url: Option<String>,
@@ -65,6 +68,7 @@ pub(crate) struct WorkloadPlan {
     essential: bool,
     triggers: Vec<String>,
     limits: RequestedLimits,
+    machine_class: Option<String>,
     host_services: Option<ConnectionDetails>,
     trigger_connection: Option<ConnectionDetails>,
 }
@@ -85,6 +89,7 @@ impl WorkloadArgs {
             essential: self.essential,
             triggers: self.trigger_subject.clone(),
             limits: RequestedLimits { memory_mib: self.memory_mib, call_timeout_ms, concurrency: self.concurrency },
+            machine_class: self.machine.clone(),
             host_services: connection(self.hs_url.as_ref(), self.hs_jwt.as_ref(), self.hs_seed.as_ref())?,
             trigger_connection: connection(self.trigger_url.as_ref(), self.trigger_jwt.as_ref(), self.trigger_seed.as_ref())?,
         })
@@ -113,6 +118,7 @@ impl WorkloadPlan {
             essential: self.essential,
             triggers: if self.triggers.is_empty() { fresh.triggers } else { self.triggers },
             limits: self.limits,
+            machine_class: self.machine_class,
             host_services: self.host_services,
             trigger_connection: self.trigger_connection,
             ..fresh

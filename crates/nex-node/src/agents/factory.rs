@@ -9,7 +9,7 @@ use nex_process::{Deadline, Elapsed};
 use nex_protocol::agent::Identity;
 use nex_protocol::envelope::chain;
 use nex_protocol::id::WorkloadId;
-use nex_sandbox::{SandboxId, SandboxProvider, SandboxSpec};
+use nex_sandbox::{MachineSize, SandboxId, SandboxProvider, SandboxSpec};
 
 use super::router::AgentRouter;
 use super::session::{AgentSession, Parts};
@@ -19,6 +19,7 @@ use crate::events::Events;
 use crate::pool::{CreateFailed, Factory};
 
 /// All it takes to make an agent.
+#[derive(Clone)]
 pub struct AgentFactory {
     /// Mints its bus user.
     pub keys: Arc<BusKeys>,
@@ -32,6 +33,8 @@ pub struct AgentFactory {
     pub sandboxes: Arc<dyn SandboxProvider>,
     /// Tells the world.
     pub events: Events,
+    /// How large it is; the sandboxes' own size if absent.
+    pub size: Option<MachineSize>,
     /// Longest time from the making to the handshake.
     pub handshake_timeout: Duration,
     /// Longest time to answer a ping.
@@ -77,7 +80,7 @@ impl AgentFactory {
         let identity = Identity { agent: agent.clone(), bus: self.bus_url.clone(), jwt: user.jwt, seed: user.seed };
         let mut listener = self.router.listen(agent);
         let id = SandboxId::parse(agent.as_str()).map_err(|error| chain(&error))?;
-        let spec = SandboxSpec { id, identity: serde_json::to_vec(&identity).unwrap_or_default() };
+        let spec = SandboxSpec { id, identity: serde_json::to_vec(&identity).unwrap_or_default(), size: self.size };
         let sandbox: Arc<dyn nex_sandbox::Sandbox> =
             Arc::from(self.sandboxes.create(spec, by).await.map_err(|error| chain(&error))?);
         let shaken = tokio::select! {

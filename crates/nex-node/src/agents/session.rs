@@ -11,7 +11,7 @@ use nex_process::Deadline;
 use nex_protocol::agent::{Accepted, Deploy, Handshake, TRIGGER_SUBJECT, Undeploy, agent_subject};
 use nex_protocol::envelope::{ErrorCode, Failure};
 use nex_protocol::id::WorkloadId;
-use nex_sandbox::Sandbox;
+use nex_sandbox::{AdmitError, Sandbox};
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 
@@ -148,12 +148,9 @@ impl AgentSession {
     /// Brings a file into the sandbox, read-only; gives its path as the agent sees it.
     ///
     /// # Errors
-    /// Those of the file system.
-    pub async fn admit(&self, file: &Path, name: &str) -> std::io::Result<String> {
-        let (sandbox, file, name) = (Arc::clone(&self.sandbox), file.to_owned(), name.to_owned());
-        let admitted = tokio::task::spawn_blocking(move || sandbox.admit(&file, &name)).await;
-        let path = admitted.map_err(std::io::Error::other)?.map_err(std::io::Error::other)?;
-        Ok(path.to_string_lossy().into_owned())
+    /// [`AdmitError`].
+    pub async fn admit(&self, file: &Path, name: &str) -> Result<String, AdmitError> {
+        Ok(self.sandbox.admit(file, name).await?.to_string_lossy().into_owned())
     }
 
     /// Opens a file that the agent left for the node.

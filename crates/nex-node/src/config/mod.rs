@@ -1,5 +1,6 @@
 //! A node's configuration: what was written ([`RawConfig`]) becomes what is meant ([`NodeConfig`]), all problems at once.
 
+mod microvm;
 mod raw;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use nex_protocol::deploy::WorkloadType;
 use nex_protocol::id::is_public_key;
 use nex_protocol::subject;
 
+pub use microvm::{GuestNetworkConfig, MachineClass, MicroVmConfig, RawCni, SandboxChoice};
 pub use raw::{RawAutostartWorkload, RawConfig, RawHostService, RawHostServices, ReadError};
 
 /// Subjects no trigger may overlap, whatever the configuration says.
@@ -21,6 +23,10 @@ const ALWAYS_DENIED: [&str; 3] = ["$SYS.>", "$JS.>", "$NEX.>"];
 pub struct NodeConfig {
     /// Tags the operator gave; the node's own come on top.
     pub tags: Tags,
+    /// Where agents live.
+    pub sandbox: SandboxChoice,
+    /// The microVMs, where it is they.
+    pub microvm: MicroVmConfig,
     /// Types this node takes.
     pub workload_types: Vec<WorkloadType>,
     /// Agents kept ready.
@@ -109,9 +115,10 @@ impl NodeConfig {
     /// [`Invalid`], with all that is wrong.
     pub fn resolve(raw: RawConfig) -> Result<Self, Invalid> {
         let mut problems = Vec::new();
-        let mut warnings = cannot_work_yet(&raw);
+        let warnings = cannot_work_yet(&raw);
         let workload_types = workload_types(&raw, &mut problems);
-        check_sandbox(&raw, &mut warnings, &mut problems);
+        let sandbox = microvm::sandbox(&raw, &mut problems);
+        let microvm = MicroVmConfig::resolve(&raw, &mut problems);
         check_names(&raw, &mut problems);
         let limits = raw.node_limits.unwrap_or_default();
         let positive = |value: Option<u64>| value.filter(|value| *value > 0);
@@ -129,6 +136,8 @@ impl NodeConfig {
         let millis = |value: Option<u64>, default: u64| Duration::from_millis(value.filter(|v| *v > 0).unwrap_or(default));
         Ok(Self {
             tags: raw.tags.unwrap_or_default(),
+            sandbox,
+            microvm,
             workload_types,
             pool_size,
             handshake_timeout: millis(raw.agent_handshake_timeout_ms, 5_000),
@@ -170,20 +179,6 @@ impl Default for NodeConfig {
 }
 
 fn cannot_work_yet(raw: &RawConfig) -> Vec<String> {
-    let set = [
-        ("cni", raw.cni.is_some()),
-        ("kernel_filepath", raw.kernel_filepath.is_some() || raw.kernel_path.is_some()),
-        ("rootfs_filepath", raw.rootfs_filepath.is_some() || raw.rootfs_path.is_some()),
-        ("rate_limiters", raw.rate_limiters.is_some()),
-        ("preserve_network", raw.preserve_network.is_some()),
-        ("internal_node_host", raw.internal_node_host.is_some()),
-        ("default_resource_dir", raw.default_resource_dir.is_some()),
-        ("machine_template.vcpu_count", raw.machine_template.is_some_and(|machine| machine.vcpu_count.is_some())),
-    ];
-    let vm = set
-        .into_iter()
-        .filter(|(_, is_set)| *is_set)
-        .map(|(name, _)| format!("{name} has no effect: it is for the microVM sandbox"));
     let telemetry =
         [("otel_metrics", raw.otel_metrics.unwrap_or_default()), ("otel_traces", raw.otel_traces.unwrap_or_default())];
     let telemetry = telemetry
@@ -193,7 +188,7 @@ fn cannot_work_yet(raw: &RawConfig) -> Vec<String> {
     let server = raw.public_nats_server.iter().map(|_| {
         "public_nats_server has no effect: use 'nex up' for an embedded server, or run nats-server beside the node".to_owned()
     });
-    vm.chain(telemetry).chain(server).collect()
+    telemetry.chain(server).collect()
 }
 
 fn workload_types(raw: &RawConfig, problems: &mut Vec<String>) -> Vec<WorkloadType> {
@@ -208,22 +203,6 @@ fn workload_types(raw: &RawConfig, problems: &mut Vec<String>) -> Vec<WorkloadTy
         }
     }
     types
-}
-
-fn check_sandbox(raw: &RawConfig, warnings: &mut Vec<String>, problems: &mut Vec<String>) {
-    let no_sandbox = raw.no_sandbox.unwrap_or_default();
-    match raw.sandbox.as_deref() {
-        Some("process") => {}
-        Some("auto") | None if no_sandbox => {}
-        Some("auto") | None => warnings.push(
-            "no microVM sandbox in this build: workloads run in jailed processes. Say so with \"sandbox\": \"process\", or \"no_sandbox\": true".to_owned(),
-        ),
-        Some("firecracker" | "qemu") => problems.push(format!(
-            "sandbox '{}' is not in this build; use \"process\" or \"auto\"",
-            raw.sandbox.as_deref().unwrap_or_default()
-        )),
-        Some(other) => problems.push(format!("sandbox '{other}' is unknown: expected auto, process, firecracker or qemu")),
-    }
 }
 
 fn check_names(raw: &RawConfig, problems: &mut Vec<String>) {
@@ -278,9 +257,9 @@ mod tests {
 
     #[test]
     fn fields_that_cannot_work_yet_give_a_warning_each() {
-        let raw = RawConfig::parse(r#"{"cni":{"network_name":"fcnet"},"rate_limiters":{},"otel_traces":true}"#).unwrap();
+        let raw = RawConfig::parse(r#"{"public_nats_server":{},"otel_traces":true}"#).unwrap();
         let config = NodeConfig::resolve(raw).unwrap();
-        assert_eq!(config.warnings.len(), 4, "{:?}", config.warnings);
+        assert_eq!(config.warnings.len(), 2, "{:?}", config.warnings);
         assert!(config.deny_triggers.iter().any(|subject| subject == "$NEX.>"));
     }
 

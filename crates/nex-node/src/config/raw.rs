@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::microvm::{RawCni, RawMachineClass, RawNetwork, RawRateLimiters};
+
 /// Largest configuration file accepted, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
 
@@ -44,7 +46,7 @@ pub struct RawConfig {
     pub agent_ping_timeout_ms: Option<u64>,
     pub autostart: Option<RawAutostart>,
     pub bin_path: Option<Vec<PathBuf>>,
-    pub cni: Option<serde_json::Value>,
+    pub cni: Option<RawCni>,
     pub default_resource_dir: Option<PathBuf>,
     pub host_services: Option<RawHostServices>,
     pub internal_node_host: Option<String>,
@@ -66,13 +68,17 @@ pub struct RawConfig {
     pub pid_filepath: Option<PathBuf>,
     pub preserve_network: Option<bool>,
     pub public_nats_server: Option<serde_json::Value>,
-    pub rate_limiters: Option<serde_json::Value>,
+    pub rate_limiters: Option<RawRateLimiters>,
     pub tags: Option<BTreeMap<String, String>>,
     pub valid_issuers: Option<Vec<String>>,
     pub workload_types: Option<Vec<String>>,
     pub deny_trigger_subjects: Option<Vec<String>>,
     // Ours.
     pub sandbox: Option<String>,
+    pub machine_classes: Option<BTreeMap<String, RawMachineClass>>,
+    pub network: Option<RawNetwork>,
+    pub snapshots: Option<bool>,
+    pub jailer: Option<bool>,
     pub require: Option<Vec<nex_process::confinement::Part>>,
     pub require_digest: Option<bool>,
     pub state_dir: Option<PathBuf>,

@@ -79,6 +79,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, order: Order) -> Result<DeployResp
         triggers: admitted.triggers,
         trigger_connection: request.trigger_connection.clone(),
         host_services: request.host_services.clone(),
+        machine_class: request.machine_class.clone(),
         limits: admitted.limits,
         deployed_at: clock::unix_seconds(),
         request,

@@ -3,6 +3,7 @@
 //! [`State`] decides, one driver task owns the ready ones, [`WarmPool`] is the handle. Made by a [`Factory`], so the
 //! pool knows neither sandboxes nor NATS.
 
+mod classes;
 pub mod state;
 
 use std::collections::VecDeque;
@@ -15,6 +16,7 @@ use futures::stream::FuturesUnordered;
 use nex_process::{Deadline, TaskScope};
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use classes::Pools;
 use state::{Effect, Event, State};
 
 /// Makes what the pool keeps.

@@ -38,6 +38,8 @@ pub struct WorkloadSpec {
     pub trigger_connection: Option<ConnectionDetails>,
     /// The connection of its host services, if the deployer brought one.
     pub host_services: Option<ConnectionDetails>,
+    /// Class of the machine it runs on; the node's standard machine if absent.
+    pub machine_class: Option<String>,
     /// Bounds.
     pub limits: agent::Limits,
     /// The request as it came, for the journal.

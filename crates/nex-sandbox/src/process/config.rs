@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use nex_process::cgroup::CgroupLimits;
 use nex_process::confinement::Part;
 
-use crate::SandboxId;
+use crate::MachineSize;
 
 /// Limits of one sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +22,12 @@ pub struct Limits {
     pub open_files: u64,
     /// Size of one file.
     pub file_bytes: u64,
+}
+
+impl Limits {
+    pub(super) fn of_cgroup(&self) -> CgroupLimits {
+        CgroupLimits { memory_bytes: Some(self.memory_bytes), pids: Some(self.pids), cpu_percent: self.cpu_percent }
+    }
 }
 
 impl Default for Limits {
@@ -77,24 +83,15 @@ impl ProcessConfig {
         Ok(())
     }
 
-    pub(super) fn agents_dir(&self) -> PathBuf {
-        self.state_dir.join("agents")
-    }
-
-    /// No name of a node begins with another's and a dash, so no node takes another's groups for its own.
-    pub(super) fn cgroup_prefix(&self) -> String {
-        format!("nex-{}-", self.node)
-    }
-
-    pub(super) fn cgroup_name(&self, id: &SandboxId) -> String {
-        format!("{}{id}", self.cgroup_prefix())
-    }
-
-    pub(super) fn cgroup_limits(&self) -> CgroupLimits {
-        CgroupLimits {
-            memory_bytes: Some(self.limits.memory_bytes),
-            pids: Some(self.limits.pids),
-            cpu_percent: self.limits.cpu_percent,
+    /// The limits of a sandbox of this size.
+    pub(super) fn limits(&self, size: Option<MachineSize>) -> Limits {
+        match size {
+            Some(MachineSize { vcpus, memory_mib }) => Limits {
+                memory_bytes: u64::from(memory_mib) << 20,
+                cpu_percent: Some(u32::from(vcpus) * 100),
+                ..self.limits
+            },
+            None => self.limits,
         }
     }
 }

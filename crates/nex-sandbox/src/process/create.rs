@@ -1,29 +1,25 @@
 //! Makes one sandbox, step by step; whatever step fails, what the earlier ones made is removed.
 
-use std::fs;
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use nex_process::cgroup::Cgroup;
 use nex_process::confinement::{Layer, Mode};
 use nex_process::jail::{JailSpec, MAX_LINE, ProcessLimits};
 use nex_process::{ChildSpec, Deadline, ProcessId, Stdin};
 
-use super::output::{LastWords, to_log};
 use super::sandbox::ProcessSandbox;
-use super::{Shared, slots};
-use crate::remove::remove_tree;
+use super::{Limits, Shared};
+use crate::output::{LastWords, to_log};
+use crate::places::{Draft, join, write_record};
 use crate::{CreateError, Sandbox, SandboxId, SandboxRecord, SandboxSpec};
 
 pub(super) async fn create(shared: &Arc<Shared>, spec: SandboxSpec, by: Deadline) -> Result<ProcessSandbox, CreateError> {
     if spec.identity.len() > MAX_LINE || spec.identity.contains(&b'\n') {
         return Err(CreateError::Identity(spec.id));
     }
-    let mut draft = Draft::new(shared);
-    draft.uid = shared.has_own_uids().then(|| shared.slots().take().ok_or(CreateError::Full(slots::SLOTS))).transpose()?;
-    let dir = draft.directories(&spec.id)?;
+    let limits = shared.config.limits(spec.size);
+    let mut draft = Draft::new(&shared.places, shared.has_own_uids())?;
+    let dir = directories(shared, &mut draft, &spec.id)?;
     let last_words = LastWords::default();
     let child = ChildSpec::new(&shared.config.agent_binary)
         .current_dir(&dir)
@@ -37,102 +33,33 @@ pub(super) async fn create(shared: &Arc<Shared>, spec: SandboxSpec, by: Deadline
         cgroup: None,
         dir,
         uid: draft.uid,
+        network: None,
         own_root: shared.confinement.root == Layer::Held,
     };
-    draft.done = true;
+    draft.done();
     // From here on a sandbox exists that removes itself when it is dropped. Its process waits for its stdin.
     let mut sandbox = ProcessSandbox::owned(shared, record, child, last_words);
-    let cgroup = shared.cgroups.create(&shared.config.cgroup_name(&sandbox.record.id), &shared.config.cgroup_limits())?;
+    let cgroup = shared.places.cgroup(&sandbox.record.id, &limits.of_cgroup())?;
     join(sandbox.record.cgroup.insert(cgroup).clone(), sandbox.record.leader.pid).await?;
     let record = &sandbox.record;
-    write_record(record).map_err(directory(&record.dir))?;
-    let lines = [jail_spec(shared, &record.dir, record.uid), b"\n".to_vec(), spec.identity, b"\n".to_vec()].concat();
+    write_record(record)?;
+    let lines = [jail_spec(shared, record, &limits), b"\n".to_vec(), spec.identity, b"\n".to_vec()].concat();
     if let Err(_broken) = by.bound(sandbox.feed(&lines)).await? {
         return Err(CreateError::Died(by.bound(sandbox.exited()).await?));
     }
     Ok(sandbox)
 }
 
-/// Moving a process into a group waits for the kernel (an RCU grace period, up to 15 ms): not on a thread that others share.
-async fn join(cgroup: Cgroup, pid: i32) -> Result<(), CreateError> {
-    let joined = tokio::task::spawn_blocking(move || cgroup.add(pid)).await;
-    joined.map_err(|stopped| CreateError::Stopped(stopped.into()))?.map_err(CreateError::from)
-}
-
-/// What was made before there is a process; dropped before it is done, it takes that back.
-struct Draft<'a> {
-    shared: &'a Arc<Shared>,
-    uid: Option<u32>,
-    dir: Option<PathBuf>,
-    done: bool,
-}
-
-impl<'a> Draft<'a> {
-    fn new(shared: &'a Arc<Shared>) -> Self {
-        Self { shared, uid: None, dir: None, done: false }
+fn directories(shared: &Shared, draft: &mut Draft<'_>, id: &SandboxId) -> Result<PathBuf, CreateError> {
+    let plain = shared.confinement.mode == Mode::Plain;
+    // With an own root the agent gets in by binding; without one it must walk here, and nobody else needs to.
+    let dir = draft.directory(id, plain && draft.uid.is_some())?;
+    draft.sub_directory(&dir.join("artifact"), 0o755, None)?;
+    draft.sub_directory(&dir.join("out"), 0o700, draft.uid)?;
+    if plain {
+        draft.sub_directory(&dir.join("work"), 0o700, draft.uid)?;
     }
-
-    fn directories(&mut self, id: &SandboxId) -> Result<PathBuf, CreateError> {
-        let dir = self.shared.config.agents_dir().join(id.as_str());
-        let plain = self.shared.confinement.mode == Mode::Plain;
-        // With an own root the agent gets in by binding; without one it must walk here, and nobody else needs to.
-        let mode = if plain && self.uid.is_some() { 0o711 } else { 0o700 };
-        match fs::DirBuilder::new().mode(mode).create(&dir) {
-            Ok(()) => self.dir = Some(dir.clone()),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(CreateError::Taken(id.clone())),
-            Err(source) => return Err(CreateError::Directory { path: dir, source }),
-        }
-        if plain && self.uid.is_some() {
-            let above = [self.shared.config.agents_dir(), self.shared.config.state_dir.clone()];
-            above.iter().try_for_each(|path| let_pass(path).map_err(directory(path)))?;
-        }
-        self.sub_directory(&dir.join("artifact"), 0o755, None)?;
-        self.sub_directory(&dir.join("out"), 0o700, self.uid)?;
-        if plain {
-            self.sub_directory(&dir.join("work"), 0o700, self.uid)?;
-        }
-        Ok(dir)
-    }
-
-    fn sub_directory(&self, path: &Path, mode: u32, owner: Option<u32>) -> Result<(), CreateError> {
-        let make = || {
-            fs::DirBuilder::new().mode(mode).create(path)?;
-            // The mode given at creation is subject to the umask.
-            fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-            owner.map_or(Ok(()), |uid| chown(path, Some(uid), Some(uid)))
-        };
-        make().map_err(directory(path))
-    }
-}
-
-impl Drop for Draft<'_> {
-    fn drop(&mut self) {
-        if self.done {
-            return;
-        }
-        if let Some(Err(error)) = self.dir.as_deref().map(remove_tree) {
-            tracing::warn!(%error, "directory of a failed sandbox is still there");
-        }
-        self.shared.slots().free(self.uid);
-    }
-}
-
-/// Lets others pass through a directory, without letting them see what is in it.
-fn let_pass(path: &Path) -> io::Result<()> {
-    let mode = fs::metadata(path)?.permissions().mode();
-    if mode & 0o011 == 0o011 { Ok(()) } else { fs::set_permissions(path, fs::Permissions::from_mode(mode | 0o011)) }
-}
-
-fn directory(path: &Path) -> impl FnOnce(io::Error) -> CreateError {
-    let path = path.to_owned();
-    move |source| CreateError::Directory { path, source }
-}
-
-/// Written whole or not at all: a record is read after crashes.
-fn write_record(record: &SandboxRecord) -> io::Result<()> {
-    let (path, draft) = (record.dir.join("record.json"), record.dir.join("record.draft"));
-    fs::write(&draft, serde_json::to_vec(record)?)?;
-    fs::rename(draft, path)
+    Ok(dir)
 }
 
 /// Where an agent shares its uid, the limit counts all that this user runs, now and later: a wide one, which stops no more than
@@ -143,9 +70,9 @@ fn shared_processes(pids: u64) -> u64 {
     now + pids + ROOM
 }
 
-fn jail_spec(shared: &Shared, dir: &Path, uid: Option<u32>) -> Vec<u8> {
+fn jail_spec(shared: &Shared, record: &SandboxRecord, limits: &Limits) -> Vec<u8> {
     let (config, confinement) = (&shared.config, &shared.confinement);
-    let limits = &config.limits;
+    let (dir, uid) = (&record.dir, record.uid);
     let limited = |name: &str| confinement.cgroup.controllers.iter().any(|controller| controller == name);
     let alone = uid.is_some() || confinement.mode == Mode::UserNamespace;
     let mode_reason = match &confinement.namespaces {

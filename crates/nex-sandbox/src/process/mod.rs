@@ -12,13 +12,9 @@
 
 mod config;
 mod create;
-mod output;
-mod removal;
 mod sandbox;
-mod slots;
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -28,18 +24,14 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use nex_process::cgroup::Cgroups;
 use nex_process::confinement::{Part, UserLayer};
-use nex_process::{ChildSpec, Confinement, Deadline, Exit, Output, SpawnError, TaskScope};
+use nex_process::{ChildSpec, Confinement, Deadline, Exit, Output, SpawnError};
 
 pub use config::{InvalidConfig, Limits, ProcessConfig};
+pub use sandbox::ProcessSandbox;
 
+use crate::places::Places;
 use crate::{CreateError, Sandbox, SandboxId, SandboxProvider, SandboxRecord, SandboxSpec, remove_leftover};
-use sandbox::ProcessSandbox;
-use slots::Slots;
 
-/// How long the removal of a dropped sandbox may take.
-const REMOVAL: Duration = Duration::from_secs(10);
-/// A record is well below this.
-const MAX_RECORD: u64 = 64 * 1024;
 
 /// The provider could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -90,10 +82,7 @@ pub struct ProcessProvider {
 struct Shared {
     config: ProcessConfig,
     confinement: Confinement,
-    cgroups: Cgroups,
-    slots: Mutex<Slots>,
-    /// Removes what is dropped.
-    removal: TaskScope,
+    places: Arc<Places>,
 }
 
 /// Runs `<agent> --probe <uid>`: what confinement an agent gets on this host. The cgroup's part is this process' own finding.
@@ -135,21 +124,33 @@ impl ProcessProvider {
     /// missing.
     pub async fn open(config: ProcessConfig, by: Deadline) -> Result<Self, OpenError> {
         config.check()?;
-        let cgroups = Cgroups::detect();
-        let confinement = probe_with(&config.agent_binary, config.uid_base, &cgroups, by).await?;
+        let places = Places::open(&config.node, &config.state_dir, config.uid_base)
+            .map_err(|(path, source)| OpenError::Directory { path, source })?;
+        let confinement = probe_with(&config.agent_binary, config.uid_base, places.cgroups(), by).await?;
         if let Some((part, reason)) = confinement.lacks(&config.require) {
             return Err(OpenError::Lacks { part, reason: reason.to_owned() });
         }
-        let agents = config.agents_dir();
-        fs::create_dir_all(&agents).map_err(|source| OpenError::Directory { path: agents.clone(), source })?;
-        let mut slots = Slots::new(config.uid_base, &config.node);
-        for record in records(&agents) {
-            // Whoever holds this uid may still run; nobody else gets it before it is known to be gone.
-            slots.reserve(record.uid);
-        }
-        let shared =
-            Shared { config, confinement, cgroups, slots: Mutex::new(slots), removal: TaskScope::new("sandbox removal") };
+        let shared = Shared { config, confinement, places: Arc::new(places) };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Makes a sandbox and starts its agent; does not wait for the agent to say anything.
+    ///
+    /// # Errors
+    /// [`CreateError`]; nothing is left then.
+    pub async fn make(&self, spec: SandboxSpec, by: Deadline) -> Result<ProcessSandbox, CreateError> {
+        create::create(&self.shared, spec, by).await
+    }
+
+    /// Takes over what an earlier node process made, if it still runs; otherwise removes what is left of it.
+    pub async fn adopt(&self, record: SandboxRecord, by: Deadline) -> Option<ProcessSandbox> {
+        if record.leader.is_alive() {
+            self.shared.places.slots().reserve(record.uid);
+            return Some(ProcessSandbox::adopted(&self.shared, record));
+        }
+        remove_leftover(&record, by).await;
+        self.shared.places.slots().free(record.uid);
+        None
     }
 
     /// What confines every sandbox of this provider.
@@ -160,78 +161,24 @@ impl ProcessProvider {
 
     /// Removes every sandbox that an earlier node process of this state directory left, except those to keep. Returns how many.
     pub async fn sweep(&self, keep: &BTreeSet<SandboxId>, by: Deadline) -> usize {
-        let agents = self.shared.config.agents_dir();
-        let mut removed = 0;
-        for entry in fs::read_dir(&agents).into_iter().flatten().flatten() {
-            let dir = entry.path();
-            if entry.file_name().to_str().is_some_and(|name| keep.iter().any(|id| id.as_str() == name)) {
-                continue;
-            }
-            match read_record(&dir) {
-                Some(record) => {
-                    remove_leftover(&record, by).await;
-                    self.shared.slots().free(record.uid);
-                }
-                // Made, but its agent never told anything: it ended with the node that held its stdin.
-                None => drop(crate::remove::remove_tree(&dir)),
-            }
-            removed += 1;
-        }
-        for cgroup in self.shared.cgroups.leftovers(&self.shared.config.cgroup_prefix()) {
-            let kept = |path: &PathBuf| keep.iter().any(|id| path.ends_with(self.shared.config.cgroup_name(id)));
-            if !cgroup.paths().iter().any(kept) {
-                drop(cgroup.destroy(by).await);
-            }
-        }
-        removed
+        self.shared.places.sweep(keep, by).await
     }
 
     /// Waits for the removal of what was dropped; call it last.
     pub async fn close(&self, grace: Duration) {
-        self.shared.removal.shutdown(grace).await;
+        self.shared.places.close(grace).await;
     }
 }
 
 impl SandboxProvider for ProcessProvider {
     fn create(&self, spec: SandboxSpec, by: Deadline) -> BoxFuture<'_, Result<Box<dyn Sandbox>, CreateError>> {
-        create::create(&self.shared, spec, by).map(|made| made.map(|sandbox| Box::new(sandbox) as _)).boxed()
-    }
-
-    fn adopt(&self, record: SandboxRecord, by: Deadline) -> BoxFuture<'_, Option<Box<dyn Sandbox>>> {
-        async move {
-            if record.leader.is_alive() {
-                self.shared.slots().reserve(record.uid);
-                return Some(Box::new(ProcessSandbox::adopted(&self.shared, record)) as _);
-            }
-            remove_leftover(&record, by).await;
-            self.shared.slots().free(record.uid);
-            None
-        }
-        .boxed()
+        self.make(spec, by).map(|made| made.map(|sandbox| Box::new(sandbox) as _)).boxed()
     }
 }
 
 impl Shared {
-    fn slots(&self) -> std::sync::MutexGuard<'_, Slots> {
-        self.slots.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
     /// Whether an agent gets a uid of its own here.
     fn has_own_uids(&self) -> bool {
         matches!(self.confinement.user, UserLayer::OwnUid { .. })
     }
-}
-
-fn records(agents: &Path) -> Vec<SandboxRecord> {
-    fs::read_dir(agents).into_iter().flatten().flatten().filter_map(|entry| read_record(&entry.path())).collect()
-}
-
-/// The record in a sandbox's directory, unless it is missing, unreadable or speaks of another directory.
-fn read_record(dir: &Path) -> Option<SandboxRecord> {
-    let path = dir.join("record.json");
-    if fs::metadata(&path).ok()?.len() > MAX_RECORD {
-        return None;
-    }
-    let record: SandboxRecord = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
-    (record.dir == dir).then_some(record)
 }

@@ -13,14 +13,15 @@ use futures::future::BoxFuture;
 use nex_process::{Child, Deadline, Exit, Rung, Signal};
 use nix::libc;
 
-use super::output::LastWords;
-use super::removal::Removal;
-use super::{REMOVAL, Shared};
+use super::Shared;
+use crate::output::LastWords;
 use crate::record::KILL;
+use crate::removal::{REMOVAL, Removal};
 use crate::{AdmitError, ExitReport, OutError, Sandbox, SandboxId, SandboxRecord, check_file_name, remove_leftover};
 
 /// A sandbox made here or adopted. Its owner stops it; dropped, it is killed and removed in the background.
-pub(super) struct ProcessSandbox {
+#[derive(Debug)]
+pub struct ProcessSandbox {
     shared: Arc<Shared>,
     pub(super) record: SandboxRecord,
     out_dir: PathBuf,
@@ -58,6 +59,16 @@ impl ProcessSandbox {
         ExitReport { exit, out_of_memory: kills > 0, last_words: self.last_words.get() }
     }
 
+    /// Gives up ownership: the agent runs on, for another node process to adopt.
+    #[must_use]
+    pub fn release(mut self) -> SandboxRecord {
+        self.settled.store(true, Ordering::Release);
+        if let Some(child) = self.child.take() {
+            let _runs_on = child.release();
+        }
+        self.record.clone()
+    }
+
     async fn ended(&self) -> Exit {
         match &self.child {
             Some(child) => child.exited().await,
@@ -80,7 +91,7 @@ impl ProcessSandbox {
         // Before its group goes: the count of memory kills goes with it.
         let report = self.report(exit.unwrap_or(Exit::UNKNOWN));
         self.settled.store(remove_leftover(&self.record, Deadline::after(REMOVAL)).await, Ordering::Release);
-        self.shared.slots().free(self.record.uid);
+        self.shared.places.slots().free(self.record.uid);
         report
     }
 }
@@ -90,15 +101,20 @@ impl Sandbox for ProcessSandbox {
         &self.record.id
     }
 
-    fn admit(&self, file: &Path, name: &str) -> Result<PathBuf, AdmitError> {
-        check_file_name(name)?;
-        let artifact = self.record.dir.join("artifact");
-        let target = artifact.join(name);
-        match bring(file, &target) {
-            Ok(()) => Ok(if self.record.own_root { Path::new("/artifact").join(name) } else { target }),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(AdmitError::Taken(name.to_owned())),
-            Err(source) => Err(AdmitError::Failed { file: file.to_owned(), source }),
+    fn admit<'a>(&'a self, file: &'a Path, name: &'a str) -> BoxFuture<'a, Result<PathBuf, AdmitError>> {
+        async move {
+            check_file_name(name)?;
+            let target = self.record.dir.join("artifact").join(name);
+            let (from, to) = (file.to_owned(), target.clone());
+            // A copy, where there cannot be a link, takes its time.
+            let brought = tokio::task::spawn_blocking(move || bring(&from, &to)).await;
+            match brought.map_err(io::Error::from).flatten() {
+                Ok(()) => Ok(if self.record.own_root { Path::new("/artifact").join(name) } else { target }),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(AdmitError::Taken(name.to_owned())),
+                Err(source) => Err(AdmitError::Failed { file: file.to_owned(), source }),
+            }
         }
+        .boxed()
     }
 
     fn open_out(&self, name: &str, max_bytes: u64) -> Result<File, OutError> {
@@ -120,10 +136,6 @@ impl Sandbox for ProcessSandbox {
         Ok(file)
     }
 
-    fn out_dir(&self) -> &Path {
-        &self.out_dir
-    }
-
     fn exited(&self) -> BoxFuture<'_, ExitReport> {
         async { self.report(self.ended().await) }.boxed()
     }
@@ -135,14 +147,6 @@ impl Sandbox for ProcessSandbox {
     fn record(&self) -> SandboxRecord {
         self.record.clone()
     }
-
-    fn release(mut self: Box<Self>) -> SandboxRecord {
-        self.settled.store(true, Ordering::Release);
-        if let Some(child) = self.child.take() {
-            let _runs_on = child.release();
-        }
-        self.record.clone()
-    }
 }
 
 impl Drop for ProcessSandbox {
@@ -150,7 +154,13 @@ impl Drop for ProcessSandbox {
         if self.settled.load(Ordering::Acquire) {
             return;
         }
-        Removal::start(&self.shared, self.record.clone(), self.child.take());
+        let child = self.child.take();
+        let end = async move {
+            if let Some(child) = &child {
+                child.shutdown(&[KILL, Rung::Kill]).await;
+            }
+        };
+        Removal::start(&self.shared.places, self.record.clone(), end.boxed());
     }
 }
 

@@ -240,7 +240,7 @@ async fn what_a_killed_node_left_is_adopted_or_removed_from_its_record() {
     let next = ProcessProvider::open(config(prison.state.path(), &prison.node), soon()).await.unwrap();
     let adopted = next.adopt(one.clone(), soon()).await.unwrap();
     assert_eq!(adopted.record(), one);
-    assert!(adopted.admit(&inmate_copy(prison.state.path()), "later").is_ok());
+    assert!(adopted.admit(&inmate_copy(prison.state.path()), "later").await.is_ok());
     let fresh = next.create(spec("c3", "stay"), soon()).await.unwrap();
     assert!(one.uid.is_none() || ![one.uid, two.uid].contains(&fresh.record().uid), "a uid in use is not given again");
 
@@ -302,18 +302,18 @@ async fn files_come_in_by_link_and_go_out_only_if_they_are_plain() {
     let (cached, other) = (prison.state.path().join("cached"), prison.state.path().join("other"));
     fs::write(&cached, "1").unwrap();
     fs::write(&other, "2").unwrap();
-    let seen = sandbox.admit(&cached, "module.wasm").unwrap();
-    assert_eq!(seen, sandbox.admit(&cached, "module.wasm").unwrap());
+    let seen = sandbox.admit(&cached, "module.wasm").await.unwrap();
+    assert_eq!(seen, sandbox.admit(&cached, "module.wasm").await.unwrap());
     assert_eq!(seen == Path::new("/artifact/module.wasm"), sandbox.record().own_root);
-    assert!(matches!(sandbox.admit(&other, "module.wasm"), Err(AdmitError::Taken(_))));
-    assert!(matches!(sandbox.admit(&cached, "../out/x"), Err(AdmitError::Name(_))));
-    assert!(matches!(sandbox.admit(prison.state.path(), "dir"), Err(AdmitError::Failed { .. })));
+    assert!(matches!(sandbox.admit(&other, "module.wasm").await, Err(AdmitError::Taken(_))));
+    assert!(matches!(sandbox.admit(&cached, "../out/x").await, Err(AdmitError::Name(_))));
+    assert!(matches!(sandbox.admit(prison.state.path(), "dir").await, Err(AdmitError::Failed { .. })));
     let elsewhere = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();
     fs::write(elsewhere.path(), "3").unwrap();
-    sandbox.admit(elsewhere.path(), "copied").unwrap();
+    sandbox.admit(elsewhere.path(), "copied").await.unwrap();
     assert_eq!(fs::read(sandbox.record().dir.join("artifact/copied")).unwrap(), b"3");
 
-    let out = sandbox.out_dir();
+    let out = sandbox.record().dir.join("out");
     symlink("/etc/passwd", out.join("link")).unwrap();
     nix::unistd::mkfifo(&out.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     fs::write(out.join("large"), [0; 11]).unwrap();

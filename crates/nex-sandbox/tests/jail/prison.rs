@@ -56,7 +56,7 @@ pub(crate) async fn prison() -> Prison {
 impl Prison {
     pub(crate) async fn lock_up(&self, id: &str, identity: &str) -> Box<dyn Sandbox> {
         let sandbox = self.provider.create(spec(id, identity), soon()).await.unwrap();
-        sandbox.admit(&inmate_copy(self.state.path()), "inmate").unwrap();
+        sandbox.admit(&inmate_copy(self.state.path()), "inmate").await.unwrap();
         sandbox
     }
 
@@ -72,7 +72,7 @@ impl Prison {
 }
 
 pub(crate) fn spec(id: &str, identity: &str) -> SandboxSpec {
-    SandboxSpec { id: SandboxId::parse(id).unwrap(), identity: identity.as_bytes().to_vec() }
+    SandboxSpec { id: SandboxId::parse(id).unwrap(), identity: identity.as_bytes().to_vec(), size: None }
 }
 
 /// On the file system of the state directory, as a node's cache is.
@@ -94,7 +94,7 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 pub(crate) async fn told(sandbox: &dyn Sandbox, name: &str) -> String {
-    until(&format!("{name} is told"), || sandbox.out_dir().join(name).exists()).await;
+    until(&format!("{name} is told"), || sandbox.record().dir.join("out").join(name).exists()).await;
     let mut text = String::new();
     std::io::Read::read_to_string(&mut sandbox.open_out(name, 64 * 1024).unwrap(), &mut text).unwrap();
     text

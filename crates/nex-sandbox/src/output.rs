@@ -16,10 +16,10 @@ const MAX_CHARS: usize = 500;
 
 /// The last lines of standard error.
 #[derive(Debug, Clone, Default)]
-pub(super) struct LastWords(Arc<Mutex<VecDeque<String>>>);
+pub(crate) struct LastWords(Arc<Mutex<VecDeque<String>>>);
 
 impl LastWords {
-    pub(super) fn get(&self) -> Vec<String> {
+    pub(crate) fn get(&self) -> Vec<String> {
         self.lock().iter().cloned().collect()
     }
 
@@ -37,7 +37,7 @@ impl LastWords {
 }
 
 /// A sink that logs lines of an agent. *Trust:* they are escaped, cut and counted.
-pub(super) fn to_log(id: &SandboxId, stream: &'static str, last_words: Option<LastWords>) -> Output {
+pub(crate) fn to_log(id: &SandboxId, stream: &'static str, last_words: Option<LastWords>) -> Output {
     let (id, gate) = (id.clone(), Mutex::new(Gate::default()));
     Output::Lines(Arc::new(move |line: &str| {
         if let Some(last_words) = &last_words {

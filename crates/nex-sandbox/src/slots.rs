@@ -3,24 +3,24 @@
 use std::collections::BTreeSet;
 
 /// How many agents can live at once.
-pub(super) const SLOTS: u32 = 65_536;
+pub(crate) const SLOTS: u32 = 65_536;
 
 /// The uids from a base on. Nodes of one host begin at different places, so that they seldom meet.
 #[derive(Debug)]
-pub(super) struct Slots {
+pub(crate) struct Slots {
     base: u32,
     next: u32,
     used: BTreeSet<u32>,
 }
 
 impl Slots {
-    pub(super) fn new(base: u32, node: &str) -> Self {
+    pub(crate) fn new(base: u32, node: &str) -> Self {
         let next = node.bytes().fold(5381_u32, |hash, byte| hash.wrapping_mul(33) ^ u32::from(byte)) % SLOTS;
         Self { base, next, used: BTreeSet::new() }
     }
 
     /// A free uid, or `None` if there is none. One just freed comes up again last.
-    pub(super) fn take(&mut self) -> Option<u32> {
+    pub(crate) fn take(&mut self) -> Option<u32> {
         for _ in 0..SLOTS {
             let uid = self.base.checked_add(self.next)?;
             self.next = (self.next + 1) % SLOTS;
@@ -32,11 +32,11 @@ impl Slots {
     }
 
     /// Marks a uid that an agent of an earlier node process has.
-    pub(super) fn reserve(&mut self, uid: Option<u32>) {
+    pub(crate) fn reserve(&mut self, uid: Option<u32>) {
         self.used.extend(uid);
     }
 
-    pub(super) fn free(&mut self, uid: Option<u32>) {
+    pub(crate) fn free(&mut self, uid: Option<u32>) {
         if let Some(uid) = uid {
             self.used.remove(&uid);
         }

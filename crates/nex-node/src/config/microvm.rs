@@ -1,0 +1,293 @@
+//! The part of the configuration that is about microVMs: which sandbox, machines and their classes, files, network, rates.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use nex_network::{Allow, Ipv4Net};
+use nex_sandbox::MachineSize;
+use nex_vmm::{RateLimiter, TokenBucket};
+use serde::Deserialize;
+
+use super::raw::{RawConfig, RawMachine};
+
+/// Most guests' memory that makes sense on one machine, MiB.
+const MAX_MEMORY_MIB: u64 = 1024 * 1024;
+/// Least memory in which kernel and agent start, MiB.
+const MIN_MEMORY_MIB: u64 = 96;
+/// Firecracker's own limit.
+const MAX_VCPUS: u32 = 32;
+
+/// Where agents are to live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SandboxChoice {
+    /// The best that works here, found by trying: Firecracker, QEMU, jailed processes.
+    Auto,
+    /// Jailed processes.
+    Process,
+    /// Firecracker or nothing.
+    Firecracker,
+    /// QEMU or nothing.
+    Qemu,
+}
+
+/// A class of machines and how many of it are kept ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MachineClass {
+    /// Its size.
+    pub size: MachineSize,
+    /// Machines kept ready.
+    pub pool_size: usize,
+}
+
+/// What a node that makes microVMs needs to know.
+#[derive(Debug, Clone)]
+pub struct MicroVmConfig {
+    /// The machine of a deploy that asks for nothing.
+    pub template: MachineSize,
+    /// Classes that a deploy may ask for, by name.
+    pub classes: BTreeMap<String, MachineClass>,
+    /// The kernel, if not `vmlinux` in the resource directory.
+    pub kernel: Option<PathBuf>,
+    /// The root image, if not `rootfs.img` in the resource directory.
+    pub rootfs: Option<PathBuf>,
+    /// Where kernel, root image and programs lie, if not in the user's data directory.
+    pub resource_dir: Option<PathBuf>,
+    /// Whether machines are cloned from a snapshot of the first one.
+    pub snapshots: bool,
+    /// Whether Firecracker runs in its jailer, where that is installed and the node is root.
+    pub jailer: bool,
+    /// Rates of each guest's network (each way) and drives.
+    pub rates: Option<RateLimiter>,
+    /// The network.
+    pub network: GuestNetworkConfig,
+}
+
+/// How guests are connected, and where they may go.
+#[derive(Debug, Clone, Default)]
+pub struct GuestNetworkConfig {
+    /// Through CNI plug-ins instead of the built-in network.
+    pub cni: Option<RawCni>,
+    /// Subnet of the guests; a free one if absent.
+    pub subnet: Option<Ipv4Net>,
+    /// The host's address in it.
+    pub gateway: Option<Ipv4Addr>,
+    /// Where guests may go.
+    pub allow: Vec<Allow>,
+    /// Ports of the host's loopback that guests reach on the gateway.
+    pub host_ports: Vec<u16>,
+    /// Name servers.
+    pub dns: Vec<IpAddr>,
+}
+
+/// `cni`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[expect(missing_docs, reason = "the names are the configuration's own")]
+pub struct RawCni {
+    pub bin_path: Option<Vec<PathBuf>>,
+    pub interface_name: Option<String>,
+    pub network_name: Option<String>,
+    pub subnet: Option<String>,
+    pub nameservers: Option<Vec<String>>,
+}
+
+/// `network`: where guests may go, whatever connects them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawNetwork {
+    /// `internet`, `10.1.0.0/16`, `10.1.2.3:5432`; absent is `["internet"]`.
+    pub allow: Option<Vec<String>>,
+    /// Ports of the host's loopback.
+    pub host_ports: Option<Vec<u16>>,
+    /// Addresses of name servers.
+    pub dns: Option<Vec<String>>,
+    /// Subnet, e.g. `192.168.130.0/24`.
+    pub subnet: Option<String>,
+}
+
+/// `rate_limiters`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawRateLimiters {
+    bandwidth: Option<RawBucket>,
+    #[serde(alias = "operations")]
+    iops: Option<RawBucket>,
+}
+
+/// A token bucket: bytes or operations, per ms.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawBucket {
+    one_time_burst: Option<u64>,
+    refill_time: u64,
+    size: u64,
+}
+
+/// One of `machine_classes`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawMachineClass {
+    vcpu_count: Option<u32>,
+    memsize_mib: Option<u64>,
+    pool_size: Option<usize>,
+}
+
+/// Which sandbox the configuration means.
+pub(super) fn sandbox(raw: &RawConfig, problems: &mut Vec<String>) -> SandboxChoice {
+    let no_sandbox = raw.no_sandbox.unwrap_or_default();
+    match raw.sandbox.as_deref() {
+        Some(vm @ ("firecracker" | "qemu")) if no_sandbox => {
+            problems.push(format!("sandbox '{vm}' and no_sandbox contradict each other; next: take one of them out"));
+            SandboxChoice::Process
+        }
+        Some("process") => SandboxChoice::Process,
+        Some("auto") | None if no_sandbox => SandboxChoice::Process,
+        Some("auto") | None => SandboxChoice::Auto,
+        Some("firecracker") => SandboxChoice::Firecracker,
+        Some("qemu") => SandboxChoice::Qemu,
+        Some(other) => {
+            problems.push(format!("sandbox '{other}' is unknown: expected auto, process, firecracker or qemu"));
+            SandboxChoice::Process
+        }
+    }
+}
+
+impl MicroVmConfig {
+    pub(super) fn resolve(raw: &RawConfig, problems: &mut Vec<String>) -> Self {
+        let machine = raw.machine_template.unwrap_or_default();
+        let template = size("machine_template", machine, problems);
+        let classes = raw.machine_classes.iter().flatten().map(|(name, class)| {
+            if name.is_empty() || name.len() > 32 || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
+                problems.push(format!("machine_classes: '{name}' is no name: use 1 to 32 letters, digits, '-' and '_'"));
+            }
+            let pool_size = class.pool_size.unwrap_or(0);
+            if pool_size > 1_000 {
+                problems.push(format!("machine_classes.{name}: pool_size {pool_size} is over 1000"));
+            }
+            let given = RawMachine { vcpu_count: class.vcpu_count, memsize_mib: class.memsize_mib };
+            let size = size(&format!("machine_classes.{name}"), given, problems);
+            (name.clone(), MachineClass { size, pool_size })
+        });
+        let classes = classes.collect();
+        Self {
+            template,
+            classes,
+            kernel: raw.kernel_filepath.clone().or_else(|| raw.kernel_path.clone()),
+            rootfs: raw.rootfs_filepath.clone().or_else(|| raw.rootfs_path.clone()),
+            resource_dir: raw.default_resource_dir.clone(),
+            snapshots: raw.snapshots.unwrap_or(true),
+            jailer: raw.jailer.unwrap_or(true),
+            rates: raw.rate_limiters.and_then(|rates| rates.resolve(problems)),
+            network: GuestNetworkConfig::resolve(raw, problems),
+        }
+    }
+}
+
+fn size(what: &str, given: RawMachine, problems: &mut Vec<String>) -> MachineSize {
+    let (vcpus, memory) = (given.vcpu_count.unwrap_or(1), given.memsize_mib.unwrap_or(256));
+    if !(1..=MAX_VCPUS).contains(&vcpus) {
+        problems.push(format!("{what}.vcpu_count {vcpus} is not between 1 and {MAX_VCPUS}"));
+    }
+    if !(MIN_MEMORY_MIB..=MAX_MEMORY_MIB).contains(&memory) {
+        problems.push(format!("{what}.memsize_mib {memory} is not between {MIN_MEMORY_MIB} and {MAX_MEMORY_MIB}"));
+    }
+    MachineSize { vcpus: u8::try_from(vcpus).unwrap_or(1), memory_mib: u32::try_from(memory).unwrap_or(256) }
+}
+
+impl RawRateLimiters {
+    fn resolve(self, problems: &mut Vec<String>) -> Option<RateLimiter> {
+        let mut bucket = |name: &str, raw: Option<RawBucket>| {
+            let RawBucket { one_time_burst, refill_time, size } = raw?;
+            if size == 0 || refill_time == 0 {
+                problems.push(format!("rate_limiters.{name}: size and refill_time must be above 0"));
+                return None;
+            }
+            Some(TokenBucket { size, refill_time_ms: refill_time, one_time_burst })
+        };
+        let (bandwidth, ops) = (bucket("bandwidth", self.bandwidth), bucket("iops", self.iops));
+        (bandwidth.is_some() || ops.is_some()).then_some(RateLimiter { bandwidth, ops })
+    }
+}
+
+impl GuestNetworkConfig {
+    fn resolve(raw: &RawConfig, problems: &mut Vec<String>) -> Self {
+        let network = raw.network.clone().unwrap_or_default();
+        let written = raw.cni.as_ref().and_then(|cni| cni.subnet.clone()).or(network.subnet);
+        let subnet = written.and_then(|text| parse("subnet", &text, problems));
+        let gateway: Option<Ipv4Addr> =
+            raw.internal_node_host.as_ref().and_then(|text| parse("internal_node_host", text, problems));
+        if let (Some(subnet), Some(gateway)) = (&subnet, gateway)
+            && !subnet.contains(gateway)
+        {
+            problems.push(format!("internal node host must be in the CNI subnet: {gateway} is not in {subnet}"));
+        }
+        let names = raw.cni.as_ref().and_then(|cni| cni.nameservers.clone()).into_iter().chain(network.dns).flatten();
+        let dns: Vec<IpAddr> = names.filter_map(|text| parse("name server", &text, problems)).collect();
+        let allow = network.allow.unwrap_or_else(|| vec!["internet".to_owned()]);
+        let mut allow: Vec<Allow> = allow.iter().filter_map(|text| parse("network.allow", text, problems)).collect();
+        // A name server that cannot be asked would be none.
+        allow.extend(dns.iter().filter_map(|server| match server {
+            IpAddr::V4(server) => Some(Allow::Net { net: Ipv4Net::from(*server), port: Some(53) }),
+            IpAddr::V6(_) => None,
+        }));
+        let host_ports = network.host_ports.unwrap_or_default();
+        if host_ports.contains(&0) {
+            problems.push("network.host_ports: 0 is no port".to_owned());
+        }
+        Self { cni: raw.cni.clone(), subnet, gateway, allow, host_ports, dns }
+    }
+}
+
+fn parse<T: std::str::FromStr>(what: &str, text: &str, problems: &mut Vec<String>) -> Option<T>
+where
+    T::Err: std::fmt::Display,
+{
+    text.parse().map_err(|error| problems.push(format!("{what}: '{text}': {error}"))).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(text: &str) -> Result<MicroVmConfig, Vec<String>> {
+        let mut problems = Vec::new();
+        let config = MicroVmConfig::resolve(&RawConfig::parse(text).unwrap(), &mut problems);
+        if problems.is_empty() { Ok(config) } else { Err(problems) }
+    }
+
+    #[test]
+    fn the_configuration_of_the_seed_documents_means_one_small_machine_on_its_network() {
+        let config = resolve(
+            r#"{"default_resource_dir":"/tmp/nex","machine_pool_size":1,"internal_node_host":"192.168.127.1",
+            "cni":{"network_name":"fcnet","interface_name":"veth0","subnet":"192.168.127.0/24"},
+            "machine_template":{"vcpu_count":1,"memsize_mib":256}}"#,
+        )
+        .unwrap();
+        assert_eq!(config.template, MachineSize { vcpus: 1, memory_mib: 256 });
+        assert_eq!(config.network.gateway, Some(Ipv4Addr::new(192, 168, 127, 1)));
+        assert!(config.snapshots && config.network.cni.is_some() && config.rates.is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_by_name() {
+        for (text, part) in [
+            (r#"{"machine_template":{"vcpu_count":0}}"#, "vcpu_count"),
+            (r#"{"machine_classes":{"large":{"memsize_mib":4}}}"#, "machine_classes.large.memsize_mib"),
+            (r#"{"machine_classes":{"a b":{}}}"#, "is no name"),
+            (r#"{"rate_limiters":{"bandwidth":{"size":0,"refill_time":1}}}"#, "rate_limiters.bandwidth"),
+            (r#"{"cni":{"subnet":"10.0.0.0/24"},"internal_node_host":"10.0.1.1"}"#, "must be in the CNI subnet"),
+            (r#"{"network":{"allow":["nowhere"]}}"#, "network.allow"),
+            (r#"{"network":{"dns":["one"]}}"#, "name server"),
+        ] {
+            let problems = resolve(text).unwrap_err();
+            assert!(problems.len() == 1 && problems[0].contains(part), "{problems:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_server_may_be_asked() {
+        let config = resolve(r#"{"network":{"allow":[],"dns":["9.9.9.9"]}}"#).unwrap();
+        assert_eq!(config.network.allow.len(), 1);
+    }
+}

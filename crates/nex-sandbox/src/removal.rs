@@ -1,0 +1,52 @@
+//! The end of a sandbox that nobody stopped: removed in the background, or on the spot where there is no background any more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use nex_process::Deadline;
+
+use crate::SandboxRecord;
+use crate::places::Places;
+use crate::record::{remove_leftover, remove_now};
+
+/// How long the removal of a dropped sandbox may take.
+pub(crate) const REMOVAL: Duration = Duration::from_secs(10);
+
+/// What is to be removed. Dropped undone (the runtime ends, the provider is closed), it does its work at once.
+pub(crate) struct Removal {
+    places: Arc<Places>,
+    record: SandboxRecord,
+    /// Ends the processes and what only can be awaited; what it owns is killed if it is dropped before.
+    end: Option<BoxFuture<'static, ()>>,
+    done: bool,
+}
+
+impl Removal {
+    /// Starts the removal and returns.
+    pub(crate) fn start(places: &Arc<Places>, record: SandboxRecord, end: BoxFuture<'static, ()>) {
+        let removal = Self { places: Arc::clone(places), record, end: Some(end), done: false };
+        if tokio::runtime::Handle::try_current().is_ok() {
+            places.removal.spawn("remove sandbox", removal.run());
+        }
+    }
+
+    async fn run(mut self) {
+        if let Some(end) = &mut self.end {
+            end.await;
+        }
+        self.end = None;
+        remove_leftover(&self.record, Deadline::after(REMOVAL)).await;
+        self.done = true;
+    }
+}
+
+impl Drop for Removal {
+    fn drop(&mut self) {
+        if !self.done {
+            drop(self.end.take());
+            remove_now(&self.record);
+        }
+        self.places.slots().free(self.record.uid);
+    }
+}
