@@ -1,0 +1,132 @@
+//! The interface that both monitors stand behind.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use futures::future::BoxFuture;
+use nex_process::{Deadline, Exit, ProcessId};
+use serde::{Deserialize, Serialize};
+use tokio::net::UnixStream;
+
+use crate::error::VmmError;
+use crate::spec::{MachineSpec, RateLimiter};
+
+/// Which monitor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VmmKind {
+    /// Firecracker, on KVM.
+    Firecracker,
+    /// QEMU's `microvm` machine, on KVM or emulated.
+    Qemu,
+}
+
+impl fmt::Display for VmmKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Firecracker => "firecracker",
+            Self::Qemu => "qemu",
+        })
+    }
+}
+
+/// A paused machine on disk. Any number of machines can be restored from it, at once too; it must not be changed while one runs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The monitor that wrote it, the only one that can read it.
+    pub kind: VmmKind,
+    /// The guest's memory.
+    pub memory: PathBuf,
+    /// The state of its devices.
+    pub state: PathBuf,
+    /// How much memory the machine had, MiB. A restored one has as much.
+    pub memory_mib: u32,
+    /// How many virtual processors it had.
+    pub vcpus: u8,
+}
+
+/// Starts machines.
+pub trait Vmm: Send + Sync + fmt::Debug {
+    /// Which monitor it is.
+    fn kind(&self) -> VmmKind;
+
+    /// Asks the program which version it is, for example `1.12.1`.
+    ///
+    /// # Errors
+    /// When the program cannot be started, or is another one.
+    fn version(&self, by: Deadline) -> BoxFuture<'_, Result<String, VmmError>>;
+
+    /// Boots a machine; its processors run when this returns, its kernel has just begun.
+    ///
+    /// # Errors
+    /// When the monitor cannot be started or refuses the machine. Its process is gone then; its directory is the caller's.
+    fn boot(&self, spec: MachineSpec, by: Deadline) -> BoxFuture<'_, Result<Box<dyn Machine>, VmmError>>;
+
+    /// Starts a machine from a snapshot; its processors run when this returns. The specification must describe the same devices as that of the
+    /// machine the snapshot was taken of; names, drives' contents, tap and directory may differ.
+    ///
+    /// # Errors
+    /// As [`Vmm::boot`]; also when the snapshot is of another monitor or does not fit.
+    fn restore<'a>(
+        &'a self,
+        spec: MachineSpec,
+        from: &'a Snapshot,
+        by: Deadline,
+    ) -> BoxFuture<'a, Result<Box<dyn Machine>, VmmError>>;
+}
+
+/// A running machine and the duty to end it: dropping it kills its process.
+pub trait Machine: Send + Sync + fmt::Debug {
+    /// The monitor's process.
+    fn process(&self) -> ProcessId;
+
+    /// The next stream from the guest: under QEMU the serial port named `nex` (one stream at a time, the next call after it was dropped finds the
+    /// same port), under Firecracker the next connection that the guest makes to vsock port 1024 of its host.
+    ///
+    /// # Errors
+    /// [`VmmError::Late`] when none comes in time, [`VmmError::Ended`] when the machine ends before.
+    fn channel(&self, by: Deadline) -> BoxFuture<'_, Result<UnixStream, VmmError>>;
+
+    /// Replaces all that the guest's metadata service shows.
+    ///
+    /// # Errors
+    /// [`VmmError::Unsupported`] under QEMU.
+    fn set_metadata<'a>(&'a self, value: &'a serde_json::Value, by: Deadline) -> BoxFuture<'a, Result<(), VmmError>>;
+
+    /// Puts another image into a drive; slots count from 0, the root is none. Its size is a multiple of 4096 bytes. A guest that had looked at
+    /// the drive must look anew (unbind and bind its driver).
+    ///
+    /// # Errors
+    /// When the image cannot be read, or there is no such drive.
+    fn swap_drive<'a>(&'a self, slot: usize, image: &'a Path, by: Deadline) -> BoxFuture<'a, Result<(), VmmError>>;
+
+    /// Takes this much memory from the guest (MiB); zero gives all of it back. The guest follows when it can.
+    ///
+    /// # Errors
+    /// When the machine has no balloon, or the guest no driver for it yet.
+    fn set_balloon(&self, mib: u32, by: Deadline) -> BoxFuture<'_, Result<(), VmmError>>;
+
+    /// Changes what the network interface may receive and send.
+    ///
+    /// # Errors
+    /// [`VmmError::Unsupported`] under QEMU.
+    fn limit_network(&self, rx: RateLimiter, tx: RateLimiter, by: Deadline) -> BoxFuture<'_, Result<(), VmmError>>;
+
+    /// Pauses the machine for good and writes it into that directory, which exists. The caller ends the machine afterwards.
+    ///
+    /// # Errors
+    /// When it cannot be written. A machine that was itself restored cannot be written under QEMU.
+    fn snapshot<'a>(&'a self, into: &'a Path, by: Deadline) -> BoxFuture<'a, Result<Snapshot, VmmError>>;
+
+    /// Presses the power button: the guest may end by itself, or not.
+    ///
+    /// # Errors
+    /// [`VmmError::Unsupported`] under QEMU, whose `microvm` has no such button; say it on the channel.
+    fn press_power(&self, by: Deadline) -> BoxFuture<'_, Result<(), VmmError>>;
+
+    /// Waits until the process has ended and its last lines were delivered.
+    fn exited(&self) -> BoxFuture<'_, Exit>;
+
+    /// Kills it and waits.
+    fn kill(&self) -> BoxFuture<'_, Exit>;
+}
