@@ -1,4 +1,5 @@
 //! Images, read by a reader of our own, by the tools of erofs-utils and by the kernel.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 mod reader;
 
@@ -186,7 +187,7 @@ fn entry() -> impl Strategy<Value = (Vec<u8>, Meta, Vec<u8>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_tree_is_read_back_as_it_was_put(entries in prop::collection::vec(entry(), 0..120)) {

@@ -50,7 +50,7 @@ pub(crate) fn read(image: &[u8]) -> BTreeMap<Vec<u8>, Entry> {
     assert_eq!(image.len() as u64, number::<4>(image, 1024 + 36) * 4096, "the size is the one it says");
     let root = number::<2>(image, 1024 + 14);
     let mut all = BTreeMap::new();
-    walk(image, root, root, Vec::new(), &mut all);
+    walk(image, root, root, b"", &mut all);
     let mut inodes: Vec<u64> = all.values().map(|entry| entry.nid).collect();
     inodes.sort_unstable();
     inodes.dedup();
@@ -58,7 +58,7 @@ pub(crate) fn read(image: &[u8]) -> BTreeMap<Vec<u8>, Entry> {
     all
 }
 
-fn walk(image: &[u8], nid: u64, parent: u64, path: Vec<u8>, all: &mut BTreeMap<Vec<u8>, Entry>) {
+fn walk(image: &[u8], nid: u64, parent: u64, path: &[u8], all: &mut BTreeMap<Vec<u8>, Entry>) {
     let at = place(nid);
     let mode = u16::try_from(number::<2>(image, at + 4)).unwrap();
     let kind = mode & 0o170_000;
@@ -73,7 +73,7 @@ fn walk(image: &[u8], nid: u64, parent: u64, path: Vec<u8>, all: &mut BTreeMap<V
         content: if is_device || kind == 0o040_000 { Vec::new() } else { content(image, nid) },
         device: if is_device { u32::try_from(number::<4>(image, at + 16)).unwrap() } else { 0 },
     };
-    all.insert(path.clone(), entry);
+    all.insert(path.to_vec(), entry);
     if kind != 0o040_000 {
         return;
     }
@@ -85,7 +85,7 @@ fn walk(image: &[u8], nid: u64, parent: u64, path: Vec<u8>, all: &mut BTreeMap<V
             b".." => assert_eq!(child, parent),
             _ => {
                 let slash: &[u8] = if path.is_empty() { b"" } else { b"/" };
-                walk(image, child, nid, [&path, slash, &name].concat(), all);
+                walk(image, child, nid, &[path, slash, &name].concat(), all);
             }
         }
         before = Some(name);
