@@ -15,18 +15,20 @@ use crate::workload::spec::WorkloadSpec;
 #[derive(Debug, Clone)]
 pub struct Direct {
     connections: Connections,
+    reachable: bool,
 }
 
 impl Direct {
-    /// For workloads on these connections.
+    /// For workloads on these connections; never where agents have a network of their own, in which addresses mean something else and
+    /// credentials have no business.
     #[must_use]
-    pub fn new(connections: Connections) -> Self {
-        Self { connections }
+    pub fn new(connections: Connections, share_the_network: bool) -> Self {
+        Self { connections, reachable: share_the_network }
     }
 
     /// What the agent needs to subscribe by itself; nothing where the node has to relay.
     pub async fn triggers(&self, spec: &WorkloadSpec) -> Option<DirectTriggers> {
-        if !spec.kind.is_function() {
+        if !spec.kind.is_function() || !self.reachable {
             return None;
         }
         let given = spec.trigger_connection.as_ref().or(spec.host_services.as_ref()).or(self.connections.configured());

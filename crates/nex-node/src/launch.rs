@@ -15,8 +15,8 @@ use nex_protocol::seal::seal;
 use nkeys::XKey;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use crate::agents::{AgentSession, NotDeployed};
 use crate::agents::router::Report;
+use crate::agents::{AgentSession, NotDeployed};
 use crate::artifacts::Artifacts;
 use crate::connections::Connections;
 use crate::direct::Direct;

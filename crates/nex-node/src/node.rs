@@ -3,6 +3,7 @@
 //! Start: state directory and keys → what an earlier process left is removed → user's NATS → internal bus → pool → control API →
 //! `node_started`. Stop: no new requests → workloads → pool → bus → `node_stopped`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
@@ -14,7 +15,6 @@ use nex_bus::settings::ConnectionSettings;
 use nex_host::HostServices;
 use nex_process::{Deadline, TaskScope};
 use nex_protocol::control::{Tags, uptime};
-use nex_sandbox::process::OpenError;
 use tokio_util::sync::CancellationToken;
 
 use crate::agents::{AgentFactory, AgentRouter};
@@ -29,15 +29,21 @@ use crate::identity::Identity;
 use crate::journal::{Journal, JournalError};
 use crate::launch::Launcher;
 use crate::leftovers;
-use crate::pool::WarmPool;
+use crate::pool::Pools;
 use crate::registry::Registry;
 use crate::restore;
-use crate::sandbox::Sandboxes;
+use crate::sandbox::{Host, SandboxError, Sandboxes};
 use crate::shared::{Shared, VERSION};
 use crate::state_dir::{StateDir, StateError};
 
 /// Time between two heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(30);
+/// Longest time from the making of an agent to its handshake, and of a deploy: where nothing else is configured.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+const DEPLOY: Duration = Duration::from_secs(10);
+/// The same on emulated processors.
+const HANDSHAKE_EMULATED: Duration = Duration::from_secs(60);
+const DEPLOY_EMULATED: Duration = Duration::from_secs(60);
 /// Longest wait for NATS when the node stops; it may be gone.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -53,6 +59,8 @@ pub struct NodeOptions {
     pub agent_binary: PathBuf,
     /// The `nats-server` program.
     pub nats_server: PathBuf,
+    /// Where kernel, root image and programs of microVMs lie, unless the configuration says otherwise.
+    pub resource_dir: PathBuf,
     /// Name of the group of nodes.
     pub nexus: String,
 }
@@ -80,7 +88,10 @@ pub enum NodeError {
     Connect(#[from] ConnectError),
     /// The sandboxes.
     #[error("failed to prepare the sandboxes")]
-    Sandboxes(#[from] OpenError),
+    Sandboxes(#[from] SandboxError),
+    /// The guests' network.
+    #[error("failed to let microVMs reach the internal NATS server")]
+    Network(#[from] nex_network::NetworkError),
     /// The internal bus.
     #[error("failed to start the internal NATS server")]
     Bus(#[from] BusError),
@@ -118,14 +129,21 @@ impl Node {
     }
 
     async fn begin(options: NodeOptions) -> Result<Self, NodeError> {
-        let NodeOptions { connection, config, state_dir, agent_binary, nats_server, nexus } = options;
+        let NodeOptions { connection, config, state_dir, agent_binary, nats_server, resource_dir, nexus } = options;
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
         let state = StateDir::open(&state_dir)?;
         let identity = Identity::load(&state)?;
         let journal = Journal::open(&state.path("journal.redb"))?;
-        let sandboxes = Sandboxes::open(&config, &identity.node, state.root(), agent_binary).await?;
+        let host = Host {
+            node: &identity.node,
+            state_dir: state.root(),
+            agent_binary: &agent_binary,
+            resource_dir: &resource_dir,
+            nats: &addresses(&connection).await,
+        };
+        let sandboxes = Box::pin(Sandboxes::open(&config, host)).await?;
         let left = leftovers::remove(&journal, &sandboxes).await?;
         let artifacts = Artifacts::new(state.path("artifacts"));
         artifacts.sweep();
@@ -134,7 +152,9 @@ impl Node {
         let services = config.host_services.services.iter().map(|(name, it)| (name.clone(), it.enabled, it.config.clone()));
         let host = nex_host::Config::new(services).map_err(NodeError::HostServices)?;
         let keys = Arc::new(BusKeys::load(&state)?);
-        let bus = InternalBus::start(nats_server, state.path("bus"), Arc::clone(&keys), config.bus_port, journal.clone()).await?;
+        let listen = (sandboxes.bus_host(), config.bus_port);
+        let bus = InternalBus::start(nats_server, state.path("bus"), Arc::clone(&keys), listen, journal.clone()).await?;
+        sandboxes.permit_bus(bus.port()).await?;
         tracing::info!(client_url = bus.url(), "Internal NATS server started");
         let agents = TaskScope::new("agents");
         let means = Means { nats: &nats, bus: &bus, keys, journal, artifacts, sandboxes: &sandboxes, agents: &agents };
@@ -165,7 +185,7 @@ impl Node {
     /// # Errors
     /// [`NodeError::FirstAgent`] when the very first one cannot be made.
     pub async fn warm(&self) -> Result<(), NodeError> {
-        let mut status = self.shared.launcher.pool.status();
+        let mut status = self.shared.launcher.pools.status();
         let seen = status.wait_for(|status| status.proven || status.last_failure.is_some()).await;
         match seen.ok().and_then(|status| status.last_failure.clone().filter(|_| !status.proven)) {
             Some(why) => Err(NodeError::FirstAgent(why)),
@@ -222,6 +242,7 @@ impl Means<'_> {
         host: nex_host::Config,
     ) -> Result<Arc<Launcher>, NodeError> {
         let Means { nats, bus, keys, journal, artifacts, sandboxes, agents } = self;
+        let slow = sandboxes.are_emulated();
         let events = Events::new(nats.clone(), &identity.node, VERSION);
         let router = AgentRouter::start(agents, bus.client().clone()).await.map_err(|e| NodeError::Nats(e.into()))?;
         let factory = AgentFactory {
@@ -231,26 +252,46 @@ impl Means<'_> {
             router,
             sandboxes: sandboxes.provider(),
             events: events.clone(),
-            handshake_timeout: config.handshake_timeout,
+            size: None,
+            handshake_timeout: config.handshake_timeout.unwrap_or(if slow { HANDSHAKE_EMULATED } else { HANDSHAKE }),
             ping_timeout: config.ping_timeout,
         };
+        let mut pools = Pools::start(agents, factory.clone(), config.pool_size);
+        for (name, class) in &config.microvm.classes {
+            pools.add(name.clone(), agents, AgentFactory { size: Some(class.size), ..factory.clone() }, class.pool_size);
+        }
         let connections = Connections::new(nats.clone(), connection, &config.host_services);
         Ok(Arc::new(Launcher {
-            pool: WarmPool::start(agents, factory, config.pool_size),
+            pools,
             artifacts,
             bus: bus.client().clone(),
             nats: nats.clone(),
             node: identity.node.clone(),
             journal,
             events,
-            direct: Direct::new(connections.clone()),
+            direct: Direct::new(connections.clone(), sandboxes.share_the_network()),
             connections,
             host: Arc::new(HostServices::new(host)),
             scope: TaskScope::new("workloads"),
-            deploy_timeout: config.deploy_timeout,
+            deploy_timeout: config.deploy_timeout.unwrap_or(if slow { DEPLOY_EMULATED } else { DEPLOY }),
             stop_grace: config.stop_grace,
         }))
     }
+}
+
+/// Where the user's NATS servers are, as far as that can be looked up now.
+async fn addresses(connection: &ConnectionSettings) -> Vec<SocketAddr> {
+    let mut found = Vec::new();
+    for server in &connection.servers {
+        let host = server.split_once("://").map_or(server.as_str(), |(_, rest)| rest);
+        let host = host.rsplit_once('@').map_or(host, |(_, host)| host).trim_end_matches('/');
+        let host = if host.contains(':') { host.to_owned() } else { format!("{host}:4222") };
+        match tokio::net::lookup_host(&host).await {
+            Ok(addresses) => found.extend(addresses),
+            Err(error) => tracing::debug!(host, %error, "the address of a NATS server cannot be looked up"),
+        }
+    }
+    found
 }
 
 fn tags(config: &NodeConfig, confinement: Tags, identity: &Identity) -> Tags {
@@ -266,8 +307,6 @@ fn tags(config: &NodeConfig, confinement: Tags, identity: &Identity) -> Tags {
     tags.insert("nex.os".into(), std::env::consts::OS.into());
     tags.insert("nex.arch".into(), arch.into());
     tags.insert("nex.cpucount".into(), std::thread::available_parallelism().map_or(1, usize::from).to_string());
-    // As in 0.2.7: workloads are not in VMs of their own. How they are confined instead stands in the other nex.* tags.
-    tags.insert("nex.unsafe".into(), "true".into());
     tags
 }
 

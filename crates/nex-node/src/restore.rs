@@ -64,7 +64,7 @@ async fn autostart(shared: &Arc<Shared>, entry: &RawAutostartWorkload, issuer: &
     let namespace: Namespace = entry.namespace.parse().map_err(|e: nex_protocol::id::InvalidId| bad(e.to_string()))?;
     let location: nex_protocol::deploy::Location =
         entry.location.parse().map_err(|e: nex_protocol::deploy::InvalidLocation| bad(e.to_string()))?;
-    let by = Deadline::after(shared.config.deploy_timeout);
+    let by = Deadline::after(shared.launcher.deploy_timeout);
     let offer = Offer::look_up(&shared.nats, &location, entry.jsdomain.as_deref(), by).await?;
     let digest = offer.digest().ok_or_else(|| bad("the object store knows no digest of its artifact".into()))?;
     let now = clock::unix_seconds();

@@ -1,11 +1,12 @@
 //! Where agents live: the places that hold one agent each, and what makes and removes them.
 //!
-//! [`process`] is a jailed child process; microVMs are the other kind. A sandbox knows nothing of what its agent does, and nothing of
+//! [`process`] is a jailed child process, [`microvm`] a machine with its own kernel. A sandbox knows nothing of what its agent does, and nothing of
 //! NATS. It is used once and never again.
 //!
 //! Nothing leaks: a creation that fails removes what it had made, a dropped sandbox is killed and removed, and what a killed node
-//! leaves behind is found by its [`SandboxRecord`] or by [`process::ProcessProvider::sweep`].
+//! leaves behind is found by its [`SandboxRecord`] or by a provider's sweep.
 
+pub mod microvm;
 mod output;
 mod places;
 pub mod process;
@@ -209,6 +210,15 @@ pub enum CreateError {
     /// The agent ended before it had its identity.
     #[error("the agent of a sandbox ended at once: {0}")]
     Died(ExitReport),
+    /// The network refused a connection.
+    #[error("the machine could not be connected")]
+    Network(#[from] nex_network::NetworkError),
+    /// The monitor refused the machine.
+    #[error("the machine could not be started")]
+    Vmm(#[from] nex_vmm::VmmError),
+    /// The guest did not come up as it should.
+    #[error("the guest did not come up")]
+    Guest(#[from] microvm::GuestError),
     /// The node stops.
     #[error("the sandbox was not made because the node stops")]
     Stopped(#[source] io::Error),

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use nex_process::Output;
+use nex_process::{LineSink, Output};
 
 use crate::SandboxId;
 
@@ -38,8 +38,13 @@ impl LastWords {
 
 /// A sink that logs lines of an agent. *Trust:* they are escaped, cut and counted.
 pub(crate) fn to_log(id: &SandboxId, stream: &'static str, last_words: Option<LastWords>) -> Output {
+    Output::Lines(to_line_sink(id, stream, last_words))
+}
+
+/// The same, for whoever takes lines.
+pub(crate) fn to_line_sink(id: &SandboxId, stream: &'static str, last_words: Option<LastWords>) -> LineSink {
     let (id, gate) = (id.clone(), Mutex::new(Gate::default()));
-    Output::Lines(Arc::new(move |line: &str| {
+    Arc::new(move |line: &str| {
         if let Some(last_words) = &last_words {
             last_words.add(line);
         }
@@ -50,7 +55,7 @@ pub(crate) fn to_log(id: &SandboxId, stream: &'static str, last_words: Option<La
             Verdict::Pass { dropped } => tracing::debug!(agent_id = %id, stream, ?line, dropped, "agent says too much"),
             Verdict::Drop => {}
         }
-    }))
+    })
 }
 
 #[derive(Debug, Default)]

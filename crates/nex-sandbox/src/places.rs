@@ -200,7 +200,7 @@ fn let_pass(path: &Path) -> io::Result<()> {
 /// Its node died before it was recorded: a jailed agent ended with the node that held its stdin, a monitor may live on in there.
 async fn remove_half_made(dir: &Path, by: Deadline) {
     for process in ProcessId::all_inside(dir) {
-        drop(process.kill_and_wait(by).await);
+        let _deaf = process.kill_and_wait(by).await;
     }
     if let Err(error) = remove_tree(dir) {
         tracing::warn!(dir = %dir.display(), %error, "what was left of a half-made sandbox is still there");

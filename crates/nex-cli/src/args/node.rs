@@ -39,6 +39,12 @@ pub(crate) struct NodeArgs {
     /// Agents kept warm
     #[arg(long, value_name = "N", env = "NEX_POOL_SIZE", hide_env_values = true)]
     pub(crate) pool_size: Option<usize>,
+    /// Where agents live: auto, firecracker, qemu or process [default: the configuration's, or else auto]
+    #[arg(long, value_name = "KIND", env = "NEX_SANDBOX", hide_env_values = true)]
+    pub(crate) sandbox: Option<String>,
+    /// Where kernel, root image and programs of microVMs lie [default: resources in the user's data directory]
+    #[arg(long, value_name = "DIR", env = "NEX_RESOURCE_DIR", hide_env_values = true)]
+    pub(crate) resource_dir: Option<PathBuf>,
     /// The nats-server program [default: beside nex, then in PATH]
     #[arg(long, value_name = "FILE", env = "NEX_NATS_SERVER", hide_env_values = true)]
     pub(crate) nats_server: Option<PathBuf>,
@@ -63,11 +69,9 @@ impl NodeArgs {
         let file = self.config.clone().or_else(default);
         let mut raw = match &file {
             Some(path) => RawConfig::read(path)?,
-            None => RawConfig {
-                sandbox: Some("process".into()),
-                workload_types: Some(["native", "v8", "wasm"].map(str::to_owned).to_vec()),
-                ..RawConfig::default()
-            },
+            None => {
+                RawConfig { workload_types: Some(["native", "v8", "wasm"].map(str::to_owned).to_vec()), ..RawConfig::default() }
+            }
         };
         for tag in &self.tags {
             let (key, value) =
@@ -77,6 +81,12 @@ impl NodeArgs {
         if !self.workload_types.is_empty() {
             raw.workload_types = Some(self.workload_types.clone());
         }
+        if let Some(sandbox) = &self.sandbox {
+            // Said now, it is meant: what the file says of it is an older wish.
+            raw.sandbox = Some(sandbox.clone());
+            raw.no_sandbox = None;
+        }
+        raw.default_resource_dir = self.resource_dir.clone().or(raw.default_resource_dir);
         raw.machine_pool_size = self.pool_size.or(raw.machine_pool_size);
         raw.state_dir = self.state_dir.clone().or(raw.state_dir);
         Ok(Loaded { config: NodeConfig::resolve(raw)?, file })
@@ -89,6 +99,15 @@ impl NodeArgs {
             return Err(Usage(why.to_owned()).into());
         };
         std::path::absolute(&root).with_context(|| format!("{} is no usable path", root.display()))
+    }
+
+    /// Where kernel, root image and programs of microVMs lie, absolute.
+    pub(crate) fn resources(&self, config: &NodeConfig, env: &Env) -> anyhow::Result<PathBuf> {
+        match (&config.microvm.resource_dir, &env.data) {
+            (Some(dir), _) => Ok(std::path::absolute(dir)?),
+            (None, Some(data)) => Ok(std::path::absolute(data.join("resources"))?),
+            (None, None) => Ok(self.state_root(config, env)?.join("resources")),
+        }
     }
 
     /// The `nats-server` program.

@@ -86,6 +86,7 @@ pub(crate) async fn start(
         state_dir: args.state_root(&config, env)?.join("node"),
         agent_binary: args.agent(&config, env)?,
         nats_server: args.nats_server(env)?,
+        resource_dir: args.resources(&config, env)?,
         nexus: args.nexus.clone(),
         config,
     };

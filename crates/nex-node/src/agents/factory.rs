@@ -83,6 +83,12 @@ impl AgentFactory {
         let spec = SandboxSpec { id, identity: serde_json::to_vec(&identity).unwrap_or_default(), size: self.size };
         let sandbox: Arc<dyn nex_sandbox::Sandbox> =
             Arc::from(self.sandboxes.create(spec, by).await.map_err(|error| chain(&error))?);
+        if let Some(link) = sandbox.record().network {
+            let port = self.bus_url.rsplit_once(':').map_or("", |(_, port)| port);
+            let netmask = format!("{:08x}", u32::MAX.checked_shl(32 - u32::from(link.prefix)).unwrap_or(0));
+            tracing::info!(gateway = %link.gateway, hosttap = link.tap, ip = %link.address, nats_host = %link.gateway, nats_port = port, netmask, vmid = %agent, "Machine started");
+            tracing::info!(ip = %link.address, vmid = %agent, "Adding new VM to warm pool");
+        }
         let shaken = tokio::select! {
             shaken = by.bound(&mut listener.handshake) => shaken,
             exit = sandbox.exited() => return Err(format!("the agent ended before its handshake: {exit}")),

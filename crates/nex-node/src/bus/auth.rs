@@ -3,6 +3,8 @@
 //! The node holds the operator and account keys and mints users; the server's configuration never changes, so an agent joins
 //! without a reload and a later node process can go on with the same server.
 
+use std::net::IpAddr;
+
 use nex_protocol::claims::{new_jti, sign};
 use nex_protocol::id::WorkloadId;
 use nkeys::KeyPair;
@@ -49,9 +51,9 @@ impl BusKeys {
         })
     }
 
-    /// The server's whole configuration, listening on a loopback port (-1: any free one).
+    /// The server's whole configuration, listening on a port of one of the host's own addresses (-1: any free one).
     #[must_use]
-    pub fn server_config(&self, port: i32, ports_dir: &str, now: i64) -> String {
+    pub fn server_config(&self, (host, port): (IpAddr, i32), ports_dir: &str, now: i64) -> String {
         let operator = self.operator.public_key();
         let account = self.account.public_key();
         let limits = json!({"subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1, "leaf": -1});
@@ -60,7 +62,7 @@ impl BusKeys {
         let nats = json!({"type": "account", "version": 2, "limits": limits, "default_permissions": permissions});
         let account_jwt = token(&account, "nex-bus", now, &nats, &self.operator);
         format!(
-            "listen: \"127.0.0.1:{port}\"\nports_file_dir: \"{ports_dir}\"\nserver_name: \"nex-bus\"\nmax_payload: 8MB\nmax_pending: 64MB\n\
+            "listen: \"{host}:{port}\"\nports_file_dir: \"{ports_dir}\"\nserver_name: \"nex-bus\"\nmax_payload: 8MB\nmax_pending: 64MB\n\
              operator: {operator_jwt}\nresolver: MEMORY\nresolver_preload: {{ {account}: {account_jwt} }}\n"
         )
     }

@@ -1,6 +1,7 @@
 //! The bus as the node uses it: started, connected to, started again on the same port if it dies, stopped.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,12 +40,13 @@ struct Supervisor {
     program: PathBuf,
     dir: PathBuf,
     keys: Arc<BusKeys>,
+    host: IpAddr,
     port: u16,
     journal: Journal,
 }
 
 impl InternalBus {
-    /// Starts the server and connects to it as the node.
+    /// Starts the server on a port of one of the host's own addresses (any free one if absent) and connects to it as the node.
     ///
     /// # Errors
     /// [`BusError`].
@@ -52,10 +54,10 @@ impl InternalBus {
         program: PathBuf,
         dir: PathBuf,
         keys: Arc<BusKeys>,
-        port: Option<u16>,
+        (host, port): (IpAddr, Option<u16>),
         journal: Journal,
     ) -> Result<Self, BusError> {
-        let server = launch(&program, &dir, &keys, port.map_or(-1, i32::from), &journal).await?;
+        let server = launch(&program, &dir, &keys, (host, port.map_or(-1, i32::from)), &journal).await?;
         let url = server.url().to_owned();
         let user = keys.node_user(clock::unix_seconds());
         let settings = ConnectionSettings {
@@ -67,10 +69,10 @@ impl InternalBus {
             ..ConnectionSettings::default()
         };
         let client = connect(&settings, Persistence::Once).await.map_err(BusError::Connect)?;
-        let port = url.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or_default();
+        let port = port_of(&url);
         let scope = TaskScope::new("bus");
         let (stop, stopped) = oneshot::channel();
-        let supervisor = Supervisor { program, dir, keys, port, journal };
+        let supervisor = Supervisor { program, dir, keys, host, port, journal };
         scope.spawn("bus", supervisor.run(server, stopped));
         Ok(Self { url, client, stop, scope })
     }
@@ -79,6 +81,12 @@ impl InternalBus {
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The port it listens on.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        port_of(&self.url)
     }
 
     /// The node's connection.
@@ -114,7 +122,7 @@ impl Supervisor {
                 }
             }
             tokio::time::sleep(RESTART).await;
-            match launch(&self.program, &self.dir, &self.keys, i32::from(self.port), &self.journal).await {
+            match launch(&self.program, &self.dir, &self.keys, (self.host, i32::from(self.port)), &self.journal).await {
                 Ok(server) => running = Some(server),
                 Err(error) => {
                     tracing::error!(error = %nex_protocol::envelope::chain(&error), "the internal NATS server does not come back");
@@ -127,9 +135,19 @@ impl Supervisor {
     }
 }
 
-async fn launch(program: &Path, dir: &Path, keys: &BusKeys, port: i32, journal: &Journal) -> Result<BusServer, BusError> {
+fn port_of(url: &str) -> u16 {
+    url.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or_default()
+}
+
+async fn launch(
+    program: &Path,
+    dir: &Path,
+    keys: &BusKeys,
+    listen: (IpAddr, i32),
+    journal: &Journal,
+) -> Result<BusServer, BusError> {
     let now = clock::unix_seconds();
-    let server = BusServer::start(program, dir, |ports| keys.server_config(port, ports, now)).await?;
+    let server = BusServer::start(program, dir, |ports| keys.server_config(listen, ports, now)).await?;
     journal.put_child(ROLE, server.process()).map_err(BusError::Journal)?;
     Ok(server)
 }

@@ -15,6 +15,7 @@ use super::raw::{RawConfig, RawMachine};
 const MAX_MEMORY_MIB: u64 = 1024 * 1024;
 /// Least memory in which kernel and agent start, MiB.
 const MIN_MEMORY_MIB: u64 = 96;
+const DEFAULT_SUBNET: &str = "192.168.127.0/24";
 /// Firecracker's own limit.
 const MAX_VCPUS: u32 = 32;
 
@@ -214,18 +215,21 @@ impl GuestNetworkConfig {
     fn resolve(raw: &RawConfig, problems: &mut Vec<String>) -> Self {
         let network = raw.network.clone().unwrap_or_default();
         let written = raw.cni.as_ref().and_then(|cni| cni.subnet.clone()).or(network.subnet);
-        let subnet = written.and_then(|text| parse("subnet", &text, problems));
+        // As in 0.2.7, where the network of a configuration that names none is this one.
+        let fixed = raw.cni.is_some() || raw.internal_node_host.is_some();
+        let written = written.or_else(|| fixed.then(|| DEFAULT_SUBNET.to_owned()));
+        let subnet: Option<Ipv4Net> = written.and_then(|text| parse("subnet", &text, problems));
         let gateway: Option<Ipv4Addr> =
             raw.internal_node_host.as_ref().and_then(|text| parse("internal_node_host", text, problems));
         if let (Some(subnet), Some(gateway)) = (&subnet, gateway)
-            && !subnet.contains(gateway)
+            && !subnet.contains(&gateway)
         {
             problems.push(format!("internal node host must be in the CNI subnet: {gateway} is not in {subnet}"));
         }
         let names = raw.cni.as_ref().and_then(|cni| cni.nameservers.clone()).into_iter().chain(network.dns).flatten();
         let dns: Vec<IpAddr> = names.filter_map(|text| parse("name server", &text, problems)).collect();
         let allow = network.allow.unwrap_or_else(|| vec!["internet".to_owned()]);
-        let mut allow: Vec<Allow> = allow.iter().filter_map(|text| parse("network.allow", text, problems)).collect();
+        let mut allow: Vec<Allow> = allow.iter().filter_map(|text| destination(text, problems)).collect();
         // A name server that cannot be asked would be none.
         allow.extend(dns.iter().filter_map(|server| match server {
             IpAddr::V4(server) => Some(Allow::Net { net: Ipv4Net::from(*server), port: Some(53) }),
@@ -236,6 +240,25 @@ impl GuestNetworkConfig {
             problems.push("network.host_ports: 0 is no port".to_owned());
         }
         Self { cni: raw.cni.clone(), subnet, gateway, allow, host_ports, dns }
+    }
+}
+
+/// `internet`, a net, an address, or either of them and a port.
+fn destination(text: &str, problems: &mut Vec<String>) -> Option<Allow> {
+    if text == "internet" {
+        return Some(Allow::Internet);
+    }
+    let (net, port) = match text.rsplit_once(':') {
+        Some((net, port)) => (net, Some(parse("network.allow", port, problems)?)),
+        None => (text, None),
+    };
+    match net.parse::<Ipv4Net>().ok().or_else(|| net.parse::<Ipv4Addr>().ok().map(Ipv4Net::from)) {
+        Some(net) => Some(Allow::Net { net, port }),
+        None => {
+            problems
+                .push(format!("network.allow: '{text}': expected internet, an IPv4 net or address, or one of those and :port"));
+            None
+        }
     }
 }
 

@@ -31,14 +31,14 @@ pub struct NodeConfig {
     pub workload_types: Vec<WorkloadType>,
     /// Agents kept ready.
     pub pool_size: usize,
-    /// Longest time from the making of an agent to its handshake.
-    pub handshake_timeout: Duration,
+    /// Longest time from the making of an agent to its handshake; by the kind of sandbox if absent.
+    pub handshake_timeout: Option<Duration>,
     /// Longest time an agent may take to answer a ping; three misses in a row and it is lost.
     pub ping_timeout: Duration,
     /// Bytes of artifacts kept for the next deploy; those in use are kept beyond it.
     pub artifact_cache_bytes: u64,
-    /// Longest time of a deploy, from the request to running.
-    pub deploy_timeout: Duration,
+    /// Longest time of a deploy, from the request to running; by the kind of sandbox if absent.
+    pub deploy_timeout: Option<Duration>,
     /// Time a workload has to end by itself when it is stopped.
     pub stop_grace: Duration,
     /// Bounds on the node.
@@ -140,10 +140,10 @@ impl NodeConfig {
             microvm,
             workload_types,
             pool_size,
-            handshake_timeout: millis(raw.agent_handshake_timeout_ms, 5_000),
+            handshake_timeout: raw.agent_handshake_timeout_ms.filter(|ms| *ms > 0).map(Duration::from_millis),
             ping_timeout: millis(raw.agent_ping_timeout_ms, 750),
             artifact_cache_bytes: raw.artifact_cache_mib.unwrap_or(4_096).saturating_mul(MIB),
-            deploy_timeout: millis(raw.deploy_timeout_ms, 10_000),
+            deploy_timeout: raw.deploy_timeout_ms.filter(|ms| *ms > 0).map(Duration::from_millis),
             stop_grace: millis(raw.stop_grace_ms, 5_000),
             node_limits: NodeLimits {
                 workloads: limits.max_workloads.filter(|max| *max > 0),

@@ -103,7 +103,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, order: Order) -> Result<DeployResp
 
 /// The artifact from the object store, refused before a byte of it is fetched if it is too large or not the one signed for.
 async fn fetch(shared: &Shared, request: &DeployRequest, admitted: &Admitted, room: &mut Room) -> Result<Artifact, Failure> {
-    let by = Deadline::after(shared.config.deploy_timeout);
+    let by = Deadline::after(shared.launcher.deploy_timeout);
     let offer = Offer::look_up(&shared.nats, &admitted.location, request.jsdomain.as_deref(), by).await?;
     if offer.bytes() == 0 {
         return Err(Failure::new(

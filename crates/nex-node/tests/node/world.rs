@@ -292,7 +292,8 @@ pub(crate) fn options(connection: ConnectionSettings, state_dir: PathBuf, config
     }
     let config = NodeConfig::resolve(RawConfig::parse(&usual.to_string()).unwrap()).unwrap();
     let (agent_binary, nats_server) = (dist_binary("nex-agent"), nats_server_binary());
-    NodeOptions { connection, config, state_dir, agent_binary, nats_server, nexus: "test".into() }
+    let resource_dir = state_dir.join("resources");
+    NodeOptions { connection, config, state_dir, agent_binary, nats_server, resource_dir, nexus: "test".into() }
 }
 
 /// Pids and command lines of this host.

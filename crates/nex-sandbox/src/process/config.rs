@@ -86,11 +86,9 @@ impl ProcessConfig {
     /// The limits of a sandbox of this size.
     pub(super) fn limits(&self, size: Option<MachineSize>) -> Limits {
         match size {
-            Some(MachineSize { vcpus, memory_mib }) => Limits {
-                memory_bytes: u64::from(memory_mib) << 20,
-                cpu_percent: Some(u32::from(vcpus) * 100),
-                ..self.limits
-            },
+            Some(MachineSize { vcpus, memory_mib }) => {
+                Limits { memory_bytes: u64::from(memory_mib) << 20, cpu_percent: Some(u32::from(vcpus) * 100), ..self.limits }
+            }
             None => self.limits,
         }
     }

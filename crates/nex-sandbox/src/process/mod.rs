@@ -32,7 +32,6 @@ pub use sandbox::ProcessSandbox;
 use crate::places::Places;
 use crate::{CreateError, Sandbox, SandboxId, SandboxProvider, SandboxRecord, SandboxSpec, remove_leftover};
 
-
 /// The provider could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {

@@ -13,7 +13,7 @@ use nex_process::cgroup::{Cgroups, Controller};
 use nex_process::confinement::{Mode, Part};
 use nex_process::{ChildSpec, Confinement, Deadline, Output};
 use nex_sandbox::process::{OpenError, ProcessConfig, ProcessProvider};
-use nex_sandbox::{AdmitError, CreateError, OutError, SandboxProvider, remove_leftover};
+use nex_sandbox::{AdmitError, CreateError, OutError, Sandbox, SandboxProvider, remove_leftover};
 use nix::time::{ClockId, clock_gettime};
 
 mod prison;

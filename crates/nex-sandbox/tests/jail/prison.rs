@@ -8,8 +8,8 @@ use std::time::Duration;
 use nex_process::cgroup::Cgroups;
 use nex_process::confinement::{Mode, Part};
 use nex_process::{Deadline, ProcessId};
-use nex_sandbox::process::{Limits, ProcessConfig, ProcessProvider};
-use nex_sandbox::{Sandbox, SandboxId, SandboxProvider, SandboxSpec};
+use nex_sandbox::process::{Limits, ProcessConfig, ProcessProvider, ProcessSandbox};
+use nex_sandbox::{Sandbox, SandboxId, SandboxSpec};
 
 pub(crate) fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(20))
@@ -54,8 +54,8 @@ pub(crate) async fn prison() -> Prison {
 }
 
 impl Prison {
-    pub(crate) async fn lock_up(&self, id: &str, identity: &str) -> Box<dyn Sandbox> {
-        let sandbox = self.provider.create(spec(id, identity), soon()).await.unwrap();
+    pub(crate) async fn lock_up(&self, id: &str, identity: &str) -> Box<ProcessSandbox> {
+        let sandbox = Box::new(self.provider.make(spec(id, identity), soon()).await.unwrap());
         sandbox.admit(&inmate_copy(self.state.path()), "inmate").await.unwrap();
         sandbox
     }

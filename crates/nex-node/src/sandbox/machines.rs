@@ -1,0 +1,215 @@
+//! MicroVMs on this host: which monitors there are, where their files lie, and whether a machine really boots.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nex_network::{Allow, CniConfig, Ipv4Net, Network, NetworkConfig, NetworkError, NetworkKind, Policy, Rate};
+use nex_process::Deadline;
+use nex_protocol::guest::GuestLimits;
+use nex_sandbox::microvm::{MicroVmConfig, MicroVmProvider, OpenError};
+use nex_vmm::{Firecracker, Jailer, Qemu, RateLimiter, Vmm, VmmKind};
+
+use super::{Host, SWEEP, UID_BASE, short};
+use crate::config::{NodeConfig, RawCni, SandboxChoice};
+
+/// Longest time for the first machine to boot: with real processors, and emulated.
+const BOOT: Duration = Duration::from_secs(15);
+const BOOT_EMULATED: Duration = Duration::from_secs(60);
+/// Longest time to make the network.
+const NETWORK: Duration = Duration::from_secs(15);
+/// Inside a guest its agent has this uid, and so has the workload.
+const GUEST_UID: u32 = 1000;
+const OPEN_FILES: u64 = 4096;
+const FILE_BYTES: u64 = 1 << 30;
+/// Where CNI configuration and plug-ins lie as a rule.
+const CNI_CONFIGURATION: &str = "/etc/cni/conf.d";
+const CNI_PLUGINS: [&str; 2] = ["/opt/cni/bin", "/usr/lib/cni"];
+
+/// What executes the guests' instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accel {
+    /// The processor.
+    Kvm,
+    /// A program.
+    Emulation,
+}
+
+impl fmt::Display for Accel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kvm => "kvm",
+            Self::Emulation => "emulation",
+        })
+    }
+}
+
+/// A monitor that is there and may work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Which.
+    pub kind: VmmKind,
+    /// On what.
+    pub accel: Accel,
+    /// The program.
+    pub binary: PathBuf,
+    /// Firecracker's jailer, if it is to be used.
+    pub jailer: Option<PathBuf>,
+}
+
+impl fmt::Display for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}, {})", self.kind, self.accel, self.binary.display())
+    }
+}
+
+/// Why no machine of a candidate works, in one line.
+#[derive(Debug, thiserror::Error)]
+pub enum NoMachines {
+    /// Its files, or its first machine.
+    #[error("{}", nex_protocol::envelope::chain(.0))]
+    Open(#[from] OpenError),
+    /// Its network.
+    #[error("{}", nex_protocol::envelope::chain(.0))]
+    Network(#[from] NetworkError),
+}
+
+/// The kernel and the root image that a node of this configuration uses.
+#[must_use]
+pub fn resources(config: &NodeConfig, resource_dir: &Path) -> (PathBuf, PathBuf) {
+    let dir = config.microvm.resource_dir.as_deref().unwrap_or(resource_dir);
+    let file = |given: &Option<PathBuf>, name: &str| given.clone().unwrap_or_else(|| dir.join(name));
+    (file(&config.microvm.kernel, "vmlinux"), file(&config.microvm.rootfs, "rootfs.img"))
+}
+
+/// The monitors worth a try, best first. What is missing is said in `reasons`.
+pub fn vmm_candidates(config: &NodeConfig, resource_dir: &Path, reasons: &mut Vec<String>) -> Vec<Candidate> {
+    let (kernel, rootfs) = resources(config, resource_dir);
+    for (what, path) in [("kernel", &kernel), ("root image", &rootfs)] {
+        if !path.is_file() {
+            reasons.push(format!("there is no {what} at {}", path.display()));
+            return Vec::new();
+        }
+    }
+    let own = config.microvm.resource_dir.as_deref().unwrap_or(resource_dir).join("bin");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let dirs: Vec<PathBuf> = config.bin_path.iter().cloned().chain([own]).chain(std::env::split_paths(&path)).collect();
+    let find = |name: &str| dirs.iter().map(|dir| dir.join(name)).find(|file| file.is_file());
+    let has_kvm = std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm");
+    let mut candidates = Vec::new();
+    if config.sandbox != SandboxChoice::Qemu {
+        match (find("firecracker"), &has_kvm) {
+            (Some(binary), Ok(_)) => {
+                let jailed = config.microvm.jailer && nix::unistd::geteuid().is_root();
+                let jailer = if jailed { find("jailer") } else { None };
+                candidates.push(Candidate { kind: VmmKind::Firecracker, accel: Accel::Kvm, binary, jailer });
+            }
+            (Some(_), Err(error)) => reasons.push(format!("firecracker: /dev/kvm cannot be used: {error}")),
+            (None, _) => reasons.push("firecracker: the program was not found".to_owned()),
+        }
+    }
+    if config.sandbox != SandboxChoice::Firecracker {
+        match find(&format!("qemu-system-{}", std::env::consts::ARCH)) {
+            Some(binary) => {
+                let with = |accel| Candidate { kind: VmmKind::Qemu, accel, binary: binary.clone(), jailer: None };
+                candidates.extend(has_kvm.is_ok().then(|| with(Accel::Kvm)));
+                candidates.push(with(Accel::Emulation));
+            }
+            None => reasons.push(format!("qemu: the program qemu-system-{} was not found", std::env::consts::ARCH)),
+        }
+    }
+    candidates
+}
+
+/// Makes the network, boots the first machine; a candidate that fails leaves nothing behind.
+pub(super) async fn open(config: &NodeConfig, host: Host<'_>, candidate: &Candidate) -> Result<MicroVmProvider, NoMachines> {
+    let network = Network::open(network_config(config, host, candidate.kind), Deadline::after(NETWORK)).await?;
+    let (kernel, rootfs) = resources(config, host.resource_dir);
+    let limits = &config.workload_limits;
+    let machines = MicroVmConfig {
+        node: short(host.node),
+        state_dir: host.state_dir.to_owned(),
+        uid_base: UID_BASE,
+        kernel,
+        rootfs,
+        size: config.microvm.template,
+        limits: GuestLimits {
+            uid: GUEST_UID,
+            processes: limits.processes,
+            open_files: OPEN_FILES,
+            file_bytes: FILE_BYTES,
+            tmp_bytes: limits.tmp_bytes,
+        },
+        rates: config.microvm.rates.filter(|_| candidate.kind == VmmKind::Firecracker),
+        dns: config.microvm.network.dns.clone(),
+        snapshots: config.microvm.snapshots,
+    };
+    let provider = MicroVmProvider::open(machines, vmm(candidate), network)?;
+    // Names and addresses that an earlier process left would stand in the way of the first machine.
+    provider.sweep(Deadline::after(SWEEP)).await;
+    let boot = if candidate.accel == Accel::Kvm { BOOT } else { BOOT_EMULATED };
+    match provider.prove(Deadline::after(boot)).await {
+        Ok(()) => Ok(provider),
+        Err(error) => {
+            provider.close(SWEEP).await;
+            Err(error.into())
+        }
+    }
+}
+
+fn vmm(candidate: &Candidate) -> Arc<dyn Vmm> {
+    let binary = candidate.binary.clone();
+    match (candidate.kind, candidate.accel) {
+        (VmmKind::Firecracker, _) => {
+            let jailer = |program: &PathBuf| Jailer { binary: program.clone() };
+            Arc::new(Firecracker::new(binary, candidate.jailer.as_ref().map(jailer)))
+        }
+        (VmmKind::Qemu, Accel::Kvm) => Arc::new(Qemu::new(binary, nex_vmm::Accel::Kvm)),
+        (VmmKind::Qemu, Accel::Emulation) => Arc::new(Qemu::new(binary, nex_vmm::Accel::Tcg)),
+    }
+}
+
+fn network_config(config: &NodeConfig, host: Host<'_>, kind: VmmKind) -> NetworkConfig {
+    let network = &config.microvm.network;
+    let (mut host_ports, mut allow) = (network.host_ports.clone(), network.allow.clone());
+    for server in host.nats {
+        match server.ip() {
+            IpAddr::V4(ip) if ip.is_loopback() => host_ports.push(server.port()),
+            IpAddr::V4(ip) => allow.push(Allow::Net { net: Ipv4Net::from(ip), port: Some(server.port()) }),
+            IpAddr::V6(_) => {}
+        }
+    }
+    host_ports.sort_unstable();
+    host_ports.dedup();
+    let rate = config.microvm.rates.filter(|_| kind == VmmKind::Qemu).and_then(|limiter| rate(&limiter));
+    NetworkConfig {
+        kind: network.cni.as_ref().map_or(NetworkKind::Builtin, |cni| NetworkKind::Cni(cni_config(cni))),
+        owner: short(host.node),
+        state_dir: host.state_dir.join("network"),
+        subnet: network.subnet,
+        gateway: network.gateway,
+        policy: Policy { allow, host_ports },
+        limits: rate.map(|rate| nex_network::Limits { to_guest: Some(rate), from_guest: Some(rate) }),
+    }
+}
+
+fn rate(limiter: &RateLimiter) -> Option<Rate> {
+    let bucket = limiter.bandwidth?;
+    let bytes_per_second = bucket.size.saturating_mul(1000) / bucket.refill_time_ms.max(1);
+    Some(Rate { bytes_per_second, burst_bytes: bucket.size })
+}
+
+fn cni_config(cni: &RawCni) -> CniConfig {
+    let mut bin_path: Vec<PathBuf> = cni.bin_path.clone().unwrap_or_default();
+    bin_path.extend(CNI_PLUGINS.map(PathBuf::from));
+    bin_path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+    CniConfig {
+        network_name: cni.network_name.clone().unwrap_or_else(|| "fcnet".to_owned()),
+        interface_name: cni.interface_name.clone().unwrap_or_else(|| "veth0".to_owned()),
+        bin_path,
+        conf_dir: CNI_CONFIGURATION.into(),
+        nameservers: cni.nameservers.iter().flatten().filter_map(|text| text.parse().ok()).collect(),
+    }
+}

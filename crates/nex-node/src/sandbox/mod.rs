@@ -1,0 +1,227 @@
+//! Which sandboxes this node's agents live in, decided by its configuration and by what the host really gives.
+//!
+//! With `auto` the best that works is taken, found out by trying: Firecracker, then QEMU, then jailed processes; the log and the tags say
+//! why it is not a better one. A kind that is named is that kind or nothing.
+
+mod machines;
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nex_process::{Confinement, Deadline};
+use nex_protocol::control::Tags;
+use nex_protocol::id::NodeId;
+use nex_sandbox::SandboxProvider;
+use nex_sandbox::microvm::MicroVmProvider;
+use nex_sandbox::process::{Limits, OpenError, ProcessConfig, ProcessProvider};
+
+pub use machines::{Accel, Candidate, NoMachines, resources, vmm_candidates};
+
+use crate::config::{NodeConfig, SandboxChoice};
+
+/// Longest time to find out what the host gives.
+const PROBE: Duration = Duration::from_secs(10);
+/// Longest time to remove what an earlier process left.
+const SWEEP: Duration = Duration::from_secs(20);
+/// First uid of agents, where the node is root.
+pub const UID_BASE: u32 = 712_000;
+
+/// What a node needs to find out where its agents can live.
+#[derive(Debug, Clone, Copy)]
+pub struct Host<'a> {
+    /// The node, for names.
+    pub node: &'a NodeId,
+    /// Where state is kept.
+    pub state_dir: &'a Path,
+    /// The `nex-agent` program.
+    pub agent_binary: &'a Path,
+    /// Where kernel, root image and programs lie, unless the configuration says otherwise.
+    pub resource_dir: &'a Path,
+    /// The user's NATS servers: what a workload may reach in any case. Those on the host's loopback are on the gateway for a guest.
+    pub nats: &'a [SocketAddr],
+}
+
+/// No sandboxes.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// Jailed processes do not work.
+    #[error(transparent)]
+    Process(#[from] OpenError),
+    /// The microVMs that the configuration demands do not work.
+    #[error("no microVM works on this host: {}; next: run 'nex node preflight', or use \"sandbox\": \"auto\"", .0.join("; "))]
+    NoMachines(Vec<String>),
+}
+
+/// The node's sandboxes.
+#[derive(Debug, Clone)]
+pub struct Sandboxes {
+    provider: Provider,
+    /// Why they are not of a better kind.
+    reasons: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
+enum Provider {
+    Process(ProcessProvider),
+    MicroVm { provider: MicroVmProvider, accel: Accel },
+}
+
+impl Sandboxes {
+    /// Finds out what the host gives.
+    ///
+    /// # Errors
+    /// [`SandboxError`] when that is nothing, or not what the configuration demands.
+    pub async fn open(config: &NodeConfig, host: Host<'_>) -> Result<Self, SandboxError> {
+        let mut reasons = Vec::new();
+        if config.sandbox != SandboxChoice::Process {
+            tracing::info!("Virtual machine manager starting");
+            for candidate in vmm_candidates(config, host.resource_dir, &mut reasons) {
+                match Box::pin(machines::open(config, host, &candidate)).await {
+                    Ok(provider) => {
+                        reasons.iter().for_each(|reason| tracing::info!("not used: {reason}"));
+                        tracing::info!(monitor = %provider.kind(), accel = %candidate.accel, "workloads run in microVMs");
+                        provider.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+                        return Ok(Self { provider: Provider::MicroVm { provider, accel: candidate.accel }, reasons });
+                    }
+                    Err(why) => reasons.push(format!("{candidate}: {why}")),
+                }
+            }
+            if config.sandbox != SandboxChoice::Auto {
+                return Err(SandboxError::NoMachines(reasons));
+            }
+            for reason in &reasons {
+                tracing::warn!("no microVM: {reason}");
+            }
+            tracing::warn!(
+                "workloads run in jailed processes, not in microVMs; 'nex node preflight' says what is missing, \"sandbox\": \"process\" says that this is meant"
+            );
+        }
+        // Machines of an earlier run of this node have networks, which a node without machines knows nothing of.
+        nex_network::remove_leftovers(&short(host.node), &host.state_dir.join("network"), Deadline::after(SWEEP)).await;
+        let provider = ProcessProvider::open(process_config(config, host), Deadline::after(PROBE)).await?;
+        Ok(Self { provider: Provider::Process(provider), reasons })
+    }
+
+    /// The provider, for the pool.
+    #[must_use]
+    pub fn provider(&self) -> Arc<dyn SandboxProvider> {
+        match &self.provider {
+            Provider::Process(provider) => Arc::new(provider.clone()),
+            Provider::MicroVm { provider, .. } => Arc::new(provider.clone()),
+        }
+    }
+
+    /// Where the internal bus must listen for agents to reach it.
+    #[must_use]
+    pub fn bus_host(&self) -> IpAddr {
+        match &self.provider {
+            Provider::Process(_) => Ipv4Addr::LOCALHOST.into(),
+            Provider::MicroVm { provider, .. } => provider.gateway().into(),
+        }
+    }
+
+    /// Lets agents reach the internal bus.
+    ///
+    /// # Errors
+    /// [`nex_network::NetworkError`]
+    pub async fn permit_bus(&self, port: u16) -> Result<(), nex_network::NetworkError> {
+        match &self.provider {
+            Provider::Process(_) => Ok(()),
+            Provider::MicroVm { provider, .. } => provider.permit_gateway_port(port).await,
+        }
+    }
+
+    /// Whether agents reach what this process reaches, so that they may be told addresses.
+    #[must_use]
+    pub fn share_the_network(&self) -> bool {
+        matches!(self.provider, Provider::Process(_))
+    }
+
+    /// Whether workloads run on processors that are emulated, many times slower than real ones.
+    #[must_use]
+    pub fn are_emulated(&self) -> bool {
+        matches!(self.provider, Provider::MicroVm { accel: Accel::Emulation, .. })
+    }
+
+    /// Removes sandboxes that an earlier process of this node left; says how many.
+    pub async fn sweep(&self) -> usize {
+        match &self.provider {
+            Provider::Process(provider) => provider.sweep(&BTreeSet::new(), Deadline::after(SWEEP)).await,
+            Provider::MicroVm { provider, .. } => provider.sweep(Deadline::after(SWEEP)).await,
+        }
+    }
+
+    /// Waits until everything dropped is removed.
+    pub async fn close(&self) {
+        match &self.provider {
+            Provider::Process(provider) => provider.close(SWEEP).await,
+            Provider::MicroVm { provider, .. } => provider.close(SWEEP).await,
+        }
+    }
+
+    /// What confines the agents, as tags.
+    #[must_use]
+    pub fn tags(&self) -> Tags {
+        match &self.provider {
+            Provider::Process(provider) => {
+                let mut tags = tags(provider.confinement());
+                if !self.reasons.is_empty() {
+                    tags.insert("nex.sandbox.reason".into(), self.reasons.join("; "));
+                }
+                tags
+            }
+            Provider::MicroVm { provider, accel } => Tags::from([
+                ("nex.sandbox".to_owned(), provider.kind().to_string()),
+                ("nex.sandbox.accel".to_owned(), accel.to_string()),
+                ("nex.unsafe".to_owned(), "false".to_owned()),
+            ]),
+        }
+    }
+}
+
+/// The node's name for devices, groups and uids: short, lower case.
+fn short(node: &NodeId) -> String {
+    node.as_str().chars().skip(1).take(12).collect::<String>().to_lowercase()
+}
+
+fn process_config(config: &NodeConfig, host: Host<'_>) -> ProcessConfig {
+    let limits = &config.workload_limits;
+    ProcessConfig {
+        node: short(host.node),
+        agent_binary: host.agent_binary.to_owned(),
+        state_dir: host.state_dir.to_owned(),
+        limits: Limits {
+            memory_bytes: limits.max_memory_bytes,
+            pids: limits.processes,
+            cpu_percent: limits.cpu_percent,
+            tmp_bytes: limits.tmp_bytes,
+            ..Limits::default()
+        },
+        uid_base: UID_BASE,
+        tcp_connect: None,
+        require: config.require.clone(),
+    }
+}
+
+/// What this host gives, for preflight.
+///
+/// # Errors
+/// [`OpenError`] when the agent does not start or does not report.
+pub async fn probe(agent_binary: &Path, uid: u32, by: Deadline) -> Result<Confinement, OpenError> {
+    nex_sandbox::process::probe(agent_binary, uid, by).await
+}
+
+/// How agents are confined, as tags: the kind of sandbox, and what this host lacks of it.
+#[must_use]
+pub fn tags(confinement: &Confinement) -> Tags {
+    // As in 0.2.7: workloads are not in VMs of their own. How they are confined instead stands in the other tags.
+    let mut tags = Tags::from([("nex.sandbox".to_owned(), "process".to_owned()), ("nex.unsafe".to_owned(), "true".to_owned())]);
+    let missing: Vec<String> = confinement.missing().into_iter().map(|(part, _)| part.to_string()).collect();
+    if !missing.is_empty() {
+        tags.insert("nex.sandbox.missing".into(), missing.join(", "));
+    }
+    tags
+}

@@ -1,0 +1,157 @@
+//! One microVM in the hands of its owner.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use nex_process::{Deadline, Exit};
+use nex_vmm::Machine;
+use tokio::sync::Mutex;
+
+use super::Shared;
+use super::create::{remove, remove_later};
+use super::guest::Guest;
+use crate::output::LastWords;
+use crate::{AdmitError, ExitReport, OutError, Sandbox, SandboxId, SandboxRecord, check_file_name};
+
+/// The drive that artifacts are put into.
+const SLOT: u8 = 0;
+/// Longest time to attach a drive; the guest mounts it in milliseconds.
+const ATTACH: Duration = Duration::from_secs(20);
+/// Longest time to tell a guest something.
+const TELL: Duration = Duration::from_secs(1);
+/// What a guest needs to go down after its agent has ended.
+const POWER_OFF: Duration = Duration::from_secs(2);
+
+/// A machine with an agent in it. Its owner stops it; dropped, it is killed and removed in the background.
+#[derive(Debug)]
+pub(super) struct MicroVm {
+    shared: Arc<Shared>,
+    record: SandboxRecord,
+    machine: Option<Box<dyn Machine>>,
+    guest: Mutex<Guest>,
+    /// The file in the drive, and where the agent sees it.
+    attached: Mutex<Option<(PathBuf, PathBuf)>>,
+    last_words: LastWords,
+    /// Nothing is left to do on drop.
+    settled: AtomicBool,
+}
+
+impl MicroVm {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        record: SandboxRecord,
+        machine: Box<dyn Machine>,
+        guest: Guest,
+        last_words: LastWords,
+    ) -> Self {
+        let (machine, guest) = (Some(machine), Mutex::new(guest));
+        Self { shared, record, machine, guest, attached: Mutex::new(None), last_words, settled: AtomicBool::new(false) }
+    }
+
+    fn report(&self, exit: Exit) -> ExitReport {
+        let kills = self.record.cgroup.as_ref().map_or(0, nex_process::cgroup::Cgroup::out_of_memory_kills);
+        ExitReport { exit, out_of_memory: kills > 0, last_words: self.last_words.get() }
+    }
+
+    async fn ended(&self) -> Exit {
+        match &self.machine {
+            Some(machine) => machine.exited().await,
+            None => Exit::UNKNOWN,
+        }
+    }
+
+    async fn attach(&self, file: &Path) -> Result<PathBuf, AdmitError> {
+        let failed = |source: io::Error| AdmitError::Failed { file: file.to_owned(), source };
+        let Some(machine) = &self.machine else { return Err(failed(io::ErrorKind::NotConnected.into())) };
+        let by = Deadline::after(ATTACH);
+        let (drives, of) = (self.shared.drives.clone(), file.to_owned());
+        let image = tokio::task::spawn_blocking(move || drives.of(&of)).await.map_err(|error| failed(error.into()))?;
+        let image = image.map_err(|error| failed(io::Error::other(error)))?;
+        machine.swap_drive(SLOT.into(), &image, by).await.map_err(|error| failed(io::Error::other(error)))?;
+        let path = self.guest.lock().await.attach(SLOT, by).await.map_err(|error| failed(io::Error::other(error)))?;
+        Ok(path.into())
+    }
+
+    async fn end(&self, grace: Duration) -> ExitReport {
+        let exit = match &self.machine {
+            Some(machine) => {
+                let told = self.power_off(grace).await;
+                let patience = if told { grace + POWER_OFF } else { Duration::ZERO };
+                match Deadline::after(patience).bound(machine.exited()).await {
+                    Ok(exit) => exit,
+                    Err(_deaf) => machine.kill().await,
+                }
+            }
+            None => Exit::UNKNOWN,
+        };
+        // Before its group goes: the count of memory kills goes with it.
+        let report = self.report(exit);
+        self.settled.store(remove(&self.shared, &self.record).await, Ordering::Release);
+        report
+    }
+
+    /// Whether the guest was told.
+    async fn power_off(&self, grace: Duration) -> bool {
+        let by = Deadline::after(TELL);
+        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        let told = by.bound(async { self.guest.lock().await.power_off(grace_ms, by).await }).await;
+        matches!(told, Ok(Ok(())))
+    }
+}
+
+impl Sandbox for MicroVm {
+    fn id(&self) -> &SandboxId {
+        &self.record.id
+    }
+
+    /// One file per machine, for it has one drive. The guest mounts it; its agent checks its digest.
+    fn admit<'a>(&'a self, file: &'a Path, name: &'a str) -> BoxFuture<'a, Result<PathBuf, AdmitError>> {
+        async move {
+            check_file_name(name)?;
+            let mut attached = self.attached.lock().await;
+            match &*attached {
+                Some((present, path)) if present == file => Ok(path.clone()),
+                Some(_) => Err(AdmitError::Taken(name.to_owned())),
+                None => {
+                    let path = self.attach(file).await?;
+                    *attached = Some((file.to_owned(), path.clone()));
+                    Ok(path)
+                }
+            }
+        }
+        .boxed()
+    }
+
+    /// Nothing leaves a guest but what it says on the bus: a file of its making would be a hostile file system or a copy through memory.
+    fn open_out(&self, name: &str, _max_bytes: u64) -> Result<File, OutError> {
+        check_file_name(name)?;
+        Err(OutError::Unreadable { name: name.to_owned(), source: io::ErrorKind::Unsupported.into() })
+    }
+
+    fn exited(&self) -> BoxFuture<'_, ExitReport> {
+        async { self.report(self.ended().await) }.boxed()
+    }
+
+    fn stop(&self, grace: Duration) -> BoxFuture<'_, ExitReport> {
+        self.end(grace).boxed()
+    }
+
+    fn record(&self) -> SandboxRecord {
+        self.record.clone()
+    }
+}
+
+impl Drop for MicroVm {
+    fn drop(&mut self) {
+        match self.machine.take() {
+            Some(machine) if !self.settled.load(Ordering::Acquire) => remove_later(&self.shared, &self.record, machine),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Templates: one machine of each size is booted, waits for an identity, and is written to disk there; all others are its clones.
+//!
+//! A snapshot is kept across node processes and used for as long as the kernel, the root image, the monitor and the machine are what they
+//! were. There is no secret in it: it is taken before the guest knows who it is.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nex_process::Deadline;
+use nex_vmm::Snapshot;
+use sha2::{Digest, Sha256};
+use tokio::sync::Mutex;
+
+use super::create::{Cradle, start};
+use super::guest::Guest;
+use super::{Shared, create};
+use crate::remove::remove_tree;
+use crate::{CreateError, MachineSize, SandboxId};
+
+/// Says in a template's directory that all of it was written.
+const MANIFEST: &str = "snapshot.json";
+/// Longest time to ask the monitor for its version.
+const VERSION: Duration = Duration::from_secs(5);
+
+/// The templates of a node.
+#[derive(Debug)]
+pub(super) struct Templates {
+    dir: PathBuf,
+    /// Held while one is made: everybody else wants just that one.
+    made: Mutex<BTreeMap<MachineSize, Arc<Snapshot>>>,
+}
+
+impl Templates {
+    pub(super) fn new(dir: PathBuf) -> Self {
+        Self { dir, made: Mutex::new(BTreeMap::new()) }
+    }
+}
+
+/// The snapshot of a size, made if need be.
+pub(super) async fn get(shared: &Arc<Shared>, size: MachineSize, by: Deadline) -> Result<Arc<Snapshot>, CreateError> {
+    let mut made = by.bound(shared.templates.made.lock()).await?;
+    if let Some(snapshot) = made.get(&size) {
+        return Ok(Arc::clone(snapshot));
+    }
+    let of_size = shared.templates.dir.join(format!("{}-{}", size.vcpus, size.memory_mib));
+    let dir = of_size.join(key(shared, size).await?);
+    let snapshot = match kept(&dir) {
+        Some(snapshot) => snapshot,
+        None => Box::pin(make(shared, size, &of_size, &dir, by)).await?,
+    };
+    let snapshot = Arc::new(snapshot);
+    made.insert(size, Arc::clone(&snapshot));
+    Ok(snapshot)
+}
+
+/// Boots one machine to the point where it waits for its identity.
+pub(super) async fn prove(shared: &Arc<Shared>, size: MachineSize, by: Deadline) -> Result<(), CreateError> {
+    if shared.config.snapshots {
+        return get(shared, size, by).await.map(drop);
+    }
+    let cradle = boot(shared, size, "proof", by).await?;
+    cradle.end().await;
+    Ok(())
+}
+
+async fn make(
+    shared: &Arc<Shared>,
+    size: MachineSize,
+    of_size: &Path,
+    dir: &Path,
+    by: Deadline,
+) -> Result<Snapshot, CreateError> {
+    // What was made for another kernel, root image or monitor is of no use any more.
+    remove_tree(of_size).map_err(create::directory(of_size))?;
+    fs::create_dir_all(dir).map_err(create::directory(dir))?;
+    tracing::info!(%size, monitor = %shared.vmm.kind(), "making the template that machines of this size are cloned from");
+    let cradle = boot(shared, size, "template", by).await?;
+    if let Some(uid) = cradle.uid() {
+        std::os::unix::fs::chown(dir, Some(uid), Some(uid)).map_err(create::directory(dir))?;
+    }
+    let written = cradle.machine().snapshot(dir, by).await;
+    cradle.end().await;
+    let snapshot = written?;
+    let owned = || {
+        // The monitors of the clones read it, none may write it.
+        for file in [&snapshot.memory, &snapshot.state] {
+            std::os::unix::fs::chown(file, Some(nix::unistd::geteuid().as_raw()), None)?;
+            fs::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(0o444))?;
+        }
+        fs::write(dir.join(MANIFEST), serde_json::to_vec(&snapshot)?)
+    };
+    owned().map_err(create::directory(dir))?;
+    Ok(snapshot)
+}
+
+async fn boot(shared: &Arc<Shared>, size: MachineSize, name: &str, by: Deadline) -> Result<Cradle, CreateError> {
+    let name = format!("{name}-{:08x}", rand::random::<u32>());
+    let id = SandboxId::parse(name).map_err(|_name| CreateError::Late(nex_process::Elapsed))?;
+    let cradle = start(shared, &id, size, None, by).await?;
+    // The guest is heard once: what it says is that it is ready, and then it waits.
+    match cradle.unless_ended(Guest::meet(cradle.machine(), by)).await {
+        Ok(_ready) => Ok(cradle),
+        Err(error) => {
+            cradle.end().await;
+            Err(error)
+        }
+    }
+}
+
+/// Everything that makes one snapshot fit and another not.
+async fn key(shared: &Shared, size: MachineSize) -> Result<String, CreateError> {
+    let version = shared.vmm.version(Deadline::after(VERSION)).await?;
+    let file = |path: &Path| fs::metadata(path).map(|found| (found.len(), found.mtime(), found.mtime_nsec(), found.ino()));
+    let mut hasher = Sha256::new();
+    for path in [&shared.config.kernel, &shared.config.rootfs] {
+        let found = file(path).map_err(create::directory(path))?;
+        hasher.update(format!("{path:?} {found:?} "));
+    }
+    hasher.update(format!("{} {version} {size} {:?} {}", shared.vmm.kind(), shared.config.rates, env!("CARGO_PKG_VERSION")));
+    Ok(hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// A snapshot that an earlier node process made, if all of it is there.
+fn kept(dir: &Path) -> Option<Snapshot> {
+    let snapshot: Snapshot = serde_json::from_slice(&fs::read(dir.join(MANIFEST)).ok()?).ok()?;
+    let ours = |path: &PathBuf| path.parent() == Some(dir) && path.is_file();
+    (ours(&snapshot.memory) && ours(&snapshot.state)).then_some(snapshot)
+}
