@@ -127,3 +127,52 @@ async fn a_missing_program_is_named() {
     let error = ChildSpec::new("/nowhere/to/be/found").spawn().unwrap_err();
     assert!(error.to_string().contains("/nowhere/to/be/found"), "{error}");
 }
+
+#[tokio::test]
+async fn a_child_can_be_another_user_without_groups_and_without_a_way_back() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("SKIP a_child_can_be_another_user_without_groups_and_without_a_way_back: not root");
+        return;
+    }
+    let (seen, output) = collector();
+    let child = shell("grep -E '^(Uid|Gid|Groups|NoNewPrivs|CapEff):' /proc/self/status").run_as(65534).no_new_privs();
+    let child = child.stdout(output).spawn().unwrap();
+    assert!(child.exited().await.is_success());
+    let lines = seen.lock().unwrap().join("\n");
+    for expected in
+        ["Uid:\t65534\t65534\t65534\t65534", "Gid:\t65534\t65534\t65534\t65534", "NoNewPrivs:\t1", "CapEff:\t0000000000000000"]
+    {
+        assert!(lines.contains(expected), "{lines}");
+    }
+    assert!(lines.lines().any(|line| line.trim_end() == "Groups:"), "{lines}");
+}
+
+#[tokio::test]
+async fn a_child_has_the_descriptors_it_is_given_and_no_others() {
+    use std::os::fd::AsRawFd;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("given"), "through the descriptor\n").unwrap();
+    let open = |name: &str| std::os::fd::OwnedFd::from(std::fs::File::open(dir.path().join(name)).unwrap());
+    let (given, kept) = (open("given"), open("given"));
+    let script = format!("cat /proc/self/fd/{}; test -e /proc/self/fd/{} && echo leaked", given.as_raw_fd(), kept.as_raw_fd());
+    let (seen, output) = collector();
+    let child = shell(&script).inherit(given).stdout(output).spawn().unwrap();
+    child.exited().await;
+    assert_eq!(*seen.lock().unwrap(), ["through the descriptor"]);
+    drop(kept);
+}
+
+#[tokio::test]
+async fn a_child_starts_in_another_network_namespace() {
+    let (seen, output) = collector();
+    // Another process' namespace serves as the named one; here it is our own, so only the way is tried, not the difference.
+    let child = shell("readlink /proc/self/ns/net").netns("/proc/self/ns/net").stdout(output).spawn();
+    if !nix::unistd::geteuid().is_root() {
+        assert!(child.is_err());
+        return;
+    }
+    assert!(child.unwrap().exited().await.is_success());
+    assert_eq!(*seen.lock().unwrap(), [std::fs::read_link("/proc/self/ns/net").unwrap().to_str().unwrap()]);
+    let error = shell("true").netns("/nowhere").spawn().unwrap_err();
+    assert!(error.to_string().contains("/nowhere"), "{error}");
+}

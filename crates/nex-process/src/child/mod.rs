@@ -1,11 +1,12 @@
 //! The owner of a child process, from its start to its end.
 //!
 //! A child gets a session of its own (Ctrl-C of the terminal does not reach it), an environment with nothing inherited and no
-//! descriptor but its three streams. It is *not* tied to its starter's life: agents outlive a killed node. Therefore
+//! descriptor but its three streams and what it is explicitly given. It is *not* tied to its starter's life: agents outlive a killed node. Therefore
 //! [`Output::Lines`] suits programs that survive a broken pipe; give others a file.
 //!
 //! Dropping a [`Child`] kills its process group; [`Child::release`] lets it live on.
 
+mod entry;
 mod spec;
 
 use std::fmt;

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tokio::process::{ChildStdin, Command};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::entry::Entry;
 use super::{Child, Exit};
 use crate::deadline::Deadline;
 use crate::lines;
@@ -63,6 +65,10 @@ pub struct ChildSpec {
     stdin: Stdin,
     stdout: Output,
     stderr: Output,
+    inherited: Vec<Arc<OwnedFd>>,
+    netns: Option<PathBuf>,
+    run_as: Option<u32>,
+    no_new_privs: bool,
 }
 
 /// A process could not be started.
@@ -88,6 +94,17 @@ pub enum SpawnError {
         #[source]
         source: io::Error,
     },
+    /// Its network namespace could not be opened.
+    #[error("could not open the network namespace {path} for {program}")]
+    Namespace {
+        /// The program.
+        program: PathBuf,
+        /// The namespace's file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
 }
 
 impl ChildSpec {
@@ -102,6 +119,10 @@ impl ChildSpec {
             stdin: Stdin::Null,
             stdout: Output::Null,
             stderr: Output::Null,
+            inherited: Vec::new(),
+            netns: None,
+            run_as: None,
+            no_new_privs: false,
         }
     }
 
@@ -147,6 +168,34 @@ impl ChildSpec {
         self
     }
 
+    /// Gives it a descriptor, under the number that it has here. It stays open here as long as this specification does.
+    #[must_use]
+    pub fn inherit(mut self, fd: OwnedFd) -> Self {
+        self.inherited.push(Arc::new(fd));
+        self
+    }
+
+    /// Starts it in the network namespace at that path. Needs root.
+    #[must_use]
+    pub fn netns(mut self, path: impl Into<PathBuf>) -> Self {
+        self.netns = Some(path.into());
+        self
+    }
+
+    /// Starts it as this user and the group of the same number, and in no other group. Needs root.
+    #[must_use]
+    pub fn run_as(mut self, id: u32) -> Self {
+        self.run_as = Some(id);
+        self
+    }
+
+    /// Takes from it the way to more privileges by executing another program.
+    #[must_use]
+    pub fn no_new_privs(mut self) -> Self {
+        self.no_new_privs = true;
+        self
+    }
+
     /// Starts it. Must be called inside a runtime.
     ///
     /// # Errors
@@ -188,8 +237,21 @@ impl ChildSpec {
         }
         command.stdin(if matches!(self.stdin, Stdin::Null) { Stdio::null() } else { Stdio::piped() });
         command.stdout(self.stdio(&self.stdout)?).stderr(self.stdio(&self.stderr)?);
-        own_session(&mut command);
+        self.entry()?.before_exec(&mut command);
         Ok(Command::from(command))
+    }
+
+    fn entry(&self) -> Result<Entry, SpawnError> {
+        let open = |path: &PathBuf| {
+            let failed = |source| SpawnError::Namespace { program: self.program.clone(), path: path.clone(), source };
+            std::fs::File::open(path).map(OwnedFd::from).map_err(failed)
+        };
+        Ok(Entry {
+            netns: self.netns.as_ref().map(open).transpose()?,
+            inherited: self.inherited.clone(),
+            run_as: self.run_as,
+            no_new_privs: self.no_new_privs,
+        })
     }
 
     fn stdio(&self, output: &Output) -> Result<Stdio, SpawnError> {
@@ -206,16 +268,6 @@ impl ChildSpec {
                 .map_err(|source| SpawnError::Output { program: self.program.clone(), path: path.clone(), source })?
                 .into(),
         })
-    }
-}
-
-#[expect(unsafe_code, reason = "std offers no safe way to start a child in its own session")]
-fn own_session(command: &mut std::process::Command) {
-    use std::os::unix::process::CommandExt;
-    let set = || nix::unistd::setsid().map(drop).map_err(io::Error::from);
-    // SAFETY: between fork and exec only setsid(2) is called, which is async-signal-safe; nothing is allocated or locked.
-    unsafe {
-        command.pre_exec(set);
     }
 }
 
