@@ -10,6 +10,7 @@ pub mod jail;
 pub mod lines;
 mod process_id;
 pub mod scope;
+pub mod tap;
 
 pub use child::{Child, ChildSpec, Exit, LineSink, Output, Rung, SpawnError, Stdin, Stopped};
 pub use confinement::Confinement;

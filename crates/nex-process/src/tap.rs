@@ -1,0 +1,61 @@
+//! Tap devices: the ioctls that no safe crate wraps.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+
+use nix::libc;
+
+/// A name longer than this does not fit into the kernel's request, which ends with a zero.
+const MAX_NAME: usize = libc::IFNAMSIZ - 1;
+
+/// Makes a new tap in the caller's network namespace that lives on when the file is closed. As long as it is open, nobody else
+/// can attach to the device.
+///
+/// # Errors
+/// `ResourceBusy` when a device of this name exists; another when `/dev/net/tun` is missing or `CAP_NET_ADMIN` is lacking.
+pub fn create_tap(name: &str) -> io::Result<File> {
+    // With EXCL the kernel refuses to attach to a tap that exists: the name is a lock.
+    let tap = attach(name, libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | IFF_TUN_EXCL)?;
+    persist(&tap)?;
+    Ok(tap)
+}
+
+/// Attaches to a persistent tap (one that is gone by now is made again), to learn whether anybody has it open: whoever gets the
+/// file is the only one.
+///
+/// # Errors
+/// `ResourceBusy` when somebody has it open, another when the device is no tap or `CAP_NET_ADMIN` is lacking.
+pub fn claim_tap(name: &str) -> io::Result<File> {
+    let tap = attach(name, libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR)?;
+    persist(&tap)?;
+    Ok(tap)
+}
+
+const IFF_TUN_EXCL: i32 = 0x8000;
+
+#[expect(unsafe_code, reason = "the ioctls of taps have no safe wrapper")]
+fn attach(name: &str, flags: i32) -> io::Result<File> {
+    if name.is_empty() || name.len() > MAX_NAME || name.bytes().any(|byte| byte == 0) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} is no name for a device")));
+    }
+    let tun = OpenOptions::new().read(true).write(true).open("/dev/net/tun")?;
+    // SAFETY: ifreq is plain data for which zeroes are a value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = libc::c_char::from_ne_bytes([from]);
+    }
+    let flags = libc::c_short::from_ne_bytes(u16::try_from(flags).map_err(io::Error::other)?.to_ne_bytes());
+    request.ifr_ifru.ifru_flags = flags;
+    // SAFETY: TUNSETIFF reads and writes one ifreq, which outlives the call.
+    let result = unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(tun) }
+}
+
+#[expect(unsafe_code, reason = "the ioctls of taps have no safe wrapper")]
+fn persist(tap: &File) -> io::Result<()> {
+    let yes: libc::c_int = 1;
+    // SAFETY: TUNSETPERSIST takes its argument by value.
+    let result = unsafe { libc::ioctl(tap.as_raw_fd(), libc::TUNSETPERSIST, yes) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
