@@ -113,6 +113,7 @@ async fn live(args: NodeArgs) -> Result<()> {
         state_dir: args.state_dir,
         agent_binary: dist_binary("nex-agent"),
         nats_server: nats_server_binary(),
+        resource_dir: "resources".into(),
         nexus: "bench".into(),
     };
     let node = Box::pin(Node::start(options)).await?;

@@ -1,6 +1,5 @@
-//! Taps: network interfaces whose other end is a descriptor in a program.
+//! Taps: network interfaces whose other end is a descriptor in a program. The ioctls that no safe crate wraps.
 
-use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -8,51 +7,77 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use nix::libc;
+use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, setns};
 
-/// Opens a tap that exists, ready for a virtual machine monitor (whole frames, each with a virtio header, non-blocking).
+/// A name longer than this does not fit into the kernel's request, which ends with a zero.
+const MAX_NAME: usize = libc::IFNAMSIZ - 1;
+/// Whole frames, each with a virtio header: what virtual machine monitors speak.
+const FLAGS: i32 = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+/// The kernel refuses to attach to a tap that exists.
+const EXCLUSIVE: i32 = 0x8000;
+
+/// Opens a tap that exists, ready for a virtual machine monitor (non-blocking).
 ///
 /// # Errors
 /// When there is no such interface in the namespace, it is no tap, it is in use, or we may not.
 pub fn open_tap(name: &str, netns: Option<&Path>) -> io::Result<OwnedFd> {
-    let Some(path) = netns else { return open_here(name) };
+    let open = || {
+        // To attach to a missing one would make it.
+        if_nametoindex(name)?;
+        attach(name, FLAGS, libc::O_NONBLOCK).map(OwnedFd::from)
+    };
+    let Some(path) = netns else { return open() };
     let netns = File::open(path)?;
     // Which namespace a tap's descriptor belongs to follows from the thread that opens it; this thread lives for nothing else.
-    let open = || setns(netns, CloneFlags::CLONE_NEWNET).map_err(io::Error::from).and_then(|()| open_here(name));
-    std::thread::scope(|scope| scope.spawn(open).join()).unwrap_or_else(|_panic| Err(io::ErrorKind::Other.into()))
+    let enter_and_open = || setns(netns, CloneFlags::CLONE_NEWNET).map_err(io::Error::from).and_then(|()| open());
+    std::thread::scope(|scope| scope.spawn(enter_and_open).join()).unwrap_or_else(|_panic| Err(io::ErrorKind::Other.into()))
 }
 
-fn open_here(name: &str) -> io::Result<OwnedFd> {
-    let mut request = request(name)?;
-    let tun = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/net/tun")?;
-    attach(&tun, &mut request)?;
-    Ok(tun.into())
+/// Makes a new tap in the caller's network namespace that lives on when the file is closed. As long as it is open, nobody else
+/// can attach to the device.
+///
+/// # Errors
+/// `ResourceBusy` when a device of this name exists; another when `/dev/net/tun` is missing or `CAP_NET_ADMIN` is lacking.
+pub fn create_tap(name: &str) -> io::Result<File> {
+    let tap = attach(name, FLAGS | EXCLUSIVE, 0)?;
+    persist(&tap)?;
+    Ok(tap)
 }
 
-/// Checks the name and that there is such an interface: to attach to a missing one would make it.
-#[expect(unsafe_code, reason = "no safe wrapper is in use: an interface's index by its name, an empty request")]
-fn request(name: &str) -> io::Result<libc::ifreq> {
-    let c_name = CString::new(name)?;
-    if name.is_empty() || name.len() >= libc::IFNAMSIZ {
-        return Err(io::ErrorKind::InvalidInput.into());
+/// Attaches to a persistent tap (one that is gone by now is made again), to learn whether anybody has it open: whoever gets the
+/// file is the only one.
+///
+/// # Errors
+/// `ResourceBusy` when somebody has it open, another when the device is no tap or `CAP_NET_ADMIN` is lacking.
+pub fn claim_tap(name: &str) -> io::Result<File> {
+    let tap = attach(name, FLAGS, 0)?;
+    persist(&tap)?;
+    Ok(tap)
+}
+
+#[expect(unsafe_code, reason = "the ioctls of taps have no safe wrapper")]
+fn attach(name: &str, flags: i32, open_flags: i32) -> io::Result<File> {
+    if name.is_empty() || name.len() > MAX_NAME || name.bytes().any(|byte| byte == 0) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} is no name for a device")));
     }
-    // SAFETY: the name is a C string that outlives the call.
-    if unsafe { libc::if_nametoindex(c_name.as_ptr()) } == 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: all zeroes is a valid `ifreq`: it consists of integers and byte arrays.
+    let tun = OpenOptions::new().read(true).write(true).custom_flags(open_flags).open("/dev/net/tun")?;
+    // SAFETY: ifreq is plain data for which zeroes are a value.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
         *to = libc::c_char::from_ne_bytes([from]);
     }
-    Ok(request)
+    let flags = libc::c_short::from_ne_bytes(u16::try_from(flags).map_err(io::Error::other)?.to_ne_bytes());
+    request.ifr_ifru.ifru_flags = flags;
+    // SAFETY: TUNSETIFF reads and writes one ifreq, which outlives the call.
+    let result = unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(tun) }
 }
 
-#[expect(unsafe_code, reason = "no safe wrapper is in use for this ioctl")]
-fn attach(tun: &File, request: &mut libc::ifreq) -> io::Result<()> {
-    let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
-    request.ifr_ifru.ifru_flags = libc::c_short::try_from(flags).map_err(io::Error::other)?;
-    // SAFETY: the descriptor is open, and the request is a whole `ifreq`, which is what TUNSETIFF reads and writes.
-    let done = unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETIFF as libc::Ioctl, std::ptr::from_mut(request)) };
-    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+#[expect(unsafe_code, reason = "the ioctls of taps have no safe wrapper")]
+fn persist(tap: &File) -> io::Result<()> {
+    let yes: libc::c_int = 1;
+    // SAFETY: TUNSETPERSIST takes its argument by value.
+    let result = unsafe { libc::ioctl(tap.as_raw_fd(), libc::TUNSETPERSIST, yes) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
