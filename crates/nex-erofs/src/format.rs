@@ -1,6 +1,7 @@
 //! How superblock and inodes look on disk: little-endian, as the kernel's documentation of EROFS has them. Inodes are always the
 //! extended kind, which takes any owner, size and time.
 
+use crate::image::Options;
 use crate::tree::Kind;
 
 /// Where the superblock is, in bytes.
@@ -25,8 +26,7 @@ pub(crate) struct Super {
     pub(crate) root: u16,
     pub(crate) inodes: u64,
     pub(crate) blocks: u32,
-    pub(crate) mtime: u64,
-    pub(crate) uuid: [u8; 16],
+    pub(crate) options: Options,
 }
 
 impl Super {
@@ -39,15 +39,35 @@ impl Super {
         fields.extend([BLOCK_BITS, 0]);
         fields.extend(self.root.to_le_bytes());
         fields.extend(self.inodes.to_le_bytes());
-        fields.extend(self.mtime.to_le_bytes());
+        fields.extend(self.options.mtime.to_le_bytes());
         fields.extend(0_u32.to_le_bytes()); // nanoseconds
         fields.extend(self.blocks.to_le_bytes());
         fields.extend([0; 8]); // metadata and attributes begin at block 0
-        fields.extend(self.uuid);
+        fields.extend(self.options.uuid);
+        fields.extend(self.options.label);
         fields.resize(SUPER, 0);
         overlay(block, SUPER_AT, &fields);
         let checksum = crc32c(block.get(SUPER_AT..).unwrap_or_default());
         overlay(block, SUPER_AT + 4, &checksum.to_le_bytes());
+    }
+
+    /// Reads it back, from its own first byte; the checksum is the kernel's to verify.
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
+        let magic = bytes.first_chunk::<4>().map(|magic| u32::from_le_bytes(*magic));
+        if magic != Some(MAGIC) || bytes.get(12) != Some(&BLOCK_BITS) {
+            return None;
+        }
+        let options = Options {
+            mtime: u64::from_le_bytes(*bytes.get(24..)?.first_chunk()?),
+            uuid: *bytes.get(48..)?.first_chunk()?,
+            label: *bytes.get(64..)?.first_chunk()?,
+        };
+        Some(Self {
+            root: u16::from_le_bytes(*bytes.get(14..)?.first_chunk()?),
+            inodes: u64::from_le_bytes(*bytes.get(16..)?.first_chunk()?),
+            blocks: u32::from_le_bytes(*bytes.get(36..)?.first_chunk()?),
+            options,
+        })
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::BLOCK;
 use crate::directory;
-use crate::format::{Inode, Super, overlay};
+use crate::format::{Inode, SUPER, SUPER_AT, Super, overlay};
 use crate::layout::{Layout, Place};
 use crate::tree::{Kind, NodeId, Source, Tree};
 
@@ -41,12 +41,27 @@ pub enum WriteError {
 }
 
 /// What an image says of itself.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Options {
     /// When it was made, in seconds since 1970.
     pub mtime: u64,
     /// Its id; zeros are as good as any.
     pub uuid: [u8; 16],
+    /// Its name, padded with zeros.
+    pub label: [u8; 16],
+}
+
+/// Reads what an image says of itself; `None` where the file is no image, or shorter than it says.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn identify(path: &Path) -> io::Result<Option<Options>> {
+    let mut file = File::open(path)?;
+    let size = file.metadata()?.len();
+    file.seek(SeekFrom::Start(SUPER_AT as u64))?;
+    let mut bytes = Vec::with_capacity(SUPER);
+    file.take(SUPER as u64).read_to_end(&mut bytes)?;
+    Ok(Super::parse(&bytes).filter(|found| u64::from(found.blocks) * BLOCK <= size).map(|found| found.options))
 }
 
 /// What was written.
@@ -70,7 +85,7 @@ impl Tree {
         let mut meta = self.metadata(&layout)?;
         let root = u16::try_from(layout.number(NodeId::ROOT)).unwrap_or_default(); // the first inode, at 1152
         let block = meta.get_mut(..4096).unwrap_or_default();
-        Super { root, inodes, blocks: layout.blocks, mtime: options.mtime, uuid: options.uuid }.seal(block);
+        Super { root, inodes, blocks: layout.blocks, options: *options }.seal(block);
         out.set_len(bytes).map_err(WriteError::Image)?;
         out.seek(SeekFrom::Start(0)).and_then(|_| out.write_all(&meta)).map_err(WriteError::Image)?;
         for place in &layout.places {

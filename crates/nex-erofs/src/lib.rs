@@ -18,7 +18,7 @@ mod layout;
 pub mod tree;
 
 pub use drive::drive;
-pub use image::{Options, WriteError, Written};
+pub use image::{Options, WriteError, Written, identify};
 pub use tree::{Kind, Meta, Source, Tree, TreeError};
 
 /// Size of a block, in bytes; every image is a multiple of it.

@@ -11,13 +11,15 @@ use std::path::Path;
 use std::process::Output;
 use std::sync::Arc;
 
-use nex_erofs::{Kind, Meta, Options, Source, Tree, drive};
+use nex_erofs::{Kind, Meta, Options, Source, Tree, drive, identify};
 use nex_testkit::skip;
 use proptest::prelude::*;
 
+const OPTIONS: Options = Options { mtime: 7, uuid: [1; 16], label: *b"a label\0\0\0\0\0\0\0\0\0" };
+
 fn image(tree: &Tree) -> Vec<u8> {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let written = tree.write(&mut file.reopen().unwrap(), &Options { mtime: 7, uuid: [1; 16] }).unwrap();
+    let written = tree.write(&mut file.reopen().unwrap(), &OPTIONS).unwrap();
     let bytes = std::fs::read(file.path()).unwrap();
     assert_eq!(written.bytes, bytes.len() as u64);
     bytes
@@ -81,6 +83,18 @@ fn the_same_tree_gives_the_same_bytes_whatever_the_order() {
         image(&tree)
     };
     assert!(build(&["a", "b/c", "b/d", "e"]) == build(&["e", "b/d", "a", "b/c"]));
+}
+
+#[test]
+fn an_image_says_what_it_is_and_nothing_else_does() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    assert_eq!(identify(file.path()).unwrap(), None);
+    let image = image(&everything());
+    std::fs::write(file.path(), &image).unwrap();
+    assert_eq!(identify(file.path()).unwrap(), Some(OPTIONS));
+    std::fs::write(file.path(), &image[..image.len() - 1]).unwrap();
+    assert_eq!(identify(file.path()).unwrap(), None, "what was cut off is no image");
+    assert!(identify(Path::new("/no/such/file")).is_err());
 }
 
 #[test]
