@@ -1,0 +1,153 @@
+//! How superblock and inodes look on disk: little-endian, as the kernel's documentation of EROFS has them. Inodes are always the
+//! extended kind, which takes any owner, size and time.
+
+use crate::tree::Kind;
+
+/// Where the superblock is, in bytes.
+pub(crate) const SUPER_AT: usize = 1024;
+/// Size of the superblock, in bytes; the first inode follows it.
+pub(crate) const SUPER: usize = 128;
+/// Size of an extended inode, in bytes.
+pub(crate) const INODE: u64 = 64;
+/// What inode numbers count, in bytes.
+pub(crate) const SLOT: u64 = 32;
+
+const MAGIC: u32 = 0xE0F5_E1E2;
+const HAS_CHECKSUM: u32 = 1;
+const BLOCK_BITS: u8 = 12;
+const EXTENDED: u16 = 1;
+const FLAT_PLAIN: u16 = 0;
+const FLAT_INLINE: u16 = 2;
+
+/// What the superblock says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Super {
+    pub(crate) root: u16,
+    pub(crate) inodes: u64,
+    pub(crate) blocks: u32,
+    pub(crate) mtime: u64,
+    pub(crate) uuid: [u8; 16],
+}
+
+impl Super {
+    /// Puts it into the first block, which has its inodes already, and seals the block with its checksum.
+    pub(crate) fn seal(&self, block: &mut [u8]) {
+        let mut fields = Vec::with_capacity(SUPER);
+        fields.extend(MAGIC.to_le_bytes());
+        fields.extend(0_u32.to_le_bytes()); // checksum, below
+        fields.extend(HAS_CHECKSUM.to_le_bytes());
+        fields.extend([BLOCK_BITS, 0]);
+        fields.extend(self.root.to_le_bytes());
+        fields.extend(self.inodes.to_le_bytes());
+        fields.extend(self.mtime.to_le_bytes());
+        fields.extend(0_u32.to_le_bytes()); // nanoseconds
+        fields.extend(self.blocks.to_le_bytes());
+        fields.extend([0; 8]); // metadata and attributes begin at block 0
+        fields.extend(self.uuid);
+        fields.resize(SUPER, 0);
+        overlay(block, SUPER_AT, &fields);
+        let checksum = crc32c(block.get(SUPER_AT..).unwrap_or_default());
+        overlay(block, SUPER_AT + 4, &checksum.to_le_bytes());
+    }
+}
+
+/// What an inode says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Inode<'a> {
+    pub(crate) kind: &'a Kind,
+    pub(crate) meta: crate::tree::Meta,
+    pub(crate) size: u64,
+    pub(crate) links: u32,
+    /// Whether the last part of the content follows the inode.
+    pub(crate) inline: bool,
+    /// First block of the content.
+    pub(crate) block: u32,
+    /// What `stat` calls its number.
+    pub(crate) number: u32,
+}
+
+impl Inode<'_> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let layout = if self.inline { FLAT_INLINE } else { FLAT_PLAIN };
+        let mut bytes = Vec::with_capacity(64);
+        bytes.extend((EXTENDED | layout << 1).to_le_bytes());
+        bytes.extend(0_u16.to_le_bytes()); // no extended attributes
+        bytes.extend((kind_bits(self.kind) | self.meta.mode & 0o7777).to_le_bytes());
+        bytes.extend(0_u16.to_le_bytes());
+        bytes.extend(self.size.to_le_bytes());
+        bytes.extend(device(self.kind).unwrap_or(self.block).to_le_bytes());
+        bytes.extend(self.number.to_le_bytes());
+        bytes.extend(self.meta.uid.to_le_bytes());
+        bytes.extend(self.meta.gid.to_le_bytes());
+        bytes.extend(self.meta.mtime.to_le_bytes());
+        bytes.extend(0_u32.to_le_bytes()); // nanoseconds
+        bytes.extend(self.links.to_le_bytes());
+        bytes.resize(64, 0);
+        bytes
+    }
+}
+
+fn kind_bits(kind: &Kind) -> u16 {
+    match kind {
+        Kind::Directory => 0o040_000,
+        Kind::File(_) => 0o100_000,
+        Kind::Symlink(_) => 0o120_000,
+        Kind::CharDevice { .. } => 0o020_000,
+        Kind::BlockDevice { .. } => 0o060_000,
+        Kind::Fifo => 0o010_000,
+        Kind::Socket => 0o140_000,
+    }
+}
+
+/// The kind as a directory entry says it.
+pub(crate) fn entry_kind(kind: &Kind) -> u8 {
+    match kind {
+        Kind::File(_) => 1,
+        Kind::Directory => 2,
+        Kind::CharDevice { .. } => 3,
+        Kind::BlockDevice { .. } => 4,
+        Kind::Fifo => 5,
+        Kind::Socket => 6,
+        Kind::Symlink(_) => 7,
+    }
+}
+
+/// A device's number as the kernel packs it: 12 bits of major, 20 of minor.
+fn device(kind: &Kind) -> Option<u32> {
+    match kind {
+        Kind::CharDevice { major, minor } | Kind::BlockDevice { major, minor } => {
+            Some(minor & 0xff | (major & 0xfff) << 8 | (minor & 0xf_ff00) << 12)
+        }
+        _ => None,
+    }
+}
+
+/// Puts bytes over others; what does not fit is not put, and layout sees to it that everything fits.
+pub(crate) fn overlay(into: &mut [u8], at: usize, bytes: &[u8]) {
+    if let Some(place) = into.get_mut(at..at + bytes.len()) {
+        place.copy_from_slice(bytes);
+    }
+}
+
+/// CRC-32C as the kernel computes it here: from all ones, not inverted at the end.
+fn crc32c(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0x82F6_3B78 } else { crc >> 1 })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checksum_is_the_known_one() {
+        assert_eq!(!crc32c(b"123456789"), 0xE306_9283);
+    }
+
+    #[test]
+    fn devices_are_packed_as_the_kernel_does() {
+        assert_eq!(device(&Kind::CharDevice { major: 5, minor: 1 }), Some(0x501));
+        assert_eq!(device(&Kind::BlockDevice { major: 259, minor: 0x12345 }), Some(0x1231_0345));
+    }
+}

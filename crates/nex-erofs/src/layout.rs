@@ -1,0 +1,124 @@
+//! Where each inode and each content goes: superblock, then all inodes with short contents right behind them, then whole blocks.
+
+use std::collections::HashMap;
+use std::io;
+
+use crate::BLOCK;
+use crate::directory;
+use crate::format::{INODE, SLOT, SUPER, SUPER_AT};
+use crate::image::WriteError;
+use crate::tree::{Kind, NodeId, Source, Tree};
+
+/// Files up to this long lie with their inode; longer ones begin a block, so that their pages are mapped as they are.
+const SMALL_FILE: u64 = 1024;
+
+/// Where one node is.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) node: NodeId,
+    pub(crate) parent: NodeId,
+    /// Bytes from the start of the image.
+    pub(crate) at: u64,
+    pub(crate) size: u64,
+    pub(crate) inline: bool,
+    pub(crate) block: u32,
+    pub(crate) links: u32,
+}
+
+impl Place {
+    /// Its inode number.
+    pub(crate) fn number(&self) -> u64 {
+        self.at / SLOT
+    }
+
+    /// Bytes of the content in blocks of its own.
+    pub(crate) fn in_blocks(&self) -> u64 {
+        if self.inline { self.size - self.size % BLOCK } else { self.size }
+    }
+}
+
+/// All places, in the order of their inodes.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    pub(crate) places: Vec<Place>,
+    index: HashMap<NodeId, usize>,
+    /// Blocks of inodes, the first one with the superblock.
+    pub(crate) meta_blocks: u64,
+    /// Blocks in all.
+    pub(crate) blocks: u32,
+}
+
+impl Layout {
+    /// Decides.
+    pub(crate) fn of(tree: &Tree) -> Result<Self, WriteError> {
+        let mut layout = Self { places: Vec::new(), index: HashMap::new(), meta_blocks: 0, blocks: 0 };
+        layout.collect(tree)?;
+        let mut at = (SUPER_AT + SUPER) as u64;
+        for place in &mut layout.places {
+            let need = INODE + if place.inline { place.size % BLOCK } else { 0 };
+            if at % BLOCK + need > BLOCK {
+                at = at.next_multiple_of(BLOCK);
+            }
+            place.at = at;
+            at = (at + need).next_multiple_of(SLOT);
+        }
+        layout.meta_blocks = at.div_ceil(BLOCK);
+        let mut block = layout.meta_blocks;
+        for place in &mut layout.places {
+            place.block = u32::try_from(block).map_err(|source| WriteError::TooLarge { source })?;
+            block = block.saturating_add(place.in_blocks().div_ceil(BLOCK));
+        }
+        layout.blocks = u32::try_from(block).map_err(|source| WriteError::TooLarge { source })?;
+        Ok(layout)
+    }
+
+    /// The inode number of a node that is in the tree.
+    pub(crate) fn number(&self, id: NodeId) -> u64 {
+        self.index.get(&id).and_then(|index| self.places.get(*index)).map_or(0, Place::number)
+    }
+
+    /// Every node once, parents first.
+    fn collect(&mut self, tree: &Tree) -> Result<(), WriteError> {
+        let mut next = vec![(NodeId::ROOT, NodeId::ROOT)];
+        while let Some((node, parent)) = next.pop() {
+            if let Some(place) = self.index.get(&node).and_then(|index| self.places.get_mut(*index)) {
+                place.links += 1;
+                continue;
+            }
+            let subdirectories = |id: &&NodeId| matches!(tree.node(**id).kind, Kind::Directory);
+            let (size, links) = match &tree.node(node).kind {
+                Kind::Directory => {
+                    let size = directory::size(&directory::entries(tree, node, parent));
+                    let children = &tree.node(node).children;
+                    next.extend(children.values().rev().map(|child| (*child, node)));
+                    (size, 2 + children.values().filter(subdirectories).count())
+                }
+                Kind::File(source) => (source.len()?, 1),
+                Kind::Symlink(target) => (target.len() as u64, 1),
+                Kind::CharDevice { .. } | Kind::BlockDevice { .. } | Kind::Fifo | Kind::Socket => (0, 1),
+            };
+            let tail = size % BLOCK;
+            let is_small = size <= SMALL_FILE || !matches!(tree.node(node).kind, Kind::File(_));
+            let inline = tail > 0 && tail + INODE <= BLOCK && is_small;
+            self.index.insert(node, self.places.len());
+            let links = u32::try_from(links).unwrap_or(u32::MAX);
+            self.places.push(Place { node, parent, at: 0, size, inline, block: 0, links });
+        }
+        Ok(())
+    }
+}
+
+impl Source {
+    /// How long it is now, in bytes.
+    fn len(&self) -> Result<u64, WriteError> {
+        match self {
+            Self::Bytes(bytes) => Ok(bytes.len() as u64),
+            Self::Span { len, .. } => Ok(*len),
+            Self::Path(path) => {
+                let failed = |source: io::Error| WriteError::Source { path: path.clone(), source };
+                let meta = std::fs::metadata(path).map_err(failed)?;
+                if meta.is_file() { Ok(meta.len()) } else { Err(failed(io::Error::other("it is no regular file"))) }
+            }
+        }
+    }
+}
