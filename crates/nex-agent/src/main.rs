@@ -4,10 +4,13 @@
 //! ```text
 //! stdin ─► jail ─► bus ─► handshake ─► deploy ─► (calls, logs, events) ─► undeploy ─► gone with its sandbox
 //! ```
+//!
+//! As process 1 of a virtual machine it is that machine's [`init`] first.
 
 mod artifact;
 mod calls;
 mod host_client;
+mod init;
 mod output;
 mod report;
 mod session;
@@ -20,31 +23,50 @@ use anyhow::Context as _;
 use nex_process::jail;
 use nex_protocol::agent::Identity;
 
+/// Argument of an agent that was started by the init of a guest.
+const IN_GUEST: &str = "--guest";
+
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     match (arguments.next().as_deref(), arguments.next()) {
         (Some("--version"), _) => say(&format!("nex-agent {}", env!("CARGO_PKG_VERSION"))),
         (Some("--probe"), uid) => jail::probe_main(uid.and_then(|uid| uid.parse().ok()).unwrap_or(65_534)),
+        // Whatever the kernel's command line left for it.
+        _ if std::process::id() == 1 => init::main(),
+        (Some(IN_GUEST), _) => exit_code(live(Place::Guest)),
         (Some(_), _) => usage(),
         (None, _) if std::io::stdin().is_terminal() => usage(),
-        (None, _) => match live() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                complain(&format!("nex-agent: {error:#}"));
-                ExitCode::FAILURE
-            }
-        },
+        (None, _) => exit_code(live(Place::Host)),
+    }
+}
+
+/// Where an agent finds itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Beside its node.
+    Host,
+    /// In a virtual machine of its own.
+    Guest,
+}
+
+fn exit_code(lived: anyhow::Result<()>) -> ExitCode {
+    match lived {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("nex-agent: {error:#}"));
+            ExitCode::FAILURE
+        }
     }
 }
 
 /// Enters the jail while there is but one thread, then lives.
-fn live() -> anyhow::Result<()> {
+fn live(place: Place) -> anyhow::Result<()> {
     let entered = jail::enter(std::io::stdin().lock()).context("cannot enter the jail")?;
     let identity: Identity =
         serde_json::from_slice(&entered.identity).context("the identity on standard input is not readable")?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("cannot start the runtime")?;
-    let lived = runtime.block_on(session::run(identity, &entered));
+    let lived = runtime.block_on(session::run(identity, &entered, place));
     runtime.shutdown_background();
     lived
 }

@@ -14,6 +14,7 @@ use nex_protocol::deploy::WorkloadType;
 use nkeys::XKey;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::Place;
 use crate::calls;
 use crate::workload::{Starter, Workload};
 
@@ -31,7 +32,7 @@ struct Session {
 }
 
 /// Lives until the node, or a signal, says it is over.
-pub(crate) async fn run(identity: Identity, entered: &jail::Entered) -> anyhow::Result<()> {
+pub(crate) async fn run(identity: Identity, entered: &jail::Entered, place: Place) -> anyhow::Result<()> {
     let settings = ConnectionSettings {
         servers: vec![identity.bus.clone()],
         user_jwt: Some(identity.jwt.clone().into()),
@@ -43,7 +44,11 @@ pub(crate) async fn run(identity: Identity, entered: &jail::Entered) -> anyhow::
     let bus = connect(&settings, Persistence::Once).await.context("cannot reach the internal bus")?;
     let mut requests = bus.subscribe(agent_subject(&identity.agent, ">")).await.context("cannot listen on the internal bus")?;
     let key = XKey::new();
-    shake(&bus, &identity, &key, entered.report.to_string()).await?;
+    let message = match place {
+        Place::Host => entered.report.to_string(),
+        Place::Guest => format!("Host-supplied metadata; in a machine of its own: {}", entered.report),
+    };
+    shake(&bus, &identity, &key, message).await?;
     let starter = Starter { bus: bus.clone(), agent: identity.agent.clone(), key, confinement: entered.report.clone() };
     let mut session = Session { starter, out: entered.layout.out.clone(), workload: None, calls: TaskScope::new("calls") };
     let mut terminated = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;

@@ -24,6 +24,8 @@ use crate::report::Report;
 
 /// File in the out directory that a compiled module is left in.
 const COMPILED: &str = "module.cwasm";
+/// What the kernel adds to a workload's share of memory, in thousandths, when it looks for whom to kill.
+const WORKLOAD_FIRST: &str = "500";
 
 /// A running workload; dropping it kills it.
 pub(crate) struct Workload {
@@ -101,6 +103,8 @@ impl Starter {
 
     /// The end of a service is an event, and the last thing that is said of it.
     fn watch(&self, service: Service, lines: Flush, scope: TaskScope) -> Workload {
+        // Killed for memory before the agent is, which has to say so. Not every jail has files for that.
+        std::fs::write(format!("/proc/{}/oom_score_adj", service.pid()), WORKLOAD_FIRST).ok();
         let service = Arc::new(service);
         let (watched, bus, subject) = (Arc::clone(&service), self.bus.clone(), host_subject(&self.agent, "events"));
         let written = lines.clone();

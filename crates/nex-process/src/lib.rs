@@ -6,6 +6,7 @@ pub mod cgroup;
 pub mod child;
 pub mod confinement;
 pub mod deadline;
+pub mod guest;
 pub mod jail;
 pub mod lines;
 mod process_id;

@@ -1,0 +1,219 @@
+//! The stream to the node: lines over a virtio serial port where there is one of our name, else over vsock.
+//!
+//! Either may break at any time, most of all when the machine wakes up as a clone of a snapshot: then it is opened again, for ever.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nex_process::Deadline;
+use nex_protocol::guest::{FromGuest, MAX_LINE, PORT_NAME, ToGuest, VSOCK_PORT};
+use nix::libc;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, VsockAddr, connect, getsockopt, socket, sockopt::SocketError};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// Between two tries to open the stream.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Time to write a line. A node that does not read in this time is not there.
+const WRITE: Duration = Duration::from_secs(5);
+/// Context id of a machine's host.
+const HOST_CID: u32 = libc::VMADDR_CID_HOST;
+
+/// The stream, open or not.
+pub(super) struct Channel {
+    stream: Option<AsyncFd<OwnedFd>>,
+    unread: Vec<u8>,
+}
+
+/// What came of the stream.
+#[derive(Debug)]
+pub(super) enum Heard {
+    /// It was opened.
+    Connected,
+    /// A line.
+    Line(ToGuest),
+    /// A line that means nothing to us.
+    Nonsense(String),
+}
+
+impl Channel {
+    /// A stream that is not open yet.
+    pub(super) fn new() -> Self {
+        Self { stream: None, unread: Vec::new() }
+    }
+
+    /// Opens the stream if it is not open, then waits for a line.
+    ///
+    /// # Cancel safety
+    /// May be dropped and called again: what was read is kept.
+    pub(super) async fn hear(&mut self) -> Heard {
+        loop {
+            let Some(stream) = &self.stream else {
+                self.unread.clear();
+                match open().await {
+                    Ok(stream) => {
+                        self.stream = Some(stream);
+                        return Heard::Connected;
+                    }
+                    Err(_not_yet) => tokio::time::sleep(PAUSE).await,
+                }
+                continue;
+            };
+            if let Some(heard) = next_line(&mut self.unread) {
+                return heard;
+            }
+            let mut chunk = [0; 4096];
+            match read(stream, &mut chunk).await {
+                Ok(count @ 1..) => self.unread.extend(chunk.iter().take(count)),
+                Ok(0) | Err(_) => {
+                    self.stream = None;
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Writes a line; a stream that does not take it is opened again by the next [`Self::hear`].
+    pub(super) async fn say(&mut self, what: &FromGuest) {
+        let Some(stream) = &self.stream else { return };
+        let Ok(mut line) = serde_json::to_vec(what) else { return };
+        line.push(b'\n');
+        if !matches!(Deadline::after(WRITE).bound(write(stream, &line)).await, Ok(Ok(()))) {
+            self.stream = None;
+        }
+    }
+}
+
+/// Takes the first whole line out of what was read. What is too long for a line is dropped with what follows it.
+fn next_line(unread: &mut Vec<u8>) -> Option<Heard> {
+    let Some(end) = unread.iter().position(|byte| *byte == b'\n') else {
+        if unread.len() <= MAX_LINE {
+            return None;
+        }
+        unread.clear();
+        return Some(Heard::Nonsense(format!("a line is longer than {MAX_LINE} bytes")));
+    };
+    let line: Vec<u8> = unread.drain(..=end).collect();
+    Some(match serde_json::from_slice(&line) {
+        Ok(said) => Heard::Line(said),
+        Err(error) => Heard::Nonsense(format!("a line is not understood: {error}; next: use a node and an image of one build")),
+    })
+}
+
+/// Reads until there is something. A virtio port hands out one buffer at a time, so only "would block" means that it is empty.
+async fn read(stream: &AsyncFd<OwnedFd>, chunk: &mut [u8]) -> io::Result<usize> {
+    loop {
+        let mut ready = stream.readable().await?;
+        if let Ok(done) = ready.try_io(|stream| Ok(nix::unistd::read(stream.get_ref(), chunk)?)) {
+            return done;
+        }
+        // What is closed stays "ready" for ever: waiting for more would be a loop without a pause.
+        if ready.ready().is_read_closed() {
+            return Ok(0);
+        }
+    }
+}
+
+async fn write(stream: &AsyncFd<OwnedFd>, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let mut ready = stream.writable().await?;
+        match ready.try_io(|stream| Ok(nix::unistd::write(stream.get_ref(), bytes)?)) {
+            Ok(count) => bytes = bytes.get(count?..).unwrap_or_default(),
+            // A port without a reader at its other end does not take anything, and is always "ready".
+            Err(_) if ready.ready().is_write_closed() => return Err(io::ErrorKind::BrokenPipe.into()),
+            Err(_would_block) => {}
+        }
+    }
+    Ok(())
+}
+
+async fn open() -> io::Result<AsyncFd<OwnedFd>> {
+    match port() {
+        Some(path) => {
+            let port = fs::File::options().read(true).write(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path)?;
+            register(port.into())
+        }
+        None => vsock().await,
+    }
+}
+
+/// The device of the port with our name.
+fn port() -> Option<PathBuf> {
+    let mut ports = fs::read_dir("/sys/class/virtio-ports").ok()?.flatten();
+    let ours = ports.find(|port| fs::read_to_string(port.path().join("name")).is_ok_and(|name| name.trim_end() == PORT_NAME))?;
+    Some(PathBuf::from("/dev").join(ours.file_name()))
+}
+
+async fn vsock() -> io::Result<AsyncFd<OwnedFd>> {
+    let socket = socket(AddressFamily::Vsock, SockType::Stream, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, None)?;
+    match connect(socket.as_raw_fd(), &VsockAddr::new(HOST_CID, VSOCK_PORT)) {
+        Ok(()) | Err(nix::errno::Errno::EINPROGRESS) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let stream = register(socket)?;
+    // The guard only says that it is time to look.
+    drop(stream.writable().await?);
+    match getsockopt(&stream.get_ref().as_fd(), SocketError)? {
+        0 => Ok(stream),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
+#[expect(deprecated, reason = "an OwnedFd stays open as long as it is registered, which is all the new unsafe one asks")]
+fn register(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(descriptor, Interest::READABLE | Interest::WRITABLE)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn pair() -> (Channel, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        (Channel { stream: Some(register(ours.into()).unwrap()), unread: Vec::new() }, theirs)
+    }
+
+    #[tokio::test]
+    async fn lines_arrive_whole_however_they_were_cut_and_nonsense_is_told_apart() {
+        let (mut channel, mut node) = pair();
+        node.write_all(b"{\"say\":\"att").unwrap();
+        let early = tokio::time::timeout(Duration::from_millis(20), channel.hear()).await;
+        assert!(early.is_err());
+        node.write_all(b"ach\",\"slot\":3}\n{\"say\":\"dance\"}\n").unwrap();
+        assert!(matches!(channel.hear().await, Heard::Line(ToGuest::Attach { slot: 3 })));
+        assert!(matches!(channel.hear().await, Heard::Nonsense(_)));
+        channel.say(&FromGuest::Attached { slot: 3, path: "/a".into() }).await;
+        let mut line = [0; 64];
+        let count = node.read(&mut line).unwrap();
+        assert_eq!(&line[..count], b"{\"say\":\"attached\",\"slot\":3,\"path\":\"/a\"}\n");
+    }
+
+    #[tokio::test]
+    async fn a_line_without_end_does_not_fill_the_memory() {
+        let (mut channel, mut node) = pair();
+        let writer = std::thread::spawn(move || node.write_all(&vec![b'x'; MAX_LINE + 4096]).map(|()| node));
+        assert!(matches!(channel.hear().await, Heard::Nonsense(_)));
+        drop(writer.join());
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_gone_breaks_the_stream_and_nothing_else() {
+        let (mut channel, node) = pair();
+        drop(node);
+        channel.say(&ready()).await;
+        channel.say(&ready()).await;
+        assert!(channel.stream.is_none());
+    }
+
+    fn ready() -> FromGuest {
+        FromGuest::Ready { version: "1".into() }
+    }
+}

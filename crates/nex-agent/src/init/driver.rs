@@ -1,0 +1,154 @@
+//! Carries out what the state machine says; the only task of the init that decides.
+
+use std::future::{Future, pending};
+use std::pin::Pin;
+
+use anyhow::Context as _;
+use nex_process::{Child, Deadline, Signal, guest};
+use nex_protocol::guest::Welcome;
+use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
+
+use super::channel::{Channel, Heard};
+use super::state::{Effect, Event, State};
+use super::{drive, metadata, network, note, welcome};
+
+/// Something under way whose end is an event; at most one at a time, as the states have it.
+type Work = Pin<Box<dyn Future<Output = Done>>>;
+
+enum Done {
+    Event(Event),
+    Settled(anyhow::Result<Child>),
+}
+
+struct Driver {
+    channel: Channel,
+    agent: Option<Child>,
+    work: Option<Work>,
+    wait: Option<Deadline>,
+    children: Signals,
+    interrupted: Signals,
+    terminated: Signals,
+}
+
+/// Lives until the machine is to go down.
+///
+/// # Errors
+/// When signals cannot be handled.
+pub(super) async fn run() -> anyhow::Result<()> {
+    let on = |kind| signal(kind).context("cannot handle signals");
+    let mut driver = Driver {
+        channel: Channel::new(),
+        agent: None,
+        work: None,
+        wait: None,
+        children: on(SignalKind::child())?,
+        interrupted: on(SignalKind::interrupt())?,
+        terminated: on(SignalKind::terminate())?,
+    };
+    let mut state = State::Waiting;
+    loop {
+        let event = driver.next().await;
+        let (next, effects) = state.step(event);
+        state = next;
+        for effect in effects {
+            if effect == Effect::Restart {
+                return Ok(());
+            }
+            driver.carry_out(effect).await;
+        }
+    }
+}
+
+impl Driver {
+    async fn next(&mut self) -> Event {
+        loop {
+            tokio::select! {
+                heard = self.channel.hear() => match heard {
+                    Heard::Connected => return Event::Connected,
+                    Heard::Line(said) => return Event::Heard(said),
+                    Heard::Nonsense(why) => note(&why),
+                },
+                done = working(&mut self.work) => {
+                    self.work = None;
+                    return self.done(done);
+                }
+                how = ended(self.agent.as_ref()) => {
+                    self.agent = None;
+                    return Event::Ended(how);
+                }
+                () = over(self.wait) => {
+                    self.wait = None;
+                    return Event::TimeOver;
+                }
+                _ = self.children.recv() => {
+                    // Before there is an agent there are no orphans, only itself.
+                    if let Some(agent) = &self.agent {
+                        guest::reap_orphans(agent.id().pid);
+                    }
+                }
+                _ = self.interrupted.recv() => return Event::Interrupted,
+                _ = self.terminated.recv() => return Event::Interrupted,
+            }
+        }
+    }
+
+    async fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Say(what) => self.channel.say(&what).await,
+            Effect::Ask => self.work = Some(Box::pin(async { Done::Event(Event::Asked(ask().await)) })),
+            Effect::Settle(who) => self.work = Some(Box::pin(async move { Done::Settled(welcome::settle(&who).await) })),
+            Effect::Attach(slot) => {
+                self.work = Some(Box::pin(async move { Done::Event(Event::Attached(slot, drive::attach(slot).await)) }));
+            }
+            Effect::Terminate => {
+                if let Some(agent) = &self.agent {
+                    agent.signal(Signal::SIGTERM);
+                }
+            }
+            Effect::KillEverything => guest::kill_everything(),
+            Effect::Wait(time) => self.wait = Some(Deadline::after(time)),
+            // The loop's own.
+            Effect::Restart => {}
+        }
+    }
+
+    fn done(&mut self, done: Done) -> Event {
+        match done {
+            Done::Event(event) => event,
+            Done::Settled(Ok(agent)) => {
+                self.agent = Some(agent);
+                Event::Settled(Ok(()))
+            }
+            Done::Settled(Err(error)) => {
+                let why = format!("this guest cannot become what it was told: {error:#}");
+                note(&why);
+                Event::Settled(Err(why))
+            }
+        }
+    }
+}
+
+async fn ask() -> Result<Box<Welcome>, String> {
+    network::with_link_local(metadata::read(metadata::SERVICE)).await.map_err(|error| format!("{error:#}"))
+}
+
+async fn working(work: &mut Option<Work>) -> Done {
+    match work {
+        Some(work) => work.await,
+        None => pending().await,
+    }
+}
+
+async fn ended(agent: Option<&Child>) -> String {
+    match agent {
+        Some(agent) => agent.exited().await.to_string(),
+        None => pending().await,
+    }
+}
+
+async fn over(wait: Option<Deadline>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait.remaining()).await,
+        None => pending().await,
+    }
+}
