@@ -14,8 +14,10 @@
 //! and nothing that it made is followed or believed.
 
 mod error;
+mod files;
 mod firecracker;
 mod machine;
+mod process;
 mod qemu;
 mod spec;
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 
 use crate::error::VmmError;
+use crate::qemu::Sealed;
 use crate::spec::{MachineSpec, RateLimiter};
 
 /// Which monitor.
@@ -43,6 +44,24 @@ pub struct Snapshot {
     pub memory_mib: u32,
     /// How many virtual processors it had.
     pub vcpus: u8,
+    /// The memory as QEMU's machines share it.
+    #[serde(skip)]
+    pub(crate) sealed: Sealed,
+}
+
+impl Snapshot {
+    pub(crate) fn new(kind: VmmKind, memory: PathBuf, state: PathBuf, spec: &MachineSpec) -> Self {
+        Self { kind, memory, state, memory_mib: spec.memory_mib, vcpus: spec.vcpus, sealed: Sealed::default() }
+    }
+
+    /// Refuses to make of it what it is not.
+    pub(crate) fn check(&self, kind: VmmKind, spec: &MachineSpec) -> Result<(), VmmError> {
+        if self.kind == kind && self.memory_mib == spec.memory_mib && self.vcpus == spec.vcpus {
+            return Ok(());
+        }
+        let (has, memory, vcpus) = (self.kind, self.memory_mib, self.vcpus);
+        Err(VmmError::Invalid(format!("the snapshot is one of {has} with {memory} MiB and {vcpus} vCPUs; next: boot instead")))
+    }
 }
 
 /// Starts machines.

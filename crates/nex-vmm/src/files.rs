@@ -1,0 +1,181 @@
+//! The files of one machine: links to its images under fixed names, and its sockets.
+//!
+//! Images are hard links, so that a monitor without the right to walk to the original (another user, a chroot) can open them.
+//! Sockets are reached by way of a descriptor of the directory: the name of a socket may have 108 bytes, the path of a directory more.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use nix::libc;
+
+use crate::error::VmmError;
+use crate::spec::MachineSpec;
+
+/// Name of the kernel.
+pub(crate) const KERNEL: &str = "kernel";
+/// Name of the root image.
+pub(crate) const ROOT: &str = "root.img";
+
+/// Name of a drive's image.
+pub(crate) fn drive(slot: usize) -> String {
+    format!("drive{slot}.img")
+}
+
+/// What to do where a file cannot be linked, because it is on another file system or belongs to another user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fallback {
+    /// A symbolic link will do.
+    Symlink,
+    /// The monitor lives in a chroot and needs the bytes.
+    Copy,
+}
+
+/// The directory that a monitor runs in.
+#[derive(Debug)]
+pub(crate) struct Files {
+    dir: PathBuf,
+    fd: OwnedFd,
+    fallback: Fallback,
+}
+
+impl Files {
+    /// Opens the directory.
+    pub(crate) fn open(dir: &Path, fallback: Fallback) -> Result<Self, VmmError> {
+        let fd = File::open(dir).map_err(VmmError::file("open", dir))?.into();
+        Ok(Self { dir: dir.to_owned(), fd, fallback })
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where a file of the machine is.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Links the images of a machine; the kernel only where it is needed.
+    pub(crate) async fn place_images(&self, spec: &MachineSpec, kernel: bool) -> Result<(), VmmError> {
+        if kernel {
+            self.place(&spec.kernel, KERNEL).await?;
+        }
+        self.place(&spec.root, ROOT).await?;
+        for (slot, image) in spec.drives.iter().enumerate() {
+            self.place(image, &drive(slot)).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts a file under that name, in one step if there is one already: who has that one open keeps it.
+    pub(crate) async fn place(&self, source: &Path, name: &str) -> Result<(), VmmError> {
+        // A hard link to a symbolic link would be a symbolic link.
+        let source = source.canonicalize().map_err(VmmError::file("find", source))?;
+        let (new, target) = (self.path(&format!("{name}.new")), self.path(name));
+        remove(&new)?;
+        match std::fs::hard_link(&source, &new) {
+            Ok(()) => {}
+            Err(_) if self.fallback == Fallback::Symlink => {
+                std::os::unix::fs::symlink(&source, &new).map_err(VmmError::file("link", &source))?;
+            }
+            Err(_) => {
+                tokio::fs::copy(&source, &new).await.map_err(VmmError::file("copy", &source))?;
+                let mode = std::fs::Permissions::from_mode(0o444);
+                std::fs::set_permissions(&new, mode).map_err(VmmError::file("set the mode of", &new))?;
+            }
+        }
+        std::fs::rename(&new, &target).map_err(VmmError::file("replace", &target))?;
+        // If both were the same file already, the kernel has left both names.
+        remove(&new)
+    }
+
+    /// Gives the directory to the monitor's user, who is to make sockets in it.
+    pub(crate) fn give_to(&self, user: Option<u32>) -> Result<(), VmmError> {
+        let Some(user) = user else { return Ok(()) };
+        chown(&self.dir, Some(user), Some(user)).map_err(VmmError::file("give away", &self.dir))
+    }
+
+    /// Listens on a socket of that name, to which that user may connect.
+    pub(crate) fn listen(&self, name: &str, user: Option<u32>) -> Result<UnixListener, VmmError> {
+        let listener = UnixListener::bind(self.socket(name)).map_err(VmmError::file("listen on", &self.path(name)))?;
+        if let Some(user) = user {
+            let path = self.path(name);
+            std::os::unix::fs::lchown(&path, Some(user), Some(user)).map_err(VmmError::file("give away", &path))?;
+        }
+        Ok(listener)
+    }
+
+    /// A short path to a socket in the directory.
+    pub(crate) fn socket(&self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.fd.as_raw_fd())).join(name)
+    }
+
+    /// Moves a file that the monitor wrote out of its reach.
+    pub(crate) async fn take(&self, name: &str, target: &Path) -> Result<(), VmmError> {
+        let source = self.path(name);
+        // What the monitor left may be anything; a symbolic link must not be followed with our rights.
+        let open = File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&source);
+        let file = open.and_then(|file| file.metadata()?.is_file().then_some(file).ok_or(io::ErrorKind::InvalidData.into()));
+        let file = file.map_err(VmmError::file("read", &source))?;
+        if std::fs::rename(&source, target).is_err() {
+            let mut from = tokio::fs::File::from_std(file.try_clone().map_err(VmmError::file("read", &source))?);
+            let mut to = tokio::fs::File::create(target).await.map_err(VmmError::file("write", target))?;
+            tokio::io::copy(&mut from, &mut to).await.map_err(VmmError::file("write", target))?;
+        }
+        std::os::unix::fs::lchown(target, Some(nix::unistd::geteuid().as_raw()), Some(nix::unistd::getegid().as_raw()))
+            .and_then(|()| std::fs::set_permissions(target, std::fs::Permissions::from_mode(0o444)))
+            .map_err(VmmError::file("take over", target))
+    }
+}
+
+fn remove(path: &Path) -> Result<(), VmmError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(VmmError::file("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_image_is_replaced_in_one_step_even_by_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let machine = dir.path().join("machine");
+        std::fs::create_dir(&machine).unwrap();
+        for name in ["one", "two"] {
+            std::fs::write(dir.path().join(name), name).unwrap();
+        }
+        let files = Files::open(&machine, Fallback::Symlink).unwrap();
+        for name in ["one", "one", "two"] {
+            files.place(&dir.path().join(name), "drive0.img").await.unwrap();
+            assert_eq!(std::fs::read_to_string(files.path("drive0.img")).unwrap(), name);
+        }
+        assert_eq!(std::fs::read_dir(&machine).unwrap().count(), 1, "nothing else is left");
+        let error = files.place(&dir.path().join("three"), "drive0.img").await.unwrap_err();
+        assert!(error.to_string().contains("three"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_a_monitor_left_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("secret"), "").unwrap();
+        std::os::unix::fs::symlink("secret", dir.path().join("state")).unwrap();
+        let files = Files::open(dir.path(), Fallback::Symlink).unwrap();
+        assert!(files.take("state", &dir.path().join("taken")).await.is_err());
+    }
+
+    #[test]
+    fn a_socket_is_reached_in_a_directory_with_a_long_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let long = dir.path().join("d".repeat(120));
+        std::fs::create_dir(&long).unwrap();
+        let files = Files::open(&long, Fallback::Copy).unwrap();
+        let _listener = files.listen("nex.sock", None).unwrap();
+        std::os::unix::net::UnixStream::connect(files.socket("nex.sock")).unwrap();
+    }
+}

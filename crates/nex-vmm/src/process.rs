@@ -1,0 +1,98 @@
+//! A monitor's process: its last words are kept, and whoever waits for it also learns of its end.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use nex_process::{Child, ChildSpec, Deadline, Exit, LineSink, Output, ProcessId};
+
+use crate::error::{VmmError, in_time};
+use crate::machine::VmmKind;
+
+/// How many lines, and how much of each, an error repeats.
+const LAST_LINES: usize = 6;
+const LINE_LENGTH: usize = 400;
+
+type Tail = Arc<Mutex<VecDeque<String>>>;
+
+/// A running monitor; dropping it kills it.
+#[derive(Debug)]
+pub(crate) struct Process {
+    vmm: VmmKind,
+    child: Child,
+    tail: Tail,
+}
+
+impl Process {
+    /// Starts it. Everything that it writes goes to the console; of its standard error the end is kept too.
+    pub(crate) fn start(vmm: VmmKind, spec: ChildSpec, console: &LineSink) -> Result<Self, VmmError> {
+        let tail = Tail::default();
+        let stderr = Output::Lines(keeping(&tail, console));
+        // Firecracker tells its errors on standard output, where its guest's console is too.
+        let stdout = if vmm == VmmKind::Firecracker { stderr.clone() } else { Output::Lines(Arc::clone(console)) };
+        let child = spec.stdout(stdout).stderr(stderr).spawn()?;
+        Ok(Self { vmm, child, tail })
+    }
+
+    pub(crate) fn id(&self) -> ProcessId {
+        self.child.id()
+    }
+
+    pub(crate) async fn exited(&self) -> Exit {
+        self.child.exited().await
+    }
+
+    pub(crate) async fn kill(&self) -> Exit {
+        self.child.shutdown(&[]).await.exit.unwrap_or(Exit::UNKNOWN)
+    }
+
+    /// Does a step of a conversation with it: until the deadline, and no longer than it lives.
+    pub(crate) async fn during<T>(
+        &self,
+        by: Deadline,
+        doing: &'static str,
+        step: impl Future<Output = Result<T, VmmError>> + Send,
+    ) -> Result<T, VmmError> {
+        let ended = |exit| VmmError::Ended { vmm: self.vmm, exit, doing, said: self.said() };
+        let outcome = tokio::select! {
+            // Both may be dropped at any point: an exit is remembered, and a step is not continued after its failure.
+            biased;
+            outcome = in_time(by, doing, step) => outcome,
+            exit = self.child.exited() => return Err(ended(exit)),
+        };
+        match outcome {
+            // A conversation that breaks off is most often the first sign of the process' end, which says more.
+            Err(VmmError::Nonsense { .. } | VmmError::File { .. }) if let Some(exit) = self.end().await => Err(ended(exit)),
+            outcome => outcome,
+        }
+    }
+
+    async fn end(&self) -> Option<Exit> {
+        Deadline::after(std::time::Duration::from_millis(300)).bound(self.child.exited()).await.ok()
+    }
+
+    fn said(&self) -> String {
+        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        if tail.is_empty() { "nothing".to_owned() } else { Vec::from_iter(tail.iter().map(String::as_str)).join(" / ") }
+    }
+}
+
+/// Passes lines on and keeps the last ones, printable and short.
+fn keeping(tail: &Tail, console: &LineSink) -> LineSink {
+    let (tail, console) = (Arc::clone(tail), Arc::clone(console));
+    Arc::new(move |line: &str| {
+        let kept = printable(line, LINE_LENGTH);
+        if !kept.trim().is_empty() {
+            let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
+            if tail.len() == LAST_LINES {
+                tail.pop_front();
+            }
+            tail.push_back(kept);
+        }
+        console(line);
+    })
+}
+
+/// The beginning of a text that another wrote, without control characters.
+pub(crate) fn printable(text: &str, length: usize) -> String {
+    text.chars().filter(|letter| !letter.is_control()).take(length).collect()
+}

@@ -1,0 +1,175 @@
+//! Real guests under QEMU, emulated: what a machine can do from its boot to its end.
+//!
+//! Needs `qemu-system-x86_64`, `busybox` and `mkfs.erofs`, and a guest kernel named by `NEX_KERNEL`.
+
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests")]
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{Guest, Lab, Netns, by, program, told};
+use nex_process::Exit;
+use nex_testkit::{eventually, skip};
+use nex_vmm::{Accel, Mac, MachineSpec, Nic, Qemu, RateLimiter, TokenBucket, Vmm, VmmError};
+
+fn qemu() -> Option<Qemu> {
+    program("NEX_QEMU", "qemu-system-x86_64").map(|binary| Qemu::new(binary, Accel::Tcg))
+}
+
+macro_rules! lab {
+    ($test:expr) => {
+        match (qemu(), Lab::open().await) {
+            (Some(qemu), Ok(lab)) => (qemu, lab),
+            (None, _) => skip!($test, "no qemu-system-x86_64"),
+            (_, Err(why)) => skip!($test, why),
+        }
+    };
+}
+
+#[tokio::test]
+async fn a_machine_boots_talks_reads_a_replaced_drive_and_goes_down() {
+    let (qemu, lab) = lab!("a_machine_boots_talks_reads_a_replaced_drive_and_goes_down");
+    assert!(qemu.version(by(10)).await.unwrap().starts_with(|first: char| first.is_ascii_digit()));
+    let begun = Instant::now();
+    let machine = qemu.boot(lab.spec("one"), by(10)).await.unwrap();
+    eprintln!("boot returned after {:?}", begun.elapsed());
+    let mut guest = Guest::of(machine.as_ref()).await;
+    assert_eq!(guest.says().await, "ready");
+    eprintln!("guest ready after {:?}", begun.elapsed());
+    assert_eq!(guest.asked("drive vdb").await, told(&lab.path("placeholder")).await);
+    for (name, blocks) in [("artifact", 700), ("smaller", 3), ("bigger", 5000)] {
+        let image = lab.image(name, blocks);
+        machine.swap_drive(0, &image, by(10)).await.unwrap();
+        assert_eq!(guest.asked("drive vdb").await, told(&image).await, "{name}");
+    }
+    let missing = machine.swap_drive(0, &lab.path("nowhere"), by(10)).await.unwrap_err();
+    assert!(missing.to_string().contains("nowhere"), "{missing}");
+    assert!(machine.swap_drive(1, &lab.path("artifact"), by(10)).await.is_err());
+    assert!(matches!(machine.press_power(by(1)).await, Err(VmmError::Unsupported { .. })));
+    // A stream that was dropped is followed by another.
+    drop(guest);
+    let mut guest = Guest::of(machine.as_ref()).await;
+    assert_eq!(guest.asked("ping again").await, "pong again");
+    guest.hears("off").await;
+    assert_eq!(by(20).bound(machine.exited()).await.unwrap(), Exit { code: Some(0), signal: None });
+    assert!(lab.console().iter().any(|line| line == "the guest is up"), "{:?}", lab.console());
+    let gone = machine.channel(by(5)).await.unwrap_err();
+    assert!(matches!(gone, VmmError::Ended { .. }), "{gone}");
+}
+
+fn unprivileged(lab: &Lab, id: &str) -> MachineSpec {
+    let limiter =
+        RateLimiter { bandwidth: Some(TokenBucket { size: 64 << 20, refill_time_ms: 1000, one_time_burst: None }), ops: None };
+    let root = nix::unistd::geteuid().is_root();
+    MachineSpec { run_as: root.then_some(65534), balloon: true, drive_limiter: Some(limiter), ..lab.spec(id) }
+}
+
+#[tokio::test]
+async fn two_machines_are_restored_from_one_snapshot_by_another_user_and_stay_apart() {
+    let (qemu, lab) = lab!("two_machines_are_restored_from_one_snapshot_by_another_user_and_stay_apart");
+    let template = qemu.boot(unprivileged(&lab, "template"), by(10)).await.unwrap();
+    let mut guest = Guest::of(template.as_ref()).await;
+    assert_eq!(guest.says().await, "ready");
+    assert_eq!(guest.asked("count").await, "1");
+    let into = lab.path("snapshot");
+    std::fs::create_dir(&into).unwrap();
+    let begun = Instant::now();
+    let snapshot = template.snapshot(&into, by(20)).await.unwrap();
+    eprintln!("snapshot written in {:?}", begun.elapsed());
+    template.kill().await;
+    // It comes out of a journal like this, with nothing in memory.
+    let snapshot = serde_json::from_str(&serde_json::to_string(&snapshot).unwrap()).unwrap();
+    let mut machines = Vec::new();
+    for id in ["first", "second", "third"] {
+        let begun = Instant::now();
+        let machine = qemu.restore(unprivileged(&lab, id), &snapshot, by(20)).await.unwrap();
+        let restored = begun.elapsed();
+        let mut guest = Guest::of(machine.as_ref()).await;
+        assert_eq!(guest.asked("count").await, "2", "each goes on from the same point");
+        eprintln!("{id} restored in {restored:?}, answers after {:?}", begun.elapsed());
+        machines.push((machine, guest));
+    }
+    for (machine, guest) in &mut machines {
+        let image = lab.image("artifact", 100);
+        machine.swap_drive(0, &image, by(10)).await.unwrap();
+        assert_eq!(guest.asked("drive vdb").await, told(&image).await);
+        assert_eq!(guest.asked("sleep 20000").await, "slept", "timers go on");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", machine.process().pid)).unwrap();
+        if nix::unistd::geteuid().is_root() {
+            assert!(
+                status.contains("Uid:\t65534") && status.contains("NoNewPrivs:\t1") && status.contains("Seccomp:\t2"),
+                "{status}"
+            );
+        }
+        let again = machine.snapshot(&into, by(5)).await.unwrap_err();
+        assert!(matches!(again, VmmError::Unsupported { .. }), "{again}");
+    }
+    let (machine, guest) = machines.first_mut().unwrap();
+    let free = |answer: String| answer.parse::<u64>().unwrap();
+    let before = free(guest.asked("free").await);
+    machine.set_balloon(32, by(5)).await.unwrap();
+    let mut shrunk = false;
+    for _ in 0..200 {
+        shrunk = free(guest.asked("free").await) + 20_000 < before;
+        if shrunk {
+            break;
+        }
+    }
+    assert!(shrunk, "the guest gives memory to the balloon");
+    let other = MachineSpec { memory_mib: 256, ..lab.spec("other") };
+    assert!(matches!(qemu.restore(other, &snapshot, by(5)).await, Err(VmmError::Invalid(_))));
+}
+
+#[tokio::test]
+async fn a_machine_in_a_network_namespace_has_its_tap_and_its_address() {
+    let (qemu, lab) = lab!("a_machine_in_a_network_namespace_has_its_tap_and_its_address");
+    let Some(netns) = Netns::with_tap("nexvmmq").await else {
+        skip!("a_machine_in_a_network_namespace_has_its_tap_and_its_address", "taps and namespaces need root and iproute2")
+    };
+    let mac = Mac::local([0, 0, 0, 0xab, 1]);
+    let nic = Nic { tap: "tap0".to_owned(), mac, rx: None, tx: None };
+    let spec = MachineSpec { nic: Some(nic.clone()), netns: Some(netns.path()), ..unprivileged(&lab, "networked") };
+    let machine = qemu.boot(spec, by(10)).await.unwrap();
+    let mut guest = Guest::of(machine.as_ref()).await;
+    assert_eq!(guest.says().await, "ready");
+    assert_eq!(guest.asked("mac").await, mac.to_string());
+    let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net")).unwrap();
+    assert_ne!(namespace(&machine.process().to_string()), namespace("self"));
+    let limits = machine.limit_network(RateLimiter::default(), RateLimiter::default(), by(1)).await;
+    assert!(matches!(limits, Err(VmmError::Unsupported { .. })));
+    let nowhere = Nic { tap: "tap1".to_owned(), ..nic };
+    let spec = MachineSpec { nic: Some(nowhere), netns: Some(netns.path()), ..lab.spec("nowhere") };
+    let error = qemu.boot(spec, by(10)).await.unwrap_err();
+    assert!(error.to_string().contains("tap1"), "{error}");
+}
+
+#[tokio::test]
+async fn what_a_guest_writes_arrives_in_bounded_lines_and_it_can_be_killed_meanwhile() {
+    let (qemu, lab) = lab!("what_a_guest_writes_arrives_in_bounded_lines_and_it_can_be_killed_meanwhile");
+    let machine = qemu.boot(lab.spec("loud"), by(10)).await.unwrap();
+    let mut guest = Guest::of(machine.as_ref()).await;
+    assert_eq!(guest.says().await, "ready");
+    guest.hears("flood").await;
+    let flooded = || async { lab.console().iter().map(String::len).sum::<usize>() > 200_000 };
+    assert!(eventually(Duration::from_secs(30), flooded).await);
+    assert_eq!(machine.kill().await, Exit { code: None, signal: Some(9) });
+    assert!(lab.console().iter().all(|line| line.len() <= nex_process::lines::MAX_LINE));
+}
+
+#[tokio::test]
+async fn a_dropped_machine_is_gone_and_a_failed_one_says_why() {
+    let (qemu, lab) = lab!("a_dropped_machine_is_gone_and_a_failed_one_says_why");
+    let machine = qemu.boot(lab.spec("dropped"), by(10)).await.unwrap();
+    let id = machine.process();
+    drop(machine);
+    id.wait_gone(by(10)).await.unwrap();
+
+    let no_kernel = MachineSpec { kernel: lab.path("placeholder"), ..lab.spec("nokernel") };
+    let error = qemu.boot(no_kernel, by(10)).await.unwrap_err();
+    assert!(matches!(&error, VmmError::Ended { said, .. } if said.contains("kernel")), "{error}");
+    let metadata = MachineSpec { metadata: true, ..lab.spec("metadata") };
+    assert!(matches!(qemu.boot(metadata, by(10)).await, Err(VmmError::Unsupported { .. })));
+    let late = qemu.boot(lab.spec("late"), by(0)).await.unwrap_err();
+    assert!(matches!(late, VmmError::Late { .. }), "{late}");
+}
