@@ -25,6 +25,9 @@ pub enum NetworkError {
     /// Every address is a guest's.
     #[error("all addresses of {0} are in use; next: stop guests, or give a larger subnet")]
     Full(Ipv4Net),
+    /// A guest of this id has a connection.
+    #[error("the guest {0} has a connection already; next: detach it, or sweep what an earlier process left")]
+    Exists(String),
     /// The network is closed.
     #[error("the network is closed")]
     Closed,

@@ -3,15 +3,36 @@
 //! Everything made here carries its owner's name (alias of a device, name of a table, file of a record), so that whoever comes
 //! after a crash finds and removes it. Nothing of the host that does not carry it is ever changed.
 
+mod anchor;
 mod attachment;
+mod builtin;
+mod cni;
 mod config;
 mod error;
+mod leftovers;
+mod names;
+mod netlink;
+mod netns;
 mod network;
+mod nft;
 mod preflight;
+mod program;
+mod rules;
+mod sysctl;
 
 pub use attachment::Attachment;
 pub use config::{Allow, CniConfig, Limits, NetworkConfig, NetworkKind, Policy, Rate};
 pub use error::NetworkError;
 pub use ipnet::Ipv4Net;
-pub use network::{Network, remove_leftovers};
+pub use leftovers::remove_leftovers;
+pub use network::Network;
 pub use preflight::{Lack, check};
+
+/// Runs what blocks (netlink, files) where it may.
+async fn blocking<T, F>(function: F) -> Result<T, NetworkError>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T, NetworkError> + Send + 'static,
+{
+    tokio::task::spawn_blocking(function).await.unwrap_or(Err(NetworkError::Closed))
+}

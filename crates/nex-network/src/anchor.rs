@@ -1,0 +1,127 @@
+//! The device that holds the gateway's address, and with its name the subnet: whoever made it has the net.
+//!
+//! It is a tap that nobody opens: taps are needed anyway, other kinds (dummy, bridge) are not in every kernel. It is up before the
+//! first guest, so that a server can listen on the address at once.
+
+use std::fs::File;
+use std::io;
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use nex_process::tap::{claim_tap, create_tap};
+
+use crate::config::first_host;
+use crate::error::NetworkError;
+use crate::names::{Names, alias};
+use crate::netlink::{Change, Link, Netlink};
+use crate::sysctl;
+
+/// A held subnet.
+#[derive(Debug, Clone)]
+pub(crate) struct Anchor {
+    pub(crate) subnet: Ipv4Net,
+    pub(crate) gateway: Ipv4Addr,
+    pub(crate) names: Names,
+    pub(crate) index: i32,
+    /// Whether it was made now; an earlier process of the owner left it otherwise.
+    pub(crate) is_new: bool,
+}
+
+/// The third octets tried when no subnet is given.
+const FIRST: u8 = 127;
+const LAST: u8 = 254;
+
+/// Takes the subnet asked for, or the first free one; one that this owner holds already comes first. Blocks.
+pub(crate) fn take(owner: &str, subnet: Option<Ipv4Net>, gateway: Option<Ipv4Addr>) -> Result<Anchor, NetworkError> {
+    let mut netlink = Netlink::open().map_err(device("open netlink for", "devices"))?;
+    if let Some(subnet) = subnet {
+        let gateway = gateway.unwrap_or_else(|| first_host(subnet));
+        return take_one(&mut netlink, owner, subnet, gateway)?.map_err(|by| NetworkError::Taken { subnet, by });
+    }
+    let mut candidates: Vec<_> =
+        (FIRST..=LAST).filter_map(|third| Ipv4Net::new(Ipv4Addr::new(192, 168, third, 0), 24).ok()).collect();
+    let links = netlink.links().map_err(device("list", "devices"))?;
+    let ours = |net: &Ipv4Net| links.iter().any(|link| link.name == Names::of(*net).anchor() && link.alias == alias(owner));
+    candidates.sort_by_key(|net| !ours(net));
+    for subnet in candidates {
+        if let Ok(anchor) = take_one(&mut netlink, owner, subnet, first_host(subnet))? {
+            return Ok(anchor);
+        }
+    }
+    Err(NetworkError::NoSubnet)
+}
+
+/// The inner error says who has it.
+fn take_one(
+    netlink: &mut Netlink,
+    owner: &str,
+    subnet: Ipv4Net,
+    gateway: Ipv4Addr,
+) -> Result<Result<Anchor, String>, NetworkError> {
+    let names = Names::of(subnet);
+    let name = names.anchor();
+    let mut made = None;
+    match create_tap(&name) {
+        Ok(tap) => made = Some(tap),
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
+        Err(source) => return Err(device("make", &name)(source)),
+    }
+    let link = find(netlink, &name)?;
+    if made.is_none() && link.alias != alias(owner) {
+        // Without an alias it was left by somebody who died between two system calls, unless that one is still there.
+        match claim(&link, &name) {
+            Some(tap) => made = Some(tap),
+            None => {
+                return Ok(Err(format!("the device {name} ({})", if link.alias.is_empty() { "no alias" } else { &link.alias })));
+            }
+        }
+    }
+    let configured = match made.is_some().then(|| user(netlink, subnet, &link)).transpose()?.flatten() {
+        Some(user) => Ok(Err(user)),
+        None => configure(netlink, owner, gateway, &link).map(Ok),
+    };
+    let is_new = made.is_some();
+    if is_new && !matches!(configured, Ok(Ok(()))) {
+        netlink.delete_link(link.index).map_err(device("delete", &name))?;
+    }
+    Ok(configured?.map(|()| Anchor { subnet, gateway, names, index: link.index, is_new }))
+}
+
+fn claim(link: &Link, name: &str) -> Option<File> {
+    (link.alias.is_empty() && link.kind == "tun").then(|| claim_tap(name).ok()).flatten()
+}
+
+fn find(netlink: &mut Netlink, name: &str) -> Result<Link, NetworkError> {
+    let found = netlink.link(name).and_then(|link| link.ok_or_else(|| io::ErrorKind::NotFound.into()));
+    found.map_err(device("find", name))
+}
+
+/// Which other device has an address of the subnet or a route that is at least as narrow.
+fn user(netlink: &mut Netlink, subnet: Ipv4Net, anchor: &Link) -> Result<Option<String>, NetworkError> {
+    let addresses = netlink.addresses().map_err(device("list", "addresses"))?;
+    let overlaps = |net: Ipv4Net| net.contains(&subnet.network()) || subnet.contains(&net.network());
+    let mut users = addresses.into_iter().filter(|holder| overlaps(holder.net)).collect::<Vec<_>>();
+    let routes = netlink.routes().map_err(device("list", "routes"))?;
+    users.extend(
+        routes
+            .into_iter()
+            .filter(|holder| subnet.contains(&holder.net.network()) && subnet.prefix_len() <= holder.net.prefix_len()),
+    );
+    let Some(holder) = users.into_iter().find(|holder| holder.index != anchor.index) else { return Ok(None) };
+    let links = netlink.links().map_err(device("list", "devices"))?;
+    let name = links.into_iter().find(|link| link.index == holder.index).map_or_else(|| "a device".to_owned(), |link| link.name);
+    Ok(Some(format!("{name} ({})", holder.net)))
+}
+
+fn configure(netlink: &mut Netlink, owner: &str, gateway: Ipv4Addr, link: &Link) -> Result<(), NetworkError> {
+    sysctl::no_ipv6(&link.name)?;
+    let change = Change { alias: Some(&alias(owner)), up: true, ..Change::default() };
+    netlink.change_link(link.index, change).map_err(device("configure", &link.name))?;
+    netlink.add_address(link.index, gateway).map_err(device("give the gateway's address to", &link.name))
+}
+
+/// An error of the kernel about a device.
+pub(crate) fn device(action: &'static str, device: &str) -> impl FnOnce(io::Error) -> NetworkError {
+    let device = device.to_owned();
+    move |source| NetworkError::Device { action, device, source }
+}

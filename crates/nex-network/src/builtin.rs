@@ -1,0 +1,156 @@
+//! The built-in network: per guest a persistent tap and a route to its one address. Everything here blocks for a few milliseconds.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use nex_process::tap::create_tap;
+
+use crate::anchor::{Anchor, device};
+use crate::attachment::Attachment;
+use crate::config::Limits;
+use crate::error::NetworkError;
+use crate::names::{Names, guest_alias, mac};
+use crate::netlink::{Change, Netlink, Route};
+use crate::sysctl;
+
+/// Ethernet's.
+const MTU: u16 = 1500;
+
+/// Makes and removes taps.
+#[derive(Debug)]
+pub(crate) struct Builtin {
+    pub(crate) owner: String,
+    pub(crate) anchor: Anchor,
+    pub(crate) limits: Limits,
+    /// Whether packets may be redirected to the host's 127.0.0.1.
+    pub(crate) to_loopback: bool,
+    /// Numbers are given out in turn, so that a guest does not get the address of one that has just gone.
+    pub(crate) next: AtomicU32,
+    /// Taps that are being made: a sweep leaves them alone though their alias does not say yet whose they are.
+    pub(crate) making: Mutex<BTreeSet<String>>,
+}
+
+impl Builtin {
+    /// Makes a guest's tap. A failure leaves nothing.
+    pub(crate) fn attach(&self, id: &str) -> Result<Attachment, NetworkError> {
+        let (number, making) = self.tap()?;
+        let address = self.anchor.names.address(number);
+        let mut netlink = Netlink::open().map_err(device("open netlink for", &making.name))?;
+        let done = self.configure(&mut netlink, id, number);
+        if let Err(error) = done {
+            remove(&mut netlink, &making.name);
+            remove(&mut netlink, &self.anchor.names.queue(number));
+            return Err(error);
+        }
+        let gateway = self.anchor.gateway;
+        Ok(Attachment {
+            id: id.to_owned(),
+            tap: making.name.clone(),
+            netns: None,
+            mac: mac(address),
+            address,
+            prefix: self.anchor.subnet.prefix_len(),
+            gateway,
+            gateway_mac: mac(gateway),
+            mtu: MTU,
+            nameservers: Vec::new(),
+        })
+    }
+
+    /// Finds a free number by making its tap: the kernel decides who was first.
+    fn tap(&self) -> Result<(u32, Making<'_>), NetworkError> {
+        let names = &self.anchor.names;
+        for _ in 0..=names.last() {
+            let number = self.next.fetch_add(1, Ordering::Relaxed) % names.last() + 1;
+            if names.address(number) == self.anchor.gateway {
+                continue;
+            }
+            let making = Making::new(self, names.tap(number));
+            match create_tap(&making.name) {
+                // Closed here: the device stays, and who wants to know who made it asks for its alias.
+                Ok(_tap) => return Ok((number, making)),
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
+                Err(source) => return Err(device("make", &making.name)(source)),
+            }
+        }
+        Err(NetworkError::Full(self.anchor.subnet))
+    }
+
+    fn configure(&self, netlink: &mut Netlink, id: &str, number: u32) -> Result<(), NetworkError> {
+        let name = self.anchor.names.tap(number);
+        let gateway = self.anchor.gateway;
+        let tap = index(netlink, &name)?;
+        let alias = guest_alias(&self.owner, id);
+        sysctl::guest(&name, self.to_loopback)?;
+        if let Some(rate) = self.limits.to_guest {
+            netlink.limit(tap, rate).map_err(device("limit", &name))?;
+        }
+        if let Some(rate) = self.limits.from_guest {
+            // What arrives cannot wait on the tap itself: it is sent through a device with a queue and comes back from there.
+            let queue = self.anchor.names.queue(number);
+            netlink.make_link(&queue, "ifb").map_err(device("make", &queue))?;
+            let queue_index = index(netlink, &queue)?;
+            sysctl::no_ipv6(&queue)?;
+            netlink.limit(queue_index, rate).map_err(device("limit", &queue))?;
+            let change = Change { alias: Some(&alias), up: true, ..Change::default() };
+            netlink.change_link(queue_index, change).map_err(device("configure", &queue))?;
+            netlink.redirect(tap, queue_index).map_err(device("redirect", &name))?;
+        }
+        let change = Change { alias: Some(&alias), mac: Some(mac(gateway)), mtu: Some(MTU), up: true, ..Change::default() };
+        netlink.change_link(tap, change).map_err(device("configure", &name))?;
+        netlink.add_address(tap, gateway).map_err(device("give the gateway's address to", &name))?;
+        let route = Route { index: tap, to: self.anchor.names.address(number), source: gateway };
+        netlink.add_route(route).map_err(device("route to", &name))
+    }
+
+    fn making(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.making.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A tap that is being made, known as such until this is dropped.
+struct Making<'a> {
+    builtin: &'a Builtin,
+    name: String,
+}
+
+impl<'a> Making<'a> {
+    fn new(builtin: &'a Builtin, name: String) -> Self {
+        builtin.making().insert(name.clone());
+        Self { builtin, name }
+    }
+}
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        self.builtin.making().remove(&self.name);
+    }
+}
+
+fn index(netlink: &mut Netlink, name: &str) -> Result<i32, NetworkError> {
+    let found = netlink.link(name).and_then(|link| link.ok_or_else(|| io::ErrorKind::NotFound.into()));
+    found.map(|link| link.index).map_err(device("find", name))
+}
+
+fn remove(netlink: &mut Netlink, name: &str) {
+    let gone = netlink.link(name).and_then(|link| link.map_or(Ok(()), |link| netlink.delete_link(link.index)));
+    if let Err(error) = gone {
+        tracing::warn!(device = name, %error, "a device could not be removed; a later sweep tries again");
+    }
+}
+
+/// Removes a guest's devices, which are told by their alias: a tap of that name that is by now another guest's stays.
+pub(crate) fn detach(owner: &str, attachment: &Attachment) -> Result<(), NetworkError> {
+    let alias = guest_alias(owner, &attachment.id);
+    let mut netlink = Netlink::open().map_err(device("open netlink for", &attachment.tap))?;
+    let names = [Some(attachment.tap.clone()), Names::queue_of(&attachment.tap)];
+    for name in names.into_iter().flatten() {
+        let link = netlink.link(&name).map_err(device("find", &name))?;
+        if let Some(link) = link.filter(|link| link.alias == alias) {
+            netlink.delete_link(link.index).map_err(device("delete", &name))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,173 @@
+//! Finds and removes what processes of an owner made, by the names and aliases it bears.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use nex_process::Deadline;
+use tokio::task::JoinSet;
+
+use crate::names::{Names, alias, id_in};
+use crate::netlink::{Link, Netlink};
+use crate::{blocking, cni, config, nft, rules};
+
+/// How many chains of plug-ins are undone at once.
+const AT_ONCE: usize = 8;
+
+/// Removes everything that processes of this owner left, for a node that opens no network now. Says how many guests'
+/// connections, networks and tables were removed.
+pub async fn remove_leftovers(owner: &str, state_dir: &Path, by: Deadline) -> usize {
+    if config::check_owner(owner).is_err() {
+        return 0;
+    }
+    let mut removed = guests(owner, state_dir, &BTreeSet::new(), by).await;
+    let owned = owner.to_owned();
+    removed += count(
+        blocking(move || Ok(delete(&owned, &Stale { spare: &BTreeSet::new(), making: &Mutex::default(), anchor: None }))).await,
+    );
+    if nft::exists(&rules::table(owner), by).await {
+        match nft::delete(&rules::table(owner), by).await {
+            Ok(()) => removed += 1,
+            Err(error) => tracing::warn!(owner, %error, "the packet filter's table was not removed"),
+        }
+    }
+    removed
+}
+
+/// Undoes the chains of all guests but those spared; says how many.
+pub(crate) async fn guests(owner: &str, state_dir: &Path, spare: &BTreeSet<String>, by: Deadline) -> usize {
+    let mut ids = cni::ids(owner, state_dir).into_iter().filter(|id| !spare.contains(id));
+    let mut running = JoinSet::new();
+    let mut removed = 0;
+    loop {
+        while running.len() < AT_ONCE
+            && let Some(id) = ids.next()
+        {
+            let (owner, state_dir) = (owner.to_owned(), state_dir.to_owned());
+            running.spawn(async move { cni::detach(&owner, &state_dir, &id, by).await });
+        }
+        match running.join_next().await {
+            Some(done) => removed += usize::from(done.unwrap_or(false)),
+            None => return removed,
+        }
+    }
+}
+
+/// What a removal of devices leaves alone.
+pub(crate) struct Stale<'a> {
+    /// Guests that stay.
+    pub(crate) spare: &'a BTreeSet<String>,
+    /// Taps that are being made.
+    pub(crate) making: &'a Mutex<BTreeSet<String>>,
+    /// The anchor that stays; absent means none.
+    pub(crate) anchor: Option<i32>,
+}
+
+/// Removes the owner's devices, queues and anchors; says how many guests and networks that were. Blocks.
+pub(crate) fn delete(owner: &str, stale: &Stale<'_>) -> usize {
+    let deleted = Netlink::open().and_then(|mut netlink| {
+        let links = netlink.links()?;
+        let (guests, stay): (Vec<_>, Vec<_>) =
+            of_guests(owner, &links).into_iter().partition(|(id, _)| !stale.spare.contains(*id));
+        let mut removed = 0;
+        for (_, link) in guests {
+            removed += usize::from(remove(&mut netlink, link) && link.kind != "ifb");
+        }
+        for link in nameless(owner, &links) {
+            if is_still_nameless(&mut netlink, link, stale.making) {
+                removed += usize::from(remove(&mut netlink, link) && link.kind != "ifb");
+            }
+        }
+        for link in links.iter().filter(|link| is_anchor(link, owner) && Some(link.index) != stale.anchor) {
+            let prefix = Names::taps_of(&link.name).unwrap_or_default();
+            // Whoever stays needs its gateway.
+            if !stay.iter().any(|(_, guest)| guest.name.starts_with(&prefix)) {
+                removed += usize::from(remove(&mut netlink, link));
+            }
+        }
+        Ok(removed)
+    });
+    deleted.unwrap_or_else(|error| {
+        tracing::warn!(owner, %error, "the devices of guests could not be listed; a later sweep tries again");
+        0
+    })
+}
+
+fn is_anchor(link: &Link, owner: &str) -> bool {
+    link.alias == alias(owner) && link.name.starts_with("nex")
+}
+
+/// The devices whose alias names one of the owner's guests.
+fn of_guests<'a>(owner: &str, links: &'a [Link]) -> Vec<(&'a str, &'a Link)> {
+    links.iter().filter_map(|link| Some((id_in(&link.alias, owner)?, link))).collect()
+}
+
+/// Taps and queues of the owner's networks without an alias: somebody died, or is at work, between two system calls.
+fn nameless<'a>(owner: &str, links: &'a [Link]) -> Vec<&'a Link> {
+    let prefixes: Vec<_> =
+        links.iter().filter(|link| is_anchor(link, owner)).filter_map(|link| Names::taps_of(&link.name)).collect();
+    let is_ours = |link: &&Link| tap_of(link).is_some_and(|tap| prefixes.iter().any(|prefix| tap.starts_with(prefix)));
+    links.iter().filter(|link| link.alias.is_empty()).filter(is_ours).collect()
+}
+
+/// The name of the tap that a device is, or is the queue of.
+fn tap_of(link: &Link) -> Option<String> {
+    match link.kind.as_str() {
+        "tun" => Some(link.name.clone()),
+        "ifb" => Some(format!("nx{}", link.name.strip_prefix("ni")?)),
+        _ => None,
+    }
+}
+
+/// Asked right before it is deleted: who made it meanwhile has given it an alias, who is still at it is known.
+fn is_still_nameless(netlink: &mut Netlink, link: &Link, making: &Mutex<BTreeSet<String>>) -> bool {
+    let at_work = making.lock().unwrap_or_else(PoisonError::into_inner);
+    if tap_of(link).is_some_and(|tap| at_work.contains(&tap)) {
+        return false;
+    }
+    let now = netlink.link(&link.name).ok().flatten();
+    now.is_some_and(|now| now.index == link.index && now.alias.is_empty())
+}
+
+fn remove(netlink: &mut Netlink, link: &Link) -> bool {
+    let deleted = netlink.delete_link(link.index);
+    if let Err(error) = &deleted {
+        tracing::warn!(device = link.name, %error, "a device was not removed; a later sweep tries again");
+    }
+    deleted.is_ok()
+}
+
+fn count(result: Result<usize, crate::NetworkError>) -> usize {
+    result.unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(index: i32, name: &str, kind: &str, alias: &str) -> Link {
+        Link { index, name: name.to_owned(), alias: alias.to_owned(), kind: kind.to_owned(), mac: None, mtu: 1500 }
+    }
+
+    #[test]
+    fn only_what_bears_the_owners_name_is_taken_for_his() {
+        let links = [
+            link(1, "eth0", "", ""),
+            link(2, "nex127", "tun", "nex:n1"),
+            link(3, "nx127-1", "tun", "nex:n1:a"),
+            link(4, "nx127-2", "tun", ""),
+            link(5, "ni127-2", "ifb", ""),
+            link(6, "nx128-1", "tun", ""),
+            link(7, "nex128", "tun", "nex:n12"),
+            link(8, "nx128-2", "tun", "nex:n12:a"),
+            link(9, "nx127-3", "veth", ""),
+            link(10, "veth12", "veth", "nex:n1:b"),
+            link(11, "nx127-9", "tun", "somebody's"),
+        ];
+        let guests: Vec<_> = of_guests("n1", &links).iter().map(|(id, link)| (*id, link.index)).collect();
+        assert_eq!(guests, [("a", 3), ("b", 10)]);
+        let nameless: Vec<_> = nameless("n1", &links).iter().map(|link| link.index).collect();
+        assert_eq!(nameless, [4, 5]);
+    }
+}

@@ -1,0 +1,36 @@
+//! The packet filter's program: `nft -f -`, which takes a file as one transaction.
+
+use std::path::{Path, PathBuf};
+
+use nex_process::{ChildSpec, Deadline, Stdin};
+
+use crate::error::NetworkError;
+use crate::program;
+
+/// Finds the program: the node's environment is not asked, the places are the system's.
+pub(crate) fn find() -> Option<PathBuf> {
+    let dirs = ["/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin", "/run/current-system/sw/bin"];
+    dirs.iter().map(|dir| Path::new(dir).join("nft")).find(|path| path.is_file())
+}
+
+/// Loads a file: all of it or nothing.
+pub(crate) async fn load(action: &'static str, rules: String, by: Deadline) -> Result<(), NetworkError> {
+    let failed = |said: String| NetworkError::Filter { action, said };
+    let nft = find().ok_or_else(|| failed("the program nft is not installed".to_owned()))?;
+    let spec = ChildSpec::new(nft).args(["-f", "-"]).stdin(Stdin::Bytes(rules.into_bytes()));
+    let ran = program::run(spec, by).await.map_err(|error| failed(error.to_string()))?;
+    if ran.exit.is_success() { Ok(()) } else { Err(failed(format!("{}: {}", ran.exit, ran.stderr.trim()))) }
+}
+
+/// Removes a table; one that is gone already is fine.
+pub(crate) async fn delete(table: &str, by: Deadline) -> Result<(), NetworkError> {
+    // Declared first, so that deleting it cannot fail.
+    load("delete the table", format!("table inet {table} {{ }}\ndelete table inet {table}\n"), by).await
+}
+
+/// Whether the table is there.
+pub(crate) async fn exists(table: &str, by: Deadline) -> bool {
+    let Some(nft) = find() else { return false };
+    let spec = ChildSpec::new(nft).args(["list", "table", "inet", table]);
+    program::run(spec, by).await.is_ok_and(|ran| ran.exit.is_success())
+}
