@@ -1,1 +1,17 @@
-//! x
+//! What a node with microVMs needs beside itself: the root image of its guests, a kernel, virtual machine monitors, plug-ins.
+//! Everything blocks; call it from a thread that may.
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | [`rootfs`] | builds root images: a base and the agent |
+//! | `base`, `oci` | bases: directories, tarballs, OCI layouts, archives and registries |
+//! | [`kernel`] | makes a bootable kernel of libkrunfw |
+//! | [`resources`] | where everything is, what is missing, and how it is installed |
+//! | [`progress`], [`file`] | how far it is; files written whole or not at all |
+
+mod bytes;
+pub mod file;
+pub mod kernel;
+pub mod progress;
+pub mod resources;
+pub mod rootfs;

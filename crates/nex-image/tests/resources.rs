@@ -1,0 +1,122 @@
+//! Finding and installing what microVMs need: from a mirror that is a directory, with packages made here and with the real ones where
+//! `NEX_MIRROR` names a directory that has them.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use nex_image::file::{hex, sha256};
+use nex_image::progress::Progress;
+use nex_image::resources::{Found, Layout, Mirror, Places, Vmm, What, find, install, manifest, verify};
+use nex_testkit::skip;
+
+fn places(dir: &Path, bin: &Path) -> Places {
+    Places {
+        layout: Layout::new(dir),
+        kernel: None,
+        rootfs: None,
+        bin_path: vec![bin.to_owned()],
+        cni_bin_path: None,
+        agent: None,
+    }
+}
+
+fn program(dir: &Path, name: &str, mode: u32) {
+    std::fs::create_dir_all(dir).unwrap();
+    std::fs::write(dir.join(name), "#!/bin/sh\n").unwrap();
+    std::fs::set_permissions(dir.join(name), Permissions::from_mode(mode)).unwrap();
+}
+
+fn of(found: &[Found], what: What) -> &Found {
+    found.iter().find(|found| found.what == what).unwrap()
+}
+
+#[test]
+fn either_monitor_will_do_and_what_is_missing_says_how_to_get_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let bin = dir.path().join("bin");
+    let places = places(&dir.path().join("resources"), &bin);
+    let found = find(Vmm::Either, &places);
+    assert!(of(&found, What::Firecracker).required && of(&found, What::Qemu).required);
+    assert!(!of(&found, What::Jailer).required && of(&found, What::Kernel).path.is_none());
+    assert!(of(&found, What::Firecracker).next.contains("--force"), "{found:?}");
+    assert!(of(&found, What::Qemu).next.contains("apt-get install"), "{found:?}");
+    assert!(of(&found, What::RootImage).next.contains("nex rootfs"), "{found:?}");
+    program(&bin, "qemu-system-x86_64", 0o755);
+    program(&bin, "firecracker", 0o644);
+    let found = find(Vmm::Either, &places);
+    assert_eq!(of(&found, What::Qemu).path, Some(bin.join("qemu-system-x86_64")));
+    assert!(!of(&found, What::Firecracker).required && of(&found, What::Firecracker).path.is_none(), "not executable");
+    assert!(of(&find(Vmm::Firecracker, &places), What::Firecracker).required);
+    // What nex installed itself comes first.
+    program(&places.layout.bin(), "firecracker", 0o755);
+    assert_eq!(of(&find(Vmm::Firecracker, &places), What::Firecracker).path, Some(places.layout.firecracker()));
+    let with_cni = Places { cni_bin_path: Some(vec![bin.clone()]), ..places };
+    program(&bin, "ptp", 0o755);
+    let found = find(Vmm::Qemu, &with_cni);
+    assert!(of(&found, What::Cni("ptp")).path.is_some() && of(&found, What::Cni("host-local")).path.is_none());
+}
+
+#[test]
+fn a_file_that_is_no_kernel_or_no_image_is_missing_with_the_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let places = Places { agent: Some([1; 16]), ..places(dir.path(), dir.path()) };
+    std::fs::write(places.kernel(), "bzImage").unwrap();
+    std::fs::write(places.rootfs(), "ext4").unwrap();
+    let found = find(Vmm::Qemu, &places);
+    assert!(of(&found, What::Kernel).why.contains("no kernel that can be booted"), "{found:?}");
+    assert!(of(&found, What::RootImage).why.contains("no EROFS image"), "{found:?}");
+    std::fs::write(places.kernel(), b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0").unwrap();
+    let tree = nex_erofs::Tree::new(nex_erofs::Meta::root(0o755));
+    let mut image = std::fs::File::create(places.rootfs()).unwrap();
+    tree.write(&mut image, &nex_erofs::Options { uuid: [2; 16], ..nex_erofs::Options::default() }).unwrap();
+    let found = find(Vmm::Qemu, &places);
+    assert_eq!(of(&found, What::Kernel).path, Some(places.kernel()));
+    assert!(of(&found, What::RootImage).why.contains("another nex-agent"), "{found:?}");
+    assert!(of(&find(Vmm::Qemu, &Places { agent: Some([2; 16]), ..places }), What::RootImage).path.is_some());
+}
+
+#[test]
+fn what_is_not_what_is_pinned_is_never_installed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mirror, layout) = (dir.path().join("mirror"), Layout::new(dir.path().join("resources")));
+    std::fs::create_dir(&mirror).unwrap();
+    let from = Some(Mirror::of(mirror.to_str().unwrap()));
+    let error = install(What::Kernel, &layout, from.as_ref(), &mut |_| ()).unwrap_err().to_string();
+    assert!(error.contains(manifest::KERNEL.file) && error.contains("--mirror"), "{error}");
+    std::fs::write(mirror.join(manifest::KERNEL.file), "something else").unwrap();
+    let error = install(What::Kernel, &layout, from.as_ref(), &mut |_| ()).unwrap_err().to_string();
+    assert!(error.contains("it was not used") && error.contains(manifest::KERNEL.sha256), "{error}");
+    assert!(!layout.dir().exists());
+    let error = install(What::Qemu, &layout, from.as_ref(), &mut |_| ()).unwrap_err().to_string();
+    assert!(error.contains("apt-get install"), "{error}");
+}
+
+#[expect(clippy::disallowed_methods, reason = "the mirror of these tests, read here")]
+fn mirror() -> Option<PathBuf> {
+    std::env::var_os("NEX_MIRROR").map(PathBuf::from)
+}
+
+#[test]
+fn the_kernel_is_installed_from_its_package_and_verified() {
+    const NAME: &str = "the_kernel_is_installed_from_its_package_and_verified";
+    let Some(mirror) = mirror().filter(|dir| dir.join(manifest::KERNEL.file).is_file()) else {
+        skip!(NAME, format!("no kernel: NEX_MIRROR names no directory with {}", manifest::KERNEL.file));
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::new(dir.path());
+    let mut seen = 0;
+    let mut report = |progress: Progress<'_>| match progress {
+        Progress::Begin { bytes, .. } => seen = bytes.unwrap_or_default(),
+        Progress::Advance(count) => seen -= count,
+    };
+    let path = install(What::Kernel, &layout, Some(&Mirror::Dir(mirror)), &mut report).unwrap();
+    assert_eq!((seen, &path), (0, &layout.kernel()));
+    let expected = manifest::of(What::Kernel).unwrap().1.sha256.unwrap();
+    assert_eq!(hex(&sha256(&path).unwrap()), expected);
+    assert_eq!(verify(What::Kernel, &path, &layout).unwrap(), Some(true));
+    std::fs::write(&path, "changed").unwrap();
+    assert_eq!(verify(What::Kernel, &path, &layout).unwrap(), Some(false));
+    assert_eq!(verify(What::Kernel, Path::new("/elsewhere"), &layout).unwrap(), None);
+}
