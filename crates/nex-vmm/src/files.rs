@@ -49,10 +49,6 @@ impl Files {
         Ok(Self { dir: dir.to_owned(), fd, fallback })
     }
 
-    pub(crate) fn dir(&self) -> &Path {
-        &self.dir
-    }
-
     /// Where a file of the machine is.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)

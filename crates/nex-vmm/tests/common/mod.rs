@@ -152,8 +152,8 @@ impl Drop for Netns {
     fn drop(&mut self) {
         // What `ip netns del` does; it cannot be awaited here.
         let path = self.path();
-        drop(nix::mount::umount2(&path, nix::mount::MntFlags::MNT_DETACH));
-        drop(std::fs::remove_file(path));
+        let _gone = nix::mount::umount2(&path, nix::mount::MntFlags::MNT_DETACH);
+        let _gone = std::fs::remove_file(path);
     }
 }
 
