@@ -94,6 +94,14 @@ impl Files {
         chown(&self.dir, Some(user), Some(user)).map_err(VmmError::file("give away", &self.dir))
     }
 
+    /// Lets the monitor's user into the directory, to open what is in it.
+    pub(crate) fn admit(&self, user: Option<u32>) -> Result<(), VmmError> {
+        let Some(user) = user else { return Ok(()) };
+        chown(&self.dir, None, Some(user))
+            .and_then(|()| std::fs::set_permissions(&self.dir, std::fs::Permissions::from_mode(0o750)))
+            .map_err(VmmError::file("open to the monitor", &self.dir))
+    }
+
     /// Listens on a socket of that name, to which that user may connect.
     pub(crate) fn listen(&self, name: &str, user: Option<u32>) -> Result<UnixListener, VmmError> {
         let listener = UnixListener::bind(self.socket(name)).map_err(VmmError::file("listen on", &self.path(name)))?;

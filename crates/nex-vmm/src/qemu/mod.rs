@@ -63,6 +63,7 @@ impl Qemu {
         check(&spec)?;
         let files = Files::open(&spec.dir, Fallback::Symlink)?;
         files.place_images(&spec, true).await?;
+        files.admit(spec.run_as)?;
         let memory = match from {
             None => memory::fresh(spec.memory_mib)?.into(),
             Some(from) => memory::load(&from.sealed, &from.memory, from.memory_mib).await?,
