@@ -1,7 +1,5 @@
 //! The node's side of the bus, played on a real nats-server: answers the handshake, deploys, calls, reads logs and events.
 
-use std::time::Duration;
-
 use async_nats::{Client, Subscriber};
 use futures::StreamExt as _;
 use nex_protocol::agent::{
@@ -14,7 +12,7 @@ use nex_protocol::seal::{Environment, seal};
 use nex_testkit::NatsServer;
 use nkeys::{KeyPair, XKey};
 
-use crate::machine::{HOST, PATIENCE};
+use crate::kit::{HOST, PATIENCE};
 
 /// A node with one agent.
 pub(crate) struct Node {
@@ -83,8 +81,13 @@ impl Node {
         self.bus.send_request(agent_subject(&self.agent, what), request).await.unwrap()
     }
 
+    /// Whether the agent still answers.
+    pub(crate) async fn ping(&self) -> bool {
+        self.ask("ping", async_nats::HeaderMap::new(), Vec::new()).await.payload == "OK"
+    }
+
     /// The lines of a service, until it ends.
-    pub(crate) async fn lines(&mut self) -> (Vec<String>, i32) {
+    pub(crate) async fn lines(&mut self) -> (Vec<String>, i32, String) {
         let mut lines = Vec::new();
         loop {
             let message = tokio::time::timeout(PATIENCE, self.heard.next()).await;
@@ -95,7 +98,7 @@ impl Node {
                     lines.extend(logs.lines.into_iter().map(|line| line.text));
                 }
                 Some((_, "events")) => match serde_json::from_slice(&message.payload).unwrap() {
-                    AgentEvent::Exited { code, .. } => return (lines, code),
+                    AgentEvent::Exited { code, message } => return (lines, code, message),
                     other => panic!("{other:?}"),
                 },
                 _ => {}
@@ -103,6 +106,3 @@ impl Node {
         }
     }
 }
-
-/// A time that no clock of today shows.
-pub(crate) const YEAR_2033: Duration = Duration::from_secs(2_000_000_000);
