@@ -33,6 +33,8 @@ struct Session {
 
 /// Lives until the node, or a signal, says it is over.
 pub(crate) async fn run(identity: Identity, entered: &jail::Entered, place: Place) -> anyhow::Result<()> {
+    // From the start: whoever is told to go while it still shakes hands goes in good order, too.
+    let mut terminated = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
     let settings = ConnectionSettings {
         servers: vec![identity.bus.clone()],
         user_jwt: Some(identity.jwt.clone().into()),
@@ -51,7 +53,6 @@ pub(crate) async fn run(identity: Identity, entered: &jail::Entered, place: Plac
     shake(&bus, &identity, &key, message).await?;
     let starter = Starter { bus: bus.clone(), agent: identity.agent.clone(), key, confinement: entered.report.clone() };
     let mut session = Session { starter, out: entered.layout.out.clone(), workload: None, calls: TaskScope::new("calls") };
-    let mut terminated = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
     loop {
         tokio::select! {
             request = requests.next() => match request {

@@ -54,7 +54,7 @@ pub fn is_bootable(path: &Path) -> std::io::Result<bool> {
     Ok(is_elf(&head))
 }
 
-fn is_elf(bytes: &[u8]) -> bool {
+pub(crate) fn is_elf(bytes: &[u8]) -> bool {
     // 64 bits, little-endian, x86-64
     bytes.starts_with(b"\x7fELF\x02\x01") && u16_at(bytes, 18) == Some(X86_64)
 }

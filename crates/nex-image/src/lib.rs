@@ -9,9 +9,11 @@
 //! | [`resources`] | where everything is, what is missing, and how it is installed |
 //! | [`progress`], [`file`] | how far it is; files written whole or not at all |
 
+pub mod base;
 mod bytes;
 pub mod file;
 pub mod kernel;
+pub mod oci;
 pub mod progress;
 pub mod resources;
 pub mod rootfs;

@@ -93,7 +93,6 @@ fn what_is_not_what_is_pinned_is_never_installed() {
     assert!(error.contains("apt-get install"), "{error}");
 }
 
-#[expect(clippy::disallowed_methods, reason = "the mirror of these tests, read here")]
 fn mirror() -> Option<PathBuf> {
     std::env::var_os("NEX_MIRROR").map(PathBuf::from)
 }

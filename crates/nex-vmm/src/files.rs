@@ -49,10 +49,6 @@ impl Files {
         Ok(Self { dir: dir.to_owned(), fd, fallback })
     }
 
-    pub(crate) fn dir(&self) -> &Path {
-        &self.dir
-    }
-
     /// Where a file of the machine is.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
@@ -96,6 +92,14 @@ impl Files {
     pub(crate) fn give_to(&self, user: Option<u32>) -> Result<(), VmmError> {
         let Some(user) = user else { return Ok(()) };
         chown(&self.dir, Some(user), Some(user)).map_err(VmmError::file("give away", &self.dir))
+    }
+
+    /// Lets the monitor's user into the directory, to open what is in it.
+    pub(crate) fn admit(&self, user: Option<u32>) -> Result<(), VmmError> {
+        let Some(user) = user else { return Ok(()) };
+        chown(&self.dir, None, Some(user))
+            .and_then(|()| std::fs::set_permissions(&self.dir, std::fs::Permissions::from_mode(0o750)))
+            .map_err(VmmError::file("open to the monitor", &self.dir))
     }
 
     /// Listens on a socket of that name, to which that user may connect.

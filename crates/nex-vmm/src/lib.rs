@@ -16,6 +16,8 @@
 mod error;
 mod files;
 mod firecracker;
+#[cfg(test)]
+mod golden;
 mod machine;
 mod process;
 mod qemu;

@@ -1,6 +1,7 @@
 //! A monitor's process: its last words are kept, and whoever waits for it also learns of its end.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nex_process::{Child, ChildSpec, Deadline, Exit, LineSink, Output, ProcessId};
@@ -90,6 +91,21 @@ fn keeping(tail: &Tail, console: &LineSink) -> LineSink {
         }
         console(line);
     })
+}
+
+/// What the program says of its version, after these words.
+pub(crate) async fn ask_version(vmm: VmmKind, program: &Path, prefix: &str, by: Deadline) -> Result<String, VmmError> {
+    let tail = Tail::default();
+    let child =
+        ChildSpec::new(program).args(["--version"]).stdout(Output::Lines(keeping(&tail, &(Arc::new(|_: &str| {}) as LineSink))));
+    let child = child.spawn()?;
+    if by.bound(child.exited()).await.is_err() {
+        return Err(VmmError::Late { doing: "ask for the version" });
+    }
+    let lines = tail.lock().unwrap_or_else(PoisonError::into_inner);
+    let version = lines.iter().find_map(|line| line.strip_prefix(prefix)?.split_ascii_whitespace().next());
+    let why = || format!("nothing that it says of its version begins with {prefix:?}");
+    version.map(|version| printable(version, 40)).ok_or_else(|| VmmError::Nonsense { vmm, why: why() })
 }
 
 /// The beginning of a text that another wrote, without control characters.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use nex_process::Deadline;
 use nex_protocol::guest::{FromGuest, MAX_LINE, PORT_NAME, ToGuest, VSOCK_PORT};
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, VsockAddr, connect, getsockopt, socket, sockopt::SocketError};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -70,8 +71,11 @@ impl Channel {
             match read(stream, &mut chunk).await {
                 Ok(count @ 1..) => self.unread.extend(chunk.iter().take(count)),
                 Ok(0) | Err(_) => {
-                    self.stream = None;
-                    tokio::time::sleep(PAUSE).await;
+                    self.unread.clear();
+                    self.renew();
+                    if self.stream.is_some() {
+                        return Heard::Connected;
+                    }
                 }
             }
         }
@@ -79,12 +83,23 @@ impl Channel {
 
     /// Writes a line; a stream that does not take it is opened again by the next [`Self::hear`].
     pub(super) async fn say(&mut self, what: &FromGuest) {
-        let Some(stream) = &self.stream else { return };
         let Ok(mut line) = serde_json::to_vec(what) else { return };
         line.push(b'\n');
-        if !matches!(Deadline::after(WRITE).bound(write(stream, &line)).await, Ok(Ok(()))) {
-            self.stream = None;
+        let by = Deadline::after(WRITE);
+        while let Some(stream) = &self.stream {
+            match by.bound(write(stream, &line)).await {
+                Ok(Ok(())) => return,
+                Ok(Err(_broken)) => self.renew(),
+                Err(_elapsed) => self.stream = None,
+            }
         }
+    }
+
+    /// After a break: a port whose other end is there again is kept open, for closing it would lose what was sent since. What is
+    /// known of a broken stream sticks to its registration, so that is made anew.
+    fn renew(&mut self) {
+        let descriptor = self.stream.take().map(AsyncFd::into_inner);
+        self.stream = descriptor.filter(|it| !is_hung_up(it)).and_then(|it| register(it).ok());
     }
 }
 
@@ -135,10 +150,23 @@ async fn open() -> io::Result<AsyncFd<OwnedFd>> {
     match port() {
         Some(path) => {
             let port = fs::File::options().read(true).write(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path)?;
-            register(port.into())
+            let port = OwnedFd::from(port);
+            // Kept open meanwhile, for the same reason.
+            while is_hung_up(&port) {
+                tokio::time::sleep(PAUSE).await;
+            }
+            register(port)
         }
         None => vsock().await,
     }
+}
+
+/// Whether nobody is at the other end now.
+fn is_hung_up(stream: &OwnedFd) -> bool {
+    let half = PollFlags::from_bits_retain(libc::POLLRDHUP);
+    let gone = PollFlags::POLLHUP | PollFlags::POLLERR | half;
+    let mut asked = [PollFd::new(stream.as_fd(), half)];
+    poll(&mut asked, PollTimeout::ZERO).is_err() || asked.iter().any(|it| it.revents().is_none_or(|found| found.intersects(gone)))
 }
 
 /// The device of the port with our name.

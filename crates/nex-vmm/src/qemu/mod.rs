@@ -10,17 +10,16 @@ mod qmp;
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use nex_process::{ChildSpec, Deadline, LineSink, Output};
+use nex_process::{ChildSpec, Deadline};
 use serde_json::{Value, json};
 
-use crate::error::{VmmError, in_time};
+use crate::error::VmmError;
 use crate::files::{Fallback, Files};
 use crate::machine::{Machine, Snapshot, Vmm, VmmKind};
-use crate::process::Process;
+use crate::process::{Process, ask_version};
 use crate::qemu::machine::QemuMachine;
 use crate::qemu::qmp::Qmp;
 use crate::spec::MachineSpec;
@@ -59,29 +58,12 @@ impl Qemu {
         Self { binary, accel }
     }
 
-    async fn ask_version(&self) -> Result<String, VmmError> {
-        let first: Arc<Mutex<Option<String>>> = Arc::default();
-        let sink: LineSink = {
-            let first = Arc::clone(&first);
-            Arc::new(move |line: &str| {
-                first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| line.to_owned());
-            })
-        };
-        let child = ChildSpec::new(&self.binary).args(["--version"]).stdout(Output::Lines(sink)).spawn()?;
-        child.exited().await;
-        let line = first.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();
-        let version = line.strip_prefix("QEMU emulator version ").and_then(|rest| rest.split_ascii_whitespace().next());
-        version.map(|version| version.chars().take(40).collect()).ok_or_else(|| VmmError::Nonsense {
-            vmm: VmmKind::Qemu,
-            why: format!("its version is {:?}", crate::process::printable(&line, 100)),
-        })
-    }
-
     /// Starts the process; its processors run at once, or wait for a snapshot.
     async fn start(&self, spec: MachineSpec, from: Option<&Snapshot>, by: Deadline) -> Result<QemuMachine, VmmError> {
         check(&spec)?;
         let files = Files::open(&spec.dir, Fallback::Symlink)?;
         files.place_images(&spec, true).await?;
+        files.admit(spec.run_as)?;
         let memory = match from {
             None => memory::fresh(spec.memory_mib)?.into(),
             Some(from) => memory::load(&from.sealed, &from.memory, from.memory_mib).await?,
@@ -167,7 +149,7 @@ impl Vmm for Qemu {
     }
 
     fn version(&self, by: Deadline) -> BoxFuture<'_, Result<String, VmmError>> {
-        in_time(by, "ask for the version", self.ask_version()).boxed()
+        ask_version(VmmKind::Qemu, &self.binary, "QEMU emulator version ", by).boxed()
     }
 
     fn boot(&self, spec: MachineSpec, by: Deadline) -> BoxFuture<'_, Result<Box<dyn Machine>, VmmError>> {

@@ -1,7 +1,5 @@
 //! A guest for the tests: a kernel from outside, and a root image of busybox and one script.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
-
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -43,7 +41,7 @@ impl Lab {
         }
         std::fs::copy(busybox, root.join("bin/busybox")).unwrap();
         let init = root.join("init");
-        std::fs::write(&init, include_str!("../guest/init")).unwrap();
+        std::fs::write(&init, include_str!("init")).unwrap();
         std::fs::set_permissions(&init, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let made = ChildSpec::new(mkfs).args([dir.path().join("root.erofs"), root]).spawn().unwrap();
         assert!(made.exited().await.is_success());
@@ -56,10 +54,11 @@ impl Lab {
         self.dir.path().join(name)
     }
 
-    /// A drive's image of that many blocks of 4096 bytes, and its SHA-256 as the guest tells it.
+    /// A drive's image of that many blocks of 4096 bytes.
     pub(crate) fn image(&self, name: &str, blocks: usize) -> PathBuf {
         let path = self.path(name);
-        std::fs::write(&path, name.as_bytes().repeat(4096).get(..4096).unwrap().repeat(blocks)).unwrap();
+        let block: Vec<u8> = name.bytes().cycle().take(4096).collect();
+        std::fs::write(&path, block.repeat(blocks)).unwrap();
         path
     }
 
@@ -152,8 +151,8 @@ impl Drop for Netns {
     fn drop(&mut self) {
         // What `ip netns del` does; it cannot be awaited here.
         let path = self.path();
-        drop(nix::mount::umount2(&path, nix::mount::MntFlags::MNT_DETACH));
-        drop(std::fs::remove_file(path));
+        let _gone = nix::mount::umount2(&path, nix::mount::MntFlags::MNT_DETACH);
+        let _gone = std::fs::remove_file(path);
     }
 }
 

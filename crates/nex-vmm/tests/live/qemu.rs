@@ -2,13 +2,9 @@
 //!
 //! Needs `qemu-system-x86_64`, `busybox` and `mkfs.erofs`, and a guest kernel named by `NEX_KERNEL`.
 
-#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests")]
-
-mod common;
-
 use std::time::{Duration, Instant};
 
-use common::{Guest, Lab, Netns, by, program, told};
+use crate::lab::{Guest, Lab, Netns, by, program, told};
 use nex_process::Exit;
 use nex_testkit::{eventually, skip};
 use nex_vmm::{Accel, Mac, MachineSpec, Nic, Qemu, RateLimiter, TokenBucket, Vmm, VmmError};
@@ -87,7 +83,9 @@ async fn two_machines_are_restored_from_one_snapshot_by_another_user_and_stay_ap
         let restored = begun.elapsed();
         let mut guest = Guest::of(machine.as_ref()).await;
         assert_eq!(guest.asked("count").await, "2", "each goes on from the same point");
-        eprintln!("{id} restored in {restored:?}, answers after {:?}", begun.elapsed());
+        let memory = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", machine.process().pid)).unwrap_or_default();
+        let share = memory.lines().find(|line| line.starts_with("Pss:")).unwrap_or_default();
+        eprintln!("{id} restored in {restored:?}, answers after {:?}, {share}", begun.elapsed());
         machines.push((machine, guest));
     }
     for (machine, guest) in &mut machines {
@@ -129,7 +127,7 @@ async fn a_machine_in_a_network_namespace_has_its_tap_and_its_address() {
     };
     let mac = Mac::local([0, 0, 0, 0xab, 1]);
     let nic = Nic { tap: "tap0".to_owned(), mac, rx: None, tx: None };
-    let spec = MachineSpec { nic: Some(nic.clone()), netns: Some(netns.path()), ..unprivileged(&lab, "networked") };
+    let spec = MachineSpec { nic: Some(nic.clone()), netns: Some(netns.path()), vcpus: 2, ..unprivileged(&lab, "networked") };
     let machine = qemu.boot(spec, by(10)).await.unwrap();
     let mut guest = Guest::of(machine.as_ref()).await;
     assert_eq!(guest.says().await, "ready");

@@ -1,0 +1,237 @@
+//! Puts the entries of a tarball or a layer into a tree. Symbolic links in the middle of paths are followed inside the tree, as a program
+//! in the image would; nothing ever leads out of it. Whiteouts take away what earlier layers put.
+
+use std::collections::VecDeque;
+use std::io;
+
+use nex_erofs::{Kind, Meta, Tree, TreeError};
+
+/// Most symbolic links followed in one path.
+const MAX_HOPS: usize = 40;
+const WHITEOUT: &[u8] = b".wh.";
+const OPAQUE: &[u8] = b".wh..wh..opq";
+
+/// Why a tarball or layer cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerError {
+    /// Reading it.
+    #[error("it cannot be read: it was cut off or is no tarball")]
+    Read(#[from] io::Error),
+    /// Something that fits no tree.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// More than images may have.
+    #[error("it holds more than an image may: 64 GiB, 4 million entries, names of 1 MiB")]
+    TooMuch,
+    /// A kind of file nobody packs into images.
+    #[error("'{0}' is a sparse file of GNU tar; next: pack it without --sparse")]
+    Sparse(String),
+    /// A link to nothing.
+    #[error("'{0}' is a link to nowhere")]
+    NoTarget(String),
+    /// Links that lead in circles.
+    #[error("'{0}' lies behind too many symbolic links")]
+    Loop(String),
+    /// An owner no Unix has.
+    #[error("'{path}' belongs to a user or group beyond 32 bits")]
+    Owner {
+        /// The entry.
+        path: String,
+        /// Why.
+        source: std::num::TryFromIntError,
+    },
+}
+
+/// An entry as it was packed.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) path: Vec<u8>,
+    pub(crate) meta: Meta,
+    pub(crate) kind: EntryKind,
+}
+
+/// What it is.
+#[derive(Debug)]
+pub(crate) enum EntryKind {
+    Node(Kind),
+    /// A second name of what has this one.
+    HardLink(Vec<u8>),
+}
+
+/// What names that begin with `.wh.` are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whiteouts {
+    /// Names like others: this is no layer of an image.
+    Names,
+    /// They take something away.
+    Apply,
+}
+
+/// Puts them all in, later ones over earlier ones.
+pub(crate) fn apply(tree: &mut Tree, entries: Vec<Entry>, whiteouts: Whiteouts) -> Result<(), LayerError> {
+    let (gone, put): (Vec<Entry>, Vec<Entry>) =
+        entries.into_iter().partition(|entry| whiteouts == Whiteouts::Apply && name(&entry.path).starts_with(WHITEOUT));
+    // First of all: they are about what is below this layer, wherever in it they stand.
+    for Entry { path, .. } in gone {
+        whiteout(tree, &path)?;
+    }
+    for Entry { path, meta, kind } in put {
+        let at = resolve(tree, &path)?;
+        match kind {
+            EntryKind::Node(kind) => tree.put(&at, meta, kind)?,
+            EntryKind::HardLink(target) => {
+                let target = resolve(tree, &target)?;
+                // A link to itself is what it is.
+                if target != at {
+                    tree.link(&at, &target)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn whiteout(tree: &mut Tree, path: &[u8]) -> Result<(), LayerError> {
+    let at = resolve(tree, path)?;
+    let mut parts: Vec<&[u8]> = at.split(|byte| *byte == b'/').collect();
+    let last = parts.pop().unwrap_or_default();
+    let dir = parts.join(&b'/');
+    let below = |name: &[u8]| [dir.as_slice(), b"/", name].concat();
+    if last == OPAQUE {
+        let names: Vec<Vec<u8>> = tree.names(&dir).map(below).collect();
+        for name in names {
+            tree.remove(name)?;
+        }
+    } else if let Some(name) = last.strip_prefix(WHITEOUT)
+        && !name.starts_with(WHITEOUT)
+        && !name.is_empty()
+    {
+        tree.remove(below(name))?;
+    }
+    Ok(())
+}
+
+fn name(path: &[u8]) -> &[u8] {
+    path.rsplit(|byte| *byte == b'/').find(|part| !part.is_empty()).unwrap_or_default()
+}
+
+/// Where a path leads, its last part not followed. `..` in the path itself is refused; in links it ends at the root.
+fn resolve(tree: &Tree, path: &[u8]) -> Result<Vec<u8>, LayerError> {
+    let shown = || String::from_utf8_lossy(path).into_owned();
+    let parts = |path: &[u8]| -> Vec<Vec<u8>> {
+        path.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".").map(<[u8]>::to_vec).collect()
+    };
+    let mut todo: VecDeque<Vec<u8>> = parts(path).into();
+    if todo.iter().any(|part| part == b"..") {
+        return Err(TreeError::Path(shown()).into());
+    }
+    let last = todo.pop_back().unwrap_or_default();
+    let (mut done, mut hops): (Vec<Vec<u8>>, usize) = (Vec::new(), 0);
+    while let Some(part) = todo.pop_front() {
+        if part == b".." {
+            done.pop();
+            continue;
+        }
+        done.push(part);
+        if let Some((_, Kind::Symlink(target))) = tree.get(done.join(&b'/')) {
+            hops += 1;
+            if hops > MAX_HOPS {
+                return Err(LayerError::Loop(shown()));
+            }
+            done.pop();
+            if target.starts_with(b"/") {
+                done.clear();
+            }
+            for part in parts(target).into_iter().rev() {
+                todo.push_front(part);
+            }
+        }
+    }
+    done.push(last);
+    Ok(done.join(&b'/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use nex_erofs::Source;
+
+    use super::*;
+
+    fn file(path: &str) -> Entry {
+        node(path, Kind::File(Source::Bytes(path.as_bytes().into())))
+    }
+
+    fn node(path: &str, kind: Kind) -> Entry {
+        Entry { path: path.as_bytes().to_vec(), meta: Meta::root(0o644), kind: EntryKind::Node(kind) }
+    }
+
+    fn symlink(path: &str, target: &str) -> Entry {
+        node(path, Kind::Symlink(target.as_bytes().to_vec()))
+    }
+
+    fn link(path: &str, target: &str) -> Entry {
+        let kind = EntryKind::HardLink(target.as_bytes().to_vec());
+        Entry { path: path.as_bytes().to_vec(), meta: Meta::root(0o644), kind }
+    }
+
+    fn tree(layers: Vec<Vec<Entry>>) -> Result<Tree, LayerError> {
+        let mut tree = Tree::new(Meta::root(0o755));
+        for entries in layers {
+            apply(&mut tree, entries, Whiteouts::Apply)?;
+        }
+        Ok(tree)
+    }
+
+    fn names(tree: &Tree, dir: &str) -> Vec<String> {
+        tree.names(dir).map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+    }
+
+    #[test]
+    fn whiteouts_take_away_what_is_below_and_nothing_of_their_own_layer() {
+        let below = || vec![file("etc/a"), file("etc/b"), file("opt/x/deep/y"), file("opt/z")];
+        let tree = tree(vec![
+            below(),
+            vec![
+                file("etc/c"),
+                file("etc/.wh.a"),
+                file("etc/a"),
+                file("opt/new"),
+                file("opt/.wh..wh..opq"),
+                file("etc/.wh.none"),
+            ],
+            vec![file("etc/.wh.b"), file("etc/.wh..wh.plnk")],
+        ])
+        .unwrap();
+        assert_eq!((names(&tree, "etc"), names(&tree, "opt")), (vec!["a".to_owned(), "c".to_owned()], vec!["new".to_owned()]));
+        let mut plain = Tree::new(Meta::root(0o755));
+        apply(&mut plain, vec![file("a"), file(".wh.a")], Whiteouts::Names).unwrap();
+        assert_eq!(names(&plain, ""), [".wh.a", "a"]);
+    }
+
+    #[test]
+    fn links_in_paths_are_followed_and_never_out_of_the_tree() {
+        let tree = tree(vec![
+            vec![symlink("lib", "usr/lib"), symlink("out", "../../../etc"), symlink("abs", "/var/../srv"), file("usr/lib/a")],
+            vec![file("lib/b"), file("out/passwd"), file("abs/c"), link("hard", "lib/b")],
+        ])
+        .unwrap();
+        assert_eq!((names(&tree, "usr/lib"), names(&tree, "etc")), (vec!["a".into(), "b".into()], vec!["passwd".to_owned()]));
+        assert_eq!(names(&tree, "srv"), ["c"]);
+        assert!(matches!(tree.get("hard").unwrap().1, Kind::File(_)));
+        assert!(matches!(tree.get("lib").unwrap().1, Kind::Symlink(_)), "the last part is not followed");
+    }
+
+    #[test]
+    fn what_leads_nowhere_is_refused() {
+        let refused = |entries| tree(vec![entries]).unwrap_err().to_string();
+        assert!(refused(vec![file("../../etc/passwd")]).contains("no path of an image"));
+        assert!(refused(vec![file("a"), link("b", "../a")]).contains("no path of an image"));
+        assert!(refused(vec![symlink("a", "b"), symlink("b", "a"), file("a/x")]).contains("too many symbolic links"));
+        assert!(refused(vec![link("b", "none")]).contains("which is no file of the image"));
+        assert!(refused(vec![file("f"), file("f/x")]).contains("below something that is no directory"));
+        assert!(
+            names(&tree(vec![vec![file("/abs"), link("abs", "abs")]]).unwrap(), "").contains(&"abs".to_owned()),
+            "kept inside"
+        );
+    }
+}

@@ -1,0 +1,186 @@
+//! What a root image is made of, gathered into one tree. Contents of archives go through one nameless file beside the image, not through
+//! memory; contents of directories stay where they are until the image is written.
+
+mod compression;
+mod directory;
+pub(crate) mod layer;
+pub(crate) mod spool;
+mod tarball;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use nex_erofs::{Meta, Tree};
+
+pub(crate) use compression::decompress;
+pub use layer::LayerError;
+pub(crate) use spool::{Budget, Spool};
+pub(crate) use tarball::read as read_tar;
+
+use crate::file::FileError;
+use crate::oci::reference::{Reference, ReferenceError};
+use crate::oci::registry::Credentials;
+use crate::oci::{self, OciError};
+use crate::progress::{Counted, Progress, Report};
+
+/// A base.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Base {
+    /// Nothing: the agent alone.
+    Empty,
+    /// What is in a directory.
+    Dir(PathBuf),
+    /// What is in a tarball, plain or compressed by gzip or zstd.
+    Tarball(PathBuf),
+    /// An image of an OCI layout: a directory, and which of its images if it has several.
+    OciLayout(PathBuf, Option<String>),
+    /// The same in one tar file.
+    OciArchive(PathBuf, Option<String>),
+    /// An image of a registry.
+    Registry {
+        /// Which.
+        reference: Reference,
+        /// Whether to talk HTTP without TLS.
+        plain_http: bool,
+        /// Who asks.
+        credentials: Option<Credentials>,
+    },
+}
+
+/// Why a base could not be gathered.
+#[derive(Debug, thiserror::Error)]
+pub enum BaseError {
+    /// A file or directory.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// What is in a tarball or a layer.
+    #[error("{from} cannot be used")]
+    Layer {
+        /// The tarball or layer.
+        from: String,
+        /// Why.
+        source: LayerError,
+    },
+    /// An OCI image.
+    #[error(transparent)]
+    Oci(#[from] OciError),
+    /// A text that names no base.
+    #[error(
+        "'{text}' is neither a file nor a directory, and no reference of an image; next: name a directory, a tarball, oci:DIR[:TAG], oci-archive:FILE[:TAG] or an image like alpine:3.22"
+    )]
+    Unknown {
+        /// What was said.
+        text: String,
+        /// Why it is no reference.
+        source: ReferenceError,
+    },
+    /// A path at which nothing is.
+    #[error("there is nothing at {0}; next: name a base that is there")]
+    NotThere(PathBuf),
+}
+
+/// A base, gathered.
+#[derive(Debug)]
+pub(crate) struct Gathered {
+    pub(crate) tree: Tree,
+    pub(crate) digest: Option<String>,
+}
+
+impl Base {
+    /// What a text means: `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`, a directory, a file, or else an image of a registry.
+    ///
+    /// # Errors
+    /// It is none of these.
+    pub fn of(text: &str, plain_http: bool, credentials: Option<Credentials>) -> Result<Self, BaseError> {
+        if let Some(layout) = text.strip_prefix("oci:") {
+            let (path, tag) = with_tag(layout);
+            return Ok(Self::OciLayout(path, tag));
+        }
+        if let Some(archive) = text.strip_prefix("oci-archive:") {
+            let (path, tag) = with_tag(archive);
+            return Ok(Self::OciArchive(path, tag));
+        }
+        let path = Path::new(text);
+        match std::fs::metadata(path) {
+            Ok(meta) if meta.is_dir() => Ok(Self::Dir(path.to_owned())),
+            Ok(_) => Ok(Self::Tarball(path.to_owned())),
+            Err(_) if ["/", "./", "../"].iter().any(|start| text.starts_with(start)) => Err(BaseError::NotThere(path.to_owned())),
+            Err(_) => match text.parse() {
+                Ok(reference) => Ok(Self::Registry { reference, plain_http, credentials }),
+                Err(source) => Err(BaseError::Unknown { text: text.to_owned(), source }),
+            },
+        }
+    }
+
+    /// Gathers it; `out` is where the image will be, and temporary files beside it.
+    pub(crate) fn gather(&self, mtime: Option<u64>, out: &Path, report: &mut Report<'_>) -> Result<Gathered, BaseError> {
+        let meta = Meta { mtime: mtime.unwrap_or_default(), ..Meta::root(0o755) };
+        let mut into = Into { tree: Tree::new(meta), spool: Spool::beside(out)?, budget: Budget::default(), latest: mtime };
+        let digest = match self {
+            Self::Empty => None,
+            Self::Dir(dir) => {
+                report(Progress::Begin { what: "Reading the directory", bytes: None });
+                directory::gather(dir, &mut into)?;
+                None
+            }
+            Self::Tarball(path) => {
+                let file = File::open(path).map_err(FileError::reading(path))?;
+                report(Progress::Begin { what: "Reading the tarball", bytes: file.metadata().ok().map(|meta| meta.len()) });
+                let failed = |source| BaseError::Layer { from: path.display().to_string(), source };
+                let reader = decompress(Counted { inner: file, report }).map_err(|error| failed(error.into()))?;
+                let entries = read_tar(reader, &mut into).map_err(failed)?;
+                layer::apply(&mut into.tree, entries, layer::Whiteouts::Names).map_err(failed)?;
+                None
+            }
+            Self::OciLayout(dir, tag) => Some(oci::layout::gather(dir, tag.as_deref(), &mut into, report)?),
+            Self::OciArchive(file, tag) => Some(oci::archive::gather(file, tag.as_deref(), &mut into, report)?),
+            Self::Registry { reference, plain_http, credentials } => {
+                Some(oci::registry::gather(reference, *plain_http, credentials.as_ref(), &mut into, report)?)
+            }
+        };
+        Ok(Gathered { tree: into.tree, digest })
+    }
+}
+
+/// What is being gathered, and what it may cost.
+#[derive(Debug)]
+pub(crate) struct Into {
+    pub(crate) tree: Tree,
+    pub(crate) spool: Spool,
+    pub(crate) budget: Budget,
+    /// Times later than this are set back to it.
+    pub(crate) latest: Option<u64>,
+}
+
+impl Into {
+    /// A time as it may be.
+    pub(crate) fn time(&self, mtime: u64) -> u64 {
+        self.latest.map_or(mtime, |latest| mtime.min(latest))
+    }
+}
+
+/// A path and the tag behind it; what has a slash behind its last colon is all path.
+fn with_tag(text: &str) -> (PathBuf, Option<String>) {
+    match text.rsplit_once(':') {
+        Some((path, tag)) if !tag.contains('/') && !path.is_empty() && !tag.is_empty() => (path.into(), Some(tag.to_owned())),
+        _ => (text.into(), None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_says_what_kind_of_base_it_means() {
+        let of = |text: &str| Base::of(text, false, None);
+        assert_eq!(of("oci:dir/x:v1").unwrap(), Base::OciLayout("dir/x".into(), Some("v1".into())));
+        assert_eq!(of("oci:a:b/c").unwrap(), Base::OciLayout("a:b/c".into(), None));
+        assert_eq!(of("oci-archive:x.tar").unwrap(), Base::OciArchive("x.tar".into(), None));
+        assert_eq!(of("/").unwrap(), Base::Dir("/".into()));
+        assert!(matches!(of("/proc/version").unwrap(), Base::Tarball(_)));
+        assert!(matches!(of("./no/such/thing"), Err(BaseError::NotThere(_))));
+        assert!(matches!(of("alpine:3.22").unwrap(), Base::Registry { .. }));
+        assert!(of("No Image").unwrap_err().to_string().contains("neither a file nor a directory"));
+    }
+}

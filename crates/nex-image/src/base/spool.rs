@@ -1,0 +1,71 @@
+//! Contents on their way from archives into an image: one after the other in a nameless file. And how much of everything there may be.
+
+use std::fs::File;
+use std::io::{self, Read, Seek as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use nex_erofs::Source;
+
+use super::layer::LayerError;
+use crate::file::FileError;
+
+/// Most bytes that archives may unpack to.
+const MAX_BYTES: u64 = 64 << 30;
+/// Most entries they may have, all layers together.
+const MAX_ENTRIES: u64 = 4_000_000;
+
+/// What may still be used up; an archive is refused when it wants more, before it gets it.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    pub(crate) bytes: u64,
+    pub(crate) entries: u64,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { bytes: MAX_BYTES, entries: MAX_ENTRIES }
+    }
+}
+
+impl Budget {
+    /// One more entry with that many bytes.
+    pub(crate) fn spend(&mut self, bytes: u64) -> Result<(), LayerError> {
+        match (self.bytes.checked_sub(bytes), self.entries.checked_sub(1)) {
+            (Some(bytes), Some(entries)) => {
+                (self.bytes, self.entries) = (bytes, entries);
+                Ok(())
+            }
+            _ => Err(LayerError::TooMuch),
+        }
+    }
+}
+
+/// The file of contents.
+#[derive(Debug)]
+pub(crate) struct Spool {
+    file: Arc<File>,
+    len: u64,
+}
+
+impl Spool {
+    /// An empty one, on the file system where the image will be: it has the room, and may share blocks.
+    pub(crate) fn beside(out: &Path) -> Result<Self, FileError> {
+        let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let file = tempfile::tempfile_in(parent).map_err(FileError::writing(parent))?;
+        Ok(Self { file: Arc::new(file), len: 0 })
+    }
+
+    /// Keeps exactly that many bytes of a reader.
+    pub(crate) fn keep(&mut self, from: impl Read, len: u64) -> io::Result<Source> {
+        let mut file: &File = &self.file;
+        file.seek(io::SeekFrom::Start(self.len))?;
+        let copied = io::copy(&mut from.take(len), &mut file)?;
+        if copied != len {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the archive ends in the middle of a file"));
+        }
+        let source = Source::Span { file: Arc::clone(&self.file), offset: self.len, len };
+        self.len += len;
+        Ok(source)
+    }
+}

@@ -1,0 +1,127 @@
+//! Reads a tarball into a list of entries: long names and pax headers applied and bounded, contents kept in the spool. What the entries mean
+//! for a tree is not decided here, see `layer`.
+
+use std::io::{self, Read};
+
+use nex_erofs::{Kind, Meta};
+use tar::{EntryType, Header};
+
+use super::Into;
+use super::layer::{Entry, EntryKind, LayerError};
+
+/// Longest extended header, in bytes; a path has 4096 at most.
+const MAX_EXTENSION: u64 = 1 << 20;
+
+/// What headers before an entry say of it.
+#[derive(Debug, Default)]
+struct Said {
+    path: Option<Vec<u8>>,
+    target: Option<Vec<u8>>,
+    uid: Option<u64>,
+    gid: Option<u64>,
+    mtime: Option<u64>,
+    size: Option<u64>,
+}
+
+/// All entries, in their order.
+pub(crate) fn read(from: impl Read, into: &mut Into) -> Result<Vec<Entry>, LayerError> {
+    let mut archive = tar::Archive::new(from);
+    let (mut entries, mut said) = (Vec::new(), Said::default());
+    for entry in archive.entries()?.raw(true) {
+        let mut entry = entry?;
+        let header = entry.header().clone();
+        match header.entry_type() {
+            EntryType::GNULongName => said.path = Some(text(&mut entry)?),
+            EntryType::GNULongLink => said.target = Some(text(&mut entry)?),
+            EntryType::XHeader => said.extend(&extension(&mut entry)?)?,
+            EntryType::XGlobalHeader => {}
+            _ => entries.extend(one(&header, std::mem::take(&mut said), entry, into)?),
+        }
+    }
+    Ok(entries)
+}
+
+fn one(header: &Header, said: Said, content: impl Read, into: &mut Into) -> Result<Option<Entry>, LayerError> {
+    let path = said.path.unwrap_or_else(|| header.path_bytes().into_owned());
+    let size = header.entry_size()?;
+    if said.size.is_some_and(|said| said != size) {
+        return Err(LayerError::TooMuch);
+    }
+    let target = || said.target.clone().or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned));
+    let target = || target().filter(|target| !target.is_empty()).ok_or_else(|| LayerError::NoTarget(shown(&path)));
+    let device = || Ok::<_, io::Error>((header.device_major()?.unwrap_or_default(), header.device_minor()?.unwrap_or_default()));
+    let kind = match header.entry_type() {
+        EntryType::Regular | EntryType::Continuous => {
+            into.budget.spend(size)?;
+            EntryKind::Node(Kind::File(into.spool.keep(content, size)?))
+        }
+        EntryType::Directory => EntryKind::Node(Kind::Directory),
+        EntryType::Symlink => EntryKind::Node(Kind::Symlink(target()?)),
+        EntryType::Link => EntryKind::HardLink(target()?),
+        EntryType::Char => device().map(|(major, minor)| EntryKind::Node(Kind::CharDevice { major, minor }))?,
+        EntryType::Block => device().map(|(major, minor)| EntryKind::Node(Kind::BlockDevice { major, minor }))?,
+        EntryType::Fifo => EntryKind::Node(Kind::Fifo),
+        EntryType::GNUSparse => return Err(LayerError::Sparse(shown(&path))),
+        // What a reader does not know it is to skip.
+        _ => return Ok(None),
+    };
+    if !matches!(kind, EntryKind::Node(Kind::File(_))) {
+        into.budget.spend(0)?;
+    }
+    let owner = |id: u64| u32::try_from(id).map_err(|source| LayerError::Owner { path: shown(&path), source });
+    let meta = Meta {
+        mode: u16::try_from(header.mode()? & 0o7777).unwrap_or_default(),
+        uid: owner(said.uid.map_or_else(|| header.uid(), Ok)?)?,
+        gid: owner(said.gid.map_or_else(|| header.gid(), Ok)?)?,
+        mtime: into.time(said.mtime.map_or_else(|| header.mtime(), Ok)?),
+    };
+    Ok(Some(Entry { path, meta, kind }))
+}
+
+impl Said {
+    /// Reads pax records, `LEN KEY=VALUE\n` each.
+    fn extend(&mut self, mut records: &[u8]) -> Result<(), LayerError> {
+        let broken = || io::Error::new(io::ErrorKind::InvalidData, "a pax header is broken");
+        while !records.is_empty() {
+            let space = records.iter().position(|byte| *byte == b' ').ok_or_else(broken)?;
+            let len =
+                number(records.get(..space).unwrap_or_default()).and_then(|len| usize::try_from(len).ok()).ok_or_else(broken)?;
+            let record = records.get(space + 1..len.wrapping_sub(1)).ok_or_else(broken)?;
+            records = records.get(len..).ok_or_else(broken)?;
+            let equals = record.iter().position(|byte| *byte == b'=').ok_or_else(broken)?;
+            let (key, value) = (record.get(..equals).unwrap_or_default(), record.get(equals + 1..).unwrap_or_default());
+            match key {
+                b"path" => self.path = Some(value.to_vec()),
+                b"linkpath" => self.target = Some(value.to_vec()),
+                b"uid" => self.uid = Some(number(value).ok_or_else(broken)?),
+                b"gid" => self.gid = Some(number(value).ok_or_else(broken)?),
+                b"size" => self.size = Some(number(value).ok_or_else(broken)?),
+                // Before 1970 is 1970; fractions are not kept.
+                b"mtime" => self.mtime = Some(number(value.split(|byte| *byte == b'.').next().unwrap_or_default()).unwrap_or(0)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn number(text: &[u8]) -> Option<u64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+fn extension(entry: &mut impl Read) -> Result<Vec<u8>, LayerError> {
+    let mut bytes = Vec::new();
+    entry.take(MAX_EXTENSION + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_EXTENSION { Err(LayerError::TooMuch) } else { Ok(bytes) }
+}
+
+/// A long name, which ends with a NUL.
+fn text(entry: &mut impl Read) -> Result<Vec<u8>, LayerError> {
+    let mut bytes = extension(entry)?;
+    bytes.truncate(bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len()));
+    Ok(bytes)
+}
+
+fn shown(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).into_owned()
+}

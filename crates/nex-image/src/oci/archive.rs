@@ -1,0 +1,59 @@
+//! OCI archives: a layout in one tar file, which is read where it is: only the places of its files are noted.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read, Seek as _, SeekFrom};
+use std::path::Path;
+
+use super::{BlobKind, Blobs, Descriptor, Document, MAX_DOCUMENT, OciError};
+use crate::base::Into;
+use crate::file::FileError;
+use crate::progress::Report;
+
+/// Most files of an archive: blobs and a handful more.
+const MAX_FILES: usize = 100_000;
+
+struct Archive {
+    file: File,
+    /// First byte and length of each file, by its name.
+    places: HashMap<String, (u64, u64)>,
+}
+
+impl Archive {
+    fn scan(file: File) -> io::Result<Self> {
+        let mut places = HashMap::new();
+        for entry in tar::Archive::new(&file).entries_with_seek()?.take(MAX_FILES) {
+            let entry = entry?;
+            let name = String::from_utf8_lossy(&entry.path_bytes()).trim_start_matches("./").to_owned();
+            places.insert(name, (entry.raw_file_position(), entry.size()));
+        }
+        Ok(Self { file, places })
+    }
+
+    fn read(&self, name: &str) -> io::Result<io::Take<&File>> {
+        let missing = || io::Error::new(io::ErrorKind::NotFound, format!("there is no {name} in the archive"));
+        let (at, len) = *self.places.get(name).ok_or_else(missing)?;
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(at))?;
+        Ok(file.take(len))
+    }
+}
+
+impl Blobs for Archive {
+    fn open(&mut self, blob: &Descriptor, _kind: BlobKind) -> Result<Box<dyn Read + '_>, OciError> {
+        let opened = self.read(&format!("blobs/sha256/{}", blob.digest.hex()));
+        Ok(Box::new(opened.map_err(|source| OciError::Blob { digest: blob.digest.clone(), source })?))
+    }
+}
+
+/// Puts an image of an archive into the tree; gives the digest of the image.
+pub(crate) fn gather(path: &Path, tag: Option<&str>, into: &mut Into, report: &mut Report<'_>) -> Result<String, OciError> {
+    let failed = FileError::reading(path);
+    let mut archive = File::open(path).and_then(Archive::scan).map_err(&failed)?;
+    let mut bytes = Vec::new();
+    archive.read("index.json").and_then(|index| index.take(MAX_DOCUMENT).read_to_end(&mut bytes)).map_err(&failed)?;
+    let index = Document::parse(&bytes, "index.json")?;
+    let (document, digest) = super::pick(&mut archive, index, &path.display().to_string(), tag)?;
+    super::gather(&mut archive, document, into, report)?;
+    Ok(digest)
+}

@@ -1,0 +1,148 @@
+//! Names of images in registries, and digests.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Deserialize;
+
+/// Why a text is no reference or digest.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ReferenceError {
+    /// Registry, or registry and port.
+    #[error("'{0}' is no host of a registry")]
+    Registry(String),
+    /// Repository.
+    #[error("'{0}' is no repository: lower-case letters and digits, with '.', '_', '-' and '/' between them")]
+    Repository(String),
+    /// Tag.
+    #[error("'{0}' is no tag: letters, digits, '.', '_' and '-', 128 at most")]
+    Tag(String),
+    /// Digest.
+    #[error("'{0}' is no digest: sha256: and 64 hexadecimal digits")]
+    Digest(String),
+}
+
+/// A SHA-256 as images name it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Digest(String);
+
+impl Digest {
+    /// The 64 digits.
+    #[must_use]
+    pub fn hex(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}", self.0)
+    }
+}
+
+impl TryFrom<String> for Digest {
+    type Error = ReferenceError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        match text.strip_prefix("sha256:") {
+            Some(hex) if hex.len() == 64 && hex.bytes().all(is_digit) => Ok(Self(hex.to_owned())),
+            _ => Err(ReferenceError::Digest(text)),
+        }
+    }
+}
+
+/// `[HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    /// The host, with its port if it has one.
+    pub registry: String,
+    /// The repository.
+    pub repository: String,
+    /// The tag; `latest` where neither tag nor digest is named.
+    pub tag: String,
+    /// The digest, which decides over the tag.
+    pub digest: Option<Digest>,
+}
+
+/// Where images without a host are.
+const HUB: &str = "registry-1.docker.io";
+
+impl FromStr for Reference {
+    type Err = ReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (text, digest) = match text.split_once('@') {
+            Some((name, digest)) => (name, Some(Digest::try_from(digest.to_owned())?)),
+            None => (text, None),
+        };
+        let (name, tag) = match text.rsplit_once(':') {
+            Some((name, tag)) if !tag.contains('/') => (name, tag),
+            _ => (text, "latest"),
+        };
+        // A first part with a dot or a port, or localhost, is a host; otherwise it is part of the repository.
+        let host = |part: &str| part.contains(['.', ':']) || part == "localhost";
+        let (registry, repository) = match name.split_once('/') {
+            Some((first, rest)) if host(first) => (first, rest.to_owned()),
+            Some(_) => (HUB, name.to_owned()),
+            None => (HUB, format!("library/{name}")),
+        };
+        let registry = if registry == "docker.io" || registry == "index.docker.io" { HUB } else { registry };
+        if !registry.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte)) {
+            return Err(ReferenceError::Registry(registry.to_owned()));
+        }
+        if !repository.split('/').all(is_component) || repository.len() > 255 {
+            return Err(ReferenceError::Repository(repository));
+        }
+        let is_tag = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        if tag.is_empty() || tag.len() > 128 || !tag.bytes().all(is_tag) {
+            return Err(ReferenceError::Tag(tag.to_owned()));
+        }
+        Ok(Self { registry: registry.to_owned(), repository, tag: tag.to_owned(), digest })
+    }
+}
+
+fn is_component(part: &str) -> bool {
+    let plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let (first, last) = (part.as_bytes().first(), part.as_bytes().last());
+    first.is_some_and(plain) && last.is_some_and(plain) && part.bytes().all(|byte| plain(&byte) || b"._-".contains(&byte))
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.registry, self.repository)?;
+        match &self.digest {
+            Some(digest) => write!(f, "@{digest}"),
+            None => write!(f, ":{}", self.tag),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_read_as_people_write_them() {
+        let digest = format!("sha256:{}", "ab".repeat(32));
+        for (text, expected) in [
+            ("alpine", "registry-1.docker.io/library/alpine:latest".to_owned()),
+            ("me/app:v1.2", "registry-1.docker.io/me/app:v1.2".to_owned()),
+            ("docker.io/library/alpine:3.22", "registry-1.docker.io/library/alpine:3.22".to_owned()),
+            ("localhost:5000/a/b-c", "localhost:5000/a/b-c:latest".to_owned()),
+            ("ghcr.io/o/r:t", "ghcr.io/o/r:t".to_owned()),
+            (&format!("ghcr.io/o/r:t@{digest}"), format!("ghcr.io/o/r@{digest}")),
+        ] {
+            assert_eq!(text.parse::<Reference>().unwrap().to_string(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_reference_is_refused() {
+        for text in ["", "UPPER", "a//b", "ghcr.io/../x", "a:b c", "a@sha256:12", "a@md5:x", "-a", "a.b/..%2f", "ho st.x/a", "a:"]
+        {
+            assert!(text.parse::<Reference>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Pulls an image from a registry: anonymous, by token, or with a name and a password, as the registry asks. Layers go straight into the
+//! tree; no blob is kept.
+
+use std::io::Read;
+
+use data_encoding::BASE64;
+use serde::Deserialize;
+use ureq::http::{Response, StatusCode, header};
+use ureq::{Agent, Body};
+
+use super::{BlobKind, Blobs, Descriptor, Document, MAX_DOCUMENT, OciError, Reference, digest_of};
+use crate::base::Into;
+use crate::progress::{Progress, Report};
+use crate::resources::fetch::agent;
+
+const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+    application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
+/// Longest answer of a token server, in bytes.
+const MAX_TOKEN: u64 = 256 * 1024;
+
+/// Name and password for a registry.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The name.
+    pub name: String,
+    /// The password, or a token that stands for one.
+    pub password: String,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Why a registry gave no image.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// Talking to it.
+    #[error(
+        "cannot talk to the registry: {url}; next: check the network and the name, or use --plain-http for a registry without TLS"
+    )]
+    Http {
+        /// What was asked.
+        url: String,
+        /// Why.
+        source: Box<ureq::Error>,
+    },
+    /// It says no.
+    #[error("the registry answered {status} to {url}{}", advice(*.status))]
+    Refused {
+        /// What was asked.
+        url: String,
+        /// The answer.
+        status: StatusCode,
+    },
+    /// Its way of asking who one is.
+    #[error("the registry asks for a login in a way that is not known: {0}")]
+    Challenge(String),
+}
+
+fn advice(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            "; next: check the name of the image, or give --registry-user and NEX_REGISTRY_PASSWORD"
+        }
+        StatusCode::NOT_FOUND => "; next: check the name and tag of the image",
+        StatusCode::TOO_MANY_REQUESTS => "; next: wait, log in with --registry-user, or use another registry",
+        _ => "",
+    }
+}
+
+struct Client<'a> {
+    agent: Agent,
+    base: String,
+    reference: &'a Reference,
+    plain_http: bool,
+    credentials: Option<&'a Credentials>,
+    /// Value of `Authorization`, once the registry asked for it.
+    authorization: Option<String>,
+}
+
+/// Puts an image of a registry into the tree; gives the digest of what was named.
+pub(crate) fn gather(
+    reference: &Reference,
+    plain_http: bool,
+    credentials: Option<&Credentials>,
+    into: &mut Into,
+    report: &mut Report<'_>,
+) -> Result<String, OciError> {
+    let scheme = if plain_http { "http" } else { "https" };
+    let base = format!("{scheme}://{}/v2/{}", reference.registry, reference.repository);
+    let mut client = Client { agent: agent(!plain_http), base, reference, plain_http, credentials, authorization: None };
+    report(Progress::Begin { what: "Asking the registry", bytes: None });
+    let bytes = client.top()?;
+    let digest = digest_of(&bytes);
+    if let Some(wanted) = &reference.digest
+        && wanted.to_string() != digest
+    {
+        let source = std::io::Error::other(format!("the registry sent {digest} for it"));
+        return Err(OciError::Blob { digest: wanted.clone(), source });
+    }
+    super::gather(&mut client, Document::parse(&bytes, "the manifest")?, into, report)?;
+    Ok(digest)
+}
+
+impl Blobs for Client<'_> {
+    fn open(&mut self, blob: &Descriptor, kind: BlobKind) -> Result<Box<dyn Read + '_>, OciError> {
+        let place = if kind == BlobKind::Document { "manifests" } else { "blobs" };
+        let response = self.get(&format!("{}/{place}/{}", self.base, blob.digest))?;
+        Ok(Box::new(response.into_body().into_reader()))
+    }
+}
+
+impl Client<'_> {
+    /// The document that the reference names.
+    fn top(&mut self) -> Result<Vec<u8>, OciError> {
+        let name = self.reference.digest.as_ref().map_or_else(|| self.reference.tag.clone(), ToString::to_string);
+        let url = format!("{}/manifests/{name}", self.base);
+        let response = self.get(&url)?;
+        read(response, MAX_DOCUMENT).map_err(|source| RegistryError::Http { url, source: Box::new(source) }.into())
+    }
+
+    /// Asks, and once more with what the registry wants to know.
+    fn get(&mut self, url: &str) -> Result<Response<Body>, RegistryError> {
+        let mut response = self.ask(url, self.authorization.clone())?;
+        if response.status() == StatusCode::UNAUTHORIZED {
+            let challenge = response.headers().get(header::WWW_AUTHENTICATE).and_then(|value| value.to_str().ok());
+            self.authorization = Some(self.login(challenge.unwrap_or_default())?);
+            response = self.ask(url, self.authorization.clone())?;
+        }
+        if response.status().is_success() {
+            Ok(response)
+        } else {
+            Err(RegistryError::Refused { url: url.to_owned(), status: response.status() })
+        }
+    }
+
+    fn ask(&self, url: &str, authorization: Option<String>) -> Result<Response<Body>, RegistryError> {
+        let mut request = self.agent.get(url).header(header::ACCEPT, ACCEPT);
+        if let Some(authorization) = authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
+        // Refusals have bodies and headers that matter. A redirect to another host does not get our authorization.
+        let answer = request.config().http_status_as_error(false).build().call();
+        answer.map_err(|source| RegistryError::Http { url: url.to_owned(), source: Box::new(source) })
+    }
+
+    /// What to say in `Authorization`.
+    fn login(&self, challenge: &str) -> Result<String, RegistryError> {
+        let basic =
+            self.credentials.map(|who| format!("Basic {}", BASE64.encode(format!("{}:{}", who.name, who.password).as_bytes())));
+        let unknown = || RegistryError::Challenge(challenge.chars().take(200).collect());
+        let (scheme, parameters) = challenge.split_once(' ').ok_or_else(unknown)?;
+        if scheme.eq_ignore_ascii_case("basic") {
+            return basic.ok_or_else(|| RegistryError::Refused { url: self.base.clone(), status: StatusCode::UNAUTHORIZED });
+        }
+        let realm = parameter(parameters, "realm").ok_or_else(unknown)?;
+        let is_safe = realm.starts_with("https://") || (self.plain_http && realm.starts_with("http://"));
+        if !scheme.eq_ignore_ascii_case("bearer") || !is_safe {
+            return Err(unknown());
+        }
+        let mut request = self.agent.get(&realm).query("scope", format!("repository:{}:pull", self.reference.repository));
+        if let Some(service) = parameter(parameters, "service") {
+            request = request.query("service", service);
+        }
+        if let Some(basic) = basic {
+            request = request.header(header::AUTHORIZATION, basic);
+        }
+        let failed = |source| RegistryError::Http { url: realm.clone(), source: Box::new(source) };
+        let answer = request.config().http_status_as_error(false).build().call().map_err(failed)?;
+        if !answer.status().is_success() {
+            return Err(RegistryError::Refused { url: realm, status: answer.status() });
+        }
+        let bytes = read(answer, MAX_TOKEN).map_err(failed)?;
+        let token: Token = serde_json::from_slice(&bytes).map_err(|error| RegistryError::Challenge(error.to_string()))?;
+        token.token.or(token.access_token).map(|token| format!("Bearer {token}")).ok_or_else(unknown)
+    }
+}
+
+#[derive(Deserialize)]
+struct Token {
+    token: Option<String>,
+    access_token: Option<String>,
+}
+
+fn read(response: Response<Body>, limit: u64) -> Result<Vec<u8>, ureq::Error> {
+    response.into_body().into_with_config().limit(limit).read_to_vec()
+}
+
+/// A parameter of a challenge: `key="value",key="value"`.
+fn parameter(parameters: &str, key: &str) -> Option<String> {
+    let mut rest = parameters;
+    loop {
+        let (name, after) = rest.trim_start_matches([' ', ',']).split_once("=\"")?;
+        let (value, after) = after.split_once('"')?;
+        if name.eq_ignore_ascii_case(key) {
+            return Some(value.to_owned());
+        }
+        rest = after;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parameter;
+
+    #[test]
+    fn challenges_are_taken_apart() {
+        let text = r#"realm="https://auth.example/token",service="registry.example",scope="repository:a/b:pull,push""#;
+        assert_eq!(parameter(text, "realm").as_deref(), Some("https://auth.example/token"));
+        assert_eq!(parameter(text, "service").as_deref(), Some("registry.example"));
+        assert_eq!(parameter(text, "error"), None);
+        assert_eq!(parameter("realm=\"open", "realm"), None);
+    }
+}

@@ -1,0 +1,143 @@
+//! Firecracker's API: HTTP/1.1 over a unix socket, one request a connection.
+//!
+//! As little of HTTP as that API speaks: an answer has a status, headers and a body whose length is told.
+//! *Trust:* an answer is at most [`MAX_ANSWER`] long, whatever it says of itself.
+
+use std::io;
+use std::path::Path;
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use super::requests::Request;
+use crate::error::VmmError;
+use crate::machine::VmmKind;
+use crate::process::printable;
+
+/// Longest answer, bytes.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// Makes a request; every status but 2xx is a refusal.
+pub(super) async fn ask(socket: &Path, request: &Request) -> Result<(), VmmError> {
+    let answer = exchange(socket, request).await.map_err(|error| nonsense(format!("the conversation broke off: {error}")))??;
+    if (200..300).contains(&answer.status) {
+        return Ok(());
+    }
+    let request = format!("{} {}", request.method, request.path);
+    Err(VmmError::Refused { vmm: VmmKind::Firecracker, request, message: fault(&answer) })
+}
+
+async fn exchange(socket: &Path, request: &Request) -> io::Result<Result<Answer, VmmError>> {
+    let mut stream = UnixStream::connect(socket).await?;
+    let body = request.body.to_string();
+    let head = format!("{} {} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n", request.method, request.path);
+    let rest = format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    stream.write_all(format!("{head}{rest}").as_bytes()).await?;
+    let mut bytes = Vec::with_capacity(1024);
+    loop {
+        match parse(&bytes) {
+            Ok(Some(answer)) => return Ok(Ok(answer)),
+            Ok(None) if bytes.len() < MAX_ANSWER => {}
+            Ok(None) => return Ok(Err(nonsense("its answer has no end".to_owned()))),
+            Err(why) => return Ok(Err(nonsense(why.to_owned()))),
+        }
+        if stream.read_buf(&mut bytes).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+/// An answer, whole.
+#[derive(Debug, PartialEq, Eq)]
+struct Answer {
+    status: u16,
+    body: Vec<u8>,
+}
+
+/// Reads an answer; `None` while it is not whole.
+fn parse(bytes: &[u8]) -> Result<Option<Answer>, &'static str> {
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
+    let Some((head, rest)) = end.and_then(|end| bytes.split_at_checked(end + 4)) else { return Ok(None) };
+    let head = std::str::from_utf8(head).map_err(|_not_text| "the head of its answer is no text")?;
+    let mut lines = head.split("\r\n");
+    let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok());
+    let status = status.ok_or("its answer has no status")?;
+    let mut length = 0;
+    for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+        if name.eq_ignore_ascii_case("content-length") {
+            length =
+                value.trim().parse().ok().filter(|length| *length <= MAX_ANSWER).ok_or("the length of its answer is absurd")?;
+        }
+    }
+    Ok(rest.get(..length).map(|body| Answer { status, body: body.to_vec() }))
+}
+
+/// Its own words for what is wrong.
+fn fault(answer: &Answer) -> String {
+    let said = serde_json::from_slice::<Value>(&answer.body).ok();
+    let message = said.as_ref().and_then(|said| said.get("fault_message")?.as_str());
+    message.map_or_else(|| format!("status {}", answer.status), |message| printable(message, 500))
+}
+
+fn nonsense(why: String) -> VmmError {
+    VmmError::Nonsense { vmm: VmmKind::Firecracker, why }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BAD: &str = "HTTP/1.1 400 \r\nServer: Firecracker API\r\nContent-Length: 26\r\n\r\n{\"fault_message\":\"no such\"}";
+
+    #[test]
+    fn an_answer_is_whole_when_its_body_is() {
+        let none = "HTTP/1.1 204 \r\nServer: Firecracker API\r\nConnection: keep-alive\r\n\r\n";
+        assert_eq!(parse(none.as_bytes()), Ok(Some(Answer { status: 204, body: Vec::new() })));
+        let bad = BAD.replace("26", "27");
+        for end in 0..bad.len() {
+            assert_eq!(parse(bad.as_bytes().get(..end).unwrap()), Ok(None));
+        }
+        let answer = parse(bad.as_bytes()).unwrap().unwrap();
+        assert_eq!((answer.status, fault(&answer)), (400, "no such".to_owned()));
+        let short = parse(BAD.as_bytes()).unwrap().unwrap();
+        assert_eq!(fault(&short), "status 400");
+    }
+
+    #[test]
+    fn an_absurd_answer_is_refused() {
+        for bad in
+            ["SSH-2.0\r\n\r\n", "HTTP/1.1 \u{fffd}\r\n\r\n", "HTTP/1.1 200 \r\ncontent-length: 99999999\r\n\r\n", "\r\n\r\n"]
+        {
+            assert!(parse(bad.as_bytes()).is_err(), "{bad:?}");
+        }
+        assert!(parse(b"HTTP/1.1 200 \r\nContent-Length: -1\r\n\r\n").is_err());
+        assert!(parse(b"\xff\r\n\r\n").is_err());
+    }
+
+    #[tokio::test]
+    async fn an_endless_answer_is_given_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = tokio::net::UnixListener::bind(dir.path().join("api")).unwrap();
+        let request = super::super::requests::press_power();
+        let babble = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            while stream.write_all(b"HTTP/1.1 200 OK\r\nX: y").await.is_ok() {}
+        };
+        let path = dir.path().join("api");
+        let (answer, ()) = tokio::join!(ask(&path, &request), babble);
+        assert!(matches!(answer, Err(VmmError::Nonsense { .. })), "{answer:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_is_too_strange(bytes in any::<Vec<u8>>(), cut in 0..BAD.len()) {
+            drop(parse(&bytes));
+            let mut mixed = BAD.as_bytes().get(..cut).unwrap_or_default().to_vec();
+            mixed.extend(bytes);
+            drop(parse(&mixed));
+        }
+    }
+}
