@@ -6,7 +6,7 @@ use nex_network::Attachment;
 use nex_process::Deadline;
 use nex_process::cgroup::CgroupLimits;
 use nex_process::jail::MAX_LINE;
-use nex_vmm::{Machine, MachineSpec, Nic, Snapshot};
+use nex_vmm::{Machine, MachineSpec, Nic, Snapshot, VmmKind};
 
 use super::guest::{self, Guest};
 use super::sandbox::MicroVm;
@@ -90,7 +90,7 @@ pub(super) async fn start(
         netns: link.attachment().netns.clone(),
         run_as: draft.uid,
         balloon: false,
-        metadata: true,
+        metadata: shared.vmm.kind() == VmmKind::Firecracker,
         console: to_line_sink(id, "console", Some(last_words.clone())),
     };
     let machine = match template {

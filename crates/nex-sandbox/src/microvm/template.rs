@@ -57,13 +57,16 @@ pub(super) async fn get(shared: &Arc<Shared>, size: MachineSize, by: Deadline) -
     Ok(snapshot)
 }
 
-/// Boots one machine to the point where it waits for its identity.
+/// Brings one machine to the point where it is given its identity. A template that was kept proves nothing: the host may be another.
 pub(super) async fn prove(shared: &Arc<Shared>, size: MachineSize, by: Deadline) -> Result<(), CreateError> {
     if shared.config.snapshots {
-        return get(shared, size, by).await.map(drop);
+        let snapshot = get(shared, size, by).await?;
+        let cradle = start(shared, &throwaway("proof"), size, Some(&snapshot), by).await?;
+        let met = cradle.unless_ended(Guest::meet_clone(cradle.machine(), shared.vmm.kind(), by)).await;
+        cradle.end().await;
+        return met.map(drop);
     }
-    let cradle = boot(shared, size, "proof", by).await?;
-    cradle.end().await;
+    boot(shared, size, "proof", by).await?.end().await;
     Ok(())
 }
 
@@ -98,9 +101,7 @@ async fn make(
 }
 
 async fn boot(shared: &Arc<Shared>, size: MachineSize, name: &str, by: Deadline) -> Result<Cradle, CreateError> {
-    let name = format!("{name}-{:08x}", rand::random::<u32>());
-    let id = SandboxId::parse(name).map_err(|_name| CreateError::Late(nex_process::Elapsed))?;
-    let cradle = start(shared, &id, size, None, by).await?;
+    let cradle = start(shared, &throwaway(name), size, None, by).await?;
     // The guest is heard once: what it says is that it is ready, and then it waits.
     match cradle.unless_ended(Guest::meet(cradle.machine(), by)).await {
         Ok(_ready) => Ok(cradle),
@@ -109,6 +110,12 @@ async fn boot(shared: &Arc<Shared>, size: MachineSize, name: &str, by: Deadline)
             Err(error)
         }
     }
+}
+
+/// A name for a machine that no agent is ever in.
+fn throwaway(what: &str) -> SandboxId {
+    let name = format!("{what}-{:08x}", rand::random::<u32>());
+    SandboxId::parse(name).unwrap_or_else(|refused| unreachable!("{refused}"))
 }
 
 /// Everything that makes one snapshot fit and another not.
@@ -120,7 +127,7 @@ async fn key(shared: &Shared, size: MachineSize) -> Result<String, CreateError> 
         let found = file(path).map_err(create::directory(path))?;
         hasher.update(format!("{path:?} {found:?} "));
     }
-    hasher.update(format!("{} {version} {size} {:?} {}", shared.vmm.kind(), shared.config.rates, env!("CARGO_PKG_VERSION")));
+    hasher.update(format!("{:?} {version} {size} {:?} {}", shared.vmm, shared.config.rates, env!("CARGO_PKG_VERSION")));
     Ok(hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
 }
 
