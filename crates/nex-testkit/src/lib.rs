@@ -4,6 +4,7 @@
 //! it panics, and says what to do.
 
 mod binaries;
+pub mod machines;
 mod nats;
 mod skip;
 mod wait;

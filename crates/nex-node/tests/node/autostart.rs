@@ -5,7 +5,7 @@ use nex_protocol::deploy::WorkloadType;
 use nex_testkit::{NatsServer, eventually, guest};
 use serde_json::json;
 
-use crate::world::{PATIENCE, World};
+use crate::world::{World, patience};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn entries_start_with_their_environment_and_bad_ones_keep_nobody_from_starting() {
@@ -44,7 +44,7 @@ async fn entries_start_with_their_environment_and_bad_ones_keep_nobody_from_star
     world.until("the script speaks", |it| it.has_logged("script as well x y")).await;
     assert_eq!(world.call("good", "").await, "\"from the configuration\"");
     assert_eq!(world.call("elsewhere", "").await, "\"elsewhere\"");
-    let started = eventually(PATIENCE, || std::future::ready(world.node().shared().registry.count() == 3));
+    let started = eventually(patience(), || std::future::ready(world.node().shared().registry.count() == 3));
     assert!(started.await, "{:?}", world.node().shared().registry.all());
     let machines = world.client.info(&world.target().node).await.unwrap().machines;
     let names: std::collections::BTreeSet<_> =
@@ -55,7 +55,7 @@ async fn entries_start_with_their_environment_and_bad_ones_keep_nobody_from_star
     assert!(world.refused(&stranger).await.message.starts_with("invalid workload issuer"));
     world.stop().await;
     world.start_node().await;
-    let again = eventually(PATIENCE, || std::future::ready(world.node().shared().registry.count() == 3));
+    let again = eventually(patience(), || std::future::ready(world.node().shared().registry.count() == 3));
     assert!(again.await, "each starts once again: {:?}", world.node().shared().registry.all());
     world.stop().await;
 }

@@ -13,7 +13,7 @@ use nex_protocol::deploy::{DeployResponse, WorkloadType};
 use nex_testkit::{NatsServer, eventually, guest};
 use serde_json::{Value, json};
 
-use crate::world::{PATIENCE, World, options};
+use crate::world::{World, options, patience};
 
 const CHILD: &str = "NEX_NODE_TEST_CHILD";
 
@@ -51,7 +51,7 @@ impl World {
             .spawn()
             .unwrap();
         let found = std::sync::Mutex::new(None);
-        let up = eventually(PATIENCE, async || {
+        let up = eventually(patience(), async || {
             let nodes = world.client.nodes(Duration::from_millis(200)).await.unwrap();
             let ready = nodes.into_iter().find(|node| node.warm_agents == Some(1));
             ready.map(|node| *found.lock().unwrap() = Some(node)).is_some()
@@ -75,7 +75,7 @@ impl Doomed {
 }
 
 async fn is_back(world: &World, started: &DeployResponse) {
-    let back = eventually(PATIENCE, async || world.workload(&started.id).await.is_some_and(|it| it.state == "running"));
+    let back = eventually(patience(), async || world.workload(&started.id).await.is_some_and(|it| it.state == "running"));
     assert!(back.await, "{} is not back", started.name);
 }
 

@@ -21,14 +21,20 @@ use nex_protocol::deploy::{DeployResponse, Location, WorkloadType};
 use nex_protocol::envelope::Failure;
 use nex_protocol::event::CloudEvent;
 use nex_protocol::log::LogLine;
-use nex_testkit::{NatsServer, dist_binary, eventually, nats_server_binary};
+use nex_testkit::{NatsServer, dist_binary, eventually, machines, nats_server_binary};
 use nkeys::{KeyPair, XKey};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 /// Longest wait for anything that must happen.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Longest wait for anything that must happen.
+pub(crate) fn patience() -> Duration {
+    machines::patience(PATIENCE)
+}
+
 /// Silence after which no second answer is expected.
 const QUIET: Duration = Duration::from_millis(300);
 
@@ -159,7 +165,7 @@ impl World {
     /// Calls until an answer comes: a function whose agent died is away for a moment.
     pub(crate) async fn call_again(&self, subject: &str, payload: &str) -> String {
         let answer = Mutex::new(String::new());
-        let answered = eventually(PATIENCE, async || {
+        let answered = eventually(patience(), async || {
             let reply = self.client.call(subject, payload.to_owned().into(), Duration::from_secs(2)).await;
             let reply = reply.ok().map(|bytes| String::from_utf8(bytes.to_vec()).unwrap());
             reply.map(|text| *answer.lock().unwrap() = text).is_some()
@@ -187,7 +193,7 @@ impl World {
         }
         let mut found = vec![Vec::new(); questions.len()];
         loop {
-            let patience = if found.iter().all(|answers| !answers.is_empty()) { quiet } else { PATIENCE };
+            let patience = if found.iter().all(|answers| !answers.is_empty()) { quiet } else { patience() };
             let Ok(Some(message)) = tokio::time::timeout(patience, answers.next()).await else { return found };
             let number: usize = message.subject.rsplit('.').next().unwrap().parse().unwrap();
             found[number].push(message);
@@ -226,14 +232,14 @@ impl World {
 
     /// Waits for a condition on what is seen of the world.
     pub(crate) async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
-        let held = eventually(PATIENCE, || std::future::ready(holds(self))).await;
+        let held = eventually(patience(), || std::future::ready(holds(self))).await;
         assert!(held, "in vain waited until {what}; told: {:#?}", self.logs());
     }
 
     /// Waits until as many agents are warm as the pool is to have.
     pub(crate) async fn until_warm(&self, count: usize) {
         let mut status = self.node().shared().launcher.pools.status();
-        let warm = tokio::time::timeout(PATIENCE, status.wait_for(|status| status.ready == count)).await;
+        let warm = tokio::time::timeout(patience(), status.wait_for(|status| status.ready == count)).await;
         warm.expect("the pool is not refilled").unwrap();
     }
 
@@ -261,8 +267,10 @@ impl World {
     /// Agents that wait for a workload: those whose artifact directory is empty.
     pub(crate) fn warm_agents(&self) -> BTreeMap<String, i32> {
         let empty = |id: &str| {
-            let dir = self.state().join("agents").join(id).join("artifact");
-            fs::read_dir(dir).is_ok_and(|mut files| files.next().is_none())
+            let dir = self.state().join("agents").join(id);
+            // The drive of a machine that has no artifact yet is one block long.
+            let drive = || fs::metadata(dir.join("vm/drive0.img")).is_ok_and(|image| image.len() == 4096);
+            fs::read_dir(dir.join("artifact")).map_or_else(|_machine| drive(), |mut files| files.next().is_none())
         };
         self.agents().into_iter().filter(|(id, _)| empty(id)).collect()
     }
@@ -284,15 +292,15 @@ impl World {
 
 /// Options of a node whose configuration has these members besides the usual ones.
 pub(crate) fn options(connection: ConnectionSettings, state_dir: PathBuf, config: &Value) -> NodeOptions {
-    let mut usual = json!({"no_sandbox": true, "workload_types": ["native", "v8", "wasm"], "stop_grace_ms": 2000});
+    let mut usual = json!({"sandbox": machines::sandbox(), "workload_types": ["native", "v8", "wasm"], "stop_grace_ms": 2000});
     // On a busy machine an agent takes its time.
-    usual["agent_handshake_timeout_ms"] = 15_000.into();
+    usual["agent_handshake_timeout_ms"] = if machines::in_machines() { 60_000 } else { 15_000 }.into();
     for (key, value) in config.as_object().unwrap() {
         usual[key] = value.clone();
     }
     let config = NodeConfig::resolve(RawConfig::parse(&usual.to_string()).unwrap()).unwrap();
     let (agent_binary, nats_server) = (dist_binary("nex-agent"), nats_server_binary());
-    let resource_dir = state_dir.join("resources");
+    let resource_dir = machines::resources().unwrap_or_else(|| state_dir.join("resources"));
     NodeOptions { connection, config, state_dir, agent_binary, nats_server, resource_dir, nexus: "test".into() }
 }
 
