@@ -1,11 +1,12 @@
 //! The built-in network: per guest a persistent tap and a route to its one address. Everything here blocks for a few milliseconds.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use nex_process::tap::create_tap;
+use nex_process::tap::{create_tap, give_tap};
 
 use crate::anchor::{Anchor, device};
 use crate::attachment::Attachment;
@@ -24,6 +25,8 @@ pub(crate) struct Builtin {
     pub(crate) owner: String,
     pub(crate) anchor: Anchor,
     pub(crate) limits: Limits,
+    /// Who may open taps by name.
+    pub(crate) tap_uid: u32,
     /// Whether packets may be redirected to the host's 127.0.0.1.
     pub(crate) to_loopback: bool,
     /// Numbers are given out in turn, so that a guest does not get the address of one that has just gone.
@@ -35,10 +38,12 @@ pub(crate) struct Builtin {
 impl Builtin {
     /// Makes a guest's tap. A failure leaves nothing.
     pub(crate) fn attach(&self, id: &str) -> Result<Attachment, NetworkError> {
-        let (number, making) = self.tap()?;
+        let mut netlink = Netlink::open().map_err(device("open netlink for", "a tap"))?;
+        // The file is closed at the end: until then nobody else can attach to the tap, after it the device stays.
+        let (number, making, tap) = self.tap()?;
         let address = self.anchor.names.address(number);
-        let mut netlink = Netlink::open().map_err(device("open netlink for", &making.name))?;
-        let done = self.configure(&mut netlink, id, number);
+        let given = give_tap(&tap, self.tap_uid).map_err(device("give away", &making.name));
+        let done = given.and_then(|()| self.configure(&mut netlink, id, number));
         if let Err(error) = done {
             remove(&mut netlink, &making.name);
             remove(&mut netlink, &self.anchor.names.queue(number));
@@ -60,7 +65,7 @@ impl Builtin {
     }
 
     /// Finds a free number by making its tap: the kernel decides who was first.
-    fn tap(&self) -> Result<(u32, Making<'_>), NetworkError> {
+    fn tap(&self) -> Result<(u32, Making<'_>, File), NetworkError> {
         let names = &self.anchor.names;
         for _ in 0..=names.last() {
             let number = self.next.fetch_add(1, Ordering::Relaxed) % names.last() + 1;
@@ -69,8 +74,7 @@ impl Builtin {
             }
             let making = Making::new(self, names.tap(number));
             match create_tap(&making.name) {
-                // Closed here: the device stays, and who wants to know who made it asks for its alias.
-                Ok(_tap) => return Ok((number, making)),
+                Ok(tap) => return Ok((number, making, tap)),
                 Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
                 Err(source) => return Err(device("make", &making.name)(source)),
             }

@@ -49,6 +49,8 @@ pub struct NetworkConfig {
     pub policy: Policy,
     /// Limits of each guest; give none where the VMM applies its own.
     pub limits: Option<Limits>,
+    /// The user of a jailed VMM that opens its tap by name. Absent: only root may.
+    pub tap_uid: Option<u32>,
 }
 
 /// What guests may reach. What is not said here is dropped.
@@ -65,13 +67,23 @@ pub struct Policy {
 pub enum Allow {
     /// Every public address: none of the host, private, link-local (so no metadata service), loopback or multicast.
     Internet,
-    /// This net. The host's own addresses stay closed even inside it.
+    /// This net. The host's own addresses inside it stay closed, unless one is named alone (/32) and with a port.
     Net {
         /// The net.
         net: Ipv4Net,
         /// Only this port, TCP and UDP; absent means everything.
         port: Option<u16>,
     },
+}
+
+impl Allow {
+    /// One port of one address.
+    pub(crate) fn service(&self) -> Option<(Ipv4Net, u16)> {
+        match self {
+            Self::Net { net, port: Some(port) } if net.prefix_len() == 32 => Some((*net, *port)),
+            Self::Net { .. } | Self::Internet => None,
+        }
+    }
 }
 
 /// How much one guest may send and receive.

@@ -241,8 +241,8 @@ fn kind(config: &NetworkConfig, anchor: &Anchor, listed: Option<serde_json::Valu
     let (owner, anchor, to_loopback) = (config.owner.clone(), anchor.clone(), !config.policy.host_ports.is_empty());
     Ok(match &config.kind {
         NetworkKind::Builtin => {
-            let (next, making) = (AtomicU32::new(0), Mutex::default());
-            Kind::Builtin(Arc::new(Builtin { owner, anchor, limits, to_loopback, next, making }))
+            let (tap_uid, next, making) = (config.tap_uid.unwrap_or(0), AtomicU32::new(0), Mutex::default());
+            Kind::Builtin(Arc::new(Builtin { owner, anchor, limits, tap_uid, to_loopback, next, making }))
         }
         NetworkKind::Cni(cni) => {
             let state_dir = config.state_dir.clone();

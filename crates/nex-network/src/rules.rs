@@ -121,6 +121,10 @@ impl Rules<'_> {
                 "{from} ct status dnat ip daddr 127.0.0.1 tcp dport {{ {ports} }} ct original ip daddr {gateway} accept"
             ));
         }
+        // An address named alone and with a port may be the host's own: a server that listens on another device's address.
+        for (net, port) in self.policy.allow.iter().filter_map(Allow::service) {
+            rules.push(format!("{from} ip daddr {} meta l4proto {{ tcp, udp }} th dport {port} accept", net.addr()));
+        }
         rules.push(format!("{from} drop"));
         rules
     }

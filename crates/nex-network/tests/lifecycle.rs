@@ -79,6 +79,10 @@ fn guests_that_attach_at_once_get_addresses_of_their_own_and_leave_nothing() {
             let macs: BTreeSet<_> = attached.iter().map(|attachment| attachment.mac).collect();
             assert_eq!((addresses.len(), macs.len()), (count, count));
             assert!(addresses.iter().all(|address| network.subnet().contains(address) && *address != network.gateway()));
+            if kind == NetworkKind::Builtin {
+                let taps = run("ip", &["-d", "link"]).await;
+                assert_eq!(taps.matches(" user root ").count(), count, "only root may open them by name: {taps}");
+            }
             let taken = network.attach("vm-1", soon()).await;
             assert!(matches!(taken, Err(NetworkError::Exists(_))), "{taken:?}");
             detach_all(&network, attached).await;

@@ -57,10 +57,13 @@ async fn try_the_policy(kind: NetworkKind) {
     let dir = tempfile::tempdir().unwrap();
     let redirected = listen(Ipv4Addr::LOCALHOST, 0);
     let closed_on_loopback = listen(Ipv4Addr::LOCALHOST, 0);
-    let policy = Policy {
-        allow: vec![Allow::Net { net: "10.77.0.0/24".parse().unwrap(), port: Some(7_000) }],
-        host_ports: vec![redirected],
-    };
+    let uplink = Ipv4Addr::new(10, 77, 0, 1);
+    let on_uplink = listen(uplink, 0);
+    let allow = vec![
+        Allow::Net { net: "10.77.0.0/24".parse().unwrap(), port: Some(7_000) },
+        Allow::Net { net: uplink.into(), port: Some(on_uplink) },
+    ];
+    let policy = Policy { allow, host_ports: vec![redirected] };
     let network = Network::open(support::with_kind(config(&unique(), dir.path(), policy), kind), soon()).await.unwrap();
     let gateway = network.gateway();
     let permitted = listen(gateway, 0);
@@ -74,7 +77,8 @@ async fn try_the_policy(kind: NetworkKind) {
     assert!(guest.is_refused(gateway, closed), "another port of the host");
     assert!(guest.is_refused(gateway, closed_on_loopback), "a port of the host's loopback that is not redirected");
     assert!(guest.is_refused(Ipv4Addr::LOCALHOST, permitted), "its own loopback is its own");
-    assert!(guest.is_refused(Ipv4Addr::new(10, 77, 0, 1), closed), "another address of the host");
+    assert!(guest.connects(uplink, on_uplink), "a named port of another address of the host");
+    assert!(guest.is_refused(uplink, closed), "another port there");
     a_packet_to_the_hosts_loopback_goes_nowhere(&guest, redirected).await;
 
     let theirs = other.inside(|| listen(Ipv4Addr::UNSPECIFIED, 0));

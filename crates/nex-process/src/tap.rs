@@ -74,6 +74,18 @@ fn attach(name: &str, flags: i32, open_flags: i32) -> io::Result<File> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(tun) }
 }
 
+/// Lets only this user (and whoever has `CAP_NET_ADMIN`) attach to a tap by its name; without an owner everybody may who can open
+/// `/dev/net/tun`, which on most systems is everybody.
+///
+/// # Errors
+/// When the file is no attached tap.
+#[expect(unsafe_code, reason = "the ioctls of taps have no safe wrapper")]
+pub fn give_tap(tap: &File, uid: u32) -> io::Result<()> {
+    // SAFETY: TUNSETOWNER takes its argument by value.
+    let result = unsafe { libc::ioctl(tap.as_raw_fd(), libc::TUNSETOWNER, libc::c_ulong::from(uid)) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 #[expect(unsafe_code, reason = "the ioctls of taps have no safe wrapper")]
 fn persist(tap: &File) -> io::Result<()> {
     let yes: libc::c_int = 1;
