@@ -5,7 +5,7 @@ use std::pin::Pin;
 
 use anyhow::Context as _;
 use nex_process::{Child, Deadline, Signal, guest};
-use nex_protocol::guest::Welcome;
+use nex_protocol::guest::{FromGuest, Welcome};
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 
 use super::channel::{Channel, Heard};
@@ -66,7 +66,10 @@ impl Driver {
                 heard = self.channel.hear() => match heard {
                     Heard::Connected => return Event::Connected,
                     Heard::Line(said) => return Event::Heard(said),
-                    Heard::Nonsense(why) => note(&why),
+                    Heard::Nonsense(message) => {
+                        note(&message);
+                        self.channel.say(&FromGuest::Failed { message }).await;
+                    }
                 },
                 done = working(&mut self.work) => {
                     self.work = None;
