@@ -25,8 +25,6 @@ pub(crate) struct Builtin {
     pub(crate) owner: String,
     pub(crate) anchor: Anchor,
     pub(crate) limits: Limits,
-    /// Who may open taps by name.
-    pub(crate) tap_uid: u32,
     /// Whether packets may be redirected to the host's 127.0.0.1.
     pub(crate) to_loopback: bool,
     /// Numbers are given out in turn, so that a guest does not get the address of one that has just gone.
@@ -36,13 +34,13 @@ pub(crate) struct Builtin {
 }
 
 impl Builtin {
-    /// Makes a guest's tap. A failure leaves nothing.
-    pub(crate) fn attach(&self, id: &str) -> Result<Attachment, NetworkError> {
+    /// Makes a guest's tap, which only this user (root if absent) may open by its name. A failure leaves nothing.
+    pub(crate) fn attach(&self, id: &str, opener: Option<u32>) -> Result<Attachment, NetworkError> {
         let mut netlink = Netlink::open().map_err(device("open netlink for", "a tap"))?;
         // The file is closed at the end: until then nobody else can attach to the tap, after it the device stays.
         let (number, making, tap) = self.tap()?;
         let address = self.anchor.names.address(number);
-        let given = give_tap(&tap, self.tap_uid).map_err(device("give away", &making.name));
+        let given = give_tap(&tap, opener.unwrap_or(0)).map_err(device("give away", &making.name));
         let done = given.and_then(|()| self.configure(&mut netlink, id, number));
         if let Err(error) = done {
             remove(&mut netlink, &making.name);

@@ -49,8 +49,6 @@ pub struct NetworkConfig {
     pub policy: Policy,
     /// Limits of each guest; give none where the VMM applies its own.
     pub limits: Option<Limits>,
-    /// The user of a jailed VMM that opens its tap by name. Absent: only root may.
-    pub tap_uid: Option<u32>,
 }
 
 /// What guests may reach. What is not said here is dropped.

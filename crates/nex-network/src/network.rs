@@ -131,14 +131,14 @@ impl Network {
         nft::load("permit a port", rules::permit(&self.inner.owner, port), Deadline::after(UNDO)).await
     }
 
-    /// Connects a guest. A failure leaves nothing behind.
+    /// Connects a guest. A failure leaves nothing behind. The opener is the user who may open its tap by name; root if absent.
     ///
     /// # Errors
     /// When the id is unusable or taken, the subnet is full, the host or a plug-in refuses, or the deadline passes.
     ///
     /// # Cancel safety
     /// If the future is dropped, what was made is undone in the background.
-    pub async fn attach(&self, id: &str, by: Deadline) -> Result<Attachment, NetworkError> {
+    pub async fn attach(&self, id: &str, opener: Option<u32>, by: Deadline) -> Result<Attachment, NetworkError> {
         check_id(id)?;
         if self.inner.closed.load(Ordering::Acquire) {
             return Err(NetworkError::Closed);
@@ -150,7 +150,7 @@ impl Network {
         let (take, taken) = oneshot::channel();
         let (inner, id) = (Arc::clone(&self.inner), id.to_owned());
         self.tasks.spawn("attach", async move {
-            let made = inner.attach(&id, by).await;
+            let made = inner.attach(&id, opener, by).await;
             let attachment = made.as_ref().ok().cloned();
             // Not even an answer that was sent has arrived until the other side says so.
             let arrived = report.send(made).is_ok() && taken.await.is_ok();
@@ -195,11 +195,11 @@ impl Network {
 }
 
 impl Inner {
-    async fn attach(self: &Arc<Self>, id: &str, by: Deadline) -> Result<Attachment, NetworkError> {
+    async fn attach(self: &Arc<Self>, id: &str, opener: Option<u32>, by: Deadline) -> Result<Attachment, NetworkError> {
         match &self.kind {
             Kind::Builtin(builtin) => {
                 let (builtin, id) = (Arc::clone(builtin), id.to_owned());
-                blocking(move || builtin.attach(&id)).await
+                blocking(move || builtin.attach(&id, opener)).await
             }
             Kind::Cni(cni) => {
                 if cni::ids(&self.owner, &self.state_dir).contains(id) {
@@ -241,8 +241,8 @@ fn kind(config: &NetworkConfig, anchor: &Anchor, listed: Option<serde_json::Valu
     let (owner, anchor, to_loopback) = (config.owner.clone(), anchor.clone(), !config.policy.host_ports.is_empty());
     Ok(match &config.kind {
         NetworkKind::Builtin => {
-            let (tap_uid, next, making) = (config.tap_uid.unwrap_or(0), AtomicU32::new(0), Mutex::default());
-            Kind::Builtin(Arc::new(Builtin { owner, anchor, limits, tap_uid, to_loopback, next, making }))
+            let (next, making) = (AtomicU32::new(0), Mutex::default());
+            Kind::Builtin(Arc::new(Builtin { owner, anchor, limits, to_loopback, next, making }))
         }
         NetworkKind::Cni(cni) => {
             let state_dir = config.state_dir.clone();

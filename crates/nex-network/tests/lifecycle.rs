@@ -49,7 +49,7 @@ async fn attach_many(network: &Arc<Network>, ids: impl Iterator<Item = String>) 
     let mut running = JoinSet::new();
     for id in ids {
         let network = Arc::clone(network);
-        running.spawn(async move { network.attach(&id, soon()).await.unwrap() });
+        running.spawn(async move { network.attach(&id, None, soon()).await.unwrap() });
     }
     running.join_all().await
 }
@@ -83,7 +83,7 @@ fn guests_that_attach_at_once_get_addresses_of_their_own_and_leave_nothing() {
                 let taps = run("ip", &["-d", "link"]).await;
                 assert_eq!(taps.matches(" user root ").count(), count, "only root may open them by name: {taps}");
             }
-            let taken = network.attach("vm-1", soon()).await;
+            let taken = network.attach("vm-1", None, soon()).await;
             assert!(matches!(taken, Err(NetworkError::Exists(_))), "{taken:?}");
             detach_all(&network, attached).await;
             assert_eq!(host_state().await, before);
@@ -128,7 +128,7 @@ fn what_others_have_made_stays() {
             assert!(run("ip", &["-o", "link"]).await.contains("nx127-1"));
             detach_all(&network, attached).await;
             network.close(soon()).await;
-            assert!(matches!(network.attach("late", soon()).await, Err(NetworkError::Closed)));
+            assert!(matches!(network.attach("late", None, soon()).await, Err(NetworkError::Closed)));
             assert_eq!(host_state().await, before);
         });
     }
@@ -180,7 +180,7 @@ fn child_that_is_killed() {
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let network = open(owner, Path::new(dir), &kind).await.unwrap();
         for id in ["kept", "lost"] {
-            network.attach(id, soon()).await.unwrap();
+            network.attach(id, None, soon()).await.unwrap();
         }
         for round in 0.. {
             let attached = attach_many(&network, (0..4).map(|number| format!("r{round}-{number}"))).await;
@@ -205,7 +205,7 @@ fn after_a_kill_a_sweep_finds_everything() {
                 assert!(removed >= 1, "{removed}");
                 assert_eq!(guests(&owner).await, ["kept"]);
                 // Nobody's from now on, so it goes with the next.
-                assert!(network.attach("new", soon()).await.is_ok());
+                assert!(network.attach("new", None, soon()).await.is_ok());
                 assert_eq!(network.sweep(&BTreeSet::new(), soon()).await, 1);
                 assert_eq!(guests(&owner).await, ["new"]);
                 drop(network);
@@ -258,7 +258,7 @@ fn a_chain_that_fails_shows_the_plugins_words_and_is_undone() {
         let network = open(&unique(), &state, &kind).await.unwrap();
         assert_eq!(network.subnet().to_string(), "10.9.8.0/24");
         let before = host_state().await;
-        let error = network.attach("vm", soon()).await.unwrap_err().to_string();
+        let error = network.attach("vm", None, soon()).await.unwrap_err().to_string();
         assert!(error.contains("tuning") && error.contains("net/no/such"), "{error}");
         assert_eq!(host_state().await, before);
         assert_eq!(files(&state), Vec::<PathBuf>::new());
@@ -276,16 +276,16 @@ fn nothing_is_left_of_an_attach_that_nobody_waits_for() {
             for micros in [0, 1, 200, 1_000, 5_000, 20_000, 60_000] {
                 let by = Deadline::after(Duration::from_micros(micros));
                 // Given up from outside, and at its own deadline: both may also have come in time.
-                if let Ok(Ok(attachment)) = by.bound(network.attach("dropped", soon())).await {
+                if let Ok(Ok(attachment)) = by.bound(network.attach("dropped", None, soon())).await {
                     assert!(network.detach(&attachment, soon()).await);
                 }
-                if let Ok(attachment) = network.attach("late", by).await {
+                if let Ok(attachment) = network.attach("late", None, by).await {
                     assert!(network.detach(&attachment, soon()).await);
                 }
                 for id in ["dropped", "late"] {
                     // The id is free again when nothing is left of the one before.
                     let attachment = loop {
-                        match network.attach(id, soon()).await {
+                        match network.attach(id, None, soon()).await {
                             Err(NetworkError::Exists(_)) => tokio::task::yield_now().await,
                             attached => break attached.unwrap(),
                         }

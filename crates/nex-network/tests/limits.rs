@@ -38,7 +38,7 @@ fn a_guest_gets_its_rate_each_way_and_no_more() {
             let port = listener.local_addr().unwrap().port();
             network.permit_gateway_port(port).await.unwrap();
             let before = host_state().await;
-            let guest = Guest::boot(&network.attach("vm", soon()).await.unwrap()).await;
+            let guest = Guest::boot(&network.attach("vm", None, soon()).await.unwrap()).await;
             let gateway = network.gateway();
             for guest_sends in [true, false] {
                 let inside = move || pass(TcpStream::connect(to(gateway, port)).unwrap(), guest_sends);

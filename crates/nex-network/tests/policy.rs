@@ -69,7 +69,7 @@ async fn try_the_policy(kind: NetworkKind) {
     let permitted = listen(gateway, 0);
     let closed = listen(Ipv4Addr::UNSPECIFIED, 0);
     network.permit_gateway_port(permitted).await.unwrap();
-    let [one, two] = [network.attach("one", soon()).await.unwrap(), network.attach("two", soon()).await.unwrap()];
+    let [one, two] = [network.attach("one", None, soon()).await.unwrap(), network.attach("two", None, soon()).await.unwrap()];
     let (guest, other) = (Guest::boot(&one).await, Guest::boot(&two).await);
 
     assert!(guest.connects(gateway, permitted), "the bus");

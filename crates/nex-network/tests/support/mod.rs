@@ -65,7 +65,6 @@ pub fn config(owner: &str, state_dir: &Path, policy: Policy) -> NetworkConfig {
         gateway: None,
         policy,
         limits: None,
-        tap_uid: None,
     }
 }
 

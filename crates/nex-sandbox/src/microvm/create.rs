@@ -69,7 +69,7 @@ pub(super) async fn start(
     let dir = draft.directory(id, draft.uid.is_some())?;
     let machine_dir = shared.machine_dir(id);
     draft.sub_directory(&machine_dir, 0o700, draft.uid)?;
-    let link = Link::new(shared, shared.network.attach(id.as_str(), by).await?);
+    let link = Link::new(shared, shared.network.attach(id.as_str(), draft.uid, by).await?);
     let last_words = LastWords::default();
     let spec = MachineSpec {
         id: id.to_string(),
