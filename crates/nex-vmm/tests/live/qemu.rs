@@ -91,7 +91,7 @@ async fn two_machines_are_restored_from_one_snapshot_by_another_user_and_stay_ap
     for (machine, guest) in &mut machines {
         let image = lab.image("artifact", 100);
         machine.swap_drive(0, &image, by(10)).await.unwrap();
-        assert_eq!(guest.asked("drive vdb").await, told(&image).await);
+        assert_eq!(guest.asked("drive vdb").await, told(&image).await, "{:?}", lab.console());
         assert_eq!(guest.asked("sleep 20000").await, "slept", "timers go on");
         let status = std::fs::read_to_string(format!("/proc/{}/status", machine.process().pid)).unwrap();
         if nix::unistd::geteuid().is_root() {
