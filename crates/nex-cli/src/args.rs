@@ -11,7 +11,7 @@ use tracing::Level;
 
 pub(crate) use connection::ConnectionArgs;
 pub(crate) use logging::{LogLevel, LogTarget, LoggingArgs, TimeFormat};
-pub(crate) use node::{Loaded, NodeArgs};
+pub(crate) use node::{Loaded, NodeArgs, find_agent};
 pub(crate) use workload::WorkloadArgs;
 
 use crate::cmd;
@@ -71,6 +71,9 @@ pub(crate) enum Command {
     Events,
     /// Let a node take no more workloads; there is no way back
     Lameduck(cmd::lameduck::LameduckArgs),
+    /// Build the root image of microVMs: a base and the agent
+    #[command(visible_alias = "fs")]
+    Rootfs(cmd::rootfs::RootfsArgs),
     /// Print a completion script for a shell
     Completion(cmd::completion::CompletionArgs),
 }

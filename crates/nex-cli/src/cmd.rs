@@ -11,6 +11,7 @@ pub(crate) mod node_info;
 pub(crate) mod node_up;
 pub(crate) mod preflight;
 pub(crate) mod ps;
+pub(crate) mod rootfs;
 pub(crate) mod run;
 pub(crate) mod stop;
 pub(crate) mod up;
@@ -29,6 +30,7 @@ pub(crate) async fn run(cli: &Cli, env: &Env, output: &mut Output, feed: Option<
     // What needs no connection, and what checks its arguments before it connects.
     match &cli.command {
         Command::Completion(args) => return completion::run(args, output),
+        Command::Rootfs(args) => return rootfs::run(args, env, output),
         Command::Up(args) => return Box::pin(up::run(args, cli, env, output, feed)).await,
         Command::Node(NodeCommand::Up(args)) => return Box::pin(node_up::run(args, cli, env, output, feed)).await,
         Command::Node(NodeCommand::Preflight(args)) => return preflight::run(args, cli, env, output).await,
@@ -46,7 +48,8 @@ pub(crate) async fn run(cli: &Cli, env: &Env, output: &mut Output, feed: Option<
         Command::Ps(args) => ps::run(args, &session, output).await,
         Command::Logs(args) => until_interrupted(logs::run(args, &session, output)).await,
         Command::Events => until_interrupted(events::run(&session, output)).await,
-        Command::Up(_) | Command::Devrun(_) | Command::Run(_) | Command::Stop(_) | Command::Completion(_) => Ok(()),
+        Command::Up(_) | Command::Devrun(_) | Command::Run(_) | Command::Stop(_) => Ok(()),
+        Command::Completion(_) | Command::Rootfs(_) => Ok(()),
     }
 }
 

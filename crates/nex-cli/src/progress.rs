@@ -1,6 +1,8 @@
-//! A progress bar on standard error, where there is a terminal and nobody asked for JSON.
+//! Progress bars on standard error, where there is a terminal and nobody asked for JSON.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use nex_image::progress::Progress;
 
 use crate::output::Output;
 
@@ -12,5 +14,28 @@ pub(crate) fn upload_bar(output: &Output) -> ProgressBar {
     match style {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
+    }
+}
+
+/// A bar for work in several steps, each with its own name and size; those without a size show what was done so far.
+pub(crate) fn steps_bar(output: &Output) -> impl FnMut(Progress<'_>) + use<> {
+    let target = if output.is_json() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+    let bar = ProgressBar::with_draw_target(None, target);
+    let sized = ProgressStyle::with_template("{msg} {bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}").ok();
+    let open = ProgressStyle::with_template("{msg} {spinner} {binary_bytes}").ok();
+    move |progress| match progress {
+        Progress::Begin { what, bytes } => {
+            if let Some(style) = if bytes.is_some() { &sized } else { &open } {
+                bar.set_style(style.clone());
+            }
+            bar.reset();
+            bar.set_message(what.to_owned());
+            match bytes {
+                Some(bytes) => bar.set_length(bytes),
+                None => bar.unset_length(),
+            }
+            bar.tick();
+        }
+        Progress::Advance(bytes) => bar.inc(bytes),
     }
 }

@@ -8,7 +8,7 @@
 //! | [`tree`] | what shall be in an image |
 //! | `layout` | where each inode and block goes |
 //! | `directory`, `format` | how they look on disk |
-//! | [`image`], [`drive`] | writing: any tree, and the drive with one artifact |
+//! | [`image`], [`mod@drive`] | writing: any tree, and the drive with one artifact |
 
 mod directory;
 pub mod drive;

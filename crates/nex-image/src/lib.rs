@@ -7,7 +7,7 @@
 //! | `base`, `oci` | bases: directories, tarballs, OCI layouts, archives and registries |
 //! | [`kernel`] | makes a bootable kernel of libkrunfw |
 //! | [`resources`] | where everything is, what is missing, and how it is installed |
-//! | [`progress`], [`file`] | how far it is; files written whole or not at all |
+//! | [`progress`], [`mod@file`] | how far it is; files written whole or not at all |
 
 pub mod base;
 mod bytes;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::fs::Permissions;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -10,16 +11,10 @@ use nex_image::file::{hex, sha256};
 use nex_image::progress::Progress;
 use nex_image::resources::{Found, Layout, Mirror, Places, Vmm, What, find, install, manifest, verify};
 use nex_testkit::skip;
+use sha2::{Digest as _, Sha256};
 
 fn places(dir: &Path, bin: &Path) -> Places {
-    Places {
-        layout: Layout::new(dir),
-        kernel: None,
-        rootfs: None,
-        bin_path: vec![bin.to_owned()],
-        cni_bin_path: None,
-        agent: None,
-    }
+    Places { path: vec![bin.to_owned()], ..Places::new(Layout::new(dir)) }
 }
 
 fn program(dir: &Path, name: &str, mode: u32) {
@@ -39,7 +34,8 @@ fn either_monitor_will_do_and_what_is_missing_says_how_to_get_it() {
     let places = places(&dir.path().join("resources"), &bin);
     let found = find(Vmm::Either, &places);
     assert!(of(&found, What::Firecracker).required && of(&found, What::Qemu).required);
-    assert!(!of(&found, What::Jailer).required && of(&found, What::Kernel).path.is_none());
+    assert!(found.iter().all(|found| found.what != What::Jailer), "of no use alone");
+    assert!(of(&found, What::Kernel).path.is_none() && of(&found, What::Firecracker).why.contains("nor in PATH"));
     assert!(of(&found, What::Firecracker).next.contains("--force"), "{found:?}");
     assert!(of(&found, What::Qemu).next.contains("apt-get install"), "{found:?}");
     assert!(of(&found, What::RootImage).next.contains("nex rootfs"), "{found:?}");
@@ -49,9 +45,13 @@ fn either_monitor_will_do_and_what_is_missing_says_how_to_get_it() {
     assert_eq!(of(&found, What::Qemu).path, Some(bin.join("qemu-system-x86_64")));
     assert!(!of(&found, What::Firecracker).required && of(&found, What::Firecracker).path.is_none(), "not executable");
     assert!(of(&find(Vmm::Firecracker, &places), What::Firecracker).required);
-    // What nex installed itself comes first.
+    assert!(!of(&find(Vmm::Firecracker, &places), What::Jailer).required);
+    // What nex installed itself comes before what is in PATH, and after what the configuration names.
     program(&places.layout.bin(), "firecracker", 0o755);
     assert_eq!(of(&find(Vmm::Firecracker, &places), What::Firecracker).path, Some(places.layout.firecracker()));
+    let named = Places { bin_path: vec![bin.clone()], ..places.clone() };
+    program(&bin, "firecracker", 0o755);
+    assert_eq!(of(&find(Vmm::Firecracker, &named), What::Firecracker).path, Some(bin.join("firecracker")));
     let with_cni = Places { cni_bin_path: Some(vec![bin.clone()]), ..places };
     program(&bin, "ptp", 0o755);
     let found = find(Vmm::Qemu, &with_cni);
@@ -80,17 +80,62 @@ fn a_file_that_is_no_kernel_or_no_image_is_missing_with_the_reason() {
 #[test]
 fn what_is_not_what_is_pinned_is_never_installed() {
     let dir = tempfile::tempdir().unwrap();
-    let (mirror, layout) = (dir.path().join("mirror"), Layout::new(dir.path().join("resources")));
+    let (mirror, places) = (dir.path().join("mirror"), Places::new(Layout::new(dir.path().join("resources"))));
     std::fs::create_dir(&mirror).unwrap();
     let from = Some(Mirror::of(mirror.to_str().unwrap()));
-    let error = install(What::Kernel, &layout, from.as_ref(), &mut |_| ()).unwrap_err().to_string();
+    let error = install(What::Kernel, &places, from.as_ref(), &mut |_| ()).unwrap_err().to_string();
     assert!(error.contains(manifest::KERNEL.file) && error.contains("--mirror"), "{error}");
     std::fs::write(mirror.join(manifest::KERNEL.file), "something else").unwrap();
-    let error = install(What::Kernel, &layout, from.as_ref(), &mut |_| ()).unwrap_err().to_string();
+    let error = install(What::Kernel, &places, from.as_ref(), &mut |_| ()).unwrap_err().to_string();
     assert!(error.contains("it was not used") && error.contains(manifest::KERNEL.sha256), "{error}");
-    assert!(!layout.dir().exists());
-    let error = install(What::Qemu, &layout, from.as_ref(), &mut |_| ()).unwrap_err().to_string();
+    assert!(!places.layout.dir().exists());
+    let error = install(What::Qemu, &places, from.as_ref(), &mut |_| ()).unwrap_err().to_string();
     assert!(error.contains("apt-get install"), "{error}");
+}
+
+/// Answers every request with the same, until the test is over.
+fn serve(status: &'static str, body: &'static [u8]) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}/files/", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut request = [0; 4096];
+            let count = stream.read(&mut request).unwrap_or(0);
+            assert!(request[..count].starts_with(b"GET /files/thing.tgz HTTP/1.1"));
+            let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            drop(stream.write_all(&[head.as_bytes(), body].concat()));
+        }
+    });
+    address
+}
+
+#[test]
+fn a_mirror_may_be_an_address_and_is_trusted_no_more_than_any_other() {
+    let sha256: &'static str = Box::leak(hex(&Sha256::digest(b"the thing")).into_boxed_str());
+    let package = |max_bytes| manifest::Package {
+        name: "Thing",
+        version: "1",
+        file: "thing.tgz",
+        url: "https://nowhere.invalid/thing.tgz",
+        sha256,
+        max_bytes,
+        members: &[],
+    };
+    let fetch = |max_bytes, address: &str| {
+        nex_image::resources::fetch::fetch(&package(max_bytes), Some(&Mirror::of(address)), &mut |_| ())
+    };
+    let mut text = String::new();
+    fetch(100, &serve("200 OK", b"the thing")).unwrap().read_to_string(&mut text).unwrap();
+    assert_eq!(text, "the thing");
+    for (address, max_bytes, said) in [
+        (serve("200 OK", b"another thing"), 100, "it was not used"),
+        (serve("200 OK", b"the thing"), 4, "has more than 4 bytes"),
+        (serve("404 Not Found", b""), 100, "cannot download http://127.0.0.1:"),
+        ("http://127.0.0.1:1".to_owned(), 100, "name a mirror or a directory"),
+    ] {
+        let error = fetch(max_bytes, &address).unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
+    }
 }
 
 fn mirror() -> Option<PathBuf> {
@@ -104,18 +149,18 @@ fn the_kernel_is_installed_from_its_package_and_verified() {
         skip!(NAME, format!("no kernel: NEX_MIRROR names no directory with {}", manifest::KERNEL.file));
     };
     let dir = tempfile::tempdir().unwrap();
-    let layout = Layout::new(dir.path());
+    let places = Places { kernel: Some(dir.path().join("boot/kernel")), ..Places::new(Layout::new(dir.path())) };
     let mut seen = 0;
     let mut report = |progress: Progress<'_>| match progress {
         Progress::Begin { bytes, .. } => seen = bytes.unwrap_or_default(),
         Progress::Advance(count) => seen -= count,
     };
-    let path = install(What::Kernel, &layout, Some(&Mirror::Dir(mirror)), &mut report).unwrap();
-    assert_eq!((seen, &path), (0, &layout.kernel()));
+    let path = install(What::Kernel, &places, Some(&Mirror::Dir(mirror)), &mut report).unwrap();
+    assert_eq!((seen, &path), (0, &dir.path().join("boot/kernel")));
     let expected = manifest::of(What::Kernel).unwrap().1.sha256.unwrap();
     assert_eq!(hex(&sha256(&path).unwrap()), expected);
-    assert_eq!(verify(What::Kernel, &path, &layout).unwrap(), Some(true));
+    assert_eq!(verify(What::Kernel, &path, &places).unwrap(), Some(true));
     std::fs::write(&path, "changed").unwrap();
-    assert_eq!(verify(What::Kernel, &path, &layout).unwrap(), Some(false));
-    assert_eq!(verify(What::Kernel, Path::new("/elsewhere"), &layout).unwrap(), None);
+    assert_eq!(verify(What::Kernel, &path, &places).unwrap(), Some(false));
+    assert_eq!(verify(What::Kernel, Path::new("/elsewhere"), &places).unwrap(), None);
 }

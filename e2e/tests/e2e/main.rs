@@ -3,7 +3,7 @@
 //! | file | what a user does there |
 //! |---|---|
 //! | `up`, `crash`, `user` | `nex up`: started, stopped, killed, without privileges |
-//! | `node_up`, `preflight` | a node with a configuration file, and what it needs |
+//! | `node_up`, `preflight`, `rootfs` | a node with a configuration file, what it needs, and root images of microVMs |
 //! | `devrun`, `nodes`, `run_stop` | workloads deployed, replaced, stopped; on one node and on two |
 //! | `call`, `tails` | functions called; logs and events watched |
 //! | `connect`, `micro` | ways to reach NATS, and what other NATS tools see |
@@ -29,6 +29,7 @@ mod node_up;
 mod nodes;
 mod preflight;
 mod readme;
+mod rootfs;
 mod run_stop;
 mod running;
 mod surface;

@@ -54,9 +54,9 @@ fn a_broken_configuration_and_what_has_no_effect_are_checks_too() {
     let config = world.file("node.json", r#"{"tag": {}}"#);
     let ended = world.nex(&["node", "preflight", "--config", &config]).expect(1);
     ended.says(&["⛔ Dependency Missing - node configuration", "Did you mean 'tags'?"]);
-    let config = world.file("node.json", r#"{"no_sandbox": true, "cni": {"network_name": "fcnet"}}"#);
+    let config = world.file("node.json", r#"{"no_sandbox": true, "public_nats_server": {}}"#);
     let ended = world.nex(&["node", "preflight", "--config", &config]).expect(0);
-    ended.says(&["⚠️  Weaker without - configuration: cni has no effect"]);
+    ended.says(&["⚠️  Weaker without - configuration: public_nats_server has no effect"]);
 }
 
 #[test]
@@ -73,13 +73,73 @@ fn init_writes_a_starter_once_and_a_node_takes_it() {
     assert_eq!(world.nodes()[0]["tags"]["simple"], "true");
     node.interrupt().expect(0);
     let other = world.text_path("other.json");
-    world.nex(&["node", "preflight", "--init", "sandbox", "--config", &other]).expect(0).says(&["wrote ", "no microVM sandbox"]);
+    let ended = world.nex(&["node", "preflight", "--init", "sandbox", "--config", &other]).expect(1);
+    ended.says(&[
+        "wrote ",
+        "⛔ Dependency Missing - kernel of the guests: ",
+        "⛔ Dependency Missing - root image of the guests: ",
+    ]);
 }
 
 #[test]
-fn flags_of_0_2_7_that_installed_things_are_taken_and_have_no_effect() {
+fn flags_of_0_2_7_are_taken_and_say_when_they_have_no_effect() {
     let world = World::new();
     let ended =
         world.nex(&["node", "preflight", "--force", "--verify", "--install_version", "0.2.7", "--cni_ns", "9.9.9.9", "--check"]);
-    ended.expect(0).says(&["preflight installs nothing"]);
+    ended.expect(0).says(&["--install_version has no effect", "--cni_ns has no effect"]);
+    assert!(!world.path("home/.local").exists(), "--check installs nothing");
+}
+
+/// A configuration with microVMs whose resources are in this world.
+fn qemu(world: &World) -> String {
+    let config =
+        serde_json::json!({"sandbox": "qemu", "default_resource_dir": world.path("resources"), "workload_types": ["native"]});
+    world.file("qemu.json", config.to_string())
+}
+
+#[test]
+fn what_microvms_lack_is_listed_and_installed_only_on_demand() {
+    let world = World::new();
+    let config = qemu(&world);
+    let preflight = |more: &[&str], code| world.nex(&[&["node", "preflight", "--config", &config], more].concat()).expect(code);
+    let ended =
+        preflight(&[], 1).says(&["⛔ Dependency Missing - kernel of the guests: ", &world.text_path("resources/vmlinux")]);
+    let ended = ended.says(&["   next: run 'nex node preflight --force' to install it", "pinned by its SHA-256"]);
+    ended.says(&["⛔ Dependency Missing - root image of the guests: ", "'nex rootfs'"]);
+    assert!(!world.path("resources").exists(), "nobody asked for anything to be installed");
+    // The image is built, the kernel cannot be had: the mirror has none.
+    std::fs::create_dir(world.path("mirror")).unwrap();
+    let mirror = world.text_path("mirror");
+    let ended =
+        preflight(&["--yes", "--mirror", &mirror], 1).says(&["cannot install kernel of the guests: cannot copy ", ".whl"]);
+    ended.says(&["built ", "[root image of the guests]", "⛔ Dependency Missing - kernel of the guests"]);
+    let checks = preflight(&["--json"], 1).json();
+    assert_eq!(check(&checks, "root image of the guests")["found"], world.text_path("resources/rootfs.img"));
+    assert_eq!(check(&checks, "kernel of the guests")["satisfied"], false);
+    assert!(checks.as_array().unwrap().iter().all(|check| check["what"] != "process sandbox"), "{checks}");
+    // An image with another agent is none for this node, and is built anew.
+    std::fs::write(world.path("other-agent"), b"").unwrap();
+    let echo = nex_testkit::dist_binary("echo-service");
+    let image = world.text_path("resources/rootfs.img");
+    world.nex(&["rootfs", "--agent", echo.to_str().unwrap(), "-o", &image]).expect(0);
+    preflight(&["--check", "--force"], 1).says(&["root image of the guests: ", "holds another nex-agent"]);
+    preflight(&["--force", "--mirror", &mirror], 1).says(&["built ", "[root image of the guests]"]);
+}
+
+#[test]
+fn the_kernel_comes_from_a_mirror_and_is_verified() {
+    const NAME: &str = "the_kernel_comes_from_a_mirror_and_is_verified";
+    let Some(mirror) = std::env::var_os("NEX_MIRROR") else { nex_testkit::skip!(NAME, "no kernel: NEX_MIRROR is not set") };
+    let mut world = World::new();
+    world.set("NEX_MIRROR", mirror.to_str().unwrap());
+    let config = qemu(&world);
+    let preflight = |more: &[&str]| world.nex(&[&["node", "preflight", "--config", &config], more].concat());
+    let ended = preflight(&["--yes", "--verify"]);
+    if ended.text().contains("Missing - QEMU") || ended.text().contains("Missing - nft") {
+        nex_testkit::skip!(NAME, "no QEMU or nft");
+    }
+    ended.expect(0).says(&["installed ", "[kernel of the guests, as it was installed]", "[root image of the guests]"]);
+    std::fs::write(world.path("resources/vmlinux"), b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0").unwrap();
+    preflight(&["--verify"]).expect(1).says(&["another file than the one pinned"]);
+    preflight(&["--verify", "--force"]).expect(0).says(&["installed "]);
 }

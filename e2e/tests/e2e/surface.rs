@@ -3,7 +3,7 @@
 use crate::world::World;
 
 /// Every command, with the commands above it.
-const COMMANDS: [&[&str]; 17] = [
+const COMMANDS: [&[&str]; 18] = [
     &[],
     &["up"],
     &["node"],
@@ -20,6 +20,7 @@ const COMMANDS: [&[&str]; 17] = [
     &["ps"],
     &["logs"],
     &["events"],
+    &["rootfs"],
     &["completion"],
 ];
 
@@ -39,7 +40,7 @@ fn every_command_has_help() {
         }
     }
     world.nex(&["lameduck", "--help"]).expect(0).says(&["Usage: nex lameduck"]);
-    for alias in [&["nodes", "ls", "--help"][..], &["yeet", "--help"]] {
+    for alias in [&["nodes", "ls", "--help"][..], &["yeet", "--help"], &["fs", "--help"]] {
         world.nex(alias).expect(0).says(&["Usage: nex"]);
     }
 }

@@ -118,17 +118,22 @@ impl NodeArgs {
 
     /// The `nex-agent` program: the one named, or the first that is found.
     pub(crate) fn agent(&self, config: &NodeConfig, env: &Env) -> anyhow::Result<PathBuf> {
-        if let Some(named) = &self.agent {
-            anyhow::ensure!(named.is_file(), "there is no nex-agent at {}; next: name another with --agent", named.display());
-            return Ok(std::path::absolute(named)?);
-        }
-        let search = beside_then(env, &config.bin_path);
-        let found = search.iter().map(|dir| dir.join("nex-agent")).find(|path| path.is_file()).ok_or_else(|| {
-            let dirs = search.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(":");
-            anyhow::anyhow!("nex-agent was not found in {dirs}; next: put it beside nex, or name it with --agent")
-        })?;
-        Ok(std::path::absolute(found)?)
+        find_agent(self.agent.as_deref(), &config.bin_path, env)
     }
+}
+
+/// The `nex-agent` program: the one named, or the first that is beside nex, in these directories, or in `$PATH`.
+pub(crate) fn find_agent(named: Option<&Path>, bin_path: &[PathBuf], env: &Env) -> anyhow::Result<PathBuf> {
+    if let Some(named) = named {
+        anyhow::ensure!(named.is_file(), "there is no nex-agent at {}; next: name another with --agent", named.display());
+        return Ok(std::path::absolute(named)?);
+    }
+    let search = beside_then(env, bin_path);
+    let found = search.iter().map(|dir| dir.join("nex-agent")).find(|path| path.is_file()).ok_or_else(|| {
+        let dirs = search.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(":");
+        anyhow::anyhow!("nex-agent was not found in {dirs}; next: put it beside nex, or name it with --agent")
+    })?;
+    Ok(std::path::absolute(found)?)
 }
 
 fn beside_then(env: &Env, more: &[PathBuf]) -> Vec<PathBuf> {

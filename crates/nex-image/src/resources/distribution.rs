@@ -51,6 +51,17 @@ impl Manager {
         };
         words.iter().chain(packages).map(|word| (*word).to_owned()).collect()
     }
+
+    /// The command that looks which packages there are.
+    #[must_use]
+    pub fn refresh(self) -> Vec<String> {
+        let words: &[&str] = match self {
+            Self::Apt => &["apt-get", "update"],
+            Self::Dnf => &["dnf", "makecache"],
+            Self::Apk => &["apk", "update"],
+        };
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
 }
 
 /// What to type for a piece on each distribution; empty for what none has.

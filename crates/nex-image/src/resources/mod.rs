@@ -1,4 +1,4 @@
-//! Where the pieces of a node with microVMs are, and what is missing. Finding only looks; [`install`] brings what the manifest knows.
+//! Where the pieces of a node with microVMs are, and what is missing. Finding only looks; [`install()`] brings what the manifest knows.
 
 pub mod distribution;
 pub mod fetch;
@@ -16,7 +16,7 @@ pub use install::{InstallError, install, verify};
 use crate::kernel;
 
 /// Where CNI plug-ins are when the configuration does not say.
-pub const CNI_BIN_PATH: [&str; 3] = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"];
+pub const CNI_BIN_PATH: [&str; 2] = ["/opt/cni/bin", "/usr/lib/cni"];
 /// The plug-ins of the network that is made when the operator has none of their own.
 pub const CNI_PLUGINS: [&str; 2] = ["ptp", "host-local"];
 
@@ -68,12 +68,6 @@ impl Layout {
     pub fn jailer(&self) -> PathBuf {
         self.bin().join("jailer")
     }
-
-    /// The directory of CNI plug-ins.
-    #[must_use]
-    pub fn cni(&self) -> PathBuf {
-        self.dir.join("cni")
-    }
 }
 
 /// Where to look.
@@ -85,15 +79,23 @@ pub struct Places {
     pub kernel: Option<PathBuf>,
     /// The root image the configuration names.
     pub rootfs: Option<PathBuf>,
-    /// Directories of programs: the configuration's, then those of `$PATH`. The layout's own comes first without being named.
+    /// Directories of programs that the configuration names.
     pub bin_path: Vec<PathBuf>,
-    /// Directories of CNI plug-ins, where the network is made by them; the layout's own comes last without being named.
+    /// The directories of `$PATH`.
+    pub path: Vec<PathBuf>,
+    /// Directories of CNI plug-ins, where the network is made by them; missing ones are put into the first.
     pub cni_bin_path: Option<Vec<PathBuf>>,
     /// What the root image must hold: see `rootfs::agent_id`. Absent: any image will do.
     pub agent: Option<[u8; 16]>,
 }
 
 impl Places {
+    /// A layout and nothing beside it.
+    #[must_use]
+    pub fn new(layout: Layout) -> Self {
+        Self { layout, kernel: None, rootfs: None, bin_path: Vec::new(), path: Vec::new(), cni_bin_path: None, agent: None }
+    }
+
     /// The kernel, whether there or not.
     #[must_use]
     pub fn kernel(&self) -> PathBuf {
@@ -104,11 +106,6 @@ impl Places {
     #[must_use]
     pub fn rootfs(&self) -> PathBuf {
         self.rootfs.clone().unwrap_or_else(|| self.layout.rootfs())
-    }
-
-    /// Directories in which programs are looked for, in order.
-    pub fn programs(&self) -> impl Iterator<Item = PathBuf> {
-        std::iter::once(self.layout.bin()).chain(self.bin_path.iter().cloned())
     }
 }
 
@@ -187,33 +184,35 @@ pub fn find(vmm: Vmm, places: &Places) -> Vec<Found> {
     let mut found: Vec<Found> = monitors(vmm, places);
     found.push(piece(What::Kernel, true, kernel_at(places.kernel())));
     found.push(piece(What::RootImage, true, image_at(places.rootfs(), places.agent)));
-    found.push(piece(What::Nft, true, program(What::Nft, places.programs().chain(sbin()))));
+    found.push(piece(What::Nft, true, in_programs(What::Nft, places)));
     if let Some(dirs) = &places.cni_bin_path {
-        let dirs = || dirs.iter().cloned().chain([places.layout.cni()]);
-        found.extend(CNI_PLUGINS.map(What::Cni).map(|what| piece(what, true, program(what, dirs()))));
+        found.extend(CNI_PLUGINS.map(What::Cni).map(|what| piece(what, true, program(what, dirs))));
     }
     found
 }
 
-/// Where there is a choice, what is there decides which is required.
+/// Where there is a choice, what is there decides which is required. A jailer is of use only with its monitor.
 fn monitors(vmm: Vmm, places: &Places) -> Vec<Found> {
-    let look = |what, required| piece(what, required, program(what, places.programs()));
-    let firecracker = || [look(What::Firecracker, true), look(What::Jailer, false)];
-    match vmm {
-        Vmm::Firecracker => firecracker().into(),
-        Vmm::Qemu => vec![look(What::Qemu, true)],
-        Vmm::Either => {
-            let qemu = look(What::Qemu, true);
-            let [mut first, jailer] = firecracker();
-            let (has_first, has_qemu) = (first.path.is_some(), qemu.path.is_some());
-            first.required = !has_qemu;
-            vec![first, jailer, Found { required: !has_first, ..qemu }]
-        }
-    }
+    let look = |what, required| piece(what, required, in_programs(what, places));
+    let first = (vmm != Vmm::Qemu).then(|| look(What::Firecracker, true));
+    let second = (vmm != Vmm::Firecracker).then(|| look(What::Qemu, true));
+    let is_there = |found: &Option<Found>| found.as_ref().is_some_and(|found| found.path.is_some());
+    let (has_first, has_second) = (is_there(&first), is_there(&second));
+    let jailer = (has_first || vmm == Vmm::Firecracker).then(|| look(What::Jailer, false));
+    let first = first.map(|found| Found { required: !has_second, ..found });
+    let second = second.map(|found| Found { required: !has_first, ..found });
+    [first, jailer, second].into_iter().flatten().collect()
 }
 
-fn sbin() -> impl Iterator<Item = PathBuf> {
-    ["/usr/sbin", "/sbin"].into_iter().map(PathBuf::from)
+/// A program where programs are; the administrator's are not in everybody's `$PATH`.
+fn in_programs(what: What, places: &Places) -> Result<PathBuf, String> {
+    let named: Vec<PathBuf> = places.bin_path.iter().cloned().chain([places.layout.bin()]).collect();
+    let found = program(what, &named).or_else(|why| {
+        let sbin = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+        let all: Vec<PathBuf> = places.path.iter().cloned().chain(sbin).collect();
+        program(what, &all).map_err(|_everywhere_else| why)
+    });
+    found.map_err(|why| format!("{why}, nor in PATH"))
 }
 
 fn piece(what: What, required: bool, looked: Result<PathBuf, String>) -> Found {
@@ -224,9 +223,8 @@ fn piece(what: What, required: bool, looked: Result<PathBuf, String>) -> Found {
 }
 
 /// A program that may be executed.
-fn program(what: What, dirs: impl Iterator<Item = PathBuf>) -> Result<PathBuf, String> {
+fn program(what: What, dirs: &[PathBuf]) -> Result<PathBuf, String> {
     let name = what.program().unwrap_or_default();
-    let dirs: Vec<PathBuf> = dirs.collect();
     let is_program = |path: &PathBuf| path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
     let searched = || dirs.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(":");
     dirs.iter().map(|dir| dir.join(name)).find(is_program).ok_or_else(|| format!("no {name} in {}", searched()))

@@ -77,3 +77,73 @@ fn read_at(file: &mut File, at: u64, len: u64) -> io::Result<Vec<u8>> {
     file.take(len).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    /// A zip file of one member, as small as one can be.
+    fn zip(method: u16, packed: &[u8], name: &str) -> Vec<u8> {
+        let (len, name_len) = (u32::try_from(packed.len()).unwrap(), u16::try_from(name.len()).unwrap());
+        let mut file = b"PK\x03\x04\x14\0\0\0".to_vec();
+        file.extend([method, 0, 0, 0, 0].map(u16::to_le_bytes).concat());
+        file.extend([len, 0].map(u32::to_le_bytes).concat());
+        file.extend([name_len, 3].map(u16::to_le_bytes).concat());
+        file.extend([name.as_bytes(), b"ext", packed].concat());
+        let at = u32::try_from(file.len()).unwrap();
+        file.extend_from_slice(b"PK\x01\x02\x14\0\x14\0\0\0");
+        file.extend([method, 0, 0, 0, 0].map(u16::to_le_bytes).concat());
+        file.extend([len, 0].map(u32::to_le_bytes).concat());
+        file.extend([name_len, 0, 0, 0, 0, 0, 0].map(u16::to_le_bytes).concat());
+        file.extend([0_u32].map(u32::to_le_bytes).concat());
+        file.extend_from_slice(name.as_bytes());
+        let size = u32::try_from(file.len()).unwrap() - at;
+        file.extend_from_slice(b"PK\x05\x06\0\0\0\0\x01\0\x01\0");
+        file.extend([size, at].map(u32::to_le_bytes).concat());
+        file.extend_from_slice(b"\0\0");
+        file
+    }
+
+    fn out(bytes: &[u8], archive: &str, name: &str) -> io::Result<Vec<u8>> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        member(&mut file, archive, name)
+    }
+
+    fn deflated(bytes: &[u8]) -> Vec<u8> {
+        let mut deflate = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+        deflate.write_all(bytes).unwrap();
+        deflate.finish().unwrap()
+    }
+
+    #[test]
+    fn a_member_comes_out_of_either_kind_of_archive() {
+        assert_eq!(out(&zip(0, b"stored", "a/b"), "x.whl", "a/b").unwrap(), b"stored");
+        assert_eq!(out(&zip(8, &deflated(b"deflated"), "a/b"), "x.whl", "a/b").unwrap(), b"deflated");
+        assert!(out(&zip(9, b"?", "a/b"), "x.whl", "a/b").is_err());
+        let missing = out(&zip(0, b"stored", "a/b"), "x.whl", "a/c").unwrap_err();
+        assert_eq!(missing.to_string(), "there is no a/c in the archive");
+        let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+        let mut header = tar::Header::new_gnu();
+        header.set_size(4);
+        tar.append_data(&mut header, "./ptp", b"code".as_slice()).unwrap();
+        let tgz = tar.into_inner().unwrap().finish().unwrap();
+        assert_eq!(out(&tgz, "x.tgz", "ptp").unwrap(), b"code");
+        assert!(out(&tgz, "x.tgz", "bridge").is_err());
+    }
+
+    #[test]
+    fn a_broken_archive_is_an_error_and_never_a_crash() {
+        let good = zip(8, &deflated(b"deflated"), "a/b");
+        for at in 0..good.len() {
+            for value in [0, 0x7f, 0xff] {
+                let mut bytes = good.clone();
+                bytes[at] = value;
+                drop(out(&bytes, "x.whl", "a/b"));
+            }
+            drop(out(&good[..at], "x.whl", "a/b"));
+        }
+    }
+}

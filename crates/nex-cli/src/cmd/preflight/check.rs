@@ -1,0 +1,62 @@
+//! One line of the list.
+
+use serde::Serialize;
+
+use crate::output::Output;
+
+/// One thing checked.
+#[derive(Debug, Serialize)]
+pub(super) struct Check {
+    pub(super) what: String,
+    pub(super) satisfied: bool,
+    /// Without it no node starts; the rest makes it weaker, and is said in its tags.
+    pub(super) required: bool,
+    pub(super) found: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) next: Option<String>,
+}
+
+impl Check {
+    pub(super) fn new(what: impl Into<String>, required: bool, found: anyhow::Result<String>, next: &str) -> Self {
+        let what = what.into();
+        match found {
+            Ok(found) => Self { what, satisfied: true, required, found, next: None },
+            Err(error) => Self { what, satisfied: false, required, found: said(&error), next: Some(next.to_owned()) },
+        }
+    }
+
+    /// Whether no node starts for the lack of it.
+    pub(super) fn fails(&self) -> bool {
+        self.required && !self.satisfied
+    }
+}
+
+/// What a failure says, without the advice in it (the list has its own) and without saying anything twice.
+fn said(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for part in error.chain().map(ToString::to_string) {
+        let what = part.split_once("; next: ").map_or(part.as_str(), |(what, _advice)| what);
+        if !text.contains(what) {
+            text = if text.is_empty() { what.to_owned() } else { format!("{text}: {what}") };
+        }
+    }
+    text
+}
+
+/// Prints the list.
+pub(super) fn print(checks: &[Check], output: &mut Output) -> anyhow::Result<()> {
+    if output.is_json() {
+        return output.document(&checks);
+    }
+    for check in checks {
+        match (check.satisfied, check.required) {
+            (true, _) => output.line(format_args!("✅ Dependency Satisfied - {} [{}]", check.found, check.what))?,
+            (false, true) => output.line(format_args!("⛔ Dependency Missing - {}: {}", check.what, check.found))?,
+            (false, false) => output.line(format_args!("⚠️  Weaker without - {}: {}", check.what, check.found))?,
+        }
+        if let Some(next) = check.next.as_ref().filter(|next| !next.is_empty()) {
+            output.line(format_args!("   next: {next}"))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! `nex rootfs`: builds the root image that all microVMs of a node share.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use indicatif::HumanBytes;
+use nex_image::base::Base;
+use nex_image::oci::Credentials;
+use nex_image::rootfs::{Built, RootfsSpec, build};
+use serde_json::json;
+
+use crate::args::find_agent;
+use crate::check::Usage;
+use crate::env::Env;
+use crate::output::Output;
+use crate::progress::steps_bar;
+
+const EXAMPLES: &str = "Bases:
+  DIR                       a directory, taken as it is
+  FILE.tar, .tar.gz, .zst   a tarball
+  oci:DIR[:TAG]             an OCI layout, as 'skopeo copy docker://… oci:DIR:TAG' writes it
+  oci-archive:FILE[:TAG]    the same in one file
+  IMAGE[:TAG][@DIGEST]      an image of a registry, e.g. debian:bookworm-slim
+Without a base the image holds the agent alone, which is all that functions need.
+
+Examples:
+  nex rootfs -o rootfs.img
+  nex rootfs alpine:3.22 -o rootfs.img
+  nex rootfs ./tree -o rootfs.img --agent ./nex-agent
+
+Neither root nor a container engine is needed. The same input gives the same bytes.";
+
+/// `nex rootfs`
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct RootfsArgs {
+    /// What is in the image beside the agent [default: nothing]
+    #[arg(value_name = "BASE", conflicts_with = "image")]
+    base: Option<String>,
+    /// The image to write
+    #[arg(long, short, value_name = "FILE", default_value = "rootfs.img")]
+    output: PathBuf,
+    /// The nex-agent program [default: beside nex, then in PATH]
+    #[arg(long, value_name = "FILE", env = "NEX_AGENT", hide_env_values = true)]
+    agent: Option<PathBuf>,
+    /// The base, as 0.2.7 names it
+    #[arg(long, value_name = "IMAGE", hide = true)]
+    image: Option<String>,
+    /// Latest time of anything in the image, in seconds since 1970
+    #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH", hide_env_values = true)]
+    mtime: Option<u64>,
+    #[command(flatten)]
+    registry: RegistryArgs,
+    /// Of 0.2.7, where a script ran in a container
+    #[arg(long, value_name = "FILE", hide = true)]
+    script: Option<PathBuf>,
+    /// Of 0.2.7; an image is as large as what is in it
+    #[arg(long, value_name = "BYTES", hide = true)]
+    size: Option<u64>,
+}
+
+/// How to talk to a registry.
+#[derive(Debug, Args)]
+pub(crate) struct RegistryArgs {
+    /// Talk to the registry without TLS
+    #[arg(long)]
+    plain_http: bool,
+    /// Name for the registry
+    #[arg(long, value_name = "NAME", env = "NEX_REGISTRY_USER", hide_env_values = true)]
+    registry_user: Option<String>,
+    /// Password for the registry; only by its variable, for everybody sees what is typed
+    #[arg(long, hide = true, env = "NEX_REGISTRY_PASSWORD", hide_env_values = true)]
+    registry_password: Option<String>,
+}
+
+impl RegistryArgs {
+    /// What a text names; nothing names the empty base.
+    pub(crate) fn base(&self, text: Option<&str>) -> anyhow::Result<Base> {
+        let Some(text) = text else { return Ok(Base::Empty) };
+        let credentials = match (&self.registry_user, &self.registry_password) {
+            (Some(name), Some(password)) => Some(Credentials { name: name.clone(), password: password.clone() }),
+            (None, None) => None,
+            _ => {
+                return Err(
+                    Usage("a login needs both: --registry-user, and NEX_REGISTRY_PASSWORD in the environment".into()).into()
+                );
+            }
+        };
+        Ok(Base::of(text, self.plain_http, credentials)?)
+    }
+}
+
+/// Name and version that stand in images.
+pub(crate) fn label() -> String {
+    format!("nex {}", env!("CARGO_PKG_VERSION"))
+}
+
+/// Builds it.
+pub(crate) fn run(args: &RootfsArgs, env: &Env, output: &mut Output) -> anyhow::Result<()> {
+    if let Some(script) = &args.script {
+        let script = script.display();
+        let why = format!(
+            "--script {script}: no container is started, so no script can run in one; next: run it where the base is made (a Dockerfile, a directory), and name that base"
+        );
+        return Err(Usage(why).into());
+    }
+    if args.size.is_some() {
+        output.note("--size has no effect: an image is as large as what is in it");
+    }
+    let base = args.registry.base(args.base.as_deref().or(args.image.as_deref()))?;
+    let agent = find_agent(args.agent.as_deref(), &[], env)?;
+    let spec = RootfsSpec { base, agent, label: label(), mtime: args.mtime };
+    let mut report = steps_bar(output);
+    let built = tokio::task::block_in_place(|| build(&spec, &args.output, &mut report))?;
+    drop(report);
+    let Built { bytes, entries, sha256, base_digest } = built;
+    let path = args.output.display();
+    if output.is_json() {
+        let agent = &spec.agent;
+        return output.document(&json!({
+            "path": args.output, "bytes": bytes, "entries": entries, "sha256": sha256, "base_digest": base_digest, "agent": agent,
+        }));
+    }
+    output.line(format_args!("wrote {path}: {}, {entries} entries, sha256:{sha256}", HumanBytes(bytes)))?;
+    match base_digest {
+        Some(digest) => output.line(format_args!("base: {} ({digest})", args.base.as_deref().unwrap_or_default())),
+        None => Ok(()),
+    }
+}
