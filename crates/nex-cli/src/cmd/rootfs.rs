@@ -107,7 +107,8 @@ pub(crate) fn run(args: &RootfsArgs, env: &Env, output: &mut Output) -> anyhow::
     if args.size.is_some() {
         output.note("--size has no effect: an image is as large as what is in it");
     }
-    let base = args.registry.base(args.base.as_deref().or(args.image.as_deref()))?;
+    let named = args.base.as_deref().or(args.image.as_deref());
+    let base = args.registry.base(named)?;
     let agent = find_agent(args.agent.as_deref(), &[], env)?;
     let spec = RootfsSpec { base, agent, label: label(), mtime: args.mtime };
     let mut report = steps_bar(output);
@@ -123,7 +124,7 @@ pub(crate) fn run(args: &RootfsArgs, env: &Env, output: &mut Output) -> anyhow::
     }
     output.line(format_args!("wrote {path}: {}, {entries} entries, sha256:{sha256}", HumanBytes(bytes)))?;
     match base_digest {
-        Some(digest) => output.line(format_args!("base: {} ({digest})", args.base.as_deref().unwrap_or_default())),
+        Some(digest) => output.line(format_args!("base: {} ({digest})", named.unwrap_or_default())),
         None => Ok(()),
     }
 }
