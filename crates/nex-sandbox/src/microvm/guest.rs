@@ -93,7 +93,12 @@ impl Guest {
     /// Has a drive mounted; returns where its file is.
     pub(super) async fn attach(&mut self, slot: u8, by: Deadline) -> Result<String, GuestError> {
         self.say(&ToGuest::Attach { slot }, by).await?;
-        match self.hear(by).await? {
+        // A clone whose stream broke when it woke up has said once more that it is ready, before it heard who it is.
+        let mut answer = self.hear(by).await?;
+        while matches!(answer, FromGuest::Ready { .. }) {
+            answer = self.hear(by).await?;
+        }
+        match answer {
             FromGuest::Attached { slot: mounted, path } if mounted == slot => Ok(path),
             FromGuest::Failed { message } => Err(GuestError::Failed(message)),
             other => Err(unexpected(&other)),
