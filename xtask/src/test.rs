@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use crate::{dist, shell, tools};
+use crate::{dist, machines, shell, tools};
 
 /// Gets nats-server, builds the binaries that end-to-end tests run, runs the tests. Arguments go to `cargo test`.
 pub(crate) fn run(args: &[String]) -> Result<()> {
@@ -10,6 +10,17 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let dist = dist::dev()?;
     let mut command = shell::cargo();
     command.args(["test", "--no-fail-fast"]);
+    let machines = machines::prepare(&dist);
+    match &machines {
+        Ok(machines) => {
+            command.env("NEX_TEST_RESOURCES", &machines.resources).env("NEX_MIRROR", &machines.mirror);
+            command.env("NEX_KERNEL", machines.resources.join("vmlinux"));
+        }
+        Err(why) => {
+            println!("SKIP everything that needs microVMs: {why:#}");
+            command.env("NEX_TEST_NO_MACHINES", format!("{why:#}"));
+        }
+    }
     // Cargo would quietly ignore a choice of packages beside --workspace.
     let chosen = args.iter().take_while(|arg| *arg != "--").any(|arg| arg.starts_with("-p") || arg.starts_with("--package"));
     if !chosen {

@@ -57,15 +57,7 @@ pub fn unique() -> String {
 
 pub fn config(owner: &str, state_dir: &Path, policy: Policy) -> NetworkConfig {
     let (owner, state_dir) = (owner.to_owned(), state_dir.to_owned());
-    NetworkConfig {
-        kind: NetworkKind::Builtin,
-        owner,
-        state_dir,
-        subnet: None,
-        gateway: None,
-        policy,
-        limits: None,
-    }
+    NetworkConfig { kind: NetworkKind::Builtin, owner, state_dir, subnet: None, gateway: None, policy, limits: None }
 }
 
 /// Runs a program of the system and gives what it wrote; it must succeed.
