@@ -13,7 +13,7 @@ async fn the_echo_service_is_reached_over_nats_and_its_last_words_are_heard() {
     let mut world = World::start(json!({})).await;
     let program = std::fs::read(dist_binary("echo-service")).unwrap();
     let mut echo = world.prepare("echo", WorkloadType::Native, &program).await;
-    echo.environment.insert("nats_url".into(), world.nats.url());
+    echo.environment.insert("nats_url".into(), world.nats_for_workloads());
     let started = world.deploy(&echo).await;
     world.until("it listens", |it| it.has_logged("EchoService listens on svc.echo")).await;
     assert_eq!(world.call("svc.echo", "hello").await, "hello");

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -140,6 +141,12 @@ impl World {
         Box::pin(self.client.deploy(deployment, &self.target(), &self.keys)).await.unwrap()
     }
 
+    /// The user's NATS as a workload reaches it: on the gateway, from inside a machine.
+    pub(crate) fn nats_for_workloads(&self) -> String {
+        let url = self.nats.url();
+        if machines::in_machines() { url.replace("127.0.0.1", "host.nex.internal") } else { url }
+    }
+
     /// A workload without anything optional.
     pub(crate) async fn run(&self, name: &str, kind: WorkloadType, bytes: &[u8]) -> DeployResponse {
         self.deploy(&self.prepare(name, kind, bytes).await).await
@@ -268,8 +275,9 @@ impl World {
     pub(crate) fn warm_agents(&self) -> BTreeMap<String, i32> {
         let empty = |id: &str| {
             let dir = self.state().join("agents").join(id);
-            // The drive of a machine that has no artifact yet is one block long.
-            let drive = || fs::metadata(dir.join("vm/drive0.img")).is_ok_and(|image| image.len() == 4096);
+            // A machine that has no artifact yet has the empty drive.
+            let file = |path: PathBuf| fs::metadata(path).map(|found| found.ino()).ok();
+            let drive = || file(dir.join("vm/drive0.img")).is_some_and(|it| Some(it) == file(self.state().join("drives/empty")));
             fs::read_dir(dir.join("artifact")).map_or_else(|_machine| drive(), |mut files| files.next().is_none())
         };
         self.agents().into_iter().filter(|(id, _)| empty(id)).collect()
