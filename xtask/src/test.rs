@@ -10,7 +10,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let dist = dist::dev()?;
     let mut command = shell::cargo();
     command.args(["test", "--no-fail-fast"]);
-    let machines = machines::prepare(&dist);
+    let machines = machines::prepare(&dist, machines::TESTS);
     match &machines {
         Ok(machines) => {
             command.env("NEX_TEST_RESOURCES", &machines.resources).env("NEX_MIRROR", &machines.mirror);
