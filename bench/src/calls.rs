@@ -12,9 +12,9 @@ use crate::plan::Plan;
 use crate::world::{Way, World, functions};
 
 /// Name and subject of the native responder.
-const NATIVE: &str = "native";
+pub(crate) const NATIVE: &str = "native";
 /// Calls before the ones that count: connections, caches and pools are then as they stay.
-const WARM_UP: Duration = Duration::from_millis(100);
+pub(crate) const WARM_UP: Duration = Duration::from_millis(100);
 
 /// One variant at one number of calls in flight, over all rounds.
 #[derive(Debug, Serialize)]
@@ -40,11 +40,13 @@ struct Variant {
     turns: Vec<Vec<Turn>>,
 }
 
-pub(crate) async fn measure(plan: &Plan) -> Result<Vec<Row>> {
-    let ways = [("direct", Way::Direct), ("relayed", Way::Relayed)];
+/// Of jailed processes.
+pub(crate) const WAYS: [(&str, Way); 2] = [("direct", Way::Direct), ("relayed", Way::Relayed)];
+
+pub(crate) async fn measure(plan: &Plan, ways: &[(&'static str, Way)]) -> Result<Vec<Row>> {
     let (mut worlds, mut responders, mut variants) = (Vec::new(), Vec::new(), Vec::new());
     let turns = || vec![Vec::new(); plan.in_flight.len()];
-    let ways = ways.into_iter().filter(|(name, _)| plan.calls.iter().any(|call| call.starts_with(name)));
+    let ways = ways.iter().copied().filter(|(name, _)| plan.calls.iter().any(|call| call.starts_with(name)));
     let ways: Vec<(&'static str, Way)> = ways.collect();
     for (world, (way_name, way)) in ways.iter().enumerate() {
         let started = World::start(*way, 1).await?;
@@ -57,6 +59,8 @@ pub(crate) async fn measure(plan: &Plan) -> Result<Vec<Row>> {
             started.deploy(&started.deployment(name, kind, &bytes).await?).await?;
             variants.push(Variant { world, name, answerer: node, turns: turns() });
         }
+        // The pool is full again before anything counts.
+        started.warm(1).await?;
         worlds.push(started);
     }
     let payload = Bytes::from(vec![b'x'; plan.payload_bytes]);
@@ -94,7 +98,7 @@ pub(crate) async fn measure(plan: &Plan) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn row(way: &'static str, variant: &'static str, in_flight: usize, own: &[Turn], native: &[Turn]) -> Row {
+pub(crate) fn row(way: &'static str, variant: &'static str, in_flight: usize, own: &[Turn], native: &[Turn]) -> Row {
     let values = |of: fn(&Turn) -> f64| Spread::of(own.iter().map(of));
     let ratio = |of: fn(&Turn) -> f64| Spread::of(own.iter().zip(native).map(|(own, native)| of(own) / of(native)));
     Row {

@@ -9,11 +9,14 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use futures::StreamExt as _;
 use nex_bus::connect::{Persistence, connect};
 use nex_bus::settings::ConnectionSettings;
+use nex_node::config::SandboxChoice;
 use nex_node::{Node, NodeConfig, NodeOptions};
-use nex_testkit::{dist_binary, nats_server_binary};
+use nex_testkit::{dist_binary, machines, nats_server_binary};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, Command};
+
+use crate::microvm::Monitor;
 
 /// What a node is started with, as its one argument.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -21,16 +24,28 @@ pub(crate) struct NodeArgs {
     pub(crate) url: String,
     pub(crate) user: Option<String>,
     pub(crate) password: Option<String>,
+    pub(crate) user_jwt: Option<String>,
+    pub(crate) user_seed: Option<String>,
     pub(crate) state_dir: PathBuf,
     pub(crate) pool_size: usize,
+    /// Its agents live in microVMs of this monitor; absent, in jailed processes.
+    pub(crate) monitor: Option<Monitor>,
 }
 
 impl NodeArgs {
+    /// To that server, without credentials.
+    pub(crate) fn to(url: &str) -> Self {
+        let (user, password, user_jwt, user_seed) = (None, None, None, None);
+        Self { url: url.to_owned(), user, password, user_jwt, user_seed, state_dir: PathBuf::new(), pool_size: 1, monitor: None }
+    }
+
     /// The connection, as the node and its clients make it.
     pub(crate) fn connection(&self) -> ConnectionSettings {
         let mut settings = ConnectionSettings::to_servers(&self.url);
         settings.user.clone_from(&self.user);
         settings.password = self.password.clone().map(Into::into);
+        settings.user_jwt = self.user_jwt.clone().map(Into::into);
+        settings.user_seed = self.user_seed.clone().map(Into::into);
         settings
     }
 }
@@ -106,14 +121,15 @@ async fn respond(node: &NodeArgs, subject: &str) -> Result<()> {
 }
 
 async fn live(args: NodeArgs) -> Result<()> {
-    let config = NodeConfig { pool_size: args.pool_size, ..NodeConfig::default() };
+    let sandbox = args.monitor.map_or(SandboxChoice::Process, Monitor::choice);
+    let config = NodeConfig { pool_size: args.pool_size, sandbox, ..NodeConfig::default() };
     let options = NodeOptions {
         connection: args.connection(),
         config,
         state_dir: args.state_dir,
         agent_binary: dist_binary("nex-agent"),
         nats_server: nats_server_binary(),
-        resource_dir: "resources".into(),
+        resource_dir: machines::resources().unwrap_or_else(|| "resources".into()),
         nexus: "bench".into(),
     };
     let node = Box::pin(Node::start(options)).await?;

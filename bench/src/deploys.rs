@@ -19,9 +19,11 @@ pub(crate) struct Row {
     pub(crate) stop: Times,
 }
 
-pub(crate) async fn measure(plan: &Plan) -> Result<Vec<Row>> {
-    let world = World::start(Way::Direct, 1).await?;
-    let service = std::fs::read(dist_binary("echo-service"))?;
+pub(crate) async fn measure(plan: &Plan, way: Way) -> Result<Vec<Row>> {
+    let world = World::start(way, 1).await?;
+    // In a guest the server has another address, which the service would not find.
+    let program = if way == Way::Direct { "echo-service" } else { "bench-idle" };
+    let service = std::fs::read(dist_binary(program))?;
     let native = [("native-service", WorkloadType::Native, service)];
     let mut rows = Vec::new();
     for (name, kind, bytes) in native.into_iter().chain(functions()) {

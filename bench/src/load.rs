@@ -9,6 +9,7 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 
 use crate::processes::processor_time;
+use crate::world::PATIENCE;
 
 /// What one turn came to.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -43,6 +44,7 @@ pub(crate) struct Times {
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
     pub(crate) min_ms: f64,
+    pub(crate) max_ms: f64,
     pub(crate) count: usize,
 }
 
@@ -50,7 +52,7 @@ impl Times {
     pub(crate) fn of(mut spans: Vec<Duration>) -> Self {
         spans.sort_unstable();
         let ms = |percent| percentile(&spans, percent).as_secs_f64() * 1e3;
-        Self { p50_ms: ms(50), p99_ms: ms(99), min_ms: ms(0), count: spans.len() }
+        Self { p50_ms: ms(50), p99_ms: ms(99), min_ms: ms(0), max_ms: ms(100), count: spans.len() }
     }
 }
 
@@ -107,4 +109,10 @@ async fn caller(client: async_nats::Client, subject: Arc<str>, payload: Bytes, e
             bail!("{subject} answered with an error: {}", String::from_utf8_lossy(&answer.payload));
         }
     }
+}
+
+/// Waits until somebody answers.
+pub(crate) async fn wait_for(client: &async_nats::Client, subject: &str, payload: &Bytes) -> Result<()> {
+    let answers = || async { client.request(subject.to_owned(), payload.clone()).await.is_ok() };
+    if nex_testkit::eventually(PATIENCE, answers).await { Ok(()) } else { bail!("nobody answers on {subject}") }
 }

@@ -9,6 +9,7 @@
 //! | [`child`] | this program run again as a responder or a node |
 //! | [`load`] | requests, so many in flight, and how long each took |
 //! | [`calls`], [`deploys`], [`starts`], [`memory`] | the measurements |
+//! | [`microvm`] | the same and more for agents in microVMs |
 //! | [`processes`] | what the kernel says of processes |
 //! | [`report`] | the table and the JSON |
 
@@ -17,6 +18,7 @@ mod child;
 mod deploys;
 mod load;
 mod memory;
+mod microvm;
 mod plan;
 mod processes;
 mod report;
@@ -27,11 +29,13 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 
+use microvm::Monitor;
 use plan::Plan;
 use report::Report;
 
 const USAGE: &str = "usage: nex-bench [--quick] [--only calls,deploys,starts,memory] [--calls direct:wasm-echo,…]
        [--in-flight 1,16,64] [--json FILE]
+       nex-bench --microvm [--sandbox qemu|firecracker] [--quick] [--only boots,clones,transport,deploys,calls] [--json FILE]
 better: cargo xtask bench";
 
 /// What was asked for on the command line.
@@ -39,14 +43,21 @@ struct Wish {
     plan: Plan,
     only: Option<Vec<String>>,
     json: Option<PathBuf>,
+    /// MicroVMs are measured, and nothing else.
+    microvm: Option<Monitor>,
 }
 
 impl Wish {
     fn parse(mut args: impl Iterator<Item = String>) -> Result<Self> {
-        let mut wish = Self { plan: Plan::full(), only: None, json: None };
+        let mut wish = Self { plan: Plan::full(), only: None, json: None, microvm: None };
         while let Some(arg) = args.next() {
             match arg.as_str() {
                 "--quick" => wish.plan = Plan::quick(),
+                "--microvm" => wish.microvm = wish.microvm.or(Some(Monitor::Qemu)),
+                "--sandbox" => {
+                    let name = args.next().context(USAGE)?;
+                    wish.microvm = Some(Monitor::parse(&name).context(USAGE)?);
+                }
                 "--only" => wish.only = Some(args.next().context(USAGE)?.split(',').map(str::to_owned).collect()),
                 "--calls" => wish.plan.calls = args.next().context(USAGE)?.split(',').map(str::to_owned).collect(),
                 "--in-flight" => {
@@ -56,6 +67,9 @@ impl Wish {
                 "--json" => wish.json = Some(args.next().context(USAGE)?.into()),
                 _ => bail!(USAGE),
             }
+        }
+        if wish.microvm.is_some() {
+            wish.plan = wish.plan.for_microvms();
         }
         Ok(wish)
     }
@@ -86,17 +100,22 @@ fn main() -> Result<()> {
 async fn measure(wish: &Wish) -> Result<Report> {
     let plan = &wish.plan;
     let mut report = Report::new(plan);
+    if let Some(monitor) = wish.microvm {
+        microvm::steps::listen()?;
+        report.microvms = Some(Box::pin(microvm::measure(plan, monitor, |what| wish.wants(what))).await?);
+        return Ok(report);
+    }
     if wish.wants("starts") {
         report.starts = Some(Box::pin(starts::measure(plan)).await.context("measuring starts")?);
     }
     if wish.wants("deploys") {
-        report.deploys = Box::pin(deploys::measure(plan)).await.context("measuring deploys")?;
+        report.deploys = Box::pin(deploys::measure(plan, world::Way::Direct)).await.context("measuring deploys")?;
     }
     if wish.wants("memory") {
         report.memory = Some(Box::pin(memory::measure(plan)).await.context("measuring memory")?);
     }
     if wish.wants("calls") {
-        report.calls = Box::pin(calls::measure(plan)).await.context("measuring calls")?;
+        report.calls = Box::pin(calls::measure(plan, &calls::WAYS)).await.context("measuring calls")?;
     }
     Ok(report)
 }

@@ -26,6 +26,10 @@ pub(crate) struct Plan {
     pub(crate) warm_agents: usize,
     /// Functions whose memory is looked at.
     pub(crate) idle_functions: usize,
+    /// Boots of a microVM, each with nothing in it and with an agent.
+    pub(crate) boots: usize,
+    /// Times that a pool of microVMs is filled.
+    pub(crate) refills: usize,
 }
 
 impl Plan {
@@ -41,11 +45,20 @@ impl Plan {
             starts: 10,
             warm_agents: 8,
             idle_functions: 50,
+            boots: 7,
+            refills: 3,
         }
     }
 
     /// Enough to see whether something broke; about a minute.
     pub(crate) fn quick() -> Self {
-        Self { rounds: 3, turn: Duration::from_millis(400), starts: 4, warm_agents: 4, idle_functions: 8, ..Self::full() }
+        let counts = Self { starts: 4, warm_agents: 4, idle_functions: 8, boots: 2, refills: 1, ..Self::full() };
+        Self { rounds: 3, turn: Duration::from_millis(400), ..counts }
+    }
+
+    /// The same for microVMs, in which everything may be emulated.
+    pub(crate) fn for_microvms(self) -> Self {
+        let calls = ["microvm:wasm-echo", "microvm:js-echo"].map(str::to_owned).to_vec();
+        Self { calls, in_flight: vec![1, 16], deploys: self.deploys / 2, ..self }
     }
 }

@@ -18,6 +18,25 @@ pub(crate) fn memory(pid: u32) -> f64 {
     kib as f64 / 1024.0
 }
 
+/// What a process has mapped, MiB, files and guests' memory included.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Mapped {
+    pub(crate) rss: f64,
+    pub(crate) pss: f64,
+    pub(crate) private: f64,
+}
+
+/// Of a monitor's process.
+pub(crate) fn monitor_memory(pid: u32) -> Mapped {
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let sum = |names: &[&str]| {
+        let lines = rollup.lines().filter(|line| names.iter().any(|name| line.starts_with(name)));
+        let kib: u64 = lines.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum();
+        kib as f64 / 1024.0
+    };
+    Mapped { rss: sum(&["Rss:"]), pss: sum(&["Pss:"]), private: sum(&["Private_Clean:", "Private_Dirty:"]) }
+}
+
 /// Time on a processor of a process and all that descend from it.
 pub(crate) fn processor_time(pid: u32) -> Duration {
     family(pid).keys().map(|pid| time_of(*pid)).sum()

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::load::{Spread, Times};
 use crate::memory::Memory;
+use crate::microvm::MicroVms;
 use crate::plan::Plan;
 use crate::starts::Starts;
 use crate::{calls, deploys};
@@ -18,6 +19,7 @@ pub(crate) struct Report {
     pub(crate) deploys: Vec<deploys::Row>,
     pub(crate) starts: Option<Starts>,
     pub(crate) memory: Option<Memory>,
+    pub(crate) microvms: Option<MicroVms>,
 }
 
 /// Where it was measured, so that numbers are not compared that cannot be.
@@ -37,14 +39,17 @@ impl Report {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             load: load.split_whitespace().next().unwrap_or("?").to_owned(),
         };
-        Self { plan: plan.clone(), machine, calls: Vec::new(), deploys: Vec::new(), starts: None, memory: None }
+        Self { plan: plan.clone(), machine, calls: Vec::new(), deploys: Vec::new(), starts: None, memory: None, microvms: None }
     }
 
     pub(crate) fn print(&self) {
         let Machine { arch, cores, load } = &self.machine;
         println!("{arch}, {cores} cores, load {load} at the start");
-        self.print_calls();
-        self.print_deploys();
+        if let Some(microvms) = &self.microvms {
+            crate::microvm::print::print(microvms, &self.plan);
+        }
+        print_calls(&self.calls, &self.plan);
+        print_deploys(&self.deploys, &self.plan);
         if let Some(starts) = &self.starts {
             println!("\nStart of a node, new state directory ({} times)\n", starts.first_bid.count);
             println!("  {:<44} {:>8} {:>8}", "ms from the start of its process to", "p50", "p99");
@@ -62,53 +67,55 @@ impl Report {
             println!("  {:<44} {:>8.2}", "the node", memory.node_mib);
         }
     }
+}
 
-    fn print_calls(&self) {
-        if self.calls.is_empty() {
-            return;
-        }
-        let Plan { rounds, payload_bytes, .. } = self.plan;
-        println!(
-            "\nCalls of {payload_bytes} bytes; median of {rounds} rounds, ratios to the native responder of the same round (min..max)\n"
-        );
-        println!(
-            "  {:<8} {:<10} {:>9} {:>8} {:>8} {:>9} {:>8}   {:<18} {:<18} {:<18}",
-            "way", "variant", "in flight", "p50 µs", "p99 µs", "calls/s", "CPU µs", "p50 ratio", "p99 ratio", "calls/s ratio"
-        );
-        for row in &self.calls {
-            println!(
-                "  {:<8} {:<10} {:>9} {:>8.0} {:>8.0} {:>9.0} {:>8.1}   {:<18} {:<18} {:<18}",
-                row.way,
-                row.variant,
-                row.in_flight,
-                row.p50_us.median,
-                row.p99_us.median,
-                row.calls_per_second.median,
-                row.cpu_us.median,
-                spread(&row.p50_ratio),
-                spread(&row.p99_ratio),
-                spread(&row.rate_ratio),
-            );
-        }
+/// Calls of all kinds.
+pub(crate) fn print_calls(rows: &[calls::Row], plan: &Plan) {
+    if rows.is_empty() {
+        return;
     }
-
-    fn print_deploys(&self) {
-        if self.deploys.is_empty() {
-            return;
-        }
-        println!("\nDeploys of a cached artifact to a warm agent ({} each)\n", self.plan.deploys);
-        println!("  {:<44} {:>8} {:>8}", "ms from the request to the reply", "p50", "p99");
-        for row in &self.deploys {
-            line(&format!("deploy {}", row.what), &row.deploy);
-            line("  and stop", &row.stop);
-        }
+    let Plan { rounds, payload_bytes, .. } = plan;
+    println!(
+        "\nCalls of {payload_bytes} bytes; median of {rounds} rounds, ratios to the native responder of the same round (min..max)\n"
+    );
+    println!(
+        "  {:<9} {:<10} {:>9} {:>8} {:>8} {:>9} {:>8}   {:<18} {:<18} {:<18}",
+        "way", "variant", "in flight", "p50 µs", "p99 µs", "calls/s", "CPU µs", "p50 ratio", "p99 ratio", "calls/s ratio"
+    );
+    for row in rows {
+        println!(
+            "  {:<9} {:<10} {:>9} {:>8.0} {:>8.0} {:>9.0} {:>8.1}   {:<18} {:<18} {:<18}",
+            row.way,
+            row.variant,
+            row.in_flight,
+            row.p50_us.median,
+            row.p99_us.median,
+            row.calls_per_second.median,
+            row.cpu_us.median,
+            spread(&row.p50_ratio),
+            spread(&row.p99_ratio),
+            spread(&row.rate_ratio),
+        );
     }
 }
 
-fn line(what: &str, times: &Times) {
+/// Deploys of all types.
+pub(crate) fn print_deploys(rows: &[deploys::Row], plan: &Plan) {
+    if rows.is_empty() {
+        return;
+    }
+    println!("\nDeploys of a cached artifact to a warm agent ({} each)\n", plan.deploys);
+    println!("  {:<44} {:>8} {:>8}", "ms from the request to the reply", "p50", "p99");
+    for row in rows {
+        line(&format!("deploy {}", row.what), &row.deploy);
+        line("  and stop", &row.stop);
+    }
+}
+
+pub(crate) fn line(what: &str, times: &Times) {
     println!("  {what:<44} {:>8.1} {:>8.1}", times.p50_ms, times.p99_ms);
 }
 
-fn spread(spread: &Spread) -> String {
+pub(crate) fn spread(spread: &Spread) -> String {
     format!("{:.2} ({:.2}..{:.2})", spread.median, spread.min, spread.max)
 }

@@ -36,7 +36,7 @@ pub(crate) async fn measure(plan: &Plan) -> Result<Starts> {
 
         // A new state directory each time: keys and journal are made, too.
         let dir = tempfile::tempdir()?;
-        let args = NodeArgs { url: nats.url(), user: None, password: None, state_dir: dir.path().join("state"), pool_size: 1 };
+        let args = NodeArgs { state_dir: dir.path().join("state"), ..NodeArgs::to(&nats.url()) };
         let client = Client::new(connect(&args.connection(), Persistence::Once).await?, "default".parse()?);
         let began = Instant::now();
         let node = child::node(&args)?;

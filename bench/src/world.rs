@@ -1,5 +1,6 @@
 //! Where measurements happen: a nats-server of its own, a real node beside it, and a client.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use nkeys::{KeyPair, XKey};
 use tokio::process::Child;
 
 use crate::child::{self, NodeArgs};
+use crate::microvm::Monitor;
 
 /// Longest wait for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -28,6 +30,8 @@ pub(crate) enum Way {
     Direct,
     /// User and password, which the agent must not have: the node relays.
     Relayed,
+    /// Agents in microVMs: the node relays.
+    MicroVm(Monitor),
 }
 
 /// A nats-server, a node and a client.
@@ -44,12 +48,16 @@ pub(crate) struct World {
 impl World {
     pub(crate) async fn start(way: Way, pool_size: usize) -> Result<Self> {
         let (user, config) = match way {
-            Way::Direct => (None, String::new()),
+            Way::Direct | Way::MicroVm(_) => (None, String::new()),
             Way::Relayed => (Some("bench".to_owned()), "authorization { user: bench, password: bench }".to_owned()),
         };
         let nats = NatsServer::start_with(NatsOptions { config, ..NatsOptions::default() }).await;
         let dir = tempfile::tempdir()?;
-        let args = NodeArgs { url: nats.url(), password: user.clone(), user, state_dir: dir.path().join("state"), pool_size };
+        // Monitors run as other users and must find the way to their files.
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o711))?;
+        let monitor = if let Way::MicroVm(monitor) = way { Some(monitor) } else { None };
+        let (url, state_dir) = (nats.url(), dir.path().join("state"));
+        let args = NodeArgs { password: user.clone(), user, state_dir, pool_size, monitor, ..NodeArgs::to(&url) };
         let node = child::node(&args)?;
         let nats_client = connect(&args.connection(), Persistence::Once).await?;
         let client = Client::new(nats_client, "default".parse()?);

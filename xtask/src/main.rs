@@ -23,7 +23,8 @@ usage: cargo xtask <command>
   demo              build nex, run a node in a temporary place, deploy to it, call, stop, check that nothing is left
   test [args]       get nats-server, build, run all tests; args go to `cargo test`
   check             formatting, clippy and rustdoc, warnings as errors
-  bench [args]      measure calls, deploys, starts and memory; --quick is shorter, --json FILE writes the numbers, too
+  bench [args]      measure calls, deploys, starts and memory; --quick is shorter, --json FILE writes the numbers, too;
+                    --microvm measures microVMs instead, --sandbox qemu|firecracker says which
   dist [--dev]      build nex and nex-agent into target/dist: for release, or in the development profile";
 
 fn main() -> ExitCode {

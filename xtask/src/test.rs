@@ -12,7 +12,7 @@ const ONCE: [&str; 3] = ["policy::", "control::", "autostart::"];
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let nats_server = tools::nats_server()?;
     let dist = dist::dev()?;
-    let machines = machines::prepare(&dist);
+    let machines = machines::prepare(&dist, machines::TESTS);
     let command = |more: &[&str]| {
         let mut command = shell::cargo();
         command.args(["test", "--no-fail-fast"]).args(more).env("NEX_NATS_SERVER", &nats_server).env("NEX_DIST", &dist);

@@ -36,7 +36,9 @@ pub(super) async fn create(shared: &Arc<Shared>, spec: SandboxSpec, by: Deadline
             Some(_) => Guest::meet_clone(machine, kind, by).await?,
             None => Guest::meet(machine, by).await?,
         };
+        tracing::debug!(id = %spec.id, "the guest listens");
         guest.welcome(machine, kind, guest::welcome(shared, &spec.identity, cradle.link()), by).await?;
+        tracing::debug!(id = %spec.id, "the guest knows who it is");
         Ok(guest)
     };
     match cradle.unless_ended(met).await {
@@ -70,6 +72,7 @@ pub(super) async fn start(
     let machine_dir = shared.machine_dir(id);
     draft.sub_directory(&machine_dir, 0o700, draft.uid)?;
     let link = Link::new(shared, shared.network.attach(id.as_str(), draft.uid, by).await?);
+    tracing::debug!(%id, "connected to the network");
     let last_words = LastWords::default();
     let spec = MachineSpec {
         id: id.to_string(),
@@ -97,6 +100,7 @@ pub(super) async fn start(
         Some(snapshot) => shared.vmm.restore(spec, snapshot, by).await?,
         None => shared.vmm.boot(spec, by).await?,
     };
+    tracing::debug!(%id, "the machine runs");
     let (leader, uid) = (machine.process(), draft.uid);
     let link = link.keep();
     let record = SandboxRecord { id: id.clone(), leader, cgroup: None, dir, uid, network: Some(link.clone()), own_root: true };

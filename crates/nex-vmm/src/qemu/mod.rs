@@ -76,6 +76,7 @@ impl Qemu {
         let (ours, theirs) = pair(&spec)?;
         let process = self.spawn(&spec, &files, Ends { qmp: theirs, memory }, from.is_some())?;
         let opened = process.during(by, "start the machine", Qmp::open(ours)).await?;
+        tracing::debug!(id = %spec.id, "the monitor answers");
         Ok(QemuMachine::new(process, files, opened, own_memory.map(Into::into), spec))
     }
 

@@ -1,0 +1,149 @@
+//! Sandboxes and an internal bus as a node has them, without the node: so that each step can be timed from outside.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use async_nats::Client;
+use futures::StreamExt as _;
+use nex_node::bus::{AgentUser, BusKeys, InternalBus};
+use nex_node::identity::Identity as NodeIdentity;
+use nex_node::journal::Journal;
+use nex_node::sandbox::{Host, Sandboxes};
+use nex_node::state_dir::StateDir;
+use nex_node::{NodeConfig, clock};
+use nex_process::Deadline;
+use nex_protocol::agent::{Accepted, Identity, host_subject};
+use nex_protocol::id::WorkloadId;
+use nex_sandbox::{Sandbox, SandboxId, SandboxSpec};
+use nex_testkit::{dist_binary, machines, nats_server_binary};
+
+use super::Monitor;
+use super::steps;
+
+/// Longest time from nothing to a handshake.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Time that a workload would have to end by itself.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// What a node makes agents of.
+pub(crate) struct Lab {
+    pub(crate) config: NodeConfig,
+    pub(crate) resources: PathBuf,
+    pub(crate) monitor: Monitor,
+    sandboxes: Sandboxes,
+    bus: InternalBus,
+    keys: BusKeys,
+    _state: StateDir,
+    dir: tempfile::TempDir,
+}
+
+/// An agent after its handshake.
+pub(crate) struct Agent {
+    pub(crate) id: WorkloadId,
+    pub(crate) sandbox: Box<dyn Sandbox>,
+    /// From nothing to the handshake.
+    pub(crate) took: Duration,
+}
+
+impl Lab {
+    pub(crate) async fn open(monitor: Monitor, snapshots: bool) -> Result<Self> {
+        let resources =
+            machines::resources().context("there is no kernel or root image; run this by `cargo xtask bench --microvm`")?;
+        let dir = tempfile::tempdir()?;
+        // Monitors run as other users and must find the way to their files.
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o711))?;
+        let mut config = NodeConfig { sandbox: monitor.choice(), ..NodeConfig::default() };
+        config.microvm.snapshots = snapshots;
+        let state = StateDir::open(&dir.path().join("state"))?;
+        let identity = NodeIdentity::load(&state)?;
+        let agent = dist_binary("nex-agent");
+        let host =
+            Host { node: &identity.node, state_dir: state.root(), agent_binary: &agent, resource_dir: &resources, nats: &[] };
+        let sandboxes = Box::pin(Sandboxes::open(&config, host)).await?;
+        let keys = BusKeys::load(&state)?;
+        let journal = Journal::open(&state.path("journal.redb"))?;
+        let listen = (sandboxes.bus_host(), None);
+        let own = Arc::new(BusKeys::load(&state)?);
+        let bus = InternalBus::start(nats_server_binary(), state.path("bus"), own, listen, journal).await?;
+        sandboxes.permit_bus(bus.port()).await?;
+        Ok(Self { config, resources, monitor, sandboxes, bus, keys, _state: state, dir })
+    }
+
+    /// What executes the guests' instructions.
+    pub(crate) fn accel(&self) -> String {
+        self.sandboxes.tags().remove("nex.sandbox.accel").unwrap_or_default()
+    }
+
+    pub(crate) fn directory(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
+    /// The caller's connection to the bus.
+    pub(crate) fn client(&self) -> &Client {
+        self.bus.client()
+    }
+
+    pub(crate) fn bus_url(&self) -> &str {
+        self.bus.url()
+    }
+
+    /// A user of the bus as an agent has it, and its name.
+    pub(crate) fn user(&self) -> (WorkloadId, AgentUser) {
+        let id = WorkloadId::new(clock::unix_seconds_u32());
+        let user = self.keys.agent_user(&id, clock::unix_seconds());
+        (id, user)
+    }
+
+    /// A place in front of the bus that tells when an agent comes and what it does.
+    pub(crate) async fn gate(&self) -> Result<steps::Gate> {
+        let upstream = self.bus_url().trim_start_matches("nats://").to_owned();
+        let gate = steps::Gate::open(self.sandboxes.bus_host(), upstream).await?;
+        self.sandboxes.permit_bus(gate.port()).await?;
+        Ok(gate)
+    }
+
+    /// Makes an agent and waits for its handshake.
+    pub(crate) async fn agent(&self, bus_url: &str) -> Result<Agent> {
+        let (id, user) = self.user();
+        let mut heard = self.client().subscribe(host_subject(&id, "handshake")).await?;
+        self.client().flush().await?;
+        let identity = Identity { agent: id.clone(), bus: bus_url.to_owned(), jwt: user.jwt, seed: user.seed };
+        let spec = SandboxSpec { id: SandboxId::parse(id.as_str())?, identity: serde_json::to_vec(&identity)?, size: None };
+        let by = Deadline::after(PATIENCE);
+        let began = Instant::now();
+        steps::begin();
+        let sandbox = self.sandboxes.provider().create(spec, by).await?;
+        let request = by.bound(heard.next()).await.context("no handshake")?.context("the bus is gone")?;
+        let took = began.elapsed();
+        steps::mark(steps::HANDSHAKE);
+        let yes = Accepted { accepted: true, ..Accepted::default() };
+        let reply = request.reply.context("a handshake that wants no answer")?;
+        self.client().publish(reply, serde_json::to_vec(&yes)?.into()).await?;
+        Ok(Agent { id, sandbox, took })
+    }
+
+    /// Stops an agent; how long it took until nothing of it was left.
+    pub(crate) async fn stop(&self, agent: Agent) -> Result<Duration> {
+        let record = agent.sandbox.record();
+        let began = Instant::now();
+        agent.sandbox.stop(GRACE).await;
+        let took = began.elapsed();
+        let tap = record.network.map(|link| PathBuf::from("/sys/class/net").join(link.tap));
+        let process = PathBuf::from(format!("/proc/{}", record.leader.pid));
+        for left in [Some(record.dir), Some(process), tap].into_iter().flatten() {
+            if left.exists() {
+                bail!("{} is left of a stopped agent", left.display());
+            }
+        }
+        Ok(took)
+    }
+
+    pub(crate) async fn close(self) {
+        let Self { bus, sandboxes, .. } = self;
+        bus.stop().await;
+        sandboxes.close().await;
+    }
+}

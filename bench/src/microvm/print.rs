@@ -1,0 +1,65 @@
+//! What was measured of microVMs, for people.
+#![expect(clippy::print_stdout, reason = "the report of a program for the terminal")]
+
+use super::MicroVms;
+use super::boots::{Boots, Step};
+use super::clones::Clones;
+use crate::load::Times;
+use crate::plan::Plan;
+use crate::report::{print_calls, print_deploys, spread};
+
+pub(crate) fn print(microvms: &MicroVms, plan: &Plan) {
+    println!("microVMs: {:?}, {}", microvms.monitor, microvms.accel);
+    if microvms.accel == "emulation" {
+        println!(
+            "EMULATED: guests run on translated instructions, many times slower than on KVM. Only ratios say something of nex."
+        );
+    }
+    if let Some(boots) = &microvms.boots {
+        print_boots(boots);
+    }
+    if let Some(clones) = &microvms.clones {
+        print_clones(clones);
+    }
+    print_calls(&microvms.transport, plan);
+    print_deploys(&microvms.deploys, plan);
+    print_calls(&microvms.calls, plan);
+}
+
+fn print_boots(boots: &Boots) {
+    println!("\nFrom nothing to the handshake, ms\n");
+    println!("  {:<44} {:>8} {:>8} {:>8} {:>4}", "", "median", "min", "max", "n");
+    times("nothing in it: kernel, init, end of the monitor", &boots.bare);
+    times("cold boot to handshake", &boots.cold);
+    times("restored from a snapshot, to handshake", &boots.restored);
+    println!("  {:<44} {}", "cold / nothing in it", spread(&boots.cold_to_bare));
+    println!("  {:<44} {}", "restored / cold", spread(&boots.restored_to_cold));
+    steps("Steps of a cold boot", &boots.cold_steps);
+    steps("Steps of a restore", &boots.restored_steps);
+}
+
+fn steps(what: &str, steps: &[Step]) {
+    println!("\n{what}, ms since the one before\n");
+    println!("  {:<44} {:>8} {:>8} {:>8}", "", "median", "min", "max");
+    for Step { name, ms, .. } in steps {
+        println!("  {name:<44} {:>8.1} {:>8.1} {:>8.1}", ms.median, ms.min, ms.max);
+    }
+}
+
+fn print_clones(clones: &Clones) {
+    println!("\nMemory of a monitor's process, guest included, warm and idle, MiB for each\n");
+    println!("  {:<44} {:>8} {:>8} {:>8}", "", "PSS", "private", "RSS");
+    for row in &clones.memory {
+        println!("  {:<44} {:>8.1} {:>8.1} {:>8.1}", format!("{} clones", row.clones), row.pss_mib, row.private_mib, row.rss_mib);
+    }
+    println!("\nClones\n");
+    let Clones { agents, at_once, refills, .. } = clones;
+    let what = format!("agents/s, {agents} with {at_once} at once, {refills} times");
+    println!("  {what:<44} {}", spread(&clones.agents_per_second));
+    println!("  {:<44} {:>8} {:>8} {:>8} {:>4}", "", "median", "min", "max", "n");
+    times("ms from stop to nothing left", &clones.stop);
+}
+
+fn times(what: &str, times: &Times) {
+    println!("  {what:<44} {:>8.1} {:>8.1} {:>8.1} {:>4}", times.p50_ms, times.min_ms, times.max_ms, times.count);
+}

@@ -1,0 +1,44 @@
+//! The way into a guest and back without any work in it: the agent answers a ping on the internal bus by itself, beside a native
+//! responder on the same bus that is logged in as an agent is.
+
+use anyhow::Result;
+use bytes::Bytes;
+use nex_protocol::agent::agent_subject;
+
+use super::lab::Lab;
+use crate::calls::{NATIVE, Row, WARM_UP, row};
+use crate::child::{self, NodeArgs};
+use crate::load;
+use crate::plan::Plan;
+
+pub(crate) async fn measure(plan: &Plan, lab: &Lab) -> Result<Vec<Row>> {
+    let (id, user) = lab.user();
+    let native = NodeArgs { user_jwt: Some(user.jwt), user_seed: Some(user.seed), ..NodeArgs::to(lab.bus_url()) };
+    let ping = |id| agent_subject(id, "ping");
+    let responder = child::responder(&native, &ping(&id))?;
+    let agent = lab.agent(lab.bus_url()).await?;
+    let variants =
+        [(ping(&id), responder.id().unwrap_or_default()), (ping(&agent.id), agent.sandbox.record().leader.pid.unsigned_abs())];
+    let payload = Bytes::from(vec![b'x'; plan.payload_bytes]);
+    // A responder's process needs its time to subscribe.
+    for (subject, _) in &variants {
+        load::wait_for(lab.client(), subject, &payload).await?;
+    }
+    let mut turns = vec![[Vec::new(), Vec::new()]; plan.in_flight.len()];
+    for round in 0..plan.rounds {
+        for (in_flight, turns) in plan.in_flight.iter().zip(&mut turns) {
+            for place in 0..variants.len() {
+                let which = (round + place) % variants.len();
+                let (Some((subject, answerer)), Some(turns)) = (variants.get(which), turns.get_mut(which)) else { continue };
+                load::turn(lab.client(), subject, *in_flight, &payload, (*answerer, WARM_UP)).await?;
+                turns.push(load::turn(lab.client(), subject, *in_flight, &payload, (*answerer, plan.turn)).await?);
+            }
+        }
+    }
+    child::end(responder).await?;
+    lab.stop(agent).await?;
+    let rows = plan.in_flight.iter().zip(&turns).flat_map(|(in_flight, [native, guest])| {
+        [row("transport", NATIVE, *in_flight, native, native), row("transport", "agent ping", *in_flight, guest, native)]
+    });
+    Ok(rows.collect())
+}
