@@ -44,6 +44,8 @@ pub struct MachineClass {
 /// What a node that makes microVMs needs to know.
 #[derive(Debug, Clone)]
 pub struct MicroVmConfig {
+    /// Whether anything in the configuration speaks of machines, so that being without them is news.
+    pub expected: bool,
     /// The machine of a deploy that asks for nothing.
     pub template: MachineSize,
     /// Classes that a deploy may ask for, by name.
@@ -171,7 +173,14 @@ impl MicroVmConfig {
             (name.clone(), MachineClass { size, pool_size })
         });
         let classes = classes.collect();
+        let expected = raw.sandbox.is_some()
+            || raw.cni.is_some()
+            || raw.machine_template.is_some()
+            || raw.machine_classes.is_some()
+            || raw.kernel_filepath.is_some()
+            || raw.rootfs_filepath.is_some();
         Self {
+            expected,
             template,
             classes,
             kernel: raw.kernel_filepath.clone().or_else(|| raw.kernel_path.clone()),
