@@ -77,8 +77,11 @@ impl Sandboxes {
     pub async fn open(config: &NodeConfig, host: Host<'_>) -> Result<Self, SandboxError> {
         let mut reasons = Vec::new();
         if config.sandbox != SandboxChoice::Process {
-            tracing::info!("Virtual machine manager starting");
-            for candidate in vmm_candidates(config, host.resource_dir, &mut reasons) {
+            let candidates = vmm_candidates(config, host.resource_dir, &mut reasons);
+            if !candidates.is_empty() {
+                tracing::info!("Virtual machine manager starting");
+            }
+            for candidate in candidates {
                 match Box::pin(machines::open(config, host, &candidate)).await {
                     Ok(provider) => {
                         reasons.iter().for_each(|reason| tracing::info!("not used: {reason}"));
@@ -92,12 +95,16 @@ impl Sandboxes {
             if config.sandbox != SandboxChoice::Auto {
                 return Err(SandboxError::NoMachines(reasons));
             }
-            for reason in &reasons {
-                tracing::warn!("no microVM: {reason}");
+            let why = reasons.join("; ");
+            if config.microvm.expected {
+                tracing::warn!(
+                    "workloads run in jailed processes, not in microVMs: {why}; next: run 'nex node preflight', or say \"sandbox\": \"process\" if this is meant"
+                );
+            } else {
+                tracing::info!(
+                    "workloads run in jailed processes ({why}); for microVMs: nex node preflight --sandbox auto --force"
+                );
             }
-            tracing::warn!(
-                "workloads run in jailed processes, not in microVMs; 'nex node preflight' says what is missing, \"sandbox\": \"process\" says that this is meant"
-            );
         }
         // Machines of an earlier run of this node have networks, which a node without machines knows nothing of.
         nex_network::remove_leftovers(&short(host.node), &host.state_dir.join("network"), Deadline::after(SWEEP)).await;
