@@ -77,8 +77,8 @@ async fn make(
     dir: &Path,
     by: Deadline,
 ) -> Result<Snapshot, CreateError> {
-    // What was made for another kernel, root image or monitor is of no use any more.
-    remove_tree(of_size).map_err(create::directory(of_size))?;
+    // What is there was not finished: a finished one would be used.
+    remove_tree(dir).map_err(create::directory(dir))?;
     fs::create_dir_all(dir).map_err(create::directory(dir))?;
     tracing::info!(%size, monitor = %shared.vmm.kind(), "making the template that machines of this size are cloned from");
     let cradle = boot(shared, size, "template", by).await?;
@@ -97,6 +97,10 @@ async fn make(
         fs::write(dir.join(MANIFEST), serde_json::to_vec(&snapshot)?)
     };
     owned().map_err(create::directory(dir))?;
+    // Only now: where this monitor had failed, another would have gone on with its own.
+    for old in fs::read_dir(of_size).into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| path != dir) {
+        remove_tree(&old).map_err(create::directory(&old))?;
+    }
     Ok(snapshot)
 }
 
