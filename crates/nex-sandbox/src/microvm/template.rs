@@ -38,6 +38,14 @@ impl Templates {
     pub(super) fn new(dir: PathBuf) -> Self {
         Self { dir, made: Mutex::new(BTreeMap::new()) }
     }
+
+    fn of_size(&self, size: MachineSize) -> PathBuf {
+        self.dir.join(format!("{}-{}", size.vcpus, size.memory_mib))
+    }
+
+    fn dir(&self, size: MachineSize, key: &str) -> PathBuf {
+        self.of_size(size).join(key)
+    }
 }
 
 /// The snapshot of a size, made if need be.
@@ -46,11 +54,10 @@ pub(super) async fn get(shared: &Arc<Shared>, size: MachineSize, by: Deadline) -
     if let Some(snapshot) = made.get(&size) {
         return Ok(Arc::clone(snapshot));
     }
-    let of_size = shared.templates.dir.join(format!("{}-{}", size.vcpus, size.memory_mib));
-    let dir = of_size.join(key(shared, size).await?);
+    let dir = shared.templates.dir(size, &key(shared, size).await?);
     let snapshot = match kept(&dir) {
         Some(snapshot) => snapshot,
-        None => Box::pin(make(shared, size, &of_size, &dir, by)).await?,
+        None => Box::pin(make(shared, size, &dir, by)).await?,
     };
     let snapshot = Arc::new(snapshot);
     made.insert(size, Arc::clone(&snapshot));
@@ -59,24 +66,35 @@ pub(super) async fn get(shared: &Arc<Shared>, size: MachineSize, by: Deadline) -
 
 /// Brings one machine to the point where it is given its identity. A template that was kept proves nothing: the host may be another.
 pub(super) async fn prove(shared: &Arc<Shared>, size: MachineSize, by: Deadline) -> Result<(), CreateError> {
-    if shared.config.snapshots {
-        let snapshot = get(shared, size, by).await?;
-        let cradle = start(shared, &throwaway("proof"), size, Some(&snapshot), by).await?;
-        let met = cradle.unless_ended(Guest::meet_clone(cradle.machine(), shared.vmm.kind(), by)).await;
-        cradle.end().await;
-        return met.map(drop);
+    if !shared.config.snapshots {
+        boot(shared, size, "proof", by).await?.end().await;
+        return Ok(());
     }
-    boot(shared, size, "proof", by).await?.end().await;
-    Ok(())
+    let fresh = kept(&shared.templates.dir(size, &key(shared, size).await?)).is_none();
+    match clone(shared, size, by).await {
+        Err(error) if !fresh => {
+            tracing::warn!(%error, "the template that was kept is of no use and is made anew");
+            let mut made = shared.templates.made.lock().await;
+            made.remove(&size);
+            let dir = shared.templates.of_size(size);
+            remove_tree(&dir).map_err(create::directory(&dir))?;
+            drop(made);
+            clone(shared, size, by).await
+        }
+        proved => proved,
+    }
 }
 
-async fn make(
-    shared: &Arc<Shared>,
-    size: MachineSize,
-    of_size: &Path,
-    dir: &Path,
-    by: Deadline,
-) -> Result<Snapshot, CreateError> {
+/// Makes one clone and throws it away.
+async fn clone(shared: &Arc<Shared>, size: MachineSize, by: Deadline) -> Result<(), CreateError> {
+    let snapshot = get(shared, size, by).await?;
+    let cradle = start(shared, &throwaway("proof"), size, Some(&snapshot), by).await?;
+    let met = cradle.unless_ended(Guest::meet_clone(cradle.machine(), shared.vmm.kind(), by)).await;
+    cradle.end().await;
+    met.map(drop)
+}
+
+async fn make(shared: &Arc<Shared>, size: MachineSize, dir: &Path, by: Deadline) -> Result<Snapshot, CreateError> {
     // What is there was not finished: a finished one would be used.
     remove_tree(dir).map_err(create::directory(dir))?;
     fs::create_dir_all(dir).map_err(create::directory(dir))?;
@@ -98,7 +116,13 @@ async fn make(
     };
     owned().map_err(create::directory(dir))?;
     // Only now: where this monitor had failed, another would have gone on with its own.
-    for old in fs::read_dir(of_size).into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| path != dir) {
+    for old in fs::read_dir(shared.templates.of_size(size))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path != dir)
+    {
         remove_tree(&old).map_err(create::directory(&old))?;
     }
     Ok(snapshot)
