@@ -106,6 +106,14 @@ pub enum NodeError {
     FirstAgent(String),
 }
 
+/// What a node stands on.
+struct Ground {
+    state: StateDir,
+    identity: Identity,
+    journal: Journal,
+    sandboxes: Sandboxes,
+}
+
 /// A running node.
 #[derive(Debug)]
 pub struct Node {
@@ -129,21 +137,32 @@ impl Node {
     }
 
     async fn begin(options: NodeOptions) -> Result<Self, NodeError> {
-        let NodeOptions { connection, config, state_dir, agent_binary, nats_server, resource_dir, nexus } = options;
-        for warning in &config.warnings {
+        for warning in &options.config.warnings {
             tracing::warn!("{warning}");
         }
-        let state = StateDir::open(&state_dir)?;
+        let state = StateDir::open(&options.state_dir)?;
         let identity = Identity::load(&state)?;
         let journal = Journal::open(&state.path("journal.redb"))?;
         let host = Host {
             node: &identity.node,
             state_dir: state.root(),
-            agent_binary: &agent_binary,
-            resource_dir: &resource_dir,
-            nats: &addresses(&connection).await,
+            agent_binary: &options.agent_binary,
+            resource_dir: &options.resource_dir,
+            nats: &addresses(&options.connection).await,
         };
-        let sandboxes = Box::pin(Sandboxes::open(&config, host)).await?;
+        let sandboxes = Box::pin(Sandboxes::open(&options.config, host)).await?;
+        let ground = Ground { state, identity, journal, sandboxes: sandboxes.clone() };
+        let begun = Box::pin(Self::begin_on(ground, options)).await;
+        if begun.is_err() {
+            // They have a network that outlives this process.
+            sandboxes.close().await;
+        }
+        begun
+    }
+
+    async fn begin_on(ground: Ground, options: NodeOptions) -> Result<Self, NodeError> {
+        let Ground { state, identity, journal, sandboxes } = ground;
+        let NodeOptions { connection, config, nats_server, nexus, .. } = options;
         let left = leftovers::remove(&journal, &sandboxes).await?;
         let artifacts = Artifacts::new(state.path("artifacts"));
         artifacts.sweep();

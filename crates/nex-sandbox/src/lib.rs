@@ -219,6 +219,15 @@ pub enum CreateError {
     /// The guest did not come up as it should.
     #[error("the guest did not come up")]
     Guest(#[from] microvm::GuestError),
+    /// The machine runs, but not as it should.
+    #[error("the machine runs, but its guest is of no use; it and its monitor said: {console}")]
+    NotUp {
+        /// The end of what they wrote, one line of text.
+        console: String,
+        /// What was waited for.
+        #[source]
+        source: Box<CreateError>,
+    },
     /// The node stops.
     #[error("the sandbox was not made because the node stops")]
     Stopped(#[source] io::Error),

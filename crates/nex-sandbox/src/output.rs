@@ -13,6 +13,9 @@ const LINES_PER_SECOND: u32 = 100;
 /// How much of what was said last is remembered.
 const LAST_LINES: usize = 20;
 const MAX_CHARS: usize = 500;
+/// How much of that an error repeats.
+const SHOWN_LINES: usize = 3;
+const SHOWN_CHARS: usize = 200;
 
 /// The last lines of standard error.
 #[derive(Debug, Clone, Default)]
@@ -28,7 +31,17 @@ impl LastWords {
         if lines.len() == LAST_LINES {
             lines.pop_front();
         }
-        lines.push_back(line.chars().take(MAX_CHARS).collect());
+        // They end up in errors and events: nothing in them may move a terminal's cursor.
+        lines.push_back(line.chars().filter(|letter| !letter.is_control()).take(MAX_CHARS).collect());
+    }
+
+    /// The end of it in one line, for an error.
+    pub(crate) fn shown(&self) -> String {
+        let lines = self.lock();
+        let said = lines.iter().filter(|line| !line.trim().is_empty()).rev().take(SHOWN_LINES);
+        let mut said: Vec<String> = said.map(|line| line.chars().take(SHOWN_CHARS).collect()).collect();
+        said.reverse();
+        if said.is_empty() { "nothing".to_owned() } else { said.join(" / ") }
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<String>> {
@@ -108,5 +121,9 @@ mod tests {
         }
         assert_eq!(words.get().len(), 20);
         assert_eq!(words.get().last().map(String::as_str), Some("49"));
+        words.add(" \u{7}");
+        words.add("\u{1b}[2Jcleared");
+        assert_eq!(words.shown(), "48 / 49 / [2Jcleared");
+        assert_eq!(LastWords::default().shown(), "nothing");
     }
 }

@@ -7,18 +7,21 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nex_process::cgroup::{Cgroup, CgroupLimits, Cgroups};
 use nex_process::{Deadline, ProcessId, TaskScope};
 
+use crate::removal::REMOVAL;
 use crate::remove::remove_tree;
 use crate::slots::{SLOTS, Slots};
 use crate::{CreateError, SandboxId, SandboxRecord, remove_leftover};
 
+/// A machine's directory in that of its sandbox; it is its monitor's.
+pub(crate) const MACHINE: &str = "vm";
 /// A record is well below this.
 const MAX_RECORD: u64 = 64 * 1024;
 
@@ -91,7 +94,7 @@ impl Places {
                     remove_leftover(&record, by).await;
                     self.slots().free(record.uid);
                 }
-                None => remove_half_made(&dir, by).await,
+                None => self.remove_half_made(&dir, by).await,
             }
             removed += 1;
         }
@@ -104,6 +107,20 @@ impl Places {
         removed
     }
 
+    /// Its node died before it was recorded, or its maker was stopped half-way: a jailed agent ended with the node that held its stdin, a
+    /// monitor may live on in there.
+    async fn remove_half_made(&self, dir: &Path, by: Deadline) {
+        // A monitor with a root of its own is found by its uid only, which is that of its directory.
+        let uid = fs::metadata(dir.join(MACHINE)).ok().map(|found| found.uid()).filter(|uid| self.slots().is_ours(*uid));
+        let of_user = uid.into_iter().flat_map(ProcessId::all_of_user).map(|(process, _)| process);
+        for process in ProcessId::all_inside(dir).into_iter().chain(of_user) {
+            let _deaf = process.kill_and_wait(by).await;
+        }
+        if let Err(error) = remove_tree(dir) {
+            tracing::warn!(dir = %dir.display(), %error, "what was left of a half-made sandbox is still there");
+        }
+    }
+
     /// Waits for the removal of what was dropped; call it last.
     pub(crate) async fn close(&self, grace: Duration) {
         self.removal.shutdown(grace).await;
@@ -111,18 +128,18 @@ impl Places {
 }
 
 /// A uid and a directory taken for a sandbox; dropped before it is done, it gives them back.
-pub(crate) struct Draft<'a> {
-    places: &'a Places,
+pub(crate) struct Draft {
+    places: Arc<Places>,
     pub(crate) uid: Option<u32>,
     dir: Option<PathBuf>,
     done: bool,
 }
 
-impl<'a> Draft<'a> {
+impl Draft {
     /// Takes a uid, if sandboxes have their own here.
-    pub(crate) fn new(places: &'a Places, own_uid: bool) -> Result<Self, CreateError> {
+    pub(crate) fn new(places: &Arc<Places>, own_uid: bool) -> Result<Self, CreateError> {
         let uid = own_uid.then(|| places.slots().take().ok_or(CreateError::Full(SLOTS))).transpose()?;
-        Ok(Self { places, uid, dir: None, done: false })
+        Ok(Self { places: Arc::clone(places), uid, dir: None, done: false })
     }
 
     /// The sandbox's directory; one that strangers pass through if its agent or monitor must walk here by itself.
@@ -158,15 +175,23 @@ impl<'a> Draft<'a> {
     }
 }
 
-impl Drop for Draft<'_> {
+impl Drop for Draft {
     fn drop(&mut self) {
         if self.done {
             return;
         }
-        if let Some(Err(error)) = self.dir.as_deref().map(remove_tree) {
-            tracing::warn!(%error, "directory of a failed sandbox is still there");
+        let (places, uid) = (Arc::clone(&self.places), self.uid);
+        match self.dir.take().map(|dir| remove_tree(&dir).map_err(|error| (dir, error))) {
+            // Who was killed a moment ago may still make a file.
+            Some(Err((dir, _busy))) if tokio::runtime::Handle::try_current().is_ok() => {
+                self.places.removal.spawn("remove half-made sandbox", async move {
+                    places.remove_half_made(&dir, Deadline::after(REMOVAL)).await;
+                    places.slots().free(uid);
+                });
+            }
+            Some(Err((_dir, error))) => tracing::warn!(%error, "a failed sandbox is still there, the next sweep removes it"),
+            None | Some(Ok(())) => places.slots().free(uid),
         }
-        self.places.slots().free(self.uid);
     }
 }
 
@@ -195,16 +220,6 @@ pub(crate) fn write_record(record: &SandboxRecord) -> Result<(), CreateError> {
 fn let_pass(path: &Path) -> io::Result<()> {
     let mode = fs::metadata(path)?.permissions().mode();
     if mode & 0o011 == 0o011 { Ok(()) } else { fs::set_permissions(path, fs::Permissions::from_mode(mode | 0o011)) }
-}
-
-/// Its node died before it was recorded: a jailed agent ended with the node that held its stdin, a monitor may live on in there.
-async fn remove_half_made(dir: &Path, by: Deadline) {
-    for process in ProcessId::all_inside(dir) {
-        let _deaf = process.kill_and_wait(by).await;
-    }
-    if let Err(error) = remove_tree(dir) {
-        tracing::warn!(dir = %dir.display(), %error, "what was left of a half-made sandbox is still there");
-    }
 }
 
 fn records(agents: &Path) -> Vec<SandboxRecord> {

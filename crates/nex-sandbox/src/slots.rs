@@ -31,6 +31,11 @@ impl Slots {
         None
     }
 
+    /// Whether agents may have this uid, and nobody else.
+    pub(crate) fn is_ours(&self, uid: u32) -> bool {
+        (self.base..self.base.saturating_add(SLOTS)).contains(&uid)
+    }
+
     /// Marks a uid that an agent of an earlier node process has.
     pub(crate) fn reserve(&mut self, uid: Option<u32>) {
         self.used.extend(uid);
@@ -59,5 +64,6 @@ mod tests {
         assert_eq!(taken.len(), 65_533);
         assert_eq!(slots.take(), first);
         assert_eq!(slots.take(), None);
+        assert!(slots.is_ours(712_000) && !slots.is_ours(0) && !slots.is_ours(712_000 + SLOTS));
     }
 }

@@ -8,7 +8,6 @@ const EMULATED: u32 = 6;
 
 /// The directory with the kernel and the root image of tests: `NEX_TEST_RESOURCES`, set by `cargo xtask test`.
 #[must_use]
-#[expect(clippy::disallowed_methods, reason = "what the runner found is read where it is used")]
 pub fn resources() -> Option<PathBuf> {
     let dir = PathBuf::from(std::env::var_os("NEX_TEST_RESOURCES")?);
     (dir.join("vmlinux").is_file() && dir.join("rootfs.img").is_file()).then_some(dir)

@@ -2,15 +2,20 @@
 //!
 //! Images are hard links, so that a monitor without the right to walk to the original (another user, a chroot) can open them.
 //! Sockets are reached by way of a descriptor of the directory: the name of a socket may have 108 bytes, the path of a directory more.
+//!
+//! *Trust:* Firecracker may write in its directory, at any moment. So nothing in there is opened through a symbolic link, written over, or
+//! given rights by its name: what is checked is what is used, by descriptor.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, fchown, lchown};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use nix::libc;
+use nix::unistd::{getegid, geteuid};
+use tokio::net::UnixStream;
 
 use crate::error::VmmError;
 use crate::spec::MachineSpec;
@@ -77,11 +82,7 @@ impl Files {
             Err(_) if self.fallback == Fallback::Symlink => {
                 std::os::unix::fs::symlink(&source, &new).map_err(VmmError::file("link", &source))?;
             }
-            Err(_) => {
-                tokio::fs::copy(&source, &new).await.map_err(VmmError::file("copy", &source))?;
-                let mode = std::fs::Permissions::from_mode(0o444);
-                std::fs::set_permissions(&new, mode).map_err(VmmError::file("set the mode of", &new))?;
-            }
+            Err(_) => copy(&source, &new).await.map_err(VmmError::file("copy", &source))?,
         }
         std::fs::rename(&new, &target).map_err(VmmError::file("replace", &target))?;
         // If both were the same file already, the kernel has left both names.
@@ -107,32 +108,68 @@ impl Files {
         let listener = UnixListener::bind(self.socket(name)).map_err(VmmError::file("listen on", &self.path(name)))?;
         if let Some(user) = user {
             let path = self.path(name);
-            std::os::unix::fs::lchown(&path, Some(user), Some(user)).map_err(VmmError::file("give away", &path))?;
+            lchown(&path, Some(user), Some(user)).map_err(VmmError::file("give away", &path))?;
         }
         Ok(listener)
     }
 
     /// A short path to a socket in the directory.
-    pub(crate) fn socket(&self, name: &str) -> PathBuf {
+    fn socket(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.fd.as_raw_fd())).join(name)
     }
 
-    /// Moves a file that the monitor wrote out of its reach.
+    /// Connects to a socket in the directory itself, not to one that a link leads to.
+    pub(crate) async fn connect(&self, name: &str) -> io::Result<UnixStream> {
+        let found = File::options().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(self.socket(name))?;
+        if !found.metadata()?.file_type().is_socket() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no socket"));
+        }
+        UnixStream::connect(format!("/proc/self/fd/{}", found.as_raw_fd())).await
+    }
+
+    /// Moves a file that the monitor wrote out of its reach, to a directory that it cannot write to.
     pub(crate) async fn take(&self, name: &str, target: &Path) -> Result<(), VmmError> {
         let source = self.path(name);
-        // What the monitor left may be anything; a symbolic link must not be followed with our rights.
         let open = File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&source);
         let file = open.and_then(|file| file.metadata()?.is_file().then_some(file).ok_or(io::ErrorKind::InvalidData.into()));
         let file = file.map_err(VmmError::file("read", &source))?;
         if std::fs::rename(&source, target).is_err() {
-            let mut from = tokio::fs::File::from_std(file.try_clone().map_err(VmmError::file("read", &source))?);
-            let mut to = tokio::fs::File::create(target).await.map_err(VmmError::file("write", target))?;
-            tokio::io::copy(&mut from, &mut to).await.map_err(VmmError::file("write", target))?;
+            return copy_file(file, target).await.map_err(VmmError::file("write", target));
         }
-        std::os::unix::fs::lchown(target, Some(nix::unistd::geteuid().as_raw()), Some(nix::unistd::getegid().as_raw()))
-            .and_then(|()| std::fs::set_permissions(target, std::fs::Permissions::from_mode(0o444)))
-            .map_err(VmmError::file("take over", target))
+        let own = || {
+            if !is_same(&file, target)? {
+                remove_other(target)?;
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "the monitor put another file in its place"));
+            }
+            fchown(&file, Some(geteuid().as_raw()), Some(getegid().as_raw()))?;
+            file.set_permissions(std::fs::Permissions::from_mode(0o444))
+        };
+        own().map_err(VmmError::file("take over", target))
     }
+}
+
+/// Whether a path still is the file that was opened.
+fn is_same(file: &File, path: &Path) -> io::Result<bool> {
+    let (opened, found) = (file.metadata()?, std::fs::symlink_metadata(path)?);
+    Ok((opened.dev(), opened.ino()) == (found.dev(), found.ino()))
+}
+
+fn remove_other(path: &Path) -> io::Result<()> {
+    if std::fs::symlink_metadata(path)?.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }
+}
+
+/// Copies a file to a name that nothing has yet, readable by all.
+async fn copy(source: &Path, new: &Path) -> io::Result<()> {
+    copy_file(File::open(source)?, new).await
+}
+
+async fn copy_file(mut source: File, new: &Path) -> io::Result<()> {
+    let mut target = File::options().write(true).create_new(true).mode(0o400).open(new)?;
+    let copied = tokio::task::spawn_blocking(move || {
+        io::copy(&mut source, &mut target)?;
+        target.set_permissions(std::fs::Permissions::from_mode(0o444))
+    });
+    copied.await.unwrap_or_else(|gone| Err(io::Error::other(gone)))
 }
 
 fn remove(path: &Path) -> Result<(), VmmError> {
@@ -167,19 +204,50 @@ mod tests {
     #[tokio::test]
     async fn what_a_monitor_left_is_not_followed() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("secret"), "").unwrap();
+        let secret = dir.path().join("secret");
+        std::fs::write(&secret, "secret").unwrap();
         std::os::unix::fs::symlink("secret", dir.path().join("state")).unwrap();
         let files = Files::open(dir.path(), Fallback::Symlink).unwrap();
         assert!(files.take("state", &dir.path().join("taken")).await.is_err());
+        assert!(copy(&dir.path().join("secret"), &dir.path().join("state")).await.is_err(), "nothing is written through a link");
+        assert_eq!(std::fs::read_to_string(secret).unwrap(), "secret");
     }
 
-    #[test]
-    fn a_socket_is_reached_in_a_directory_with_a_long_path() {
+    #[tokio::test]
+    async fn a_file_is_taken_with_its_bytes_and_can_be_changed_by_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files::open(dir.path(), Fallback::Symlink).unwrap();
+        std::fs::write(files.path("state"), "state").unwrap();
+        let taken = dir.path().join("taken");
+        files.take("state", &taken).await.unwrap();
+        assert_eq!(std::fs::read_to_string(&taken).unwrap(), "state");
+        assert_eq!(std::fs::metadata(&taken).unwrap().permissions().mode() & 0o777, 0o444);
+        assert!(!files.path("state").exists());
+        let opened = File::open(&taken).unwrap();
+        assert!(is_same(&opened, &taken).unwrap() && !is_same(&opened, dir.path()).unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_link_in_the_place_of_a_socket_leads_nowhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let machine = dir.path().join("machine");
+        std::fs::create_dir(&machine).unwrap();
+        let _others = UnixListener::bind(dir.path().join("others.sock")).unwrap();
+        std::os::unix::fs::symlink("../others.sock", machine.join("api.sock")).unwrap();
+        std::fs::write(machine.join("plain"), "").unwrap();
+        let files = Files::open(&machine, Fallback::Symlink).unwrap();
+        for name in ["api.sock", "plain", "nothing"] {
+            assert!(files.connect(name).await.is_err(), "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_socket_is_reached_in_a_directory_with_a_long_path() {
         let dir = tempfile::tempdir().unwrap();
         let long = dir.path().join("d".repeat(120));
         std::fs::create_dir(&long).unwrap();
         let files = Files::open(&long, Fallback::Copy).unwrap();
         let _listener = files.listen("nex.sock", None).unwrap();
-        std::os::unix::net::UnixStream::connect(files.socket("nex.sock")).unwrap();
+        files.connect("nex.sock").await.unwrap();
     }
 }

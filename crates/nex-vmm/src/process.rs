@@ -46,6 +46,19 @@ impl Process {
         self.child.shutdown(&[]).await.exit.unwrap_or(Exit::UNKNOWN)
     }
 
+    /// The first steps of a conversation: where they fail, the process is gone, not merely dying, when this returns.
+    pub(crate) async fn begin<T>(
+        &self,
+        by: Deadline,
+        steps: impl Future<Output = Result<T, VmmError>> + Send,
+    ) -> Result<T, VmmError> {
+        let outcome = self.during(by, "start the machine", steps).await;
+        if outcome.is_err() {
+            let _exit = self.kill().await;
+        }
+        outcome
+    }
+
     /// Does a step of a conversation with it: until the deadline, and no longer than it lives.
     pub(crate) async fn during<T>(
         &self,

@@ -9,14 +9,15 @@ use std::time::Duration;
 use nex_network::{Allow, CniConfig, Ipv4Net, Network, NetworkConfig, NetworkError, NetworkKind, Policy, Rate};
 use nex_process::Deadline;
 use nex_protocol::guest::GuestLimits;
+use nex_sandbox::CreateError;
 use nex_sandbox::microvm::{MicroVmConfig, MicroVmProvider, OpenError};
 use nex_vmm::{Firecracker, Jailer, Qemu, RateLimiter, Vmm, VmmKind};
 
 use super::{Host, SWEEP, UID_BASE, short};
 use crate::config::{NodeConfig, RawCni, SandboxChoice};
 
-/// Longest time for the first machine to boot: with real processors, and emulated.
-const BOOT: Duration = Duration::from_secs(15);
+/// Longest time for the first machine to boot: with real processors (where it takes less than a second), and emulated.
+const BOOT: Duration = Duration::from_secs(10);
 const BOOT_EMULATED: Duration = Duration::from_secs(60);
 /// Longest time to make the network.
 const NETWORK: Duration = Duration::from_secs(15);
@@ -76,6 +77,13 @@ pub enum NoMachines {
     Network(#[from] NetworkError),
 }
 
+impl NoMachines {
+    /// Whether a machine was started and no guest came up in it: the host's processors are no good for guests, most likely.
+    pub(super) fn is_silence(&self) -> bool {
+        matches!(self, Self::Open(OpenError::FirstMachine(CreateError::NotUp { .. } | CreateError::Died(_))))
+    }
+}
+
 /// The kernel and the root image that a node of this configuration uses.
 #[must_use]
 pub fn resources(config: &NodeConfig, resource_dir: &Path) -> (PathBuf, PathBuf) {
@@ -104,6 +112,10 @@ pub fn vmm_candidates(config: &NodeConfig, resource_dir: &Path, reasons: &mut Ve
             (Some(binary), Ok(_)) => {
                 let jailed = config.microvm.jailer && nix::unistd::geteuid().is_root();
                 let jailer = if jailed { find("jailer") } else { None };
+                if jailed && jailer.is_none() {
+                    let instead = "firecracker runs as a user of its own, but in no chroot; next: install it beside firecracker";
+                    reasons.push(format!("jailer: the program was not found: {instead}"));
+                }
                 candidates.push(Candidate { kind: VmmKind::Firecracker, accel: Accel::Kvm, binary, jailer });
             }
             (Some(_), Err(error)) => reasons.push(format!("firecracker: /dev/kvm cannot be used: {error}")),
@@ -125,7 +137,9 @@ pub fn vmm_candidates(config: &NodeConfig, resource_dir: &Path, reasons: &mut Ve
 
 /// Makes the network, boots the first machine; a candidate that fails leaves nothing behind.
 pub(super) async fn open(config: &NodeConfig, host: Host<'_>, candidate: &Candidate) -> Result<MicroVmProvider, NoMachines> {
-    let network = Network::open(network_config(config, host, candidate.kind), Deadline::after(NETWORK)).await?;
+    let network = network_config(config, host, candidate.kind);
+    let (owner, state_dir) = (network.owner.clone(), network.state_dir.clone());
+    let network = Network::open(network, Deadline::after(NETWORK)).await?;
     let (kernel, rootfs) = resources(config, host.resource_dir);
     let limits = &config.workload_limits;
     let machines = MicroVmConfig {
@@ -146,7 +160,13 @@ pub(super) async fn open(config: &NodeConfig, host: Host<'_>, candidate: &Candid
         dns: config.microvm.network.dns.clone(),
         snapshots: config.microvm.snapshots,
     };
-    let provider = MicroVmProvider::open(machines, vmm(candidate), network)?;
+    let provider = match MicroVmProvider::open(machines, vmm(candidate), network) {
+        Ok(provider) => provider,
+        Err(error) => {
+            nex_network::remove_leftovers(&owner, &state_dir, Deadline::after(SWEEP)).await;
+            return Err(error.into());
+        }
+    };
     // Names and addresses that an earlier process left would stand in the way of the first machine.
     provider.sweep(Deadline::after(SWEEP)).await;
     let boot = if candidate.accel == Accel::Kvm { BOOT } else { BOOT_EMULATED };

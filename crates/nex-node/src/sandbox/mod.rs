@@ -4,6 +4,7 @@
 //! why it is not a better one. A kind that is named is that kind or nothing.
 
 mod machines;
+mod tried;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -21,6 +22,7 @@ use nex_sandbox::process::{Limits, OpenError, ProcessConfig, ProcessProvider};
 pub use machines::{Accel, Candidate, NoMachines, resources, vmm_candidates};
 
 use crate::config::{NodeConfig, SandboxChoice};
+use tried::Tried;
 
 /// Longest time to find out what the host gives.
 const PROBE: Duration = Duration::from_secs(10);
@@ -77,20 +79,11 @@ impl Sandboxes {
     pub async fn open(config: &NodeConfig, host: Host<'_>) -> Result<Self, SandboxError> {
         let mut reasons = Vec::new();
         if config.sandbox != SandboxChoice::Process {
-            let candidates = vmm_candidates(config, host.resource_dir, &mut reasons);
-            if !candidates.is_empty() {
-                tracing::info!("Virtual machine manager starting");
-            }
-            for candidate in candidates {
-                match Box::pin(machines::open(config, host, &candidate)).await {
-                    Ok(provider) => {
-                        reasons.iter().for_each(|reason| tracing::info!("not used: {reason}"));
-                        tracing::info!(monitor = %provider.kind(), accel = %candidate.accel, "workloads run in microVMs");
-                        provider.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
-                        return Ok(Self { provider: Provider::MicroVm { provider, accel: candidate.accel }, reasons });
-                    }
-                    Err(why) => reasons.push(format!("{candidate}: {why}")),
-                }
+            if let Some((provider, accel)) = Box::pin(first_that_works(config, host, &mut reasons)).await {
+                reasons.iter().for_each(|reason| tracing::info!("not used: {reason}"));
+                tracing::info!(monitor = %provider.kind(), %accel, "workloads run in microVMs");
+                provider.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+                return Ok(Self { provider: Provider::MicroVm { provider, accel }, reasons });
             }
             if config.sandbox != SandboxChoice::Auto {
                 return Err(SandboxError::NoMachines(reasons));
@@ -107,7 +100,10 @@ impl Sandboxes {
             }
         }
         // Machines of an earlier run of this node have networks, which a node without machines knows nothing of.
-        nex_network::remove_leftovers(&short(host.node), &host.state_dir.join("network"), Deadline::after(SWEEP)).await;
+        let network = host.state_dir.join("network");
+        if network.is_dir() {
+            nex_network::remove_leftovers(&short(host.node), &network, Deadline::after(SWEEP)).await;
+        }
         let provider = ProcessProvider::open(process_config(config, host), Deadline::after(PROBE)).await?;
         Ok(Self { provider: Provider::Process(provider), reasons })
     }
@@ -187,6 +183,35 @@ impl Sandboxes {
             ]),
         }
     }
+}
+
+/// Tries the candidates in turn, but for those of which it is known that they need not be.
+async fn first_that_works(config: &NodeConfig, host: Host<'_>, reasons: &mut Vec<String>) -> Option<(MicroVmProvider, Accel)> {
+    let (kernel, rootfs) = resources(config, host.resource_dir);
+    let mut tried = Tried::load(host.state_dir);
+    let candidates = vmm_candidates(config, host.resource_dir, reasons);
+    if !candidates.is_empty() {
+        tracing::info!("Virtual machine manager starting");
+    }
+    for candidate in candidates {
+        let key = tried::key(&candidate, &[&kernel, &rootfs]);
+        // Where nothing else would do, even what is hopeless is tried.
+        let known = tried.why_not(&key).filter(|_| config.sandbox != SandboxChoice::Firecracker);
+        if let Some(why) = known {
+            reasons.push(format!("{candidate}: {why}"));
+            continue;
+        }
+        match Box::pin(machines::open(config, host, &candidate)).await {
+            Ok(provider) => return Some((provider, candidate.accel)),
+            Err(why) => {
+                if candidate.accel == Accel::Kvm && why.is_silence() {
+                    tried.keep(key, why.to_string());
+                }
+                reasons.push(format!("{candidate}: {why}"));
+            }
+        }
+    }
+    None
 }
 
 /// The node's name for devices, groups and uids: short, lower case.

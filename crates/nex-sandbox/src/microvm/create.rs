@@ -96,9 +96,16 @@ pub(super) async fn start(
         metadata: shared.vmm.kind() == VmmKind::Firecracker,
         console: to_line_sink(id, "console", Some(last_words.clone())),
     };
-    let machine = match template {
-        Some(snapshot) => shared.vmm.restore(spec, snapshot, by).await?,
-        None => shared.vmm.boot(spec, by).await?,
+    let started = match template {
+        Some(snapshot) => shared.vmm.restore(spec, snapshot, by).await,
+        None => shared.vmm.boot(spec, by).await,
+    };
+    let machine = match started {
+        Ok(machine) => machine,
+        Err(error) => {
+            link.undo().await;
+            return Err(error.into());
+        }
     };
     tracing::debug!(%id, "the machine runs");
     let (leader, uid) = (machine.process(), draft.uid);
@@ -107,19 +114,29 @@ pub(super) async fn start(
     draft.done();
     // From here on something exists that removes itself when it is dropped.
     let mut cradle = Cradle { shared: Arc::clone(shared), record, link, machine: Some(machine), last_words };
-    write_record(&cradle.record)?;
-    let limits = CgroupLimits {
-        memory_bytes: Some((u64::from(size.memory_mib) + MONITOR_MEMORY_MIB) << 20),
-        pids: Some(MONITOR_THREADS + u64::from(size.vcpus)),
-        cpu_percent: None,
-    };
-    let cgroup = shared.places.cgroup(id, &limits)?;
-    join(cradle.record.cgroup.insert(cgroup).clone(), leader.pid).await?;
-    write_record(&cradle.record)?;
-    Ok(cradle)
+    match cradle.confine(size).await {
+        Ok(()) => Ok(cradle),
+        Err(error) => {
+            cradle.end().await;
+            Err(error)
+        }
+    }
 }
 
 impl Cradle {
+    /// Writes down what is to be removed, before and after it is put into its group.
+    async fn confine(&mut self, size: MachineSize) -> Result<(), CreateError> {
+        write_record(&self.record)?;
+        let limits = CgroupLimits {
+            memory_bytes: Some((u64::from(size.memory_mib) + MONITOR_MEMORY_MIB) << 20),
+            pids: Some(MONITOR_THREADS + u64::from(size.vcpus)),
+            cpu_percent: None,
+        };
+        let cgroup = self.shared.places.cgroup(&self.record.id, &limits)?;
+        join(self.record.cgroup.insert(cgroup).clone(), self.record.leader.pid).await?;
+        write_record(&self.record)
+    }
+
     pub(super) fn machine(&self) -> &dyn Machine {
         // It is taken out by those only who consume all of this.
         self.machine.as_deref().unwrap_or_else(|| unreachable!("a cradle has a machine for as long as it lives"))
@@ -129,11 +146,7 @@ impl Cradle {
         &self.link
     }
 
-    pub(super) fn uid(&self) -> Option<u32> {
-        self.record.uid
-    }
-
-    /// Does something with the machine, unless that ends before: then its last words are the reason.
+    /// Does something with the guest. Where that fails, what the machine has said is told: of its death, or of its silence.
     pub(super) async fn unless_ended<T>(&self, work: impl Future<Output = Result<T, CreateError>>) -> Result<T, CreateError> {
         let done = work.await;
         let Err(error) = done else { return done };
@@ -143,7 +156,7 @@ impl Cradle {
             Ok(exit) => {
                 Err(CreateError::Died(crate::ExitReport { exit, out_of_memory: false, last_words: self.last_words.get() }))
             }
-            Err(_alive) => Err(error),
+            Err(_alive) => Err(CreateError::NotUp { console: self.last_words.shown(), source: Box::new(error) }),
         }
     }
 
@@ -205,6 +218,13 @@ impl<'a> Link<'a> {
 
     fn attachment(&self) -> &Attachment {
         self.attachment.as_ref().unwrap_or_else(|| unreachable!("a link has its attachment until it is kept"))
+    }
+
+    /// Takes it back and waits for that.
+    async fn undo(mut self) {
+        if let Some(attachment) = self.attachment.take() {
+            self.shared.network.detach(&attachment, Deadline::after(REMOVAL)).await;
+        }
     }
 
     fn keep(mut self) -> Attachment {

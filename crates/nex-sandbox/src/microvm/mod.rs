@@ -5,7 +5,7 @@
 //!    boots once, waits for an identity       │ own tap, address, identity, entropy, clock
 //! <state>/agents/<id>/record.json            │
 //!                     vm/                    └ the machine's directory: sockets, links to kernel and images
-//! <state>/templates/<size>/<key>/            snapshots, good for as long as kernel, root image and monitor stay what they are
+//! <state>/templates/<size>/<key>/            snapshots, good until kernel, root image or monitor change or the host boots
 //! <state>/drives/<artifact>.erofs            artifacts as read-only drives, made once, attached by name
 //! ```
 //!
@@ -34,7 +34,7 @@ use nex_vmm::{RateLimiter, Vmm, VmmKind};
 
 pub use guest::GuestError;
 
-use crate::places::Places;
+use crate::places::{MACHINE, Places};
 use crate::{CreateError, MachineSize, Sandbox, SandboxId, SandboxProvider, SandboxSpec};
 use drives::Drives;
 use template::Templates;
@@ -195,6 +195,6 @@ impl Shared {
 
     /// Where the machine of a sandbox is.
     fn machine_dir(&self, id: &SandboxId) -> PathBuf {
-        self.places.agents_dir().join(id.as_str()).join("vm")
+        self.places.agents_dir().join(id.as_str()).join(MACHINE)
     }
 }

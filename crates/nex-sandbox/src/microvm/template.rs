@@ -1,7 +1,7 @@
 //! Templates: one machine of each size is booted, waits for an identity, and is written to disk there; all others are its clones.
 //!
 //! A snapshot is kept across node processes and used for as long as the kernel, the root image, the monitor and the machine are what they
-//! were. There is no secret in it: it is taken before the guest knows who it is.
+//! were, and until the host boots anew: with another kernel or processor it might not wake up. There is no secret in it: it is taken before the guest knows who it is.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -100,9 +100,7 @@ async fn make(shared: &Arc<Shared>, size: MachineSize, dir: &Path, by: Deadline)
     fs::create_dir_all(dir).map_err(create::directory(dir))?;
     tracing::info!(%size, monitor = %shared.vmm.kind(), "making the template that machines of this size are cloned from");
     let cradle = boot(shared, size, "template", by).await?;
-    if let Some(uid) = cradle.uid() {
-        std::os::unix::fs::chown(dir, Some(uid), Some(uid)).map_err(create::directory(dir))?;
-    }
+    // The directory stays ours: uids are used again, and no monitor may write what all later guests are cloned from.
     let written = cradle.machine().snapshot(dir, by).await;
     cradle.end().await;
     let snapshot = written?;
@@ -146,6 +144,9 @@ fn throwaway(what: &str) -> SandboxId {
     SandboxId::parse(name).unwrap_or_else(|refused| unreachable!("{refused}"))
 }
 
+/// Says since when the host runs.
+const BOOT: &str = "/proc/sys/kernel/random/boot_id";
+
 /// Everything that makes one snapshot fit and another not.
 async fn key(shared: &Shared, size: MachineSize) -> Result<String, CreateError> {
     let version = shared.vmm.version(Deadline::after(VERSION)).await?;
@@ -155,6 +156,7 @@ async fn key(shared: &Shared, size: MachineSize) -> Result<String, CreateError> 
         let found = file(path).map_err(create::directory(path))?;
         hasher.update(format!("{path:?} {found:?} "));
     }
+    hasher.update(fs::read(BOOT).map_err(create::directory(BOOT.as_ref()))?);
     hasher.update(format!("{:?} {version} {size} {:?} {}", shared.vmm, shared.config.rates, env!("CARGO_PKG_VERSION")));
     Ok(hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
 }

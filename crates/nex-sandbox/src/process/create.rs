@@ -50,7 +50,7 @@ pub(super) async fn create(shared: &Arc<Shared>, spec: SandboxSpec, by: Deadline
     Ok(sandbox)
 }
 
-fn directories(shared: &Shared, draft: &mut Draft<'_>, id: &SandboxId) -> Result<PathBuf, CreateError> {
+fn directories(shared: &Shared, draft: &mut Draft, id: &SandboxId) -> Result<PathBuf, CreateError> {
     let plain = shared.confinement.mode == Mode::Plain;
     // With an own root the agent gets in by binding; without one it must walk here, and nobody else needs to.
     let dir = draft.directory(id, plain && draft.uid.is_some())?;

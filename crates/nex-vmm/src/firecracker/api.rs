@@ -4,14 +4,13 @@
 //! *Trust:* an answer is at most [`MAX_ANSWER`] long, whatever it says of itself.
 
 use std::io;
-use std::path::Path;
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
 
-use super::requests::Request;
+use super::requests::{API, Request};
 use crate::error::VmmError;
+use crate::files::Files;
 use crate::machine::VmmKind;
 use crate::process::printable;
 
@@ -19,8 +18,8 @@ use crate::process::printable;
 const MAX_ANSWER: usize = 64 * 1024;
 
 /// Makes a request; every status but 2xx is a refusal.
-pub(super) async fn ask(socket: &Path, request: &Request) -> Result<(), VmmError> {
-    let answer = exchange(socket, request).await.map_err(|error| nonsense(format!("the conversation broke off: {error}")))??;
+pub(super) async fn ask(files: &Files, request: &Request) -> Result<(), VmmError> {
+    let answer = exchange(files, request).await.map_err(|error| nonsense(format!("the conversation broke off: {error}")))??;
     if (200..300).contains(&answer.status) {
         return Ok(());
     }
@@ -28,8 +27,8 @@ pub(super) async fn ask(socket: &Path, request: &Request) -> Result<(), VmmError
     Err(VmmError::Refused { vmm: VmmKind::Firecracker, request, message: fault(&answer) })
 }
 
-async fn exchange(socket: &Path, request: &Request) -> io::Result<Result<Answer, VmmError>> {
-    let mut stream = UnixStream::connect(socket).await?;
+async fn exchange(files: &Files, request: &Request) -> io::Result<Result<Answer, VmmError>> {
+    let mut stream = files.connect(API).await?;
     let body = request.body.to_string();
     let head = format!("{} {} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n", request.method, request.path);
     let rest = format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
@@ -120,14 +119,14 @@ mod tests {
     #[tokio::test]
     async fn an_endless_answer_is_given_up() {
         let dir = tempfile::tempdir().unwrap();
-        let listener = tokio::net::UnixListener::bind(dir.path().join("api")).unwrap();
+        let listener = tokio::net::UnixListener::bind(dir.path().join(API)).unwrap();
+        let files = Files::open(dir.path(), crate::files::Fallback::Symlink).unwrap();
         let request = super::super::requests::press_power();
         let babble = async {
             let (mut stream, _) = listener.accept().await.unwrap();
             while stream.write_all(b"HTTP/1.1 200 OK\r\nX: y").await.is_ok() {}
         };
-        let path = dir.path().join("api");
-        let (answer, ()) = tokio::join!(ask(&path, &request), babble);
+        let (answer, ()) = tokio::join!(ask(&files, &request), babble);
         assert!(matches!(answer, Err(VmmError::Nonsense { .. })), "{answer:?}");
     }
 

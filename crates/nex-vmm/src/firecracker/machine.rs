@@ -32,8 +32,7 @@ impl FirecrackerMachine {
     }
 
     async fn ask(&self, doing: &'static str, request: Request, by: Deadline) -> Result<(), VmmError> {
-        let socket = self.files.socket(requests::API);
-        self.process.during(by, doing, api::ask(&socket, &request)).await
+        self.process.during(by, doing, api::ask(&self.files, &request)).await
     }
 
     async fn accept(&self, by: Deadline) -> Result<UnixStream, VmmError> {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use nex_process::{ChildSpec, Deadline};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 
 use crate::error::VmmError;
 use crate::files::{Fallback, Files};
@@ -71,16 +71,15 @@ impl Firecracker {
         let listener = listener.map_err(VmmError::file("listen on", &files.path(requests::CHANNEL)))?;
         let process = Process::start(VmmKind::Firecracker, self.command(&spec)?, &spec.console)?;
         let configure = async {
-            let socket = files.socket(requests::API);
-            while UnixStream::connect(&socket).await.is_err() {
+            while files.connect(requests::API).await.is_err() {
                 tokio::time::sleep(LOOK).await;
             }
             for request in &requests {
-                api::ask(&socket, request).await?;
+                api::ask(&files, request).await?;
             }
             Ok(())
         };
-        process.during(by, "start the machine", configure).await?;
+        process.begin(by, configure).await?;
         Ok(Box::new(FirecrackerMachine::new(process, files, listener, spec)))
     }
 

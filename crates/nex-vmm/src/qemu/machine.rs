@@ -97,9 +97,8 @@ impl QemuMachine {
     }
 
     async fn connect(&self, by: Deadline) -> Result<UnixStream, VmmError> {
-        let path = self.files.socket(super::CHANNEL);
         let connect =
-            async { UnixStream::connect(path).await.map_err(VmmError::file("connect to", &self.files.path(super::CHANNEL))) };
+            async { self.files.connect(super::CHANNEL).await.map_err(VmmError::file("connect to", super::CHANNEL.as_ref())) };
         self.process.during(by, "connect to the guest", connect).await
     }
 

@@ -75,7 +75,7 @@ impl Qemu {
         };
         let (ours, theirs) = pair(&spec)?;
         let process = self.spawn(&spec, &files, Ends { qmp: theirs, memory }, from.is_some())?;
-        let opened = process.during(by, "start the machine", Qmp::open(ours)).await?;
+        let opened = process.begin(by, Qmp::open(ours)).await?;
         tracing::debug!(id = %spec.id, "the monitor answers");
         Ok(QemuMachine::new(process, files, opened, own_memory.map(Into::into), spec))
     }
@@ -115,8 +115,13 @@ impl Qemu {
         from.check(VmmKind::Qemu, &spec)?;
         let state = tokio::fs::read(&from.state).await.map_err(VmmError::file("read", &from.state))?;
         let machine = self.start(spec, Some(from), by).await?;
-        machine.load(state, by).await?;
-        Ok(Box::new(machine))
+        match machine.load(state, by).await {
+            Ok(()) => Ok(Box::new(machine)),
+            Err(error) => {
+                let _exit = machine.kill().await;
+                Err(error)
+            }
+        }
     }
 }
 

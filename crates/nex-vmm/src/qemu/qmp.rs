@@ -73,7 +73,7 @@ impl Qmp {
         let mut qmp = Self { stream: BufReader::new(stream), migrated: None };
         match qmp.line().await? {
             Line::Greeting(_) => {}
-            other => return Err(nonsense(format!("{other:?} is no greeting"))),
+            other => return Err(nonsense(format!("{} is no greeting", printable(&format!("{other:?}"), 200)))),
         }
         qmp.execute("qmp_capabilities", &Value::Null).await?;
         Ok(qmp)
