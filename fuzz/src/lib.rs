@@ -17,7 +17,7 @@ use nex_protocol::host::Service;
 use nex_protocol::id::{Namespace, NodeId, WorkloadId, WorkloadName};
 use nex_protocol::log::LogLine;
 use nex_protocol::subject::{Control, LogSource, is_valid_pattern, overlap};
-use nex_protocol::{agent, control, seal};
+use nex_protocol::{agent, control, guest, seal};
 use nkeys::XKey;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -26,7 +26,7 @@ use serde::de::DeserializeOwned;
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its corpus directory.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 22] = [
     ("control", control_body),
     ("deploy", deploy_body),
     ("location", location),
@@ -38,6 +38,17 @@ pub const TARGETS: [(&str, Target); 11] = [
     ("event", event_or_log),
     ("config", node_config),
     ("context", nats_context),
+    ("guest", guest_channel),
+    ("qmp", qmp_line),
+    ("firecracker", firecracker_answer),
+    ("cni", cni_documents),
+    ("netlink", netlink_datagram),
+    ("alias", device_alias),
+    ("layer", image_layer),
+    ("oci", oci_document),
+    ("kernel", kernel_library),
+    ("zip", zip_file),
+    ("erofs", erofs_superblock),
 ];
 
 /// Decodes JSON; what is accepted is written and read again without a change.
@@ -156,4 +167,63 @@ pub fn node_config(bytes: &[u8]) {
 pub fn nats_context(bytes: &[u8]) {
     let directories = Directories { config: "/config".into(), home: Some("/home".into()) };
     drop(context::parse(&String::from_utf8_lossy(bytes), Path::new("context.json"), &directories));
+}
+
+/// What a node and the init of a guest say to each other, and what the metadata service holds.
+pub fn guest_channel(bytes: &[u8]) {
+    round_trip::<guest::FromGuest>(bytes);
+    round_trip::<guest::ToGuest>(bytes);
+    round_trip::<guest::Welcome>(bytes);
+}
+
+/// What QEMU says.
+pub fn qmp_line(bytes: &[u8]) {
+    drop(nex_vmm::fuzz::qmp(bytes));
+}
+
+/// What Firecracker answers.
+pub fn firecracker_answer(bytes: &[u8]) {
+    let _verdict = nex_vmm::fuzz::firecracker(bytes);
+}
+
+/// Lists of plug-ins, and what plug-ins answer.
+pub fn cni_documents(bytes: &[u8]) {
+    nex_network::fuzz::cni(bytes);
+}
+
+/// What the kernel says of devices, addresses and routes.
+pub fn netlink_datagram(bytes: &[u8]) {
+    nex_network::fuzz::netlink(bytes);
+}
+
+/// Whose a device is.
+pub fn device_alias(bytes: &[u8]) {
+    nex_network::fuzz::alias(bytes);
+}
+
+/// Tarballs and layers of images.
+pub fn image_layer(bytes: &[u8]) {
+    drop(nex_image::fuzz::layer(bytes));
+}
+
+/// Indexes, manifests and names of images.
+pub fn oci_document(bytes: &[u8]) {
+    drop(nex_image::fuzz::document(bytes));
+}
+
+/// Libraries with a kernel: what is accepted is a file that monitors boot.
+pub fn kernel_library(bytes: &[u8]) {
+    if let Ok(kernel) = nex_image::fuzz::kernel(bytes) {
+        assert!(kernel.starts_with(b"\x7fELF") && kernel.len() <= bytes.len() + 4096, "no kernel was made of it");
+    }
+}
+
+/// Zip files.
+pub fn zip_file(bytes: &[u8]) {
+    drop(nex_image::fuzz::zip(bytes));
+}
+
+/// Superblocks of images.
+pub fn erofs_superblock(bytes: &[u8]) {
+    let _found = nex_erofs::fuzz::superblock(bytes);
 }

@@ -13,6 +13,8 @@
 mod directory;
 pub mod drive;
 mod format;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod image;
 mod layout;
 pub mod tree;

@@ -12,6 +12,8 @@
 pub mod base;
 mod bytes;
 pub mod file;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod kernel;
 pub mod oci;
 pub mod progress;

@@ -9,6 +9,8 @@ mod builtin;
 mod cni;
 mod config;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod leftovers;
 mod names;
 mod netlink;

@@ -16,6 +16,8 @@
 mod error;
 mod files;
 mod firecracker;
+#[doc(hidden)]
+pub mod fuzz;
 #[cfg(test)]
 mod golden;
 mod machine;

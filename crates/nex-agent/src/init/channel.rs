@@ -244,4 +244,17 @@ mod tests {
     fn ready() -> FromGuest {
         FromGuest::Ready { version: "1".into() }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_arrives_is_taken_to_its_last_line(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+            let mut unread = bytes.clone();
+            let mut heard = 0;
+            while next_line(&mut unread).is_some() {
+                heard += 1;
+            }
+            proptest::prop_assert_eq!(heard, bytes.iter().filter(|byte| **byte == b'\n').count());
+            proptest::prop_assert!(!unread.contains(&b'\n'));
+        }
+    }
 }

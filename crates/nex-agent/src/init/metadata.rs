@@ -189,4 +189,17 @@ mod tests {
         assert_eq!(head_of(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc").unwrap(), Some((38, 3)));
         assert_eq!(head_of(b"HTTP/1.1 200").unwrap(), None);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_head_is_too_strange(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200), cut in 0..60_usize) {
+            const GOOD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc";
+            let mixed = [GOOD.get(..cut.min(GOOD.len())).unwrap_or_default(), bytes.as_slice()].concat();
+            for answer in [bytes, mixed] {
+                if let Ok(Some((head, length))) = head_of(&answer) {
+                    proptest::prop_assert!(head <= answer.len() && length <= MAX_BODY);
+                }
+            }
+        }
+    }
 }

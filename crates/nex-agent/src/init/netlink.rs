@@ -143,4 +143,11 @@ mod tests {
         assert!(matches!(error.raw_os_error(), Some(libc::ENODEV | libc::EPERM)), "{error}");
         assert!(outcome(&[]).is_err());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_answer_is_too_strange(answer in proptest::collection::vec(proptest::num::u8::ANY, 0..64)) {
+            drop(outcome(&answer));
+        }
+    }
 }

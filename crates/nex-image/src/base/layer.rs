@@ -21,7 +21,7 @@ pub enum LayerError {
     #[error(transparent)]
     Tree(#[from] TreeError),
     /// More than images may have.
-    #[error("it holds more than an image may: 64 GiB, 4 million entries, names of 1 MiB")]
+    #[error("it holds more than an image may: 64 GiB, 4 million entries, 256 MiB of names, names of 1 MiB")]
     TooMuch,
     /// A kind of file nobody packs into images.
     #[error("'{0}' is a sparse file of GNU tar; next: pack it without --sparse")]

@@ -14,17 +14,20 @@ use crate::file::FileError;
 const MAX_BYTES: u64 = 64 << 30;
 /// Most entries they may have, all layers together.
 const MAX_ENTRIES: u64 = 4_000_000;
+/// Most bytes of names and of targets of links, which are kept in memory.
+const MAX_NAMES: u64 = 256 << 20;
 
 /// What may still be used up; an archive is refused when it wants more, before it gets it.
 #[derive(Debug)]
 pub(crate) struct Budget {
     pub(crate) bytes: u64,
     pub(crate) entries: u64,
+    pub(crate) names: u64,
 }
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { bytes: MAX_BYTES, entries: MAX_ENTRIES }
+        Self { bytes: MAX_BYTES, entries: MAX_ENTRIES, names: MAX_NAMES }
     }
 }
 
@@ -38,6 +41,12 @@ impl Budget {
             }
             _ => Err(LayerError::TooMuch),
         }
+    }
+
+    /// A name or target of that many bytes.
+    pub(crate) fn spend_name(&mut self, bytes: usize) -> Result<(), LayerError> {
+        self.names = self.names.checked_sub(bytes as u64).ok_or(LayerError::TooMuch)?;
+        Ok(())
     }
 }
 

@@ -30,6 +30,8 @@ pub(crate) fn read(from: impl Read, into: &mut Into) -> Result<Vec<Entry>, Layer
     for entry in archive.entries()?.raw(true) {
         let mut entry = entry?;
         let header = entry.header().clone();
+        // Whatever it is: what is skipped must be unpacked, too.
+        into.budget.spend(header.entry_size()?)?;
         match header.entry_type() {
             EntryType::GNULongName => said.path = Some(text(&mut entry)?),
             EntryType::GNULongLink => said.target = Some(text(&mut entry)?),
@@ -51,10 +53,7 @@ fn one(header: &Header, said: Said, content: impl Read, into: &mut Into) -> Resu
     let target = || target().filter(|target| !target.is_empty()).ok_or_else(|| LayerError::NoTarget(shown(&path)));
     let device = || Ok::<_, io::Error>((header.device_major()?.unwrap_or_default(), header.device_minor()?.unwrap_or_default()));
     let kind = match header.entry_type() {
-        EntryType::Regular | EntryType::Continuous => {
-            into.budget.spend(size)?;
-            EntryKind::Node(Kind::File(into.spool.keep(content, size)?))
-        }
+        EntryType::Regular | EntryType::Continuous => EntryKind::Node(Kind::File(into.spool.keep(content, size)?)),
         EntryType::Directory => EntryKind::Node(Kind::Directory),
         EntryType::Symlink => EntryKind::Node(Kind::Symlink(target()?)),
         EntryType::Link => EntryKind::HardLink(target()?),
@@ -65,9 +64,11 @@ fn one(header: &Header, said: Said, content: impl Read, into: &mut Into) -> Resu
         // What a reader does not know it is to skip.
         _ => return Ok(None),
     };
-    if !matches!(kind, EntryKind::Node(Kind::File(_))) {
-        into.budget.spend(0)?;
-    }
+    let target = match &kind {
+        EntryKind::Node(Kind::Symlink(target)) | EntryKind::HardLink(target) => target.len(),
+        EntryKind::Node(_) => 0,
+    };
+    into.budget.spend_name(path.len() + target)?;
     let owner = |id: u64| u32::try_from(id).map_err(|source| LayerError::Owner { path: shown(&path), source });
     let meta = Meta {
         mode: u16::try_from(header.mode()? & 0o7777).unwrap_or_default(),
@@ -124,4 +125,49 @@ fn text(entry: &mut impl Read) -> Result<Vec<u8>, LayerError> {
 
 fn shown(path: &[u8]) -> String {
     String::from_utf8_lossy(path).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use nex_erofs::Tree;
+    use tar::Builder;
+
+    use super::*;
+    use crate::base::{Budget, Spool};
+
+    /// Entries of these kinds, with nothing in them.
+    fn tarball(kinds: &[EntryType], name: &str) -> Vec<u8> {
+        let mut tar = Builder::new(Vec::new());
+        for kind in kinds {
+            let mut header = Header::new_gnu();
+            header.set_entry_type(*kind);
+            header.set_size(0);
+            header.set_mode(0o755);
+            header.set_mtime(0);
+            header.set_uid(0);
+            header.set_gid(0);
+            header.set_path(name).unwrap();
+            header.set_cksum();
+            tar.append(&header, io::empty()).unwrap();
+        }
+        tar.into_inner().unwrap()
+    }
+
+    fn read_with(budget: Budget, bytes: &[u8]) -> Result<usize, LayerError> {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = Spool::beside(&dir.path().join("image")).unwrap();
+        let mut into = Into { tree: Tree::new(Meta::root(0o755)), spool, budget, latest: None };
+        read(bytes, &mut into).map(|entries| entries.len())
+    }
+
+    #[test]
+    fn headers_that_are_no_entries_and_names_that_fill_the_memory_are_too_much() {
+        let budget = |entries, names| Budget { bytes: 1 << 20, entries, names };
+        let extensions = tarball(&[EntryType::XGlobalHeader; 9], "pax");
+        assert_eq!(read_with(budget(9, 0), &extensions).unwrap(), 0);
+        assert!(matches!(read_with(budget(8, 0), &extensions), Err(LayerError::TooMuch)));
+        let directories = tarball(&[EntryType::Directory; 3], "ten-bytes/");
+        assert_eq!(read_with(budget(3, 30), &directories).unwrap(), 3);
+        assert!(matches!(read_with(budget(3, 29), &directories), Err(LayerError::TooMuch)));
+    }
 }

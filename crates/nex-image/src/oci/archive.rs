@@ -22,7 +22,8 @@ struct Archive {
 impl Archive {
     fn scan(file: File) -> io::Result<Self> {
         let mut places = HashMap::new();
-        for entry in tar::Archive::new(&file).entries_with_seek()?.take(MAX_FILES) {
+        // Raw: the names of blobs are short, and an extended one would be read into memory however long it is.
+        for entry in tar::Archive::new(&file).entries_with_seek()?.raw(true).take(MAX_FILES) {
             let entry = entry?;
             let name = String::from_utf8_lossy(&entry.path_bytes()).trim_start_matches("./").to_owned();
             places.insert(name, (entry.raw_file_position(), entry.size()));

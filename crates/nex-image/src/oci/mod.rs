@@ -116,7 +116,7 @@ impl Platform {
 /// An index has manifests, a manifest has layers.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Document {
-    manifests: Option<Vec<Descriptor>>,
+    pub(crate) manifests: Option<Vec<Descriptor>>,
     layers: Option<Vec<Descriptor>>,
 }
 
@@ -179,7 +179,7 @@ fn manifest(blobs: &mut dyn Blobs, mut document: Document) -> Result<Vec<Descrip
     Err(OciError::Shape("its indexes are nested too deep"))
 }
 
-fn choose(manifests: Vec<Descriptor>) -> Result<Descriptor, OciError> {
+pub(crate) fn choose(manifests: Vec<Descriptor>) -> Result<Descriptor, OciError> {
     let wanted = Platform::of_this_machine();
     let offered =
         manifests.iter().filter_map(|found| found.platform.as_ref()).map(Platform::shown).collect::<Vec<_>>().join(", ");

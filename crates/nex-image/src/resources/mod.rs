@@ -4,7 +4,7 @@ pub mod distribution;
 pub mod fetch;
 pub mod install;
 pub mod manifest;
-mod unpack;
+pub(crate) mod unpack;
 
 use std::fmt;
 use std::os::unix::fs::PermissionsExt as _;

@@ -13,7 +13,7 @@ const MAX_MEMBER: u64 = 256 * 1024 * 1024;
 const MAX_DIRECTORY: u64 = 16 * 1024 * 1024;
 
 /// A member of a `.tgz`, or of a zip file of any other name.
-pub(super) fn member(archive: &mut File, archive_name: &str, name: &str) -> io::Result<Vec<u8>> {
+pub(crate) fn member(archive: &mut File, archive_name: &str, name: &str) -> io::Result<Vec<u8>> {
     if archive_name.ends_with(".tgz") { from_tar(archive, name) } else { from_zip(archive, name) }
 }
 

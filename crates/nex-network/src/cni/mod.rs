@@ -1,7 +1,7 @@
 //! The network of CNI plug-ins: a namespace per guest, the chain through real plug-ins, and in the namespace a tap whose packets
 //! go to and fro the plug-ins' veth.
 
-mod answer;
+pub(crate) mod answer;
 mod chain;
 pub(crate) mod list;
 mod record;

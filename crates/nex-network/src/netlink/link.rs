@@ -101,7 +101,7 @@ fn header(index: i32, flags: u32) -> [u8; FIXED] {
     header
 }
 
-fn link(body: &[u8]) -> Option<Link> {
+pub(super) fn link(body: &[u8]) -> Option<Link> {
     let index = i32_at(body, 4)?;
     let mut link = Link { index, name: String::new(), alias: String::new(), kind: String::new(), mac: None, mtu: u16::MAX };
     for (kind, value) in attributes(body, FIXED) {

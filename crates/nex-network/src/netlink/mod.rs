@@ -82,6 +82,13 @@ impl Netlink {
     }
 }
 
+/// Reads a datagram as every kind of answer, for `fuzz/`.
+pub(crate) fn read_all(datagram: &[u8]) {
+    for (_, reply) in messages(datagram) {
+        drop((link::link(&reply.body), route::address(&reply.body), route::route(&reply.body)));
+    }
+}
+
 /// A request that changes something.
 fn change(kind: u16, flags: u16) -> Message {
     Message::new(kind, NLM_F_REQUEST | NLM_F_ACK | flags)

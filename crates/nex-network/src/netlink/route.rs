@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
-use super::message::{attributes, i32_at, u8_at, u32_at};
+use super::message::{attributes, i32_at, u8_at};
 use super::{NLM_F_CREATE, NLM_F_EXCL, Netlink, change, dump};
 
 const RTM_NEWADDR: u16 = 20;
@@ -62,34 +62,32 @@ impl Netlink {
     /// Every address with its net.
     pub(crate) fn addresses(&mut self) -> io::Result<Vec<Holder>> {
         let replies = self.ask(dump(RTM_GETADDR).fixed(&[AF_INET, 0, 0, 0, 0, 0, 0, 0]))?;
-        Ok(replies
-            .iter()
-            .filter_map(|reply| {
-                let prefix = u8_at(&reply.body, 1)?;
-                let found = attributes(&reply.body, 8);
-                let address = found.iter().find(|(kind, _)| *kind == IFA_LOCAL)?.1;
-                Some(Holder { index: i32_at(&reply.body, 4)?, net: net(address, prefix)? })
-            })
-            .collect())
+        Ok(replies.iter().filter_map(|reply| address(&reply.body)).collect())
     }
 
     /// Every route of the main table to a net, the default route left out.
     pub(crate) fn routes(&mut self) -> io::Result<Vec<Holder>> {
         let replies = self.ask(dump(RTM_GETROUTE).fixed(&[AF_INET, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]))?;
-        Ok(replies
-            .iter()
-            .filter_map(|reply| {
-                if u8_at(&reply.body, 4)? != RT_TABLE_MAIN {
-                    return None;
-                }
-                let prefix = u8_at(&reply.body, 1)?;
-                let found = attributes(&reply.body, 12);
-                let to = found.iter().find(|(kind, _)| *kind == RTA_DST)?.1;
-                let index = found.iter().find(|(kind, _)| *kind == RTA_OIF).and_then(|(_, value)| u32_at(value, 0));
-                Some(Holder { index: index.and_then(|index| i32::try_from(index).ok()).unwrap_or(0), net: net(to, prefix)? })
-            })
-            .collect())
+        Ok(replies.iter().filter_map(|reply| route(&reply.body)).collect())
     }
+}
+
+pub(super) fn address(body: &[u8]) -> Option<Holder> {
+    let prefix = u8_at(body, 1)?;
+    let found = attributes(body, 8);
+    let address = found.iter().find(|(kind, _)| *kind == IFA_LOCAL)?.1;
+    Some(Holder { index: i32_at(body, 4)?, net: net(address, prefix)? })
+}
+
+pub(super) fn route(body: &[u8]) -> Option<Holder> {
+    if u8_at(body, 4)? != RT_TABLE_MAIN {
+        return None;
+    }
+    let prefix = u8_at(body, 1)?;
+    let found = attributes(body, 12);
+    let to = found.iter().find(|(kind, _)| *kind == RTA_DST)?.1;
+    let index = found.iter().find(|(kind, _)| *kind == RTA_OIF).and_then(|(_, value)| i32_at(value, 0));
+    Some(Holder { index: index.unwrap_or(0), net: net(to, prefix)? })
 }
 
 fn net(address: &[u8], prefix: u8) -> Option<Ipv4Net> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nex_network::{Allow, CniConfig, Ipv4Net, Network, NetworkConfig, NetworkError, NetworkKind, Policy, Rate};
+use nex_network::{Allow, CniConfig, Ipv4Net, Lack, Network, NetworkConfig, NetworkError, NetworkKind, Policy, Rate};
 use nex_process::Deadline;
 use nex_protocol::guest::GuestLimits;
 use nex_sandbox::CreateError;
@@ -205,7 +205,7 @@ fn network_config(config: &NodeConfig, host: Host<'_>, kind: VmmKind) -> Network
     host_ports.dedup();
     let rate = config.microvm.rates.filter(|_| kind == VmmKind::Qemu).and_then(|limiter| rate(&limiter));
     NetworkConfig {
-        kind: network.cni.as_ref().map_or(NetworkKind::Builtin, |cni| NetworkKind::Cni(cni_config(cni))),
+        kind: network_kind(config),
         owner: short(host.node),
         state_dir: host.state_dir.join("network"),
         subnet: network.subnet,
@@ -213,6 +213,16 @@ fn network_config(config: &NodeConfig, host: Host<'_>, kind: VmmKind) -> Network
         policy: Policy { allow, host_ports },
         limits: rate.map(|rate| nex_network::Limits { to_guest: Some(rate), from_guest: Some(rate) }),
     }
+}
+
+fn network_kind(config: &NodeConfig) -> NetworkKind {
+    config.microvm.network.cni.as_ref().map_or(NetworkKind::Builtin, |cni| NetworkKind::Cni(cni_config(cni)))
+}
+
+/// What this host lacks for the guests' network of this configuration; looks, and changes nothing.
+#[must_use]
+pub fn network_lacks(config: &NodeConfig) -> Vec<Lack> {
+    nex_network::check(&network_kind(config))
 }
 
 fn rate(limiter: &RateLimiter) -> Option<Rate> {

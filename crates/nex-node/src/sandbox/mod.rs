@@ -19,7 +19,8 @@ use nex_sandbox::SandboxProvider;
 use nex_sandbox::microvm::MicroVmProvider;
 use nex_sandbox::process::{Limits, OpenError, ProcessConfig, ProcessProvider};
 
-pub use machines::{Accel, Candidate, NoMachines, resources, vmm_candidates};
+pub use machines::{Accel, Candidate, NoMachines, network_lacks, resources, vmm_candidates};
+pub use nex_network::Lack;
 
 use crate::config::{NodeConfig, SandboxChoice};
 use tried::Tried;

@@ -4,6 +4,8 @@
 //! Needs `firecracker` and `jailer` (named by `NEX_FIRECRACKER` and `NEX_JAILER`, or on the path), a kernel (`NEX_KERNEL`), `/dev/kvm`,
 //! `nft` and root.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
+
 mod place;
 
 use std::fs;

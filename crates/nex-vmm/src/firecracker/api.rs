@@ -49,13 +49,13 @@ async fn exchange(files: &Files, request: &Request) -> io::Result<Result<Answer,
 
 /// An answer, whole.
 #[derive(Debug, PartialEq, Eq)]
-struct Answer {
+pub(crate) struct Answer {
     status: u16,
     body: Vec<u8>,
 }
 
 /// Reads an answer; `None` while it is not whole.
-fn parse(bytes: &[u8]) -> Result<Option<Answer>, &'static str> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Answer>, &'static str> {
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
     let Some((head, rest)) = end.and_then(|end| bytes.split_at_checked(end + 4)) else { return Ok(None) };
     let head = std::str::from_utf8(head).map_err(|_not_text| "the head of its answer is no text")?;
@@ -73,7 +73,7 @@ fn parse(bytes: &[u8]) -> Result<Option<Answer>, &'static str> {
 }
 
 /// Its own words for what is wrong.
-fn fault(answer: &Answer) -> String {
+pub(crate) fn fault(answer: &Answer) -> String {
     let said = serde_json::from_slice::<Value>(&answer.body).ok();
     let message = said.as_ref().and_then(|said| said.get("fault_message")?.as_str());
     message.map_or_else(|| format!("status {}", answer.status), |message| printable(message, 500))

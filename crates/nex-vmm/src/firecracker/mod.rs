@@ -3,7 +3,7 @@
 //! Without a jailer the process runs in the machine's directory. With one it runs in a chroot inside that directory, at
 //! `<name of the program>/<id>/root`; the files have the same names there.
 
-mod api;
+pub(crate) mod api;
 mod machine;
 mod requests;
 

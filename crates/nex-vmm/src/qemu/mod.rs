@@ -6,7 +6,7 @@
 mod argv;
 mod machine;
 mod memory;
-mod qmp;
+pub(crate) mod qmp;
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;

@@ -29,7 +29,7 @@ pub(super) struct Qmp {
 
 /// A line that QEMU may send.
 #[derive(Debug, PartialEq)]
-pub(super) enum Line {
+pub(crate) enum Line {
     /// Who speaks.
     Greeting(Version),
     /// The command was carried out.
@@ -44,10 +44,10 @@ pub(super) enum Line {
 
 /// Which QEMU.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Version(pub(super) u64, pub(super) u64);
+pub(crate) struct Version(pub(crate) u64, pub(crate) u64);
 
 /// Reads a line.
-pub(super) fn parse(line: &[u8]) -> Result<Line, String> {
+pub(crate) fn parse(line: &[u8]) -> Result<Line, String> {
     let value: Value = serde_json::from_slice(line).map_err(|error| format!("a line is no JSON: {error}"))?;
     let version = |part: &str| value.pointer(&format!("/QMP/version/qemu/{part}")).and_then(Value::as_u64);
     if let (Some(major), Some(minor)) = (version("major"), version("minor")) {

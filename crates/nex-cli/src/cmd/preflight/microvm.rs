@@ -8,6 +8,7 @@ use nex_image::resources::{CNI_BIN_PATH, Found, Layout, Places, Vmm, find, verif
 use nex_image::rootfs::agent_id;
 use nex_node::NodeConfig;
 use nex_node::config::SandboxChoice;
+use nex_node::sandbox::{Lack, network_lacks};
 
 use super::check::Check;
 use crate::args::NodeArgs;
@@ -22,6 +23,8 @@ pub(super) struct Wanted {
     pub(super) is_asked: bool,
     /// Where everything is.
     pub(super) places: Places,
+    /// What the host lacks for the guests' network.
+    lacks: Vec<Lack>,
 }
 
 impl Wanted {
@@ -48,7 +51,7 @@ impl Wanted {
         };
         // A node that nobody told anything runs jailed processes where it has to.
         let is_asked = vmm != Vmm::Either || is_configured(args);
-        Ok(Some(Self { vmm, is_asked, places }))
+        Ok(Some(Self { vmm, is_asked, places, lacks: network_lacks(config) }))
     }
 
     /// What is there now.
@@ -70,7 +73,20 @@ impl Wanted {
                 checks.extend(self.verified(&found, path));
             }
         }
+        checks.extend(self.network());
         checks
+    }
+
+    /// The network: rights and devices; programs that are missing have lines of their own.
+    fn network(&self) -> Vec<Check> {
+        const WHAT: &str = "guests' network";
+        if self.lacks.is_empty() {
+            let found = "rights, /dev/net/tun and the packet filter's program".to_owned();
+            return vec![Check::new(WHAT, self.is_asked, Ok(found), "")];
+        }
+        let programs: Vec<&str> = self.find().iter().filter_map(|found| found.what.program()).collect();
+        let lacks = self.lacks.iter().filter(|lack| !programs.iter().any(|program| lack.what.ends_with(&format!(" {program}"))));
+        lacks.map(|lack| Check::new(WHAT, self.is_asked, Err(anyhow::anyhow!("no {}", lack.what)), &lack.advice)).collect()
     }
 
     fn kvm(&self) -> Check {
@@ -79,7 +95,8 @@ impl Wanted {
         let found = opened.map(|_| KVM.to_owned()).map_err(|error| anyhow::Error::from(error).context(KVM));
         let next =
             "load the kvm module and let this user open the device; without it QEMU emulates processors, many times slower";
-        Check::new("KVM", self.vmm == Vmm::Firecracker, found, next)
+        // That it opens says little: under another hypervisor guests may hang on it.
+        Check::new("KVM's device; a node finds out by trying whether guests run on it", self.vmm == Vmm::Firecracker, found, next)
     }
 
     fn verified(&self, found: &Found, path: &Path) -> Option<Check> {

@@ -1,0 +1,47 @@
+//! Doors for `fuzz/` to parsers that nobody else calls with bytes: images of strangers.
+
+use crate::base::{Budget, Into, Spool, decompress, layer, read_tar};
+use crate::oci::{Document, Reference, choose};
+use crate::{kernel, resources};
+
+/// A tarball or layer, compressed or not, put into a tree.
+///
+/// # Errors
+/// Why it is refused.
+pub fn layer(bytes: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
+    let budget = Budget { bytes: 1 << 20, entries: 1000, names: 1 << 16 };
+    let (tree, spool) = (nex_erofs::Tree::new(nex_erofs::Meta::root(0o755)), Spool::beside(&std::env::temp_dir().join("image"))?);
+    let mut into = Into { tree, spool, budget, latest: None };
+    let entries = read_tar(decompress(bytes)?, &mut into)?;
+    Ok(layer::apply(&mut into.tree, entries, layer::Whiteouts::Apply)?)
+}
+
+/// An index or manifest, and a name of an image.
+///
+/// # Errors
+/// Why it is refused.
+pub fn document(bytes: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
+    drop(String::from_utf8_lossy(bytes).parse::<Reference>());
+    let document = Document::parse(bytes, "it")?;
+    drop(choose(document.manifests.unwrap_or_default())?);
+    Ok(())
+}
+
+/// A library with a kernel in it.
+///
+/// # Errors
+/// Why there is none.
+pub fn kernel(bytes: &[u8]) -> Result<Vec<u8>, &'static str> {
+    kernel::from_library(bytes)
+}
+
+/// A zip file with one file of interest.
+///
+/// # Errors
+/// Why it cannot be had.
+pub fn zip(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    use std::io::Write as _;
+    let mut file = tempfile::tempfile()?;
+    file.write_all(bytes)?;
+    resources::unpack::member(&mut file, "it.whl", "a/b")
+}
