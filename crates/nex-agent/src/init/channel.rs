@@ -71,7 +71,6 @@ impl Channel {
             match read(stream, &mut chunk).await {
                 Ok(count @ 1..) => self.unread.extend(chunk.iter().take(count)),
                 Ok(0) | Err(_) => {
-                    self.unread.clear();
                     self.renew();
                     if self.stream.is_some() {
                         return Heard::Connected;
@@ -123,11 +122,13 @@ fn next_line(unread: &mut Vec<u8>) -> Option<Heard> {
 async fn read(stream: &AsyncFd<OwnedFd>, chunk: &mut [u8]) -> io::Result<usize> {
     loop {
         let mut ready = stream.readable().await?;
+        // To be asked first: a guard that was used knows nothing any more.
+        let is_closed = ready.ready().is_read_closed();
         if let Ok(done) = ready.try_io(|stream| Ok(nix::unistd::read(stream.get_ref(), chunk)?)) {
             return done;
         }
         // What is closed stays "ready" for ever: waiting for more would be a loop without a pause.
-        if ready.ready().is_read_closed() {
+        if is_closed {
             return Ok(0);
         }
     }
@@ -136,10 +137,11 @@ async fn read(stream: &AsyncFd<OwnedFd>, chunk: &mut [u8]) -> io::Result<usize> 
 async fn write(stream: &AsyncFd<OwnedFd>, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         let mut ready = stream.writable().await?;
+        let is_closed = ready.ready().is_write_closed();
         match ready.try_io(|stream| Ok(nix::unistd::write(stream.get_ref(), bytes)?)) {
             Ok(count) => bytes = bytes.get(count?..).unwrap_or_default(),
             // A port without a reader at its other end does not take anything, and is always "ready".
-            Err(_) if ready.ready().is_write_closed() => return Err(io::ErrorKind::BrokenPipe.into()),
+            Err(_) if is_closed => return Err(io::ErrorKind::BrokenPipe.into()),
             Err(_would_block) => {}
         }
     }
