@@ -91,6 +91,8 @@ pub(crate) fn main(mode: &str, args: &[String]) -> Result<()> {
             responded
         }
         ("node", [node]) => {
+            // What goes wrong in it is seen.
+            tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_writer(std::io::stderr).init();
             let runtime = runtime()?;
             let lived = runtime.block_on(live(serde_json::from_str(node)?));
             runtime.shutdown_background();

@@ -94,6 +94,9 @@ fn main() -> Result<()> {
         let json = serde_json::to_vec_pretty(&report)?;
         std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;
     }
+    if report.microvms.is_some_and(|microvms| !microvms.failed.is_empty()) {
+        bail!("not everything could be measured");
+    }
     Ok(())
 }
 

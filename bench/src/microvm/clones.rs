@@ -10,12 +10,14 @@ use serde::Serialize;
 use super::lab::{Agent, Lab};
 use crate::load::{Spread, Times};
 use crate::plan::Plan;
-use crate::processes::monitor_memory;
+use crate::processes::{Mapped, monitor_memory, processor_time};
 
 /// At how many clones their memory is looked at.
 const COUNTS: [usize; 3] = [1, 4, 8];
 /// Until what a new clone still does is done.
 const SETTLE: Duration = Duration::from_secs(2);
+/// How long they are watched doing nothing.
+const IDLE: Duration = Duration::from_secs(4);
 
 /// What was found.
 #[derive(Debug, Serialize)]
@@ -39,6 +41,8 @@ pub(crate) struct Memory {
     /// What is its alone.
     pub(crate) private_mib: f64,
     pub(crate) rss_mib: f64,
+    /// Of one of the host's processors, for each.
+    pub(crate) idle_cpu_percent: f64,
 }
 
 pub(crate) async fn measure(plan: &Plan, lab: &Lab) -> Result<Clones> {
@@ -47,7 +51,7 @@ pub(crate) async fn measure(plan: &Plan, lab: &Lab) -> Result<Clones> {
     for count in COUNTS {
         agents.extend(make(lab, count - agents.len()).await?);
         tokio::time::sleep(SETTLE).await;
-        memory.push(look(&agents));
+        memory.push(look(&agents).await);
     }
     let mut stops = Vec::new();
     for agent in agents {
@@ -71,9 +75,20 @@ async fn make(lab: &Lab, count: usize) -> Result<Vec<Agent>> {
     stream::iter(0..count).map(|_| lab.agent(lab.bus_url())).buffer_unordered(PARALLEL).try_collect().await
 }
 
-fn look(agents: &[Agent]) -> Memory {
+async fn look(agents: &[Agent]) -> Memory {
     let count = agents.len().max(1) as f64;
-    let each: Vec<_> = agents.iter().map(|agent| monitor_memory(agent.sandbox.record().leader.pid.unsigned_abs())).collect();
-    let mean = |of: fn(&crate::processes::Mapped) -> f64| each.iter().map(of).sum::<f64>() / count;
-    Memory { clones: agents.len(), pss_mib: mean(|it| it.pss), private_mib: mean(|it| it.private), rss_mib: mean(|it| it.rss) }
+    let pids: Vec<u32> = agents.iter().map(|agent| agent.sandbox.record().leader.pid.unsigned_abs()).collect();
+    let spent = || pids.iter().map(|pid| processor_time(*pid)).sum::<Duration>();
+    let before = spent();
+    tokio::time::sleep(IDLE).await;
+    let idle = spent().saturating_sub(before).as_secs_f64() / IDLE.as_secs_f64();
+    let each: Vec<Mapped> = pids.iter().map(|pid| monitor_memory(*pid)).collect();
+    let mean = |of: fn(&Mapped) -> f64| each.iter().map(of).sum::<f64>() / count;
+    Memory {
+        clones: agents.len(),
+        pss_mib: mean(|it| it.pss),
+        private_mib: mean(|it| it.private),
+        rss_mib: mean(|it| it.rss),
+        idle_cpu_percent: idle * 100.0 / count,
+    }
 }

@@ -68,32 +68,45 @@ pub(crate) struct MicroVms {
     pub(crate) transport: Vec<calls::Row>,
     pub(crate) deploys: Vec<deploys::Row>,
     pub(crate) calls: Vec<calls::Row>,
+    /// Parts that could not be measured, and why.
+    pub(crate) failed: Vec<String>,
 }
 
 pub(crate) async fn measure(plan: &Plan, monitor: Monitor, wants: impl Fn(&str) -> bool) -> Result<MicroVms> {
     let lab = Box::pin(lab::Lab::open(monitor, true)).await.context("opening the sandboxes")?;
-    let accel = lab.accel();
-    let boots = match wants("boots") {
-        true => Some(Box::pin(boots::measure(plan, &lab)).await.context("measuring boots")?),
-        false => None,
+    let mut found = MicroVms {
+        monitor,
+        accel: lab.accel(),
+        boots: None,
+        clones: None,
+        transport: Vec::new(),
+        deploys: Vec::new(),
+        calls: Vec::new(),
+        failed: Vec::new(),
     };
-    let clones = match wants("clones") {
-        true => Some(Box::pin(clones::measure(plan, &lab)).await.context("measuring clones")?),
-        false => None,
-    };
-    let transport = match wants("transport") {
-        true => Box::pin(transport::measure(plan, &lab)).await.context("measuring the transport")?,
-        false => Vec::new(),
-    };
+    if wants("boots") {
+        found.boots = found.part("boots", Box::pin(boots::measure(plan, &lab)).await);
+    }
+    if wants("clones") {
+        found.clones = found.part("clones", Box::pin(clones::measure(plan, &lab)).await);
+    }
+    if wants("transport") {
+        found.transport = found.part("transport", Box::pin(transport::measure(plan, &lab)).await).unwrap_or_default();
+    }
     lab.close().await;
     let way = Way::MicroVm(monitor);
-    let deploys = match wants("deploys") {
-        true => Box::pin(deploys::measure(plan, way)).await.context("measuring deploys")?,
-        false => Vec::new(),
-    };
-    let calls = match wants("calls") {
-        true => Box::pin(calls::measure(plan, &[("microvm", way)])).await.context("measuring calls")?,
-        false => Vec::new(),
-    };
-    Ok(MicroVms { monitor, accel, boots, clones, transport, deploys, calls })
+    if wants("deploys") {
+        found.deploys = found.part("deploys", Box::pin(deploys::measure(plan, way)).await).unwrap_or_default();
+    }
+    if wants("calls") {
+        found.calls = found.part("calls", Box::pin(calls::measure(plan, &[("microvm", way)])).await).unwrap_or_default();
+    }
+    Ok(found)
+}
+
+impl MicroVms {
+    /// A part that fails does not take with it what minutes of measuring have found.
+    fn part<T>(&mut self, name: &str, measured: Result<T>) -> Option<T> {
+        measured.inspect_err(|error| self.failed.push(format!("{name}: {error:#}"))).ok()
+    }
 }

@@ -24,6 +24,9 @@ pub(crate) fn print(microvms: &MicroVms, plan: &Plan) {
     print_calls(&microvms.transport, plan);
     print_deploys(&microvms.deploys, plan);
     print_calls(&microvms.calls, plan);
+    for why in &microvms.failed {
+        println!("\nNOT MEASURED {why}");
+    }
 }
 
 fn print_boots(boots: &Boots) {
@@ -48,9 +51,11 @@ fn steps(what: &str, steps: &[Step]) {
 
 fn print_clones(clones: &Clones) {
     println!("\nMemory of a monitor's process, guest included, warm and idle, MiB for each\n");
-    println!("  {:<44} {:>8} {:>8} {:>8}", "", "PSS", "private", "RSS");
+    println!("  {:<44} {:>8} {:>8} {:>8} {:>8}", "", "PSS", "private", "RSS", "CPU %");
     for row in &clones.memory {
-        println!("  {:<44} {:>8.1} {:>8.1} {:>8.1}", format!("{} clones", row.clones), row.pss_mib, row.private_mib, row.rss_mib);
+        let what = format!("{} clones", row.clones);
+        let (pss, private, rss, cpu) = (row.pss_mib, row.private_mib, row.rss_mib, row.idle_cpu_percent);
+        println!("  {what:<44} {pss:>8.1} {private:>8.1} {rss:>8.1} {cpu:>8.1}");
     }
     println!("\nClones\n");
     let Clones { agents, at_once, refills, .. } = clones;

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         (Some("--probe"), uid) => jail::probe_main(uid.and_then(|uid| uid.parse().ok()).unwrap_or(65_534)),
         // Whatever the kernel's command line left for it.
         _ if std::process::id() == 1 => init::main(),
-        (Some(IN_GUEST), _) => exit_code(live(Place::Guest)),
+        (Some(IN_GUEST), waiting) => exit_code(loaded(waiting.as_deref()).and_then(|()| live(Place::Guest))),
         (Some(_), _) => usage(),
         (None, _) if std::io::stdin().is_terminal() => usage(),
         (None, _) => exit_code(live(Place::Host)),
@@ -57,6 +57,13 @@ fn exit_code(lived: anyhow::Result<()>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Tells the init, by closing the descriptor that it gave, that nothing is left to do but to read.
+fn loaded(descriptor: Option<&str>) -> anyhow::Result<()> {
+    let Some(descriptor) = descriptor else { return Ok(()) };
+    let descriptor: i32 = descriptor.parse().context("the init's descriptor is no number")?;
+    nix::unistd::close(descriptor).context("the init's descriptor cannot be closed")
 }
 
 /// Enters the jail while there is but one thread, then lives.

@@ -1,12 +1,18 @@
 //! The agent as the init's child: started and jailed as in a sandbox of processes, but with a machine of its own around it.
+//!
+//! It is started before anybody knows who it is, and waits. So a snapshot has it loaded and linked, which is most of what starting it costs;
+//! what clones share thereby is the layout of its memory. It draws nothing random before it is told who it is.
 
 use std::fs;
+use std::os::fd::AsRawFd as _;
 
 use anyhow::Context as _;
 use nex_process::confinement::{CgroupLayer, Mode};
 use nex_process::jail::{JailSpec, ProcessLimits};
 use nex_process::{Child, ChildSpec, Output, Stdin};
 use nex_protocol::guest::{GuestLimits, Welcome};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe;
 
 /// Its directories; the jail has the same names for them.
 pub(super) const ARTIFACT: &str = "/artifact";
@@ -26,13 +32,16 @@ pub(super) fn spare_the_init() -> anyhow::Result<()> {
     fs::write("/proc/self/oom_score_adj", NEVER).context("cannot be spared when memory runs out")
 }
 
-/// Starts this program again as the agent, and tells it how to jail itself and who it is.
+/// Starts this program again as the agent, and waits until all that it needs is who it is.
 ///
 /// # Errors
-/// When it does not start, or ends before it has read that.
-pub(super) async fn start(welcome: &Welcome) -> anyhow::Result<Child> {
+/// When it does not start.
+pub(super) async fn load() -> anyhow::Result<Child> {
+    let (theirs, mut ours) = pipe::pipe().context("cannot make a pipe for the agent")?;
+    let theirs = theirs.into_blocking_fd().context("cannot give the agent a pipe")?;
     let child = ChildSpec::new("/proc/self/exe")
-        .args([crate::IN_GUEST])
+        .args([crate::IN_GUEST.to_owned(), theirs.as_raw_fd().to_string()])
+        .inherit(theirs)
         .current_dir("/")
         .stdin(Stdin::Held)
         .stdout(Output::Inherit)
@@ -41,10 +50,19 @@ pub(super) async fn start(welcome: &Welcome) -> anyhow::Result<Child> {
         .context("cannot start the agent")?;
     fs::write(format!("/proc/{}/oom_score_adj", child.id().pid), LAST_BUT_ONE)
         .context("cannot keep the agent from being killed before its workload")?;
+    // It closes its end when it is ready, or by its own end, which is told elsewhere.
+    ours.read(&mut [0; 1]).await.context("cannot wait for the agent")?;
+    Ok(child)
+}
+
+/// Tells the agent how to jail itself and who it is.
+///
+/// # Errors
+/// When it ends before it has read that.
+pub(super) async fn tell(agent: &Child, welcome: &Welcome) -> anyhow::Result<()> {
     let spec = serde_json::to_vec(&spec(&welcome.limits)).context("cannot write the specification of the jail")?;
     let lines = [&spec, b"\n".as_slice(), welcome.identity.as_bytes(), b"\n"].concat();
-    child.feed(&lines).await.context("the agent ended before it was told who it is")?;
-    Ok(child)
+    agent.feed(&lines).await.context("the agent ended before it was told who it is")
 }
 
 fn spec(limits: &GuestLimits) -> JailSpec {

@@ -2,6 +2,7 @@
 
 use std::future::{Future, pending};
 use std::pin::Pin;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use nex_process::{Child, Deadline, Signal, guest};
@@ -10,19 +11,20 @@ use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 
 use super::channel::{Channel, Heard};
 use super::state::{Effect, Event, State};
-use super::{drive, metadata, network, note, welcome};
+use super::{agent, drive, metadata, network, note, welcome};
 
 /// Something under way whose end is an event; at most one at a time, as the states have it.
 type Work = Pin<Box<dyn Future<Output = Done>>>;
 
 enum Done {
     Event(Event),
-    Settled(anyhow::Result<Child>),
+    Settled(anyhow::Result<()>),
 }
 
 struct Driver {
     channel: Channel,
-    agent: Option<Child>,
+    /// Loaded from the start; `None` after its end.
+    agent: Option<Arc<Child>>,
     work: Option<Work>,
     wait: Option<Deadline>,
     children: Signals,
@@ -33,12 +35,12 @@ struct Driver {
 /// Lives until the machine is to go down.
 ///
 /// # Errors
-/// When signals cannot be handled.
+/// When signals cannot be handled, or the agent does not start.
 pub(super) async fn run() -> anyhow::Result<()> {
     let on = |kind| signal(kind).context("cannot handle signals");
     let mut driver = Driver {
         channel: Channel::new(),
-        agent: None,
+        agent: Some(Arc::new(agent::load().await?)),
         work: None,
         wait: None,
         children: on(SignalKind::child())?,
@@ -75,7 +77,7 @@ impl Driver {
                     self.work = None;
                     return self.done(done);
                 }
-                how = ended(self.agent.as_ref()) => {
+                how = ended(self.agent.as_deref()) => {
                     self.agent = None;
                     return Event::Ended(how);
                 }
@@ -84,7 +86,7 @@ impl Driver {
                     return Event::TimeOver;
                 }
                 _ = self.children.recv() => {
-                    // Before there is an agent there are no orphans, only itself.
+                    // Without an agent there is nothing left to wait for.
                     if let Some(agent) = &self.agent {
                         guest::reap_orphans(agent.id().pid);
                     }
@@ -99,7 +101,11 @@ impl Driver {
         match effect {
             Effect::Say(what) => self.channel.say(&what).await,
             Effect::Ask => self.work = Some(Box::pin(async { Done::Event(Event::Asked(ask().await)) })),
-            Effect::Settle(who) => self.work = Some(Box::pin(async move { Done::Settled(welcome::settle(&who).await) })),
+            Effect::Settle(who) => {
+                // One that has ended is an event of its own.
+                let Some(agent) = self.agent.clone() else { return };
+                self.work = Some(Box::pin(async move { Done::Settled(welcome::settle(&who, &agent).await) }));
+            }
             Effect::Attach(slot) => {
                 self.work = Some(Box::pin(async move { Done::Event(Event::Attached(slot, drive::attach(slot).await)) }));
             }
@@ -118,10 +124,7 @@ impl Driver {
     fn done(&mut self, done: Done) -> Event {
         match done {
             Done::Event(event) => event,
-            Done::Settled(Ok(agent)) => {
-                self.agent = Some(agent);
-                Event::Settled(Ok(()))
-            }
+            Done::Settled(Ok(())) => Event::Settled(Ok(())),
             Done::Settled(Err(error)) => {
                 let why = format!("this guest cannot become what it was told: {error:#}");
                 note(&why);

@@ -1,8 +1,8 @@
-//! `nex-agent` as process 1 of a virtual machine: it makes a system of the bare kernel, learns from the node who it is, starts itself
-//! again as the jailed agent, and takes the machine down when that one ends.
+//! `nex-agent` as process 1 of a virtual machine: it makes a system of the bare kernel, starts itself again as the agent,
+//! learns from the node who that is, and takes the machine down when that one ends.
 //!
 //! ```text
-//! kernel ─► mounts ─► ready ─► welcome ─► agent ─► (attach) ─► ended ─► restart, which ends the monitor
+//! kernel ─► mounts ─► agent loaded ─► ready ─► welcome ─► agent told ─► (attach) ─► ended ─► restart, which ends the monitor
 //! ```
 //!
 //! Nothing listens here, and there is no way in: no login, no shell, no password. Whatever goes wrong is said on the console, and the

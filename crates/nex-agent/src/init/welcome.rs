@@ -1,4 +1,4 @@
-//! Becoming who the node says: name, clock, randomness, network, directories, then the agent itself.
+//! Becoming who the node says: name, clock, randomness, network, directories, and then so does the agent.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,11 +15,11 @@ const LEAST_ENTROPY: usize = 32;
 /// Longest name that the kernel takes.
 const LONGEST_NAME: usize = 64;
 
-/// Applies all of it, in this order: what is random is so before anything draws from it, and the agent comes last.
+/// Applies all of it, in this order: what is random is so before anything draws from it, and the agent is told last.
 ///
 /// # Errors
 /// What failed; the guest is then of no use.
-pub(super) async fn settle(welcome: &Welcome) -> anyhow::Result<Child> {
+pub(super) async fn settle(welcome: &Welcome, agent: &Child) -> anyhow::Result<()> {
     check(welcome)?;
     let entropy = BASE64.decode(welcome.entropy.as_bytes()).context("the randomness is not base64")?;
     if entropy.len() < LEAST_ENTROPY {
@@ -33,7 +33,7 @@ pub(super) async fn settle(welcome: &Welcome) -> anyhow::Result<Child> {
     }
     network::write_names(Path::new("/etc"), &welcome.hostname, welcome.network.as_ref())?;
     mounts::scratch(&welcome.limits)?;
-    agent::start(welcome).await
+    agent::tell(agent, welcome).await
 }
 
 /// Refuses what would not make a guest, before anything is changed.
@@ -89,6 +89,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_clone_that_would_share_its_randomness_is_not_started() {
-        assert!(settle(&welcome()).await.unwrap_err().to_string().contains("too few"));
+        let agent = nex_process::ChildSpec::new("/bin/true").spawn().unwrap();
+        assert!(settle(&welcome(), &agent).await.unwrap_err().to_string().contains("too few"));
     }
 }
