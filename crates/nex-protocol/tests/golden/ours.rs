@@ -149,6 +149,7 @@ fn deploy_and_stop() {
         trigger_connection: Some(connection()),
         host_services: Some(connection()),
         limits: Some(RequestedLimits { memory_mib: Some(64), call_timeout_ms: Some(500), concurrency: Some(8) }),
+        machine_class: Some("large".into()),
     };
     check("deploy", &request);
     let started = DeployResponse { started: true, id: WORKLOAD.into(), issuer: ISSUER.into(), name: "greet".into() };
