@@ -145,6 +145,10 @@ async fn a_child_can_be_another_user_without_groups_and_without_a_way_back() {
         assert!(lines.contains(expected), "{lines}");
     }
     assert!(lines.lines().any(|line| line.trim_end() == "Groups:"), "{lines}");
+    let (seen, output) = collector();
+    let child = shell("grep '^Groups:' /proc/self/status").run_as(65534).group(4321).stdout(output).spawn().unwrap();
+    assert!(child.exited().await.is_success());
+    assert_eq!(seen.lock().unwrap().join("").trim_end(), "Groups:\t4321");
 }
 
 #[tokio::test]

@@ -106,6 +106,17 @@ fn keeping(tail: &Tail, console: &LineSink) -> LineSink {
     })
 }
 
+/// Has a monitor run as that user, and in the group that may use the processor's virtualization, where there is one: root's is none.
+pub(crate) fn run_as(child: ChildSpec, user: u32) -> ChildSpec {
+    use std::os::unix::fs::MetadataExt;
+    let group = std::fs::metadata("/dev/kvm").ok().filter(|device| device.mode() & 0o060 == 0o060).map(|device| device.gid());
+    let child = child.run_as(user);
+    match group {
+        Some(group) if group != 0 => child.group(group),
+        _ => child,
+    }
+}
+
 /// What the program says of its version, after these words.
 pub(crate) async fn ask_version(vmm: VmmKind, program: &Path, prefix: &str, by: Deadline) -> Result<String, VmmError> {
     let tail = Tail::default();

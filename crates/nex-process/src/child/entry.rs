@@ -17,6 +17,7 @@ pub(super) struct Entry {
     pub(super) netns: Option<OwnedFd>,
     pub(super) inherited: Vec<Arc<OwnedFd>>,
     pub(super) run_as: Option<u32>,
+    pub(super) group: Option<Gid>,
     pub(super) no_new_privs: bool,
 }
 
@@ -42,7 +43,7 @@ impl Entry {
         }
         if let Some(id) = self.run_as {
             let (uid, gid) = (Uid::from_raw(id), Gid::from_raw(id));
-            setgroups(&[])?;
+            setgroups(self.group.as_slice())?;
             setresgid(gid, gid, gid)?;
             setresuid(uid, uid, uid)?;
         }

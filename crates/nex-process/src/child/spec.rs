@@ -68,6 +68,7 @@ pub struct ChildSpec {
     inherited: Vec<Arc<OwnedFd>>,
     netns: Option<PathBuf>,
     run_as: Option<u32>,
+    group: Option<u32>,
     no_new_privs: bool,
 }
 
@@ -122,6 +123,7 @@ impl ChildSpec {
             inherited: Vec::new(),
             netns: None,
             run_as: None,
+            group: None,
             no_new_privs: false,
         }
     }
@@ -189,6 +191,13 @@ impl ChildSpec {
         self
     }
 
+    /// Leaves it in one more group than its user's, where it runs as another user: that of a device which it is to open.
+    #[must_use]
+    pub fn group(mut self, id: u32) -> Self {
+        self.group = Some(id);
+        self
+    }
+
     /// Takes from it the way to more privileges by executing another program.
     #[must_use]
     pub fn no_new_privs(mut self) -> Self {
@@ -250,6 +259,7 @@ impl ChildSpec {
             netns: self.netns.as_ref().map(open).transpose()?,
             inherited: self.inherited.clone(),
             run_as: self.run_as,
+            group: self.group.map(nix::unistd::Gid::from_raw),
             no_new_privs: self.no_new_privs,
         })
     }

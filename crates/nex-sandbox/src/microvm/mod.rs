@@ -5,7 +5,7 @@
 //!    boots once, waits for an identity       │ own tap, address, identity, entropy, clock
 //! <state>/agents/<id>/record.json            │
 //!                     vm/                    └ the machine's directory: sockets, links to kernel and images
-//! <state>/templates/<size>/<key>/            snapshots, good until kernel, root image or monitor change or the host boots
+//! <state>/templates/<size-monitor>/<key>/    snapshots, good until kernel, root image or monitor change or the host boots
 //! <state>/drives/<artifact>.erofs            artifacts as read-only drives, made once, attached by name
 //! ```
 //!

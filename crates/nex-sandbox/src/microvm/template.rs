@@ -151,14 +151,19 @@ const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 async fn key(shared: &Shared, size: MachineSize) -> Result<String, CreateError> {
     let version = shared.vmm.version(Deadline::after(VERSION)).await?;
     let file = |path: &Path| fs::metadata(path).map(|found| (found.len(), found.mtime(), found.mtime_nsec(), found.ino()));
-    let mut hasher = Sha256::new();
+    let mut said = String::new();
     for path in [&shared.config.kernel, &shared.config.rootfs] {
         let found = file(path).map_err(create::directory(path))?;
-        hasher.update(format!("{path:?} {found:?} "));
+        said += &format!("{path:?} {found:?} ");
     }
-    hasher.update(fs::read(BOOT).map_err(create::directory(BOOT.as_ref()))?);
-    hasher.update(format!("{:?} {version} {size} {:?} {}", shared.vmm, shared.config.rates, env!("CARGO_PKG_VERSION")));
-    Ok(hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+    said += &format!("{:?} {version} {size} {:?} {}", shared.vmm, shared.config.rates, env!("CARGO_PKG_VERSION"));
+    let boot = fs::read(BOOT).map_err(create::directory(BOOT.as_ref()))?;
+    Ok(digest(&[said.as_bytes(), &boot]))
+}
+
+fn digest(parts: &[&[u8]]) -> String {
+    let hashed = parts.iter().fold(Sha256::new(), Digest::chain_update).finalize();
+    hashed.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A snapshot that an earlier node process made, if all of it is there.

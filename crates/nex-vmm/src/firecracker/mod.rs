@@ -21,7 +21,7 @@ use crate::files::{Fallback, Files};
 use crate::firecracker::machine::FirecrackerMachine;
 use crate::firecracker::requests::Request;
 use crate::machine::{Machine, Snapshot, Vmm, VmmKind};
-use crate::process::{Process, ask_version};
+use crate::process::{Process, ask_version, run_as};
 use crate::spec::MachineSpec;
 
 /// How long between two looks whether the API's socket is there.
@@ -105,7 +105,7 @@ impl Firecracker {
                 command = command.netns(netns);
             }
             if let Some(user) = spec.run_as {
-                command = command.run_as(user);
+                command = run_as(command, user);
             }
             return Ok(command);
         };

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::error::VmmError;
 use crate::files::{Fallback, Files};
 use crate::machine::{Machine, Snapshot, Vmm, VmmKind};
-use crate::process::{Process, ask_version};
+use crate::process::{Process, ask_version, run_as};
 use crate::qemu::machine::QemuMachine;
 use crate::qemu::qmp::Qmp;
 use crate::spec::MachineSpec;
@@ -102,7 +102,7 @@ impl Qemu {
             child = child.netns(netns);
         }
         if let Some(user) = spec.run_as {
-            child = child.run_as(user);
+            child = if self.accel == Accel::Kvm { run_as(child, user) } else { child.run_as(user) };
         }
         Process::start(VmmKind::Qemu, child, &spec.console)
     }
