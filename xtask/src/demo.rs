@@ -1,4 +1,5 @@
-//! `cargo xtask demo`: from nothing to a service and two functions that answer, and back to nothing, in one go.
+//! `cargo xtask demo`: from nothing to a service and functions that answer, and back to nothing, in one go; with `--microvm` each of
+//! them in a virtual machine of its own.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -6,45 +7,60 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-use crate::leftovers::Watch;
+use crate::leftovers::{self, Watch};
 use crate::session::Session;
-use crate::{dist, shell, tools};
+use crate::{dist, machines, shell, tools};
+
+/// What a node says of each machine, in this order.
+const MACHINE_LINES: [&str; 3] = ["Machine started", "Adding new VM to warm pool", "Received agent handshake"];
+
+/// Where the workloads of the session run.
+enum Place {
+    Processes,
+    /// In microVMs, whose kernel and root image lie in a directory.
+    Machines(PathBuf),
+}
 
 /// Builds everything and plays the session in a temporary directory, which is removed afterwards.
-pub(crate) fn run() -> Result<()> {
+pub(crate) fn run(microvm: bool) -> Result<()> {
     let nats_server = tools::nats_server()?;
     let dist = dist::dev()?;
+    let place = if microvm {
+        Place::Machines(machines::prepare(&dist).context("no microVM can run here")?.resources)
+    } else {
+        Place::Processes
+    };
     let dir = std::env::temp_dir().join(format!("nex-demo-{}", std::process::id()));
     std::fs::create_dir_all(dir.join("home"))?;
-    let result = play(&nats_server, &dist, &dir);
+    let result = play(&nats_server, &dist, &dir, &place);
     let removed = std::fs::remove_dir_all(&dir).with_context(|| format!("{} cannot be removed", dir.display()));
     result.and(removed)?;
     println!("\nThe demo passed, and nothing of it is left.");
     Ok(())
 }
 
-fn play(nats_server: &Path, dist: &Path, dir: &Path) -> Result<()> {
+fn play(nats_server: &Path, dist: &Path, dir: &Path, place: &Place) -> Result<()> {
     stage(dist, dir)?;
     let port = free_port()?.to_string();
     let url = format!("nats://127.0.0.1:{port}");
     let mut session = Session::new(dist.join("nex"), dir.to_owned(), environment(nats_server, dist, dir, &url)?);
 
     let began = Instant::now();
-    let node = session.start(&["up", "--port", &port, "--state-dir", "state"])?;
-    node.wait_for("ready", Duration::from_secs(60)).context("nex up")?;
+    let node = session.start(&[&["up", "--port", &port, "--state-dir", "state"], place.flags()?.as_slice()].concat())?;
+    node.wait_for(&place.start_lines(), Duration::from_secs(120)).context("nex up")?;
     println!("(ready after {} ms)", began.elapsed().as_millis());
     let mut watch = Watch::new(node.pid());
     watch.look();
 
     let logs = session.start(&["logs"])?;
-    deploy(&mut session, &url);
+    deploy(&mut session, &place.nats_url(&port));
     watch.look();
-    call(&mut session);
-    look_around(&mut session);
     println!("\n(what nex logs has printed meanwhile)");
-    if let Err(error) = logs.wait_for("EchoService listens", Duration::from_secs(10)) {
+    if let Err(error) = logs.wait_for(&["EchoService listens"], Duration::from_secs(30)) {
         session.fail(&format!("nex logs: {error:#}"));
     }
+    call(&mut session);
+    let node_id = look_around(&mut session, place);
     drop(logs);
     watch.look();
 
@@ -53,7 +69,8 @@ fn play(nats_server: &Path, dist: &Path, dir: &Path) -> Result<()> {
         session.fail(&format!("nex up: {error:#}"));
     }
     println!("\nThe node had started: {}.", watch.names());
-    for left in watch.left(&dir.join("state")) {
+    let state = dir.join("state");
+    for left in watch.left(&state).into_iter().chain(leftovers::of_guests(&node_id, &state)) {
         session.fail(&format!("left behind: {left}"));
     }
     session.end()
@@ -70,9 +87,41 @@ fn stage(dist: &Path, dir: &Path) -> Result<()> {
     dist::place(&dist.join("echo-service"), &dir.join("echo-service"))
 }
 
-fn deploy(session: &mut Session, url: &str) {
-    let nats_url = format!("NATS_URL={url}");
-    session.run_expecting(&["devrun", "echo-service", &nats_url], "accepted");
+impl Place {
+    fn flags(&self) -> Result<Vec<&str>> {
+        let Self::Machines(resources) = self else { return Ok(Vec::new()) };
+        let resources = resources.to_str().context("the path of the resources is not text")?;
+        Ok(vec!["--sandbox", "qemu", "--resource-dir", resources])
+    }
+
+    /// What the node says before it is ready.
+    fn start_lines(&self) -> Vec<&str> {
+        match self {
+            Self::Processes => vec!["Ctrl-C stops"],
+            Self::Machines(_) => [&MACHINE_LINES[..], &["Ctrl-C stops"]].concat(),
+        }
+    }
+
+    /// The user's NATS as a workload sees it: a guest reaches it at its gateway, which has a name there.
+    fn nats_url(&self, port: &str) -> String {
+        let host = match self {
+            Self::Processes => "127.0.0.1",
+            Self::Machines(_) => "host.nex.internal",
+        };
+        format!("NATS_URL=nats://{host}:{port}")
+    }
+
+    /// What the node's tags say of its sandboxes.
+    fn tag(&self) -> &str {
+        match self {
+            Self::Processes => "nex.sandbox=process",
+            Self::Machines(_) => "nex.sandbox=qemu",
+        }
+    }
+}
+
+fn deploy(session: &mut Session, nats_url: &str) {
+    session.run_expecting(&["devrun", "echo-service", nats_url], "accepted");
     session.run_expecting(&["devrun", "echo.wasm", "--trigger_subject", "fn.wasm"], "accepted");
     session.run_expecting(&["devrun", "echo.js", "--trigger_subject", "fn.js"], "accepted");
     session.run_expecting(&["devrun", "greet.mjs", "--trigger_subject", "fn.greet"], "accepted");
@@ -88,23 +137,25 @@ fn call(session: &mut Session) {
     session.run_expecting(&["call", "fn.count", ""], r#"{"count":2}"#);
 }
 
-fn look_around(session: &mut Session) {
+/// The tables, and a stop by hand. Returns the node's id.
+fn look_around(session: &mut Session, place: &Place) -> String {
     let nodes = session.run(&["node", "ls"]);
     let workloads = session.run_expecting(&["ps"], "echo-service");
     let is_key = |word: &&str| word.len() == 56 && word.starts_with('N');
     let words = nodes.split(|c: char| !c.is_ascii_alphanumeric());
     let Some(node) = words.clone().find(is_key).map(str::to_owned) else {
         session.fail("nex node ls shows no node");
-        return;
+        return String::new();
     };
-    session.run_expecting(&["node", "info", &node], "echo-service");
+    session.run_expecting(&["node", "info", &node], place.tag());
     let line = workloads.lines().find(|line| line.contains("echo-service")).unwrap_or_default();
     let is_id = |word: &&str| word.len() == 20 && word.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase());
     let Some(workload) = line.split(|c: char| !c.is_ascii_alphanumeric()).find(is_id).map(str::to_owned) else {
         session.fail("nex ps shows no workload id");
-        return;
+        return node;
     };
     session.run(&["stop", &node, &workload, "--name", "echo-service", "--issuer", "home/.nex/issuer.nk"]);
+    node
 }
 
 /// All that the commands of the session are given: nothing of the user's own configuration.

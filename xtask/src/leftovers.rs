@@ -1,6 +1,7 @@
-//! What a node started, and whether anything of it is still there afterwards: processes, cgroups, mounts, sockets.
+//! What a node started, and whether anything of it is still there afterwards: processes, cgroups, mounts, sockets; of its guests
+//! devices, namespaces, tables of the packet filter, addresses, directories.
 //!
-//! It looks at what really descends from the node instead of at names, so that other nodes on the machine do not matter.
+//! It looks at what really descends from the node, and at what bears its name, so that other nodes on the machine do not matter.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::FileTypeExt as _;
@@ -85,6 +86,49 @@ impl Watch {
         sockets(dir, &mut left);
         left
     }
+}
+
+/// What of a node's guests is still on the host, for people; `state` is the directory that the node was given. Asks the kernel, not
+/// the node.
+pub(crate) fn of_guests(node: &str, state: &Path) -> Vec<String> {
+    let owner: String = node.chars().skip(1).take(12).collect::<String>().to_lowercase();
+    let mut left = Vec::new();
+    let devices = output_of("ip", &["-o", "link"]);
+    let is_ours = |line: &&str| {
+        let alias = line.split_once(" alias ").map(|(_, alias)| alias.split(' ').next().unwrap_or_default());
+        alias.is_some_and(|alias| alias == format!("nex:{owner}") || alias.starts_with(&format!("nex:{owner}:")))
+    };
+    left.extend(devices.lines().filter(is_ours).map(|line| format!("device {line}")));
+    let namespaces = names_in(Path::new("/run/netns")).into_iter().filter(|name| name.starts_with(&format!("nex-{owner}-")));
+    left.extend(namespaces.map(|name| format!("namespace {name}")));
+    let tables = output_of("nft", &["list", "tables"]);
+    left.extend(tables.lines().filter(|line| line.ends_with(&format!("nex_{owner}"))).map(str::to_owned));
+    for place in ["agents", "network"] {
+        files(&state.join("node").join(place), &mut left);
+    }
+    left
+}
+
+/// What a program writes; nothing where it is not installed, for then there is nothing of it either.
+fn output_of(program: &str, args: &[&str]) -> String {
+    let output = std::process::Command::new(program).args(args).output();
+    output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
+}
+
+/// Every file below a directory, but for locks and marks of the plug-ins.
+fn files(dir: &Path, left: &mut Vec<String>) {
+    for name in names_in(dir) {
+        let path = dir.join(&name);
+        if path.is_dir() {
+            files(&path, left);
+        } else if !["lock", "last_reserved_ip.0"].contains(&name.as_str()) {
+            left.push(format!("file {}", path.display()));
+        }
+    }
+}
+
+fn names_in(dir: &Path) -> Vec<String> {
+    std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
 fn sockets(dir: &Path, left: &mut Vec<String>) {

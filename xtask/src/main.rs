@@ -20,7 +20,8 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask <command>
 
-  demo              build nex, run a node in a temporary place, deploy to it, call, stop, check that nothing is left
+  demo [--microvm]  build nex, run a node in a temporary place, deploy to it, call, stop, check that nothing is left;
+                    with --microvm every workload is in a virtual machine of its own (QEMU, emulated)
   test [args]       get nats-server, build, run all tests; args go to `cargo test`
   check             formatting, clippy and rustdoc, warnings as errors
   bench [args]      measure calls, deploys, starts and memory; --quick is shorter, --json FILE writes the numbers, too;
@@ -34,7 +35,8 @@ fn main() -> ExitCode {
         None => ("", args.as_slice()),
     };
     let result = match (command, rest) {
-        ("demo", []) => demo::run(),
+        ("demo", []) => demo::run(false),
+        ("demo", [flag]) if flag == "--microvm" => demo::run(true),
         ("test", rest) => test::run(rest),
         ("check", []) => check::run(),
         ("bench", rest) => bench::run(rest),

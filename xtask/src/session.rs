@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 /// Longest time a command may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A session in a directory of its own.
 #[derive(Debug)]
@@ -130,10 +130,11 @@ impl Background {
         self.child.id()
     }
 
-    /// Prints its lines until one contains a text.
-    pub(crate) fn wait_for(&self, text: &str, patience: Duration) -> Result<()> {
+    /// Prints its lines until each of these texts was in one.
+    pub(crate) fn wait_for(&self, texts: &[&str], patience: Duration) -> Result<()> {
         let end = Instant::now() + patience;
-        loop {
+        let mut missing = texts.to_vec();
+        while let Some(text) = missing.first() {
             let left = end.saturating_duration_since(Instant::now());
             let line = match self.lines.recv_timeout(left) {
                 Ok(line) => line,
@@ -141,10 +142,9 @@ impl Background {
                 Err(RecvTimeoutError::Timeout) => bail!("it did not say '{text}' within {patience:?}"),
             };
             println!("{line}");
-            if line.contains(text) {
-                return Ok(());
-            }
+            missing.retain(|text| !line.contains(text));
         }
+        Ok(())
     }
 
     /// Asks it to end as Ctrl-C does; prints what it still says. It must end well in time.

@@ -5,6 +5,7 @@
 //! | `up`, `crash`, `user` | `nex up`: started, stopped, killed, without privileges |
 //! | `node_up`, `preflight`, `rootfs` | a node with a configuration file, what it needs, and root images of microVMs |
 //! | `devrun`, `nodes`, `run_stop` | workloads deployed, replaced, stopped; on one node and on two |
+//! | `microvm`, `microvm_*` | the same in virtual machines, and what those are for |
 //! | `call`, `tails` | functions called; logs and events watched |
 //! | `connect`, `micro` | ways to reach NATS, and what other NATS tools see |
 //! | `surface`, `readme` | help, completion, and the commands that the documents show |
@@ -22,9 +23,13 @@ mod call;
 mod connect;
 mod crash;
 mod devrun;
+mod guests;
 #[path = "../../../xtask/src/leftovers.rs"]
 mod leftovers;
 mod micro;
+mod microvm;
+mod microvm_cycles;
+mod microvm_start;
 mod node_up;
 mod nodes;
 mod preflight;

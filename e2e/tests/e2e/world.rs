@@ -19,8 +19,9 @@ use tokio::runtime::Runtime;
 
 use crate::running::Running;
 
-/// Longest time a command may take; what is waited for takes a few seconds at most.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+/// Longest time a command may take. What is waited for takes a few seconds at most; machines with emulated processors, of which tests
+/// boot several at once, take many times as long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A user of this machine who has nothing but a directory. Dropped last, it takes along what a failed test left running.
 pub(crate) struct World {
