@@ -26,7 +26,7 @@ pub(crate) fn run(microvm: bool) -> Result<()> {
     let nats_server = tools::nats_server()?;
     let dist = dist::dev()?;
     let place = if microvm {
-        Place::Machines(machines::prepare(&dist).context("no microVM can run here")?.resources)
+        Place::Machines(machines::prepare(&dist, machines::TESTS).context("no microVM can run here")?.resources)
     } else {
         Place::Processes
     };
