@@ -95,13 +95,14 @@ async fn what_a_script_prints_becomes_lines() {
         console.error('two\\nlines'); console.warn('w\\ud800'); queueMicrotask(() => console.info('later')); return 1 }";
     let (function, mut fixture) = started(source).await;
     assert_eq!(function.invoke(call("")).await, Ok("1".into()));
-    let mut lines = Vec::new();
-    while lines.len() < 6 {
+    let (mut lines, mut tops) = (Vec::new(), 0);
+    while lines.len() < 5 {
         let line = tokio::time::timeout(Duration::from_secs(5), fixture.lines.recv()).await.unwrap().unwrap();
-        lines.push((line.stream == Stream::Stdout, line.text));
+        // Said by every context when it is made; the next one may be made ahead, at any moment.
+        if line.text == "top" { tops += 1 } else { lines.push((line.stream == Stream::Stdout, line.text)) }
     }
+    assert!(tops >= 1);
     let texts = [
-        (true, "top"),
         (true, "a 1 {\"b\":[2]} null undefined Symbol(s)"),
         (false, "two"),
         (false, "lines"),
