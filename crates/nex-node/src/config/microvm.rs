@@ -209,8 +209,11 @@ impl RawRateLimiters {
     fn resolve(self, problems: &mut Vec<String>) -> Option<RateLimiter> {
         let mut bucket = |name: &str, raw: Option<RawBucket>| {
             let RawBucket { one_time_burst, refill_time, size } = raw?;
+            if (size == 0) != (refill_time == 0) {
+                problems.push(format!("rate_limiters.{name}: size and refill_time are both 0 (no limit) or both above it"));
+            }
+            // As in 0.2.7 and in Firecracker, zeros mean no limit.
             if size == 0 || refill_time == 0 {
-                problems.push(format!("rate_limiters.{name}: size and refill_time must be above 0"));
                 return None;
             }
             Some(TokenBucket { size, refill_time_ms: refill_time, one_time_burst })
