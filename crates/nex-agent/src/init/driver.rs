@@ -79,6 +79,8 @@ impl Driver {
                 }
                 how = ended(self.agent.as_deref()) => {
                     self.agent = None;
+                    // For the console, where nobody asked for it: one that was killed has said nothing itself.
+                    note(&format!("the agent ended: {how}"));
                     return Event::Ended(how);
                 }
                 () = over(self.wait) => {
