@@ -92,7 +92,7 @@ pub(crate) fn main(mode: &str, args: &[String]) -> Result<()> {
         }
         ("node", [node]) => {
             // What goes wrong in it is seen.
-            tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_writer(std::io::stderr).init();
+            tracing_subscriber::fmt().with_ansi(false).with_max_level(tracing::Level::WARN).with_writer(std::io::stderr).init();
             let runtime = runtime()?;
             let lived = runtime.block_on(live(serde_json::from_str(node)?));
             runtime.shutdown_background();

@@ -37,6 +37,16 @@ pub(crate) fn monitor_memory(pid: u32) -> Mapped {
     Mapped { rss: sum(&["Rss:"]), pss: sum(&["Pss:"]), private: sum(&["Private_Clean:", "Private_Dirty:"]) }
 }
 
+/// Time on a processor of one process that runs, all its threads, exact.
+pub(crate) fn own_time(pid: u32) -> Duration {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let of = |thread: std::fs::DirEntry| {
+        let spent = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        spent.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
+    };
+    threads.filter_map(of).sum()
+}
+
 /// Time on a processor of a process and all that descend from it.
 pub(crate) fn processor_time(pid: u32) -> Duration {
     family(pid).keys().map(|pid| time_of(*pid)).sum()

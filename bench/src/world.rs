@@ -21,7 +21,7 @@ use crate::child::{self, NodeArgs};
 use crate::microvm::Monitor;
 
 /// Longest wait for anything.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Which way calls go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

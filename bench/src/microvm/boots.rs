@@ -20,6 +20,9 @@ pub(crate) struct Boots {
     /// From nothing to the handshake.
     pub(crate) cold: Times,
     pub(crate) restored: Times,
+    /// The monitor's time on processors, ms.
+    pub(crate) cold_cpu_ms: Spread,
+    pub(crate) restored_cpu_ms: Spread,
     pub(crate) cold_to_bare: Spread,
     pub(crate) restored_to_cold: Spread,
     pub(crate) cold_steps: Vec<Step>,
@@ -41,18 +44,21 @@ pub(crate) async fn measure(plan: &Plan, snapshots: &Lab) -> Result<Boots> {
     let (cold_gate, gate) = (cold_lab.gate().await?, snapshots.gate().await?);
     let (mut bare, mut cold, mut restored) = (Vec::new(), Vec::new(), Vec::new());
     let (mut to_bare, mut to_cold) = (Vec::new(), Vec::new());
+    let (mut cold_cpu, mut restored_cpu) = (Vec::new(), Vec::new());
     let (mut cold_steps, mut restored_steps) = (Vec::new(), Vec::new());
     for _ in 0..plan.boots {
         let empty = nothing.boot().await?;
         let agent = cold_lab.agent(&cold_gate.url()).await?;
         add(&mut cold_steps);
         let booted = agent.took;
+        cold_cpu.push(agent.processor.as_secs_f64() * 1e3);
         cold_lab.stop(agent).await?;
         let mut these = Vec::new();
         for _ in 0..RESTORES {
             let agent = snapshots.agent(&gate.url()).await?;
             add(&mut restored_steps);
             these.push(agent.took);
+            restored_cpu.push(agent.processor.as_secs_f64() * 1e3);
             snapshots.stop(agent).await?;
         }
         to_bare.push(booted.as_secs_f64() / empty.as_secs_f64());
@@ -67,6 +73,8 @@ pub(crate) async fn measure(plan: &Plan, snapshots: &Lab) -> Result<Boots> {
         bare: Times::of(bare),
         cold: Times::of(cold),
         restored: Times::of(restored),
+        cold_cpu_ms: Spread::of(cold_cpu),
+        restored_cpu_ms: Spread::of(restored_cpu),
         cold_to_bare: Spread::of(to_bare),
         restored_to_cold: Spread::of(to_cold),
         cold_steps: finished(cold_steps),

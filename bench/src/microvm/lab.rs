@@ -22,6 +22,7 @@ use nex_testkit::{dist_binary, machines, nats_server_binary};
 
 use super::Monitor;
 use super::steps;
+use crate::processes::own_time;
 
 /// Longest time from nothing to a handshake.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -46,6 +47,8 @@ pub(crate) struct Agent {
     pub(crate) sandbox: Box<dyn Sandbox>,
     /// From nothing to the handshake.
     pub(crate) took: Duration,
+    /// The monitor's time on processors until then; a busy host does not change it much.
+    pub(crate) processor: Duration,
 }
 
 impl Lab {
@@ -119,10 +122,11 @@ impl Lab {
         let request = by.bound(heard.next()).await.context("no handshake")?.context("the bus is gone")?;
         let took = began.elapsed();
         steps::mark(steps::HANDSHAKE);
+        let processor = own_time(sandbox.record().leader.pid.unsigned_abs());
         let yes = Accepted { accepted: true, ..Accepted::default() };
         let reply = request.reply.context("a handshake that wants no answer")?;
         self.client().publish(reply, serde_json::to_vec(&yes)?.into()).await?;
-        Ok(Agent { id, sandbox, took })
+        Ok(Agent { id, sandbox, took, processor })
     }
 
     /// Stops an agent; how long it took until nothing of it was left.

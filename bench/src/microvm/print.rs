@@ -37,6 +37,10 @@ fn print_boots(boots: &Boots) {
     times("restored from a snapshot, to handshake", &boots.restored);
     println!("  {:<44} {}", "cold / nothing in it", spread(&boots.cold_to_bare));
     println!("  {:<44} {}", "restored / cold", spread(&boots.restored_to_cold));
+    for (what, ms) in [("cold", &boots.cold_cpu_ms), ("restored", &boots.restored_cpu_ms)] {
+        let what = format!("monitor's CPU time, {what}");
+        println!("  {what:<44} {:>8.1} {:>8.1} {:>8.1}", ms.median, ms.min, ms.max);
+    }
     steps("Steps of a cold boot", &boots.cold_steps);
     steps("Steps of a restore", &boots.restored_steps);
 }
