@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use async_nats::{Client, Message};
 use futures::StreamExt as _;
-use nex_bus::connect::{Persistence, connect};
+use nex_bus::connect::{ConnectError, Persistence, connect};
 use nex_bus::settings::ConnectionSettings;
-use nex_process::{TaskScope, jail};
+use nex_process::{Deadline, TaskScope, jail};
 use nex_protocol::agent::{Accepted, Deploy, Handshake, Identity, PROTOCOL, Undeploy, agent_subject, host_subject};
 use nex_protocol::deploy::WorkloadType;
 use nkeys::XKey;
@@ -43,7 +43,7 @@ pub(crate) async fn run(identity: Identity, entered: &jail::Entered, place: Plac
         inbox_prefix: Some(format!("_INBOX.{}", identity.agent)),
         ..ConnectionSettings::default()
     };
-    let bus = connect(&settings, Persistence::Once).await.context("cannot reach the internal bus")?;
+    let bus = reach(&settings).await.context("cannot reach the internal bus")?;
     let mut requests = bus.subscribe(agent_subject(&identity.agent, ">")).await.context("cannot listen on the internal bus")?;
     let key = XKey::new();
     let message = match place {
@@ -65,6 +65,17 @@ pub(crate) async fn run(identity: Identity, entered: &jail::Entered, place: Plac
                 }
                 return Ok(());
             }
+        }
+    }
+}
+
+/// The network of a machine that has just woken up may lose its first packets, and the bus may be starting again.
+async fn reach(settings: &ConnectionSettings) -> Result<Client, ConnectError> {
+    let by = Deadline::after(HANDSHAKE);
+    loop {
+        match connect(settings, Persistence::Once).await {
+            Err(_not_yet) if !by.is_past() => tokio::time::sleep(HANDSHAKE_TRY / 10).await,
+            reached => return reached,
         }
     }
 }

@@ -131,14 +131,19 @@ pub struct ExitReport {
     pub last_words: Vec<String>,
 }
 
+/// Lines of the last words that stand in a message.
+const SHOWN_LINES: usize = 3;
+
 impl fmt::Display for ExitReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.exit)?;
         if self.out_of_memory {
             f.write_str(", out of memory")?;
         }
-        match self.last_words.last() {
-            Some(line) => write!(f, ": {line}"),
+        // The very last line may be the kernel's, which only says that the machine goes down.
+        let shown = self.last_words.len().saturating_sub(SHOWN_LINES);
+        match self.last_words.get(shown..).filter(|lines| !lines.is_empty()) {
+            Some(lines) => write!(f, ": {}", lines.join(" / ")),
             None => Ok(()),
         }
     }

@@ -90,6 +90,18 @@ impl Guest {
         Ok(())
     }
 
+    /// Finds out whether a guest that waits for its identity hears and speaks: asked for what it cannot do yet, it refuses.
+    pub(super) async fn is_awake(&mut self, by: Deadline) -> Result<(), GuestError> {
+        self.say(&ToGuest::Attach { slot: 0 }, by).await?;
+        loop {
+            match self.hear(by).await? {
+                FromGuest::Failed { .. } => return Ok(()),
+                FromGuest::Ready { .. } => {}
+                other => return Err(unexpected(&other)),
+            }
+        }
+    }
+
     /// Has a drive mounted; returns where its file is.
     pub(super) async fn attach(&mut self, slot: u8, by: Deadline) -> Result<String, GuestError> {
         self.say(&ToGuest::Attach { slot }, by).await?;

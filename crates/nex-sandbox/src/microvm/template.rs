@@ -23,6 +23,8 @@ use crate::{CreateError, MachineSize, SandboxId};
 
 /// Says in a template's directory that all of it was written.
 const MANIFEST: &str = "snapshot.json";
+/// Longest time in which a clone that works answers.
+const AWAKE: Duration = Duration::from_secs(10);
 /// Longest time to ask the monitor for its version.
 const VERSION: Duration = Duration::from_secs(5);
 
@@ -89,9 +91,13 @@ pub(super) async fn prove(shared: &Arc<Shared>, size: MachineSize, by: Deadline)
 async fn clone(shared: &Arc<Shared>, size: MachineSize, by: Deadline) -> Result<(), CreateError> {
     let snapshot = get(shared, size, by).await?;
     let cradle = start(shared, &throwaway("proof"), size, Some(&snapshot), by).await?;
-    let met = cradle.unless_ended(Guest::meet_clone(cradle.machine(), shared.vmm.kind(), by)).await;
+    let met = async {
+        let mut guest = Guest::meet_clone(cradle.machine(), shared.vmm.kind(), by).await?;
+        Ok(guest.is_awake(by.within(AWAKE)).await?)
+    };
+    let met = cradle.unless_ended(met).await;
     cradle.end().await;
-    met.map(drop)
+    met
 }
 
 async fn make(shared: &Arc<Shared>, size: MachineSize, dir: &Path, by: Deadline) -> Result<Snapshot, CreateError> {
