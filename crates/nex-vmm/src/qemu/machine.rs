@@ -56,13 +56,15 @@ pub(super) struct QemuMachine {
     control: Mutex<Option<Control>>,
     /// `None` for a restored machine, whose memory is partly another's.
     memory: Option<File>,
+    /// The stream to a restored guest, connected before it woke up.
+    channel: Mutex<Option<UnixStream>>,
     spec: MachineSpec,
 }
 
 impl QemuMachine {
     pub(super) fn new(process: Process, files: Files, qmp: Qmp, memory: Option<File>, spec: MachineSpec) -> Self {
         let control = Mutex::new(Some(Control { qmp, generations: vec![0; spec.drives.len()] }));
-        Self { process, files, control, memory, spec }
+        Self { process, files, control, memory, channel: Mutex::new(None), spec }
     }
 
     /// The conversation, for one piece of work.
@@ -75,6 +77,8 @@ impl QemuMachine {
 
     /// Loads the state of the devices and lets the processors run.
     pub(super) async fn load(&self, state: Vec<u8>, by: Deadline) -> Result<(), VmmError> {
+        // A guest that wakes up to a port without a host closes it, and may throw away what is said just then. So there is one.
+        *self.channel.lock().await = Some(self.connect(by).await?);
         let (mut ours, theirs) = pair(&self.spec)?;
         let doing = "load the snapshot";
         let mut turn = self.control(by, doing).await?;
@@ -177,7 +181,13 @@ impl Machine for QemuMachine {
     }
 
     fn channel(&self, by: Deadline) -> BoxFuture<'_, Result<UnixStream, VmmError>> {
-        self.connect(by).boxed()
+        async move {
+            match self.channel.lock().await.take() {
+                Some(stream) => Ok(stream),
+                None => self.connect(by).await,
+            }
+        }
+        .boxed()
     }
 
     fn set_metadata<'a>(&'a self, _value: &'a Value, _by: Deadline) -> BoxFuture<'a, Result<(), VmmError>> {
