@@ -41,6 +41,13 @@ pub(crate) struct Step {
 pub(crate) async fn measure(plan: &Plan, snapshots: &Lab) -> Result<Boots> {
     let cold_lab = Box::pin(Lab::open(snapshots.monitor, false)).await?;
     let mut nothing = Bare::prepare(&cold_lab).await?;
+    let outcome = rounds(plan, snapshots, &cold_lab, &mut nothing).await;
+    nothing.close().await;
+    cold_lab.close().await;
+    outcome
+}
+
+async fn rounds(plan: &Plan, snapshots: &Lab, cold_lab: &Lab, nothing: &mut Bare) -> Result<Boots> {
     let (cold_gate, gate) = (cold_lab.gate().await?, snapshots.gate().await?);
     let (mut bare, mut cold, mut restored) = (Vec::new(), Vec::new(), Vec::new());
     let (mut to_bare, mut to_cold) = (Vec::new(), Vec::new());
@@ -67,8 +74,6 @@ pub(crate) async fn measure(plan: &Plan, snapshots: &Lab) -> Result<Boots> {
         cold.push(booted);
         restored.extend(these);
     }
-    nothing.close().await;
-    cold_lab.close().await;
     Ok(Boots {
         bare: Times::of(bare),
         cold: Times::of(cold),

@@ -119,7 +119,11 @@ impl Lab {
         let began = Instant::now();
         steps::begin();
         let sandbox = self.sandboxes.provider().create(spec, by).await?;
-        let request = by.bound(heard.next()).await.context("no handshake")?.context("the bus is gone")?;
+        let request = by
+            .bound(heard.next())
+            .await
+            .with_context(|| format!("no handshake after {}", steps::last()))?
+            .context("the bus is gone")?;
         let took = began.elapsed();
         steps::mark(steps::HANDSHAKE);
         let processor = own_time(sandbox.record().leader.pid.unsigned_abs());

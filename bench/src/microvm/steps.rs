@@ -53,6 +53,11 @@ pub(crate) fn taken() -> Vec<(&'static str, f64)> {
     pairs.map(|((_, before), (step, at))| (*step, at.duration_since(*before).as_secs_f64() * 1e3)).collect()
 }
 
+/// The last one that is over.
+pub(crate) fn last() -> String {
+    marks().last().map_or_else(String::new, |(step, at)| format!("'{step}', {:?} ago", at.elapsed()))
+}
+
 /// Has the log listened to from now on.
 pub(crate) fn listen() -> Result<()> {
     Ok(tracing_subscriber::registry().with(Listener).try_init()?)
