@@ -96,7 +96,12 @@ pub fn location(bytes: &[u8]) {
 pub fn subject(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let (left, right) = text.split_once('\n').unwrap_or((&text, "$NEX.>"));
-    drop((Control::parse(left), LogSource::parse(left), agent::parse_host_subject(left)));
+    drop((
+        Control::parse(left),
+        LogSource::parse(left),
+        agent::subject::FromAgent::parse(left),
+        agent::subject::Verb::parse(left),
+    ));
     assert_eq!(overlap(left, right), overlap(right, left), "overlap is not symmetric");
     if is_valid_pattern(left) {
         assert!(overlap(left, left) && overlap(left, ">"), "a pattern does not overlap itself");
@@ -139,7 +144,9 @@ pub fn sealed(bytes: &[u8]) {
 /// What agents say on the internal bus.
 pub fn agent_message(bytes: &[u8]) {
     round_trip::<agent::Handshake>(bytes);
-    round_trip::<agent::Accepted>(bytes);
+    round_trip::<agent::Welcome>(bytes);
+    round_trip::<agent::Answer>(bytes);
+    round_trip::<agent::EventAck>(bytes);
     round_trip::<agent::Logs>(bytes);
     round_trip::<agent::AgentEvent>(bytes);
     round_trip::<agent::Deploy>(bytes);

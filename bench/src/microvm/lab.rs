@@ -15,8 +15,8 @@ use nex_node::sandbox::{Host, Sandboxes};
 use nex_node::state_dir::StateDir;
 use nex_node::{NodeConfig, clock};
 use nex_process::Deadline;
-use nex_protocol::agent::{Accepted, Identity, host_subject};
-use nex_protocol::id::WorkloadId;
+use nex_protocol::agent::{Identity, Welcome, subject};
+use nex_protocol::id::AgentId;
 use nex_sandbox::{Sandbox, SandboxId, SandboxSpec};
 use nex_testkit::{dist_binary, machines, nats_server_binary};
 
@@ -43,7 +43,7 @@ pub(crate) struct Lab {
 
 /// An agent after its handshake.
 pub(crate) struct Agent {
-    pub(crate) id: WorkloadId,
+    pub(crate) id: AgentId,
     pub(crate) sandbox: Box<dyn Sandbox>,
     /// From nothing to the handshake.
     pub(crate) took: Duration,
@@ -94,8 +94,8 @@ impl Lab {
     }
 
     /// A user of the bus as an agent has it, and its name.
-    pub(crate) fn user(&self) -> (WorkloadId, AgentUser) {
-        let id = WorkloadId::new(clock::unix_seconds_u32());
+    pub(crate) fn user(&self) -> (AgentId, AgentUser) {
+        let id = AgentId::new(clock::unix_seconds_u32());
         let user = self.keys.agent_user(&id, clock::unix_seconds());
         (id, user)
     }
@@ -111,7 +111,7 @@ impl Lab {
     /// Makes an agent and waits for its handshake.
     pub(crate) async fn agent(&self, bus_url: &str) -> Result<Agent> {
         let (id, user) = self.user();
-        let mut heard = self.client().subscribe(host_subject(&id, "handshake")).await?;
+        let mut heard = self.client().subscribe(subject::handshake(&id)).await?;
         self.client().flush().await?;
         let identity = Identity { agent: id.clone(), bus: bus_url.to_owned(), jwt: user.jwt, seed: user.seed };
         let spec = SandboxSpec { id: SandboxId::parse(id.as_str())?, identity: serde_json::to_vec(&identity)?, size: None };
@@ -127,7 +127,7 @@ impl Lab {
         let took = began.elapsed();
         steps::mark(steps::HANDSHAKE);
         let processor = own_time(sandbox.record().leader.pid.unsigned_abs());
-        let yes = Accepted { accepted: true, ..Accepted::default() };
+        let yes = Welcome { accepted: true, message: String::new() };
         let reply = request.reply.context("a handshake that wants no answer")?;
         self.client().publish(reply, serde_json::to_vec(&yes)?.into()).await?;
         Ok(Agent { id, sandbox, took, processor })

@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 use bytes::Bytes;
-use nex_protocol::agent::agent_subject;
+use nex_protocol::agent::subject;
 
 use super::lab::Lab;
 use crate::calls::{NATIVE, Row, WARM_UP, row};
@@ -14,7 +14,7 @@ use crate::plan::Plan;
 pub(crate) async fn measure(plan: &Plan, lab: &Lab) -> Result<Vec<Row>> {
     let (id, user) = lab.user();
     let native = NodeArgs { user_jwt: Some(user.jwt), user_seed: Some(user.seed), ..NodeArgs::to(lab.bus_url()) };
-    let ping = |id| agent_subject(id, "ping");
+    let ping = |id| subject::ping(id);
     let responder = child::responder(&native, &ping(&id))?;
     let agent = lab.agent(lab.bus_url()).await?;
     let variants =

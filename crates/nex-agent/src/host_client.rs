@@ -6,17 +6,18 @@ use async_nats::{Client, HeaderMap, HeaderValue, RequestErrorKind};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use nex_engine::HostClient;
-use nex_protocol::agent::host_subject;
+use nex_protocol::agent::subject;
 use nex_protocol::host::{CODE, HostError, HostRequest, MESSAGE, TARGET};
-use nex_protocol::id::WorkloadId;
+use nex_protocol::id::{AgentId, InstanceId};
 
 /// Longest wait for a host service.
-const WITHIN: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The way to the node's host services.
 pub(crate) struct BusHostClient {
     pub(crate) bus: Client,
-    pub(crate) agent: WorkloadId,
+    pub(crate) agent: AgentId,
+    pub(crate) instance: InstanceId,
 }
 
 impl HostClient for BusHostClient {
@@ -32,11 +33,11 @@ impl BusHostClient {
         let target: HeaderValue =
             target.parse().map_err(|_invalid| HostError { code: 400, message: "a line break is not allowed here".into() })?;
         headers.insert(TARGET, target);
-        let subject = host_subject(&self.agent, &format!("host.{service}.{method}"));
-        let request = async_nats::Request::new().payload(body).headers(headers).timeout(Some(WITHIN));
+        let subject = subject::host_call(&self.agent, &self.instance, service, &method);
+        let request = async_nats::Request::new().payload(body).headers(headers).timeout(Some(TIMEOUT));
         let answer = self.bus.send_request(subject, request).await.map_err(|error| match error.kind() {
             RequestErrorKind::TimedOut => {
-                HostError { code: 504, message: format!("{service}.{method} did not answer within {} s", WITHIN.as_secs()) }
+                HostError { code: 504, message: format!("{service}.{method} did not answer within {} s", TIMEOUT.as_secs()) }
             }
             _ => HostError { code: 500, message: format!("{service}.{method} cannot be reached: {error}") },
         })?;

@@ -1,20 +1,23 @@
-//! `nex-agent`: one agent, one workload. Started by a node inside a sandbox, told by standard input who it is, heard only on the
-//! internal bus.
+//! `nex-agent`: hosts instances of workloads. Started by a node inside a sandbox, told by standard input who it is, heard only on
+//! the internal bus.
 //!
 //! ```text
-//! stdin ─► jail ─► bus ─► handshake ─► deploy ─► (calls, logs, events) ─► undeploy ─► gone with its sandbox
+//! stdin ─► jail ─► bus ─► handshake ─► deploy ─► (invocations, logs, events) ─► undeploy ─► gone with its sandbox
 //! ```
 //!
 //! As process 1 of a virtual machine it is that machine's [`init`] first.
 
 mod artifact;
-mod calls;
+mod direct;
+mod event;
 mod host_client;
 mod init;
+mod instance;
+mod instances;
+mod invoke;
 mod output;
 mod report;
 mod session;
-mod workload;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;

@@ -1,9 +1,9 @@
-//! The workload's lines on their way to the node: in batches, in order, the loss of any of them told.
+//! An instance's lines on their way to the node: in batches, in order, the loss of any of them reported.
 
 use async_nats::Client;
 use nex_engine::{Line, Output, Stream};
-use nex_protocol::agent::{LogEntry, Logs, host_subject};
-use nex_protocol::id::WorkloadId;
+use nex_protocol::agent::{LogEntry, Logs, subject};
+use nex_protocol::id::{AgentId, InstanceId};
 use tokio::sync::{mpsc, oneshot};
 
 /// Lines that may wait for the bus.
@@ -27,21 +27,21 @@ impl Flush {
     }
 }
 
-/// An output for a workload, and the work of carrying it, to be spawned.
-pub(crate) fn to_bus(bus: Client, agent: &WorkloadId) -> (Output, Flush, impl Future<Output = ()> + use<>) {
+/// An output for an instance, and the work of forwarding it, to be spawned.
+pub(crate) fn to_bus(bus: Client, agent: &AgentId, instance: &InstanceId) -> (Output, Flush, impl Future<Output = ()> + use<>) {
     let (output, lines) = Output::channel(BACKLOG);
     let (flush, flushes) = mpsc::channel(1);
-    let carrier = Carrier { bus, subject: host_subject(agent, "logs"), counter: output.clone() };
-    (output, Flush(flush), carrier.run(lines, flushes))
+    let forwarder = LogForwarder { bus, subject: subject::log(agent, instance), counter: output.clone() };
+    (output, Flush(flush), forwarder.run(lines, flushes))
 }
 
-struct Carrier {
+struct LogForwarder {
     bus: Client,
     subject: String,
     counter: Output,
 }
 
-impl Carrier {
+impl LogForwarder {
     async fn run(self, mut lines: mpsc::Receiver<Line>, mut flushes: mpsc::Receiver<oneshot::Sender<()>>) {
         let mut waiting = Vec::with_capacity(BATCH);
         loop {
@@ -52,7 +52,7 @@ impl Carrier {
                     if count == 0 {
                         return;
                     }
-                    self.carry(&mut waiting).await;
+                    self.forward(&mut waiting).await;
                 }
                 Some(done) = flushes.recv() => {
                     let last = Logs { lines: Vec::new(), dropped: self.counter.take_dropped() };
@@ -65,7 +65,7 @@ impl Carrier {
         }
     }
 
-    async fn carry(&self, waiting: &mut Vec<Line>) {
+    async fn forward(&self, waiting: &mut Vec<Line>) {
         let mut batch = Logs { lines: Vec::with_capacity(waiting.len()), dropped: self.counter.take_dropped() };
         let mut bytes = 0;
         for Line { stream, text } in waiting.drain(..) {

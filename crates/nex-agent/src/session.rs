@@ -1,6 +1,6 @@
-//! The agent's conversation with its node: a handshake, then one request at a time answered, until it is told to go.
+//! The agent's conversation with its node: a handshake, then a task for each verb, until it is told to go.
 
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -9,27 +9,25 @@ use futures::StreamExt as _;
 use nex_bus::connect::{ConnectError, Persistence, connect};
 use nex_bus::settings::ConnectionSettings;
 use nex_process::{Deadline, TaskScope, jail};
-use nex_protocol::agent::{Accepted, Deploy, Handshake, Identity, PROTOCOL, Undeploy, agent_subject, host_subject};
+use nex_protocol::agent::subject::{self, Verb};
+use nex_protocol::agent::{Answer, Deploy, Handshake, Identity, PROTOCOL, Pong, RejectCode, Undeploy, Welcome};
 use nex_protocol::deploy::WorkloadType;
+use nex_protocol::id::InstanceId;
 use nkeys::XKey;
+use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::Place;
-use crate::calls;
-use crate::workload::{Starter, Workload};
+use crate::event::EventSender;
+use crate::instance::Starter;
+use crate::instances::{CAPACITY, Instances};
+use crate::invoke;
 
 /// Time the node has to answer the handshake, and one try of it: the bus may be started again in between.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 const HANDSHAKE_TRY: Duration = Duration::from_secs(1);
-/// Time a workload has to end when the agent itself is told to end.
+/// Time instances have to end when the agent itself is told to end, or the node does not say.
 const GRACE: Duration = Duration::from_secs(2);
-
-struct Session {
-    starter: Starter,
-    out: PathBuf,
-    workload: Option<Workload>,
-    calls: TaskScope,
-}
 
 /// Lives until the node, or a signal, says it is over.
 pub(crate) async fn run(identity: Identity, entered: &jail::Entered, place: Place) -> anyhow::Result<()> {
@@ -40,29 +38,38 @@ pub(crate) async fn run(identity: Identity, entered: &jail::Entered, place: Plac
         user_jwt: Some(identity.jwt.clone().into()),
         user_seed: Some(identity.seed.clone().into()),
         name: Some(format!("nex-agent-{}", identity.agent)),
-        inbox_prefix: Some(format!("_INBOX.{}", identity.agent)),
+        inbox_prefix: Some(subject::inbox(&identity.agent)),
         ..ConnectionSettings::default()
     };
     let bus = reach(&settings).await.context("cannot reach the internal bus")?;
-    let mut requests = bus.subscribe(agent_subject(&identity.agent, ">")).await.context("cannot listen on the internal bus")?;
+    let mut requests = bus.subscribe(subject::verbs(&identity.agent)).await.context("cannot listen on the internal bus")?;
     let key = XKey::new();
     let message = match place {
         Place::Host => entered.report.to_string(),
         Place::Guest => format!("Host-supplied metadata; in a machine of its own: {}", entered.report),
     };
     shake(&bus, &identity, &key, message).await?;
-    let starter = Starter { bus: bus.clone(), agent: identity.agent.clone(), key, confinement: entered.report.clone() };
-    let mut session = Session { starter, out: entered.layout.out.clone(), workload: None, calls: TaskScope::new("calls") };
+    let starter = Starter {
+        bus: bus.clone(),
+        agent: identity.agent.clone(),
+        key,
+        confinement: entered.report.clone(),
+        events: Arc::new(EventSender::new(bus.clone(), identity.agent.clone())),
+        out: entered.layout.out.clone(),
+    };
+    let session = Arc::new(Session { bus, instances: Instances::new(starter) });
+    let verbs = TaskScope::new("verbs");
     loop {
         tokio::select! {
             request = requests.next() => match request {
-                Some(request) => session.answer(&bus, request).await,
+                Some(request) => {
+                    let session = Arc::clone(&session);
+                    verbs.spawn("verb", async move { session.answer(request).await });
+                }
                 None => bail!("the internal bus closed the subscription"),
             },
             _ = terminated.recv() => {
-                if let Some(workload) = session.workload.take() {
-                    workload.stop(GRACE).await;
-                }
+                session.instances.stop_all(GRACE).await;
                 return Ok(());
             }
         }
@@ -86,13 +93,14 @@ async fn shake(bus: &Client, identity: &Identity, key: &XKey, message: String) -
         version: env!("CARGO_PKG_VERSION").to_owned(),
         engines: vec![WorkloadType::Native, WorkloadType::V8, WorkloadType::Wasm],
         xkey: key.public_key(),
+        capacity: CAPACITY,
         message,
     };
     let body = serde_json::to_vec(&handshake)?;
-    let answer = tokio::time::timeout(HANDSHAKE, ask_until_heard(bus, host_subject(&identity.agent, "handshake"), &body))
+    let answer = tokio::time::timeout(HANDSHAKE, ask_until_heard(bus, subject::handshake(&identity.agent), &body))
         .await
         .context("the node did not answer the handshake")?;
-    let answer: Accepted =
+    let answer: Welcome =
         serde_json::from_slice(&answer.payload).context("the node's answer to the handshake is not readable")?;
     if answer.accepted { Ok(()) } else { bail!("the node refused the handshake: {}", answer.message) }
 }
@@ -108,57 +116,47 @@ async fn ask_until_heard(bus: &Client, subject: String, body: &[u8]) -> Message 
     }
 }
 
-impl Session {
-    async fn answer(&mut self, bus: &Client, message: Message) {
-        let verb = message.subject.rsplit('.').next().unwrap_or_default().to_owned();
-        match verb.as_str() {
-            "ping" => reply(bus, &message, b"OK".to_vec()).await,
-            "trigger" => self.call(bus, message).await,
-            "deploy" => {
-                let accepted = match self.deploy(&message.payload).await {
-                    Ok(compiled) => Accepted { accepted: true, message: String::new(), compiled },
-                    Err(why) => Accepted { accepted: false, message: why, compiled: None },
-                };
-                reply(bus, &message, serde_json::to_vec(&accepted).unwrap_or_default()).await;
-            }
-            "undeploy" => {
-                let grace =
-                    serde_json::from_slice::<Undeploy>(&message.payload).map_or(GRACE, |it| Duration::from_millis(it.grace_ms));
-                if let Some(workload) = self.workload.take() {
-                    workload.stop(grace).await;
-                }
-                self.calls.shutdown(Duration::ZERO).await;
-                bus.flush().await.ok();
-                let done = Accepted { accepted: true, ..Accepted::default() };
-                reply(bus, &message, serde_json::to_vec(&done).unwrap_or_default()).await;
-            }
-            _ => {}
-        }
-    }
-
-    async fn deploy(&mut self, body: &[u8]) -> Result<Option<String>, String> {
-        if self.workload.is_some() {
-            return Err("this agent has its one workload already".to_owned());
-        }
-        let request: Deploy = serde_json::from_slice(body).map_err(|error| format!("unreadable deploy request: {error}"))?;
-        let workload = Box::pin(self.starter.start(request, &self.out)).await?;
-        let compiled = workload.compiled.clone();
-        self.workload = Some(workload);
-        Ok(compiled)
-    }
-
-    async fn call(&self, bus: &Client, message: Message) {
-        match self.workload.as_ref().and_then(|workload| workload.function.clone()) {
-            Some(function) => self.calls.spawn("call", calls::relayed(bus.clone(), function, message)),
-            None => {
-                nex_bus::service_error::refuse(bus, message.reply, 404, "there is no function here").await;
-            }
-        }
-    }
+struct Session {
+    bus: Client,
+    instances: Instances,
 }
 
-async fn reply(bus: &Client, message: &Message, body: Vec<u8>) {
-    if let Some(to) = message.reply.clone() {
-        bus.publish(to, body.into()).await.ok();
+impl Session {
+    /// Answers a verb, in a task of its own: a ping is answered while a deploy or a long stop is under way.
+    async fn answer(&self, message: Message) {
+        match Verb::parse(&message.subject) {
+            Some(Verb::Ping) => self.reply(&message, &Pong { instances: self.instances.count() }).await,
+            Some(Verb::Invoke(instance)) => invoke::answer(&self.bus, self.instances.function(&instance), message).await,
+            Some(Verb::Deploy(instance)) => {
+                let answer = self.deploy(instance, &message.payload).await;
+                self.reply(&message, &answer).await;
+            }
+            Some(Verb::Undeploy(instance)) => {
+                let asked = serde_json::from_slice::<Undeploy>(&message.payload);
+                let grace = asked.map_or(GRACE, |asked| Duration::from_millis(asked.grace_ms));
+                let answer = self.instances.undeploy(&instance, grace).await;
+                self.bus.flush().await.ok();
+                self.reply(&message, &answer).await;
+            }
+            None => {
+                let message_text = "this agent knows no such verb".to_owned();
+                self.reply(&message, &Answer::Rejected { code: RejectCode::Malformed, message: message_text }).await;
+            }
+        }
+    }
+
+    async fn deploy(&self, instance: InstanceId, body: &[u8]) -> Answer {
+        match serde_json::from_slice::<Deploy>(body) {
+            Ok(request) => self.instances.deploy(instance, request).await,
+            Err(error) => {
+                Answer::Rejected { code: RejectCode::Malformed, message: format!("unreadable deploy request: {error}") }
+            }
+        }
+    }
+
+    async fn reply<T: Serialize>(&self, message: &Message, body: &T) {
+        if let Some(to) = message.reply.clone() {
+            self.bus.publish(to, serde_json::to_vec(body).unwrap_or_default().into()).await.ok();
+        }
     }
 }

@@ -6,10 +6,12 @@
 //! | [`context`] | settings from a NATS CLI context |
 //! | [`connect`] | settings into a client |
 //! | [`drain`] | subscriptions that end in order |
+//! | [`invocation`] | calls of functions as messages of the internal bus |
 //! | [`service_error`] | replies that say no |
 
 pub mod connect;
 pub mod context;
 pub mod drain;
+pub mod invocation;
 pub mod service_error;
 pub mod settings;

@@ -40,7 +40,7 @@ pub async fn refuse(client: &Client, to: Option<Subject>, code: u16, error: &str
 }
 
 /// The headers of a failed reply.
-fn headers(code: u16, error: &str) -> HeaderMap {
+pub(crate) fn headers(code: u16, error: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
     // A header is one line of plain text; the body has the whole.
     let line: String = error.chars().map(|c| if c.is_control() { ' ' } else { c }).take(HEADER_CHARS).collect();

@@ -133,6 +133,13 @@ impl Artifacts {
         Some(Artifact { path, digest: *digest, bytes })
     }
 
+    /// Where an artifact is, or will be once it is fetched again.
+    #[must_use]
+    pub fn place(&self, digest: &Digest) -> Artifact {
+        let missing = || Artifact { path: self.dir.join(digest.to_string()), digest: *digest, bytes: 0 };
+        self.cached(digest).unwrap_or_else(missing)
+    }
+
     /// Removes what was used longest ago until the cache is within its bound; never what is in use.
     pub fn prune(&self, most_bytes: u64, in_use: &HashSet<Digest>) {
         let mut files = Vec::new();

@@ -10,10 +10,12 @@ use std::sync::Arc;
 use nex_process::ProcessId;
 use nex_protocol::deploy::DeployRequest;
 use nex_protocol::digest::Digest;
-use nex_protocol::id::{Namespace, WorkloadId};
+use nex_protocol::id::{InstanceId, Namespace, WorkloadId};
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use crate::agents::AgentRecord;
 
 type Table = TableDefinition<'static, &'static str, &'static [u8]>;
 const WORKLOADS: Table = TableDefinition::new("workloads");
@@ -42,10 +44,20 @@ pub struct WorkloadRecord {
     pub request: DeployRequest,
     /// Digest of its artifact, which lies in the cache.
     pub digest: Digest,
-    /// When it was deployed, seconds since 1970.
+    /// When it was deployed, seconds since 1970: what its token is judged by, however often it is restored.
     pub deployed_at: i64,
-    /// The agent that runs it now.
-    pub agent: WorkloadId,
+    /// What runs it now; absent in entries of older nodes.
+    #[serde(default)]
+    pub running: Option<RunningRecord>,
+}
+
+/// The instance of a workload, and its agent: what a later process needs to talk to it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RunningRecord {
+    /// The agent.
+    pub agent: AgentRecord,
+    /// The instance.
+    pub instance: InstanceId,
 }
 
 /// What an earlier process of this node left running.
@@ -96,16 +108,16 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError`].
-    pub fn put_workload(&self, id: &WorkloadId, record: &WorkloadRecord) -> Result<(), JournalError> {
-        self.put(WORKLOADS, id.as_str(), record)
+    pub async fn put_workload(&self, id: WorkloadId, record: WorkloadRecord) -> Result<(), JournalError> {
+        self.in_background(move |journal| journal.put(WORKLOADS, id.as_str(), &record)).await
     }
 
     /// Forgets a workload.
     ///
     /// # Errors
     /// [`JournalError`].
-    pub fn remove_workload(&self, id: &WorkloadId) -> Result<(), JournalError> {
-        self.remove(WORKLOADS, id.as_str())
+    pub async fn remove_workload(&self, id: WorkloadId) -> Result<(), JournalError> {
+        self.in_background(move |journal| journal.remove(WORKLOADS, id.as_str())).await
     }
 
     /// Records a child process of the node by its role.
@@ -142,6 +154,16 @@ impl Journal {
         };
         write.commit().map_err(failed(doing))?;
         Ok(is_new)
+    }
+
+    /// Writes wait for the disk: off the async threads.
+    async fn in_background(
+        &self,
+        write: impl FnOnce(&Self) -> Result<(), JournalError> + Send + 'static,
+    ) -> Result<(), JournalError> {
+        let journal = self.clone();
+        let written = tokio::task::spawn_blocking(move || write(&journal)).await;
+        written.unwrap_or_else(|error| Err(failed("writing an entry")(redb::Error::Io(std::io::Error::other(error)))))
     }
 
     fn put<T: Serialize>(&self, table: Table, key: &str, value: &T) -> Result<(), JournalError> {

@@ -10,14 +10,16 @@
 //! | [`bus`] | the internal NATS server and who may say what on it |
 //! | [`sandbox`], [`agents`], [`pool`] | where agents live, what they say, and a pool of warm ones |
 //! | [`control`], [`policy`], [`registry`] | requests, whether they may, whether there is room |
-//! | [`workload`], [`launch`], [`artifacts`] | the life of a workload |
-//! | [`trigger`], [`direct`], [`connections`] | how a function is called |
+//! | [`admission`], [`workload`], [`artifacts`] | from an admitted request to a workload, and its life |
+//! | [`trigger`], [`direct`], [`connections`], [`host_calls`] | how a function is called, and what it may call |
 //! | [`embedded`] | the NATS server of `nex up` |
-//! | [`events`], [`logs`], [`reporter`] | what the world is told |
+//! | [`events`], [`logs`], [`call_reporter`], [`outbox`] | what the world is told |
 
+pub mod admission;
 pub mod agents;
 pub mod artifacts;
 pub mod bus;
+pub mod call_reporter;
 pub mod clock;
 pub mod config;
 pub mod connections;
@@ -25,16 +27,16 @@ pub mod control;
 pub mod direct;
 pub mod embedded;
 pub mod events;
+pub mod host_calls;
 pub mod identity;
 pub mod journal;
-pub mod launch;
 pub mod leftovers;
 pub mod logs;
 pub mod node;
+pub mod outbox;
 pub mod policy;
 pub mod pool;
 pub mod registry;
-pub mod reporter;
 pub mod restore;
 pub mod sandbox;
 pub mod shared;

@@ -25,16 +25,20 @@ use crate::connections::Connections;
 use crate::control::ControlApi;
 use crate::direct::Direct;
 use crate::events::Events;
+use crate::host_calls::HostCallServer;
 use crate::identity::Identity;
 use crate::journal::{Journal, JournalError};
-use crate::launch::Launcher;
 use crate::leftovers;
+use crate::outbox::Outbox;
 use crate::pool::Pools;
 use crate::registry::Registry;
 use crate::restore;
 use crate::sandbox::{Host, SandboxError, Sandboxes};
 use crate::shared::{Shared, VERSION};
 use crate::state_dir::{StateDir, StateError};
+use crate::workload::driver::Timeouts;
+use crate::workload::launch::Launcher;
+use crate::workload::runtime::DriverServices;
 
 /// Time between two heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(30);
@@ -45,7 +49,7 @@ const DEPLOY: Duration = Duration::from_secs(10);
 const HANDSHAKE_EMULATED: Duration = Duration::from_secs(60);
 const DEPLOY_EMULATED: Duration = Duration::from_secs(60);
 /// Longest wait for NATS when the node stops; it may be gone.
-const FAREWELL: Duration = Duration::from_secs(2);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a node is started with.
 pub struct NodeOptions {
@@ -106,8 +110,8 @@ pub enum NodeError {
     FirstAgent(String),
 }
 
-/// What a node stands on.
-struct Ground {
+/// What a node has before it connects to anything.
+struct NodeResources {
     state: StateDir,
     identity: Identity,
     journal: Journal,
@@ -123,6 +127,8 @@ pub struct Node {
     sandboxes: Sandboxes,
     background: TaskScope,
     agents: TaskScope,
+    /// Owner of the outbox's task.
+    telling: TaskScope,
     _state: StateDir,
 }
 
@@ -151,8 +157,8 @@ impl Node {
             nats: &addresses(&options.connection).await,
         };
         let sandboxes = Box::pin(Sandboxes::open(&options.config, host)).await?;
-        let ground = Ground { state, identity, journal, sandboxes: sandboxes.clone() };
-        let begun = Box::pin(Self::begin_on(ground, options)).await;
+        let resources = NodeResources { state, identity, journal, sandboxes: sandboxes.clone() };
+        let begun = Box::pin(Self::begin_on(resources, options)).await;
         if begun.is_err() {
             // They have a network that outlives this process.
             sandboxes.close().await;
@@ -160,8 +166,8 @@ impl Node {
         begun
     }
 
-    async fn begin_on(ground: Ground, options: NodeOptions) -> Result<Self, NodeError> {
-        let Ground { state, identity, journal, sandboxes } = ground;
+    async fn begin_on(resources: NodeResources, options: NodeOptions) -> Result<Self, NodeError> {
+        let NodeResources { state, identity, journal, sandboxes } = resources;
         let NodeOptions { connection, config, nats_server, nexus, .. } = options;
         let left = leftovers::remove(&journal, &sandboxes).await?;
         let artifacts = Artifacts::new(state.path("artifacts"));
@@ -176,21 +182,33 @@ impl Node {
         sandboxes.permit_bus(bus.port()).await?;
         tracing::info!(client_url = bus.url(), "Internal NATS server started");
         let agents = TaskScope::new("agents");
-        let means = Means { nats: &nats, bus: &bus, keys, journal, artifacts, sandboxes: &sandboxes, agents: &agents };
-        let launcher = means.launcher(&config, &identity, connection, host).await?;
+        let telling = TaskScope::new("telling");
+        let outbox = Outbox::start(&telling, nats.clone());
+        let parts = DriverParts {
+            nats: &nats,
+            outbox: &outbox,
+            bus: &bus,
+            keys,
+            journal,
+            artifacts,
+            sandboxes: &sandboxes,
+            agents: &agents,
+        };
+        let drivers = parts.services(&config, &identity, connection, host).await?;
         let tags = tags(&config, sandboxes.tags(), &identity);
         let registry = Registry::new(config.node_limits);
         let (tags, lame_duck, started) = (RwLock::new(tags), AtomicBool::new(false), Instant::now());
-        let shared = Shared { identity, config, nats, nexus, version: VERSION, started, registry, launcher, tags, lame_duck };
+        let shared =
+            Shared { identity, config, nats, nexus, version: VERSION, started, registry, drivers, outbox, tags, lame_duck };
         let shared = Arc::new(shared);
         let control = ControlApi::start(&shared).await.map_err(NodeError::Nats)?;
         tracing::info!(public_xkey = %shared.identity.xkey.public_key(), "Use this key as the recipient for encrypted run requests");
         tracing::info!(id = %shared.identity.node, version = VERSION, "NATS execution engine awaiting commands");
-        shared.launcher.events.node_started(&shared.tags()).await;
+        shared.drivers.events.node_started(&shared.tags());
         let background = TaskScope::new("background");
         background.spawn("heartbeat", heartbeat(Arc::clone(&shared), background.cancel_token()));
         background.spawn("restore", restore::run(Arc::clone(&shared), left));
-        Ok(Self { shared, control, bus, sandboxes, background, agents, _state: state })
+        Ok(Self { shared, control, bus, sandboxes, background, agents, telling, _state: state })
     }
 
     /// What the node's parts share.
@@ -204,7 +222,7 @@ impl Node {
     /// # Errors
     /// [`NodeError::FirstAgent`] when the very first one cannot be made.
     pub async fn warm(&self) -> Result<(), NodeError> {
-        let mut status = self.shared.launcher.pools.status();
+        let mut status = self.shared.drivers.launcher.pools.status();
         let seen = status.wait_for(|status| status.proven || status.last_failure.is_some()).await;
         match seen.ok().and_then(|status| status.last_failure.clone().filter(|_| !status.proven)) {
             Some(why) => Err(NodeError::FirstAgent(why)),
@@ -220,29 +238,32 @@ impl Node {
         self.background.shutdown(Duration::ZERO).await;
         let workloads = self.shared.registry.all();
         futures::future::join_all(workloads.iter().map(|workload| workload.stop("node shutdown"))).await;
-        self.shared.launcher.scope.shutdown(grace).await;
+        self.shared.drivers.scope.shutdown(grace).await;
         // The warm agents go with the pool's driver.
         self.agents.shutdown(Duration::from_secs(5)).await;
         self.sandboxes.close().await;
         self.bus.stop().await;
-        if Deadline::after(FAREWELL).bound(say_goodbye(&self.shared)).await.is_err() {
+        if Deadline::after(SHUTDOWN_TIMEOUT).bound(publish_shutdown(&self.shared)).await.is_err() {
             tracing::warn!("NATS does not answer, so nobody was told that this node stops");
         }
+        self.telling.shutdown(Duration::ZERO).await;
         tracing::info!("node stopped");
     }
 }
 
-async fn say_goodbye(shared: &Shared) {
-    shared.launcher.events.node_stopped().await;
+async fn publish_shutdown(shared: &Shared) {
+    shared.drivers.events.node_stopped();
+    shared.outbox.flushed(Deadline::after(SHUTDOWN_TIMEOUT)).await;
     if let Err(error) = shared.nats.drain().await {
         tracing::debug!(%error, "the control connection was closed already");
     }
     shared.nats.flush().await.ok();
 }
 
-/// What a launcher is made of.
-struct Means<'a> {
+/// What the drivers' services are made of.
+struct DriverParts<'a> {
     nats: &'a Client,
+    outbox: &'a Outbox,
     bus: &'a InternalBus,
     keys: Arc<BusKeys>,
     journal: Journal,
@@ -251,18 +272,18 @@ struct Means<'a> {
     agents: &'a TaskScope,
 }
 
-impl Means<'_> {
-    /// Listens to agents, begins to warm some, and gives the means to start workloads on them.
-    async fn launcher(
+impl DriverParts<'_> {
+    /// Listens to agents, begins to warm some, and gives what drivers need to start workloads on them.
+    async fn services(
         self,
         config: &NodeConfig,
         identity: &Identity,
         connection: ConnectionSettings,
         host: nex_host::Config,
-    ) -> Result<Arc<Launcher>, NodeError> {
-        let Means { nats, bus, keys, journal, artifacts, sandboxes, agents } = self;
+    ) -> Result<Arc<DriverServices>, NodeError> {
+        let DriverParts { nats, outbox, bus, keys, journal, artifacts, sandboxes, agents } = self;
         let slow = sandboxes.are_emulated();
-        let events = Events::new(nats.clone(), &identity.node, VERSION);
+        let events = Events::new(outbox.clone(), &identity.node, VERSION);
         let router = AgentRouter::start(agents, bus.client().clone()).await.map_err(|e| NodeError::Nats(e.into()))?;
         let factory = AgentFactory {
             keys,
@@ -280,20 +301,22 @@ impl Means<'_> {
             pools.add(name.clone(), agents, AgentFactory { size: Some(class.size), ..factory.clone() }, class.pool_size);
         }
         let connections = Connections::new(nats.clone(), connection, &config.host_services);
-        Ok(Arc::new(Launcher {
-            pools,
-            artifacts,
+        let direct = Direct::new(connections.clone(), sandboxes.share_the_network());
+        let host_calls = HostCallServer {
+            host: Arc::new(HostServices::new(host)),
+            connections: connections.clone(),
             bus: bus.client().clone(),
-            nats: nats.clone(),
-            node: identity.node.clone(),
+        };
+        Ok(Arc::new(DriverServices {
+            launcher: Launcher { pools, artifacts, nats: nats.clone(), connections, direct },
+            host_calls,
             journal,
             events,
-            direct: Direct::new(connections.clone(), sandboxes.share_the_network()),
-            connections,
-            host: Arc::new(HostServices::new(host)),
+            timeouts: Timeouts {
+                deploy: config.deploy_timeout.unwrap_or(if slow { DEPLOY_EMULATED } else { DEPLOY }),
+                stop_grace: config.stop_grace,
+            },
             scope: TaskScope::new("workloads"),
-            deploy_timeout: config.deploy_timeout.unwrap_or(if slow { DEPLOY_EMULATED } else { DEPLOY }),
-            stop_grace: config.stop_grace,
         }))
     }
 }
@@ -332,6 +355,6 @@ fn tags(config: &NodeConfig, confinement: Tags, identity: &Identity) -> Tags {
 async fn heartbeat(shared: Arc<Shared>, stopping: CancellationToken) {
     while stopping.run_until_cancelled(tokio::time::sleep(HEARTBEAT)).await.is_some() {
         let up = uptime(shared.started.elapsed());
-        shared.launcher.events.heartbeat(&shared.nexus, &up, &shared.tags(), shared.registry.count()).await;
+        shared.drivers.events.heartbeat(&shared.nexus, &up, &shared.tags(), shared.registry.count());
     }
 }

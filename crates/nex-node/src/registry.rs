@@ -23,9 +23,9 @@ pub struct Registry {
     inner: Arc<Mutex<Inner>>,
 }
 
-/// Room for one workload that is being deployed; given back when dropped.
+/// Reservation for one workload that is being deployed; given back when dropped.
 #[derive(Debug)]
-pub struct Room {
+pub struct Reservation {
     registry: Registry,
     bytes: u64,
 }
@@ -41,13 +41,20 @@ impl Registry {
     ///
     /// # Errors
     /// When the node is full.
-    pub fn reserve(&self) -> Result<Room, Failure> {
+    pub fn reserve(&self) -> Result<Reservation, Failure> {
         let mut inner = self.lock();
         if self.limits.workloads.is_some_and(|most| inner.workloads.len() + inner.reserved >= most) {
             return Err(Failure::new(ErrorCode::Unavailable, "Node is at maximum workload limit. Deploy request denied"));
         }
         inner.reserved += 1;
-        Ok(Room { registry: self.clone(), bytes: 0 })
+        Ok(Reservation { registry: self.clone(), bytes: 0 })
+    }
+
+    /// Takes room for a workload that was here before: it is never refused.
+    #[must_use]
+    pub fn readmit(&self) -> Reservation {
+        self.lock().reserved += 1;
+        Reservation { registry: self.clone(), bytes: 0 }
     }
 
     /// A workload by id.
@@ -86,7 +93,7 @@ impl Registry {
     }
 }
 
-impl Room {
+impl Reservation {
     /// Takes room for the artifact's bytes as well.
     ///
     /// # Errors
@@ -107,6 +114,12 @@ impl Room {
         Ok(())
     }
 
+    /// The registry it is in.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     /// The workload takes the room.
     pub fn fill(self, workload: Workload) -> Arc<Workload> {
         let workload = Arc::new(workload);
@@ -115,7 +128,7 @@ impl Room {
     }
 }
 
-impl Drop for Room {
+impl Drop for Reservation {
     fn drop(&mut self) {
         let mut inner = self.registry.lock();
         inner.reserved = inner.reserved.saturating_sub(1);

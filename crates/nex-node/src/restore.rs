@@ -1,4 +1,7 @@
-//! What runs without a deployer's request: workloads an earlier process of this node had, and those of `autostart`.
+//! What runs without a deployer's request: workloads an earlier process of this node accepted, and those of `autostart`.
+//!
+//! Restoring is not deploying: what was accepted once comes back, whatever became of its token, its object store, or NATS. Only a
+//! configuration that forbids it now keeps it away, and says so.
 
 use std::sync::Arc;
 
@@ -10,29 +13,28 @@ use nex_protocol::id::{Namespace, WorkloadId};
 use nex_protocol::seal::seal;
 use nkeys::{KeyPair, XKey};
 
+use crate::admission::{self, AdmittedDeploy, Restored};
 use crate::artifacts::Offer;
 use crate::clock;
 use crate::config::{NodeConfig, RawAutostartWorkload};
-use crate::control::{Order, run_workload};
 use crate::journal::WorkloadRecord;
 use crate::policy;
 use crate::shared::Shared;
 
-/// Starts them one after the other; a failure is logged and the next goes on.
+/// Hands the workloads of the journal to their drivers, then starts those of the configuration one after the other; a failure is logged
+/// and the next goes on.
 pub async fn run(shared: Arc<Shared>, left: Vec<(WorkloadId, WorkloadRecord)>) {
-    let (mut expected, mut started) = (0, 0);
     for (id, record) in left {
-        expected += 1;
         let name = record.request.location.as_ref().map(ToString::to_string).unwrap_or_default();
-        // Its entry stays until it runs, or cannot: another crash meanwhile loses nothing.
-        match again(&shared, id.clone(), record).await {
-            Ok(()) => started += 1,
-            Err(failure) => {
-                shared.launcher.journal.remove_workload(&id).ok();
-                tracing::error!(artifact = name, error = %failure, "a workload of the last process could not be started again");
-            }
+        if let Err(failure) = restore(&shared, id.clone(), record) {
+            tracing::error!(
+                workload_id = %id, artifact = name, error = %failure,
+                "a workload of the last process is not started again, because this node's configuration does not admit it any more; \
+                 it stays in the journal; next: change the configuration and start the node again"
+            );
         }
     }
+    let (mut expected, mut started) = (0, 0);
     let issuer = KeyPair::new_account();
     for entry in &shared.config.autostart {
         expected += 1;
@@ -49,14 +51,15 @@ pub async fn run(shared: Arc<Shared>, left: Vec<(WorkloadId, WorkloadRecord)>) {
     }
 }
 
-async fn again(shared: &Arc<Shared>, id: WorkloadId, record: WorkloadRecord) -> Result<(), Failure> {
-    // It was admitted when it was deployed; its token is judged by the clock of that moment.
+/// Its driver tries until it runs; it leaves the journal when it ends or is stopped.
+fn restore(shared: &Shared, id: WorkloadId, record: WorkloadRecord) -> Result<(), Failure> {
+    // Its token was good when it was deployed, and is judged by the clock of that moment for ever.
     let admitted = policy::admit(&record.request, &shared.config, &shared.identity.xkey, record.deployed_at)?;
-    let room = shared.registry.reserve()?;
-    // Its object may have been replaced since; what ran is in the cache.
-    let earlier = Some((id, shared.launcher.artifacts.cached(&record.digest)));
-    let (namespace, request) = (record.namespace, record.request);
-    Box::pin(run_workload(shared, Order { namespace, request, admitted, room, earlier })).await.map(drop)
+    let artifact = shared.drivers.launcher.artifacts.place(&record.digest);
+    let WorkloadRecord { namespace, request, deployed_at, .. } = record;
+    let deploy = AdmittedDeploy { namespace, request, admitted, reservation: shared.registry.readmit() };
+    admission::restore(shared, deploy, Restored { id, deployed_at, artifact });
+    Ok(())
 }
 
 async fn autostart(shared: &Arc<Shared>, entry: &RawAutostartWorkload, issuer: &KeyPair) -> Result<String, Failure> {
@@ -64,7 +67,7 @@ async fn autostart(shared: &Arc<Shared>, entry: &RawAutostartWorkload, issuer: &
     let namespace: Namespace = entry.namespace.parse().map_err(|e: nex_protocol::id::InvalidId| bad(e.to_string()))?;
     let location: nex_protocol::deploy::Location =
         entry.location.parse().map_err(|e: nex_protocol::deploy::InvalidLocation| bad(e.to_string()))?;
-    let by = Deadline::after(shared.launcher.deploy_timeout);
+    let by = Deadline::after(shared.drivers.timeouts.deploy);
     let offer = Offer::look_up(&shared.nats, &location, entry.jsdomain.as_deref(), by).await?;
     let digest = offer.digest().ok_or_else(|| bad("the object store knows no digest of its artifact".into()))?;
     let now = clock::unix_seconds();
@@ -86,6 +89,6 @@ async fn autostart(shared: &Arc<Shared>, entry: &RawAutostartWorkload, issuer: &
     // The operator wrote this entry: no list of issuers keeps it out.
     let config = NodeConfig { valid_issuers: Vec::new(), ..shared.config.clone() };
     let admitted = policy::admit(&request, &config, &shared.identity.xkey, now)?;
-    let room = shared.registry.reserve()?;
-    Ok(Box::pin(run_workload(shared, Order { namespace, request, admitted, room, earlier: None })).await?.id)
+    let deploy = AdmittedDeploy { namespace, request, admitted, reservation: shared.registry.reserve()? };
+    Ok(Box::pin(admission::deploy(shared, deploy, by)).await?.id)
 }

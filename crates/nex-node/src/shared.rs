@@ -9,8 +9,9 @@ use nex_protocol::control::Tags;
 
 use crate::config::NodeConfig;
 use crate::identity::Identity;
-use crate::launch::Launcher;
+use crate::outbox::Outbox;
 use crate::registry::Registry;
+use crate::workload::runtime::DriverServices;
 
 /// This build's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -32,8 +33,10 @@ pub struct Shared {
     pub started: Instant,
     /// Its workloads.
     pub registry: Registry,
-    /// How workloads are started.
-    pub launcher: Arc<Launcher>,
+    /// What the drivers of its workloads share.
+    pub drivers: Arc<DriverServices>,
+    /// What it tells the world.
+    pub outbox: Outbox,
     /// Its tags; they change once, when it begins to drain.
     pub(crate) tags: RwLock<Tags>,
     /// Whether it drains.

@@ -3,70 +3,33 @@
 //! Used where the agent must not hold the credentials of the workload connection; see [`crate::direct`] for where it may.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_nats::{Client, Message, Subscriber};
+use bytes::Bytes;
 use nex_bus::drain::Draining;
 use nex_bus::service_error;
 use nex_process::TaskScope;
-use nex_protocol::agent::RUNTIME_NS;
+use nex_protocol::agent::{Invocation, InvocationError, Outcome, TriggerKind};
 use nex_protocol::subject::trigger_queue;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::agents::session::Caller;
+use crate::agents::Invoker;
+use crate::call_reporter::CallReporter;
 use crate::workload::spec::WorkloadSpec;
 
 /// Time beyond a call's own limit in which the agent answers that the limit was reached.
 const AGENT_SLACK: Duration = Duration::from_secs(1);
 
-/// What a function has done, for INFO and events.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Nanoseconds spent in calls.
-    pub nanos: AtomicU64,
-    /// Calls that ended well.
-    pub succeeded: AtomicU64,
-    /// Calls that failed.
-    pub failed: AtomicU64,
-}
-
-impl Counters {
-    /// Counts calls that ended well.
-    pub fn add(&self, succeeded: u64, nanos: u64) {
-        self.succeeded.fetch_add(succeeded, Ordering::Relaxed);
-        self.nanos.fetch_add(nanos, Ordering::Relaxed);
-    }
-}
-
-/// What came of a call, for events and the log.
-#[derive(Debug)]
-pub enum Outcome {
-    /// It ended well.
-    Succeeded {
-        /// The subscribed pattern.
-        trigger: Arc<str>,
-        /// Nanoseconds in the function.
-        nanos: u64,
-    },
-    /// It did not.
-    Failed {
-        /// The subscribed pattern.
-        trigger: Arc<str>,
-        /// Why.
-        error: String,
-    },
-}
-
 /// All that one relayed call needs.
 struct Relay {
     nats: Client,
-    caller: Caller,
+    invoker: Invoker,
     trigger: Arc<str>,
-    within: Duration,
+    call_timeout: Duration,
     permits: Arc<Semaphore>,
-    outcomes: mpsc::Sender<Outcome>,
+    reporter: CallReporter,
 }
 
 /// Subscribes a function's triggers; the scope ends the subscriptions, and waits for calls under way as long as its end may take.
@@ -76,8 +39,8 @@ struct Relay {
 pub async fn relay(
     nats: &Client,
     spec: &WorkloadSpec,
-    caller: &Caller,
-    outcomes: &mpsc::Sender<Outcome>,
+    invoker: &Invoker,
+    reporter: &CallReporter,
 ) -> Result<TaskScope, async_nats::SubscribeError> {
     let scope = TaskScope::new("triggers");
     let permits = Arc::new(Semaphore::new(spec.limits.concurrency));
@@ -85,11 +48,11 @@ pub async fn relay(
         let subscription = nats.queue_subscribe(trigger.clone(), trigger_queue(&spec.namespace, &spec.name)).await?;
         let relay = Arc::new(Relay {
             nats: nats.clone(),
-            caller: caller.clone(),
+            invoker: invoker.clone(),
             trigger: trigger.as_str().into(),
-            within: spec.call_timeout() + AGENT_SLACK,
+            call_timeout: spec.call_timeout(),
             permits: Arc::clone(&permits),
-            outcomes: outcomes.clone(),
+            reporter: reporter.clone(),
         });
         let calls = scope.child("calls");
         scope.spawn("trigger", serve(subscription, relay, scope.cancel_token(), calls));
@@ -110,39 +73,44 @@ async fn serve(subscription: Subscriber, relay: Arc<Relay>, stop: CancellationTo
             drop(permit);
         });
     }
-    calls.shutdown(relay.within).await;
+    calls.shutdown(relay.call_timeout + AGENT_SLACK).await;
 }
 
 impl Relay {
     async fn call(&self, message: Message) {
         let began = Instant::now();
-        let answer = self.caller.call(message.subject.as_str(), message.payload, self.within).await;
-        let failure = match answer {
-            Ok(answer) => match service_error::read(&answer) {
-                None => {
-                    let own = || u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-                    let nanos = header(&answer, RUNTIME_NS).and_then(|text| text.parse().ok()).unwrap_or_else(own);
-                    match service_error::answer(&self.nats, message.reply.clone(), answer.payload).await {
-                        Ok(()) => return self.tell(Outcome::Succeeded { trigger: Arc::clone(&self.trigger), nanos }),
-                        // A failed call; whoever waits for it must hear that.
-                        Err(too_large) => (500, too_large.to_string()),
-                    }
-                }
-                Some(error) => error,
-            },
-            Err(error) => (500, error),
+        let Message { subject, reply, payload, headers, .. } = message;
+        let invocation = Invocation {
+            trigger: TriggerKind::Subject,
+            subject: subject.to_string(),
+            deadline_ms: u64::try_from(self.call_timeout.as_millis()).unwrap_or(u64::MAX),
+            attempt: 1,
         };
-        let (code, error) = failure;
-        service_error::refuse(&self.nats, message.reply, code, &error).await;
-        self.tell(Outcome::Failed { trigger: Arc::clone(&self.trigger), error });
+        let (outcome, nanos) = self.invoker.invoke(&invocation, headers.as_ref(), payload, AGENT_SLACK).await;
+        let answer = match outcome {
+            Outcome::Reply(answer) => Ok(answer),
+            Outcome::Ack => Ok(Bytes::new()),
+            // A message on a subject is delivered once: there is no later.
+            Outcome::Nak { delay_ms } => Err((503, format!("the function wants to be called again in {delay_ms} ms"))),
+            Outcome::Terminate { reason } => Err((500, reason)),
+            Outcome::Error(InvocationError { code, message, .. }) => Err((code, message)),
+        };
+        let sent = match answer {
+            // Whoever waits must hear of a reply that is too large.
+            Ok(answer) => {
+                service_error::answer(&self.nats, reply.clone(), answer).await.map_err(|error| (500, error.to_string()))
+            }
+            Err(failed) => Err(failed),
+        };
+        match sent {
+            Ok(()) => {
+                let nanos = nanos.unwrap_or_else(|| u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
+                self.reporter.succeeded(&self.trigger, 1, nanos);
+            }
+            Err((code, error)) => {
+                service_error::refuse(&self.nats, reply, code, &error).await;
+                self.reporter.failed(&self.trigger, 1, [error.as_str()]);
+            }
+        }
     }
-
-    /// The outcome is for events; a call never waits for them.
-    fn tell(&self, outcome: Outcome) {
-        self.outcomes.try_send(outcome).ok();
-    }
-}
-
-fn header<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
-    message.headers.as_ref()?.get(name).map(async_nats::HeaderValue::as_str)
 }

@@ -79,11 +79,28 @@ id!(
 );
 
 id!(
-    /// A workload, and the agent and sandbox it has to itself: 20 characters of `0-9a-v`, sortable by the time of making.
+    /// A workload for as long as it is wanted, whatever instances and agents come and go: 20 characters of `0-9a-v`, sortable by the
+    /// time of making.
     WorkloadId,
     "workload id",
     "expected 20 characters of 0-9 and a-v",
-    |text| text.len() == 20 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'v'))
+    is_minted
+);
+
+id!(
+    /// An agent, its sandbox and its user on the internal bus; of the same form as a [`WorkloadId`].
+    AgentId,
+    "agent id",
+    "expected 20 characters of 0-9 and a-v",
+    is_minted
+);
+
+id!(
+    /// One start of a workload on an agent; of the same form as a [`WorkloadId`].
+    InstanceId,
+    "instance id",
+    "expected 20 characters of 0-9 and a-v",
+    is_minted
 );
 
 id!(
@@ -102,16 +119,30 @@ id!(
     |text| is_token(text, 128)
 );
 
-impl WorkloadId {
-    /// A new id: the seconds since 1970, then 64 random bits.
-    #[must_use]
-    pub fn new(unix_seconds: u32) -> Self {
-        let mut bytes = [0_u8; 12];
-        let (time, random) = bytes.split_at_mut(4);
-        time.copy_from_slice(&unix_seconds.to_be_bytes());
-        rand::rng().fill_bytes(random);
-        Self(BASE32HEX_NOPAD.encode(&bytes).to_ascii_lowercase())
-    }
+macro_rules! minted {
+    ($($name:ident),*) => {$(
+        impl $name {
+            /// A new id: the seconds since 1970, then 64 random bits.
+            #[must_use]
+            pub fn new(unix_seconds: u32) -> Self {
+                Self(mint(unix_seconds))
+            }
+        }
+    )*};
+}
+
+minted!(WorkloadId, AgentId, InstanceId);
+
+fn mint(unix_seconds: u32) -> String {
+    let mut bytes = [0_u8; 12];
+    let (time, random) = bytes.split_at_mut(4);
+    time.copy_from_slice(&unix_seconds.to_be_bytes());
+    rand::rng().fill_bytes(random);
+    BASE32HEX_NOPAD.encode(&bytes).to_ascii_lowercase()
+}
+
+fn is_minted(text: &str) -> bool {
+    text.len() == 20 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'v'))
 }
 
 /// Whether a text has the form of a public nkey of any kind; its checksum is verified where it is used as a key.

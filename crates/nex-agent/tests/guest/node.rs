@@ -2,12 +2,13 @@
 
 use async_nats::{Client, Subscriber};
 use futures::StreamExt as _;
+use nex_protocol::agent::subject::{self, FromAgent};
 use nex_protocol::agent::{
-    Accepted, AgentEvent, Deploy, Handshake, Identity, Limits, Logs, TRIGGER_SUBJECT, agent_subject, parse_host_subject,
+    AgentEvent, Answer, Deploy, EventAck, Handshake, Identity, Invocation, Limits, Logs, TriggerKind, Welcome, report,
 };
 use nex_protocol::deploy::WorkloadType;
 use nex_protocol::digest::Digest;
-use nex_protocol::id::WorkloadId;
+use nex_protocol::id::{AgentId, InstanceId};
 use nex_protocol::seal::{Environment, seal};
 use nex_testkit::NatsServer;
 use nkeys::{KeyPair, XKey};
@@ -19,7 +20,8 @@ pub(crate) struct Node {
     server: NatsServer,
     bus: Client,
     heard: Subscriber,
-    agent: WorkloadId,
+    agent: AgentId,
+    instance: InstanceId,
     key: XKey,
 }
 
@@ -29,7 +31,7 @@ impl Node {
         let bus = server.client().await;
         let heard = bus.subscribe("hostint.>").await.unwrap();
         bus.flush().await.unwrap();
-        Self { server, bus, heard, agent: WorkloadId::new(1), key: XKey::new() }
+        Self { server, bus, heard, agent: AgentId::new(1), instance: InstanceId::new(2), key: XKey::new() }
     }
 
     /// What the agent is to be, seen from a guest.
@@ -42,13 +44,13 @@ impl Node {
 
     pub(crate) async fn handshake(&mut self) -> Handshake {
         let message = tokio::time::timeout(PATIENCE, self.heard.next()).await.expect("an agent shakes hands").unwrap();
-        assert_eq!(parse_host_subject(&message.subject), Some((self.agent.clone(), "handshake")));
-        let accepted = serde_json::to_vec(&Accepted { accepted: true, ..Accepted::default() }).unwrap();
+        assert_eq!(FromAgent::parse(&message.subject), Some((self.agent.clone(), FromAgent::Handshake)));
+        let accepted = serde_json::to_vec(&Welcome { accepted: true, message: String::new() }).unwrap();
         self.bus.publish(message.reply.unwrap(), accepted.into()).await.unwrap();
         serde_json::from_slice(&message.payload).unwrap()
     }
 
-    pub(crate) async fn deploy(&self, to: &Handshake, kind: WorkloadType, artifact: &str, bytes: &[u8]) -> Accepted {
+    pub(crate) async fn deploy(&self, to: &Handshake, kind: WorkloadType, artifact: &str, bytes: &[u8]) -> Answer {
         let deploy = Deploy {
             namespace: "default".parse().unwrap(),
             name: "echo".parse().unwrap(),
@@ -64,26 +66,30 @@ impl Node {
         };
         let limits = Limits { memory_bytes: if kind == WorkloadType::Native { 0 } else { 32 << 20 }, ..deploy.limits };
         let body = serde_json::to_vec(&Deploy { limits, ..deploy }).unwrap();
-        let answer = self.ask("deploy", async_nats::HeaderMap::new(), body).await;
+        let answer = self.ask(subject::deploy(&self.agent, &self.instance), async_nats::HeaderMap::new(), body).await;
         serde_json::from_slice(&answer.payload).unwrap()
     }
 
     /// Calls the function as a node does that relays a trigger.
     pub(crate) async fn call(&self, payload: &str) -> String {
-        let mut headers = async_nats::HeaderMap::new();
-        headers.insert(TRIGGER_SUBJECT, "calls.me");
-        let answer = self.ask("trigger", headers, payload.into()).await;
+        let invocation =
+            Invocation { trigger: TriggerKind::Subject, subject: "calls.me".into(), deadline_ms: 20_000, attempt: 1 };
+        let headers = nex_bus::invocation::headers(&invocation, None);
+        let answer = self.ask(subject::invoke(&self.agent, &self.instance), headers, payload.into()).await;
         String::from_utf8_lossy(&answer.payload).into_owned()
     }
 
-    async fn ask(&self, what: &str, headers: async_nats::HeaderMap, body: Vec<u8>) -> async_nats::Message {
+    async fn ask(&self, subject: String, headers: async_nats::HeaderMap, body: Vec<u8>) -> async_nats::Message {
         let request = async_nats::Request::new().headers(headers).payload(body.into()).timeout(Some(PATIENCE));
-        self.bus.send_request(agent_subject(&self.agent, what), request).await.unwrap()
+        self.bus.send_request(subject, request).await.unwrap()
     }
 
     /// Whether the agent still answers.
     pub(crate) async fn ping(&self) -> bool {
-        self.ask("ping", async_nats::HeaderMap::new(), Vec::new()).await.payload == "OK"
+        serde_json::from_slice::<nex_protocol::agent::Pong>(
+            &self.ask(subject::ping(&self.agent), async_nats::HeaderMap::new(), Vec::new()).await.payload,
+        )
+        .is_ok()
     }
 
     /// The lines of a service, until it ends.
@@ -92,15 +98,21 @@ impl Node {
         loop {
             let message = tokio::time::timeout(PATIENCE, self.heard.next()).await;
             let message = message.unwrap_or_else(|_late| panic!("the service does not end; it said {lines:#?}")).unwrap();
-            match parse_host_subject(&message.subject) {
-                Some((_, "logs")) => {
+            match FromAgent::parse(&message.subject) {
+                Some((_, FromAgent::Log(_))) => {
                     let logs: Logs = serde_json::from_slice(&message.payload).unwrap();
                     lines.extend(logs.lines.into_iter().map(|line| line.text));
                 }
-                Some((_, "events")) => match serde_json::from_slice(&message.payload).unwrap() {
-                    AgentEvent::Exited { code, message } => return (lines, code, message),
-                    other => panic!("{other:?}"),
-                },
+                Some((_, FromAgent::Event(_))) => {
+                    let sequence =
+                        message.headers.as_ref().unwrap().get(report::EVENT_SEQUENCE).unwrap().as_str().parse().unwrap();
+                    let ack = serde_json::to_vec(&EventAck { sequence }).unwrap();
+                    self.bus.publish(message.reply.clone().unwrap(), ack.into()).await.unwrap();
+                    match serde_json::from_slice(&message.payload).unwrap() {
+                        AgentEvent::Exited { code, message } => return (lines, code, message),
+                        other @ AgentEvent::Calls { .. } => panic!("{other:?}"),
+                    }
+                }
                 _ => {}
             }
         }

@@ -8,11 +8,11 @@ use futures::future::BoxFuture;
 use nex_process::{Deadline, Elapsed};
 use nex_protocol::agent::Identity;
 use nex_protocol::envelope::chain;
-use nex_protocol::id::WorkloadId;
+use nex_protocol::id::AgentId;
 use nex_sandbox::{MachineSize, SandboxId, SandboxProvider, SandboxSpec};
 
+use super::agent::{Agent, AgentRecord};
 use super::router::AgentRouter;
-use super::session::{AgentSession, Parts};
 use crate::bus::BusKeys;
 use crate::clock;
 use crate::events::Events;
@@ -48,11 +48,11 @@ impl std::fmt::Debug for AgentFactory {
 }
 
 impl Factory for AgentFactory {
-    type Item = AgentSession;
+    type Item = Agent;
 
-    fn create(&self) -> BoxFuture<'_, Result<AgentSession, CreateFailed>> {
+    fn create(&self) -> BoxFuture<'_, Result<Agent, CreateFailed>> {
         Box::pin(async move {
-            let agent = WorkloadId::new(clock::unix_seconds_u32());
+            let agent = AgentId::new(clock::unix_seconds_u32());
             let made = self.make(&agent).await;
             if made.is_err() {
                 self.router.forget(&agent);
@@ -61,24 +61,24 @@ impl Factory for AgentFactory {
         })
     }
 
-    fn gone(&self, item: &AgentSession) -> BoxFuture<'static, ()> {
-        let gone = item.gone();
+    fn gone(&self, item: &Agent) -> BoxFuture<'static, ()> {
+        let lost = item.lost();
         Box::pin(async move {
-            gone.await;
+            lost.await;
         })
     }
 
-    fn discard(&self, item: AgentSession) -> BoxFuture<'static, ()> {
-        Box::pin(item.end(Duration::from_millis(500)))
+    fn discard(&self, item: Agent) -> BoxFuture<'static, ()> {
+        Box::pin(async move { item.end(Duration::from_millis(500)).await })
     }
 }
 
 impl AgentFactory {
-    async fn make(&self, agent: &WorkloadId) -> Result<AgentSession, CreateFailed> {
+    async fn make(&self, agent: &AgentId) -> Result<Agent, CreateFailed> {
         let by = Deadline::after(self.handshake_timeout);
         let user = self.keys.agent_user(agent, clock::unix_seconds());
         let identity = Identity { agent: agent.clone(), bus: self.bus_url.clone(), jwt: user.jwt, seed: user.seed };
-        let mut listener = self.router.listen(agent);
+        let mut handshake = self.router.expect(agent);
         let id = SandboxId::parse(agent.as_str()).map_err(|error| chain(&error))?;
         let spec = SandboxSpec { id, identity: serde_json::to_vec(&identity).unwrap_or_default(), size: self.size };
         let sandbox: Arc<dyn nex_sandbox::Sandbox> =
@@ -90,7 +90,7 @@ impl AgentFactory {
             tracing::info!(ip = %link.address, vmid = %agent, "Adding new VM to warm pool");
         }
         let shaken = tokio::select! {
-            shaken = by.bound(&mut listener.handshake) => shaken,
+            shaken = by.bound(&mut handshake) => shaken,
             exit = sandbox.exited() => return Err(format!("the agent ended before its handshake: {exit}")),
         };
         let handshake = match shaken {
@@ -99,15 +99,8 @@ impl AgentFactory {
             Err(Elapsed) => return Err(format!("no handshake within {} ms", self.handshake_timeout.as_millis())),
         };
         tracing::info!(confinement = handshake.message, vmid = %agent, "Received agent handshake");
-        self.events.agent_started(agent, &handshake.version).await;
-        Ok(AgentSession::new(Parts {
-            id: agent.clone(),
-            handshake,
-            bus: self.bus.clone(),
-            sandbox,
-            reports: listener.reports,
-            router: self.router.clone(),
-            ping_timeout: self.ping_timeout,
-        }))
+        self.events.agent_started(agent, &handshake.version);
+        let record = AgentRecord { id: agent.clone(), handshake };
+        Ok(Agent::new(record, sandbox, self.bus.clone(), self.router.clone(), self.ping_timeout))
     }
 }

@@ -1,15 +1,20 @@
-//! Agents: made in sandboxes, met on the internal bus, talked to, and ended.
+//! Agents: made in sandboxes, met on the internal bus, asked to host instances, and ended.
 //!
-//! | room | what is in it |
+//! | file | what is in it |
 //! |---|---|
-//! | [`router`] | the one subscription on which agents speak, and who listens to which |
-//! | [`session`] | one agent after its handshake: what the node may ask of it |
+//! | [`router`] | the one subscription on which agents speak, and who listens to which instance |
+//! | [`inbox`] | what waits there for one instance: events, logs, host calls |
+//! | [`agent`] | an agent after its handshake: its sandbox, its health |
+//! | [`instance`] | one start of a workload on an agent: deployed, invoked, undeployed |
 //! | [`factory`] | sandbox + handshake = an agent for the pool |
 
+pub mod agent;
 pub mod factory;
+pub mod inbox;
+pub mod instance;
 pub mod router;
-pub mod session;
 
+pub use agent::{Agent, AgentLost, AgentRecord};
 pub use factory::AgentFactory;
+pub use instance::{Instance, InstanceError, Invoker};
 pub use router::AgentRouter;
-pub use session::{AgentSession, Gone, NotDeployed};

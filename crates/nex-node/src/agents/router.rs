@@ -1,55 +1,39 @@
-//! What agents say reaches the node here: one subscription on `hostint.>`, sorted by the agent in the subject.
+//! What agents say reaches the node here: one subscription, sorted by the agent in the subject and the instance that the node gave it.
 //!
-//! The subject is the only thing believed: the bus lets an agent publish under its own id and no other.
+//! The subject is the only thing believed: the bus lets an agent publish under its own id and no other. An answer goes into the agent's
+//! own inbox or nowhere.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use async_nats::{Client, Message};
+use async_nats::{Client, HeaderValue, Message, Subject};
 use futures::StreamExt as _;
 use nex_process::TaskScope;
-use nex_protocol::agent::{Accepted, AgentEvent, Handshake, Logs, PROTOCOL, parse_host_subject};
-use nex_protocol::id::WorkloadId;
+use nex_protocol::agent::report::EVENT_SEQUENCE;
+use nex_protocol::agent::subject::{ALL_AGENTS, FromAgent, is_inbox_of};
+use nex_protocol::agent::{AgentEvent, EventAck, Handshake, Welcome};
+use nex_protocol::id::{AgentId, InstanceId};
+use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
-/// Events and log batches of one agent that may wait for their reader.
-const BACKLOG: usize = 1024;
+use super::inbox::{HostCall, Inbox, InboxSender, inbox};
 
-/// What an agent reports, in the order it was said.
-#[derive(Debug)]
-pub enum Report {
-    /// Something happened to the workload.
-    Event(AgentEvent),
-    /// Lines of the workload.
-    Logs(Logs),
-    /// A call of a host service, to be answered on the message's reply subject.
-    Host {
-        /// `<service>.<method>`
-        what: String,
-        /// The request.
-        message: Message,
-    },
-}
+/// Largest event and largest batch of log lines that is looked at, bytes.
+const MAX_REPORT: usize = 512 * 1024;
 
 /// Where one agent's words go.
-struct Port {
+#[derive(Default)]
+struct AgentPort {
     handshake: Option<oneshot::Sender<Handshake>>,
-    reports: mpsc::Sender<Report>,
-}
-
-/// What the maker of an agent listens to.
-#[derive(Debug)]
-pub struct Listener {
-    /// The agent's first word.
-    pub handshake: oneshot::Receiver<Handshake>,
-    /// All it says later.
-    pub reports: mpsc::Receiver<Report>,
+    /// Number of the last event that was taken.
+    sequence: u64,
+    instances: HashMap<InstanceId, InboxSender>,
 }
 
 /// The router. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct AgentRouter {
-    ports: Arc<Mutex<HashMap<WorkloadId, Port>>>,
+    ports: Arc<Mutex<HashMap<AgentId, AgentPort>>>,
 }
 
 impl std::fmt::Debug for AgentRouter {
@@ -65,99 +49,200 @@ impl AgentRouter {
     /// When the bus does not take the subscription.
     pub async fn start(scope: &TaskScope, bus: Client) -> Result<Self, async_nats::SubscribeError> {
         let router = Self::default();
-        let mut spoken = bus.subscribe("hostint.>").await?;
+        let mut spoken = bus.subscribe(ALL_AGENTS).await?;
         bus.flush().await.ok();
         let routing = router.clone();
         let cancelled = scope.cancel_token();
         scope.spawn("agent router", async move {
-            loop {
-                tokio::select! {
-                    message = spoken.next() => match message {
-                        Some(message) => routing.route(&bus, message).await,
-                        None => return,
-                    },
-                    () = cancelled.cancelled() => return,
-                }
+            while let Some(Some(message)) = cancelled.run_until_cancelled(spoken.next()).await {
+                routing.route(&bus, message).await;
             }
         });
         Ok(router)
     }
 
-    /// Begins to listen to an agent that is about to be made.
+    /// Expects the handshake of an agent that is about to be made.
     #[must_use]
-    pub fn listen(&self, agent: &WorkloadId) -> Listener {
-        let (shake, handshake) = oneshot::channel();
-        let (sender, reports) = mpsc::channel(BACKLOG);
-        self.lock().insert(agent.clone(), Port { handshake: Some(shake), reports: sender });
-        Listener { handshake, reports }
+    pub fn expect(&self, agent: &AgentId) -> oneshot::Receiver<Handshake> {
+        let (sender, handshake) = oneshot::channel();
+        self.lock().insert(agent.clone(), AgentPort { handshake: Some(sender), ..AgentPort::default() });
+        handshake
     }
 
-    /// Stops to listen; what the agent says from here on is nobody's.
-    pub fn forget(&self, agent: &WorkloadId) {
+    /// Forgets an agent; what it says from here on is nobody's.
+    pub fn forget(&self, agent: &AgentId) {
         self.lock().remove(agent);
+    }
+
+    /// Begins to listen to an instance of an agent.
+    #[must_use]
+    pub fn open(&self, agent: &AgentId, instance: &InstanceId) -> Inbox {
+        let (sender, inbox) = inbox();
+        self.lock().entry(agent.clone()).or_default().instances.insert(instance.clone(), sender);
+        inbox
+    }
+
+    /// Stops to listen to an instance.
+    pub fn close(&self, agent: &AgentId, instance: &InstanceId) {
+        if let Some(port) = self.lock().get_mut(agent) {
+            port.instances.remove(instance);
+        }
     }
 
     async fn route(&self, bus: &Client, message: Message) {
         let subject = message.subject.clone();
-        let Some((agent, what)) = parse_host_subject(&subject) else { return };
-        if what == "handshake" {
-            return self.shake(bus, &agent, &message).await;
-        }
-        let Some(reports) = self.lock().get(&agent).map(|port| port.reports.clone()) else { return };
-        let report = match what {
-            "events" => serde_json::from_slice(&message.payload).map(Report::Event),
-            "logs" => serde_json::from_slice(&message.payload).map(Report::Logs),
-            other => match other.strip_prefix("host.") {
-                Some(what) => Ok(Report::Host { what: what.to_owned(), message }),
-                None => return,
-            },
+        let Some((agent, said)) = FromAgent::parse(&subject) else { return };
+        let reply = match message.reply.clone() {
+            Some(reply) if !is_inbox_of(&agent, &reply) => {
+                tracing::warn!(agent_id = %agent, %reply, "the agent wants an answer where it has no business; its message is dropped");
+                return;
+            }
+            reply => reply,
         };
-        match report {
-            // A full channel is one agent's own trouble; waiting for it would be everybody's.
-            Ok(report) => {
-                if let Err(mpsc::error::TrySendError::Full(_)) = reports.try_send(report) {
-                    tracing::warn!(agent_id = %agent, "the agent talks faster than the node can listen; a report is dropped");
+        match said {
+            FromAgent::Handshake => self.handshake(bus, &agent, reply, &message.payload).await,
+            FromAgent::Event(instance) => {
+                if let Some(ack) = self.event(&agent, &instance, &message) {
+                    answer(bus, reply, &ack).await;
                 }
             }
-            Err(error) => tracing::warn!(agent_id = %agent, what, %error, "the agent said something unreadable"),
+            FromAgent::Log(instance) => {
+                if let Some(inbox) = self.inbox(&agent, &instance)
+                    && message.payload.len() <= MAX_REPORT
+                {
+                    inbox.log(message.payload);
+                }
+            }
+            FromAgent::HostCall { instance, call } => {
+                if let (Some(inbox), Some(_)) = (self.inbox(&agent, &instance), reply) {
+                    // Full only while its server is refusing others; the agent's own timeout answers this one.
+                    inbox.host_calls.try_send(HostCall { call: call.to_owned(), message }).ok();
+                }
+            }
         }
     }
 
-    async fn shake(&self, bus: &Client, agent: &WorkloadId, message: &Message) {
+    async fn handshake(&self, bus: &Client, agent: &AgentId, reply: Option<Subject>, body: &[u8]) {
         let nobody = || "nobody waits for this agent".to_owned();
-        let refusal = match serde_json::from_slice::<Handshake>(&message.payload) {
-            Ok(handshake) if handshake.version.len() > 64 || handshake.message.len() > 1_024 || handshake.xkey.len() != 56 => {
-                "its version, message or key is not of a sensible length".to_owned()
-            }
-            Ok(handshake) if handshake.protocol != PROTOCOL => {
-                format!(
-                    "the agent speaks protocol {}, this node speaks {PROTOCOL}; install nex and nex-agent of one version",
-                    handshake.protocol
-                )
-            }
-            Ok(handshake) => match self.take_port(agent) {
-                Some(Some(waiting)) => waiting.send(handshake).map_or_else(|_left| nobody(), |()| String::new()),
+        let refusal = match serde_json::from_slice::<Handshake>(body) {
+            Ok(handshake) => handshake.refusal().or_else(|| match self.take_waiting(agent) {
+                Some(Some(waiting)) => waiting.send(handshake).is_err().then(nobody),
                 // It shook hands before and did not hear the answer: the bus died in between.
-                Some(None) => String::new(),
-                None => nobody(),
-            },
-            Err(error) => format!("unreadable handshake: {error}"),
+                Some(None) => None,
+                None => Some(nobody()),
+            }),
+            Err(error) => Some(format!("unreadable handshake: {error}")),
         };
-        if !refusal.is_empty() {
-            tracing::warn!(agent_id = %agent, reason = %refusal, "handshake refused");
+        if let Some(reason) = &refusal {
+            tracing::warn!(agent_id = %agent, reason, "handshake refused");
         }
-        let answer = Accepted { accepted: refusal.is_empty(), message: refusal, compiled: None };
-        if let Some(reply) = message.reply.clone() {
-            bus.publish(reply, serde_json::to_vec(&answer).unwrap_or_default().into()).await.ok();
-        }
+        let welcome = Welcome { accepted: refusal.is_none(), message: refusal.unwrap_or_default() };
+        answer(bus, reply, &welcome).await;
     }
 
-    /// Whether an agent is known here, and who still waits for its first word.
-    fn take_port(&self, agent: &WorkloadId) -> Option<Option<oneshot::Sender<Handshake>>> {
+    /// Takes an event once, whatever how often it is sent. Without an acknowledgement the agent sends it again.
+    fn event(&self, agent: &AgentId, instance: &InstanceId, message: &Message) -> Option<EventAck> {
+        let header = message.headers.as_ref()?.get(EVENT_SEQUENCE).map(HeaderValue::as_str)?;
+        let sequence: u64 = header.parse().ok()?;
+        let mut ports = self.lock();
+        let port = ports.get_mut(agent)?;
+        if sequence > port.sequence {
+            // An event that nobody waits for, or that cannot be read, is taken as well: sending it again would not help.
+            if let (Some(inbox), Some(event)) = (port.instances.get(instance), read_event(agent, &message.payload))
+                && let Err(mpsc::error::TrySendError::Full(_)) = inbox.events.try_send(event)
+            {
+                return None;
+            }
+            port.sequence = sequence;
+        }
+        Some(EventAck { sequence })
+    }
+
+    /// Whether an agent is known here, and who still waits for its handshake.
+    fn take_waiting(&self, agent: &AgentId) -> Option<Option<oneshot::Sender<Handshake>>> {
         self.lock().get_mut(agent).map(|port| port.handshake.take())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<WorkloadId, Port>> {
+    fn inbox(&self, agent: &AgentId, instance: &InstanceId) -> Option<InboxSender> {
+        self.lock().get(agent)?.instances.get(instance).cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<AgentId, AgentPort>> {
         self.ports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn read_event(agent: &AgentId, payload: &[u8]) -> Option<AgentEvent> {
+    if payload.len() > MAX_REPORT {
+        tracing::warn!(agent_id = %agent, bytes = payload.len(), "the agent sent an event larger than any is");
+        return None;
+    }
+    serde_json::from_slice(payload)
+        .inspect_err(|error| tracing::warn!(agent_id = %agent, %error, "the agent sent an event that cannot be read"))
+        .ok()
+}
+
+async fn answer<T: Serialize>(bus: &Client, reply: Option<Subject>, body: &T) {
+    if let Some(reply) = reply {
+        bus.publish(reply, serde_json::to_vec(body).unwrap_or_default().into()).await.ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use async_nats::HeaderMap;
+
+    fn exited(sequence: &str, code: i32) -> Message {
+        let mut headers = HeaderMap::new();
+        headers.insert(EVENT_SEQUENCE, sequence);
+        let payload: bytes::Bytes = serde_json::to_vec(&AgentEvent::Exited { code, message: String::new() }).unwrap().into();
+        let length = payload.len();
+        Message { subject: "x".into(), reply: None, payload, headers: Some(headers), status: None, description: None, length }
+    }
+
+    #[test]
+    fn an_event_is_taken_once_however_often_it_is_sent() {
+        let router = AgentRouter::default();
+        let (agent, instance) = (AgentId::new(1), InstanceId::new(2));
+        let mut inbox = router.open(&agent, &instance);
+        for _ in 0..3 {
+            assert_eq!(router.event(&agent, &instance, &exited("1", 7)), Some(EventAck { sequence: 1 }));
+        }
+        assert_eq!(router.event(&agent, &instance, &exited("5", 8)), Some(EventAck { sequence: 5 }));
+        assert_eq!(router.event(&agent, &instance, &exited("x", 9)), None);
+        let codes: Vec<_> = std::iter::from_fn(|| inbox.events.try_recv().ok()).collect();
+        assert!(
+            matches!(codes.as_slice(), [AgentEvent::Exited { code: 7, .. }, AgentEvent::Exited { code: 8, .. }]),
+            "{codes:?}"
+        );
+    }
+
+    #[test]
+    fn an_event_without_room_is_not_acknowledged_and_taken_later() {
+        let router = AgentRouter::default();
+        let (agent, instance) = (AgentId::new(1), InstanceId::new(2));
+        let mut inbox = router.open(&agent, &instance);
+        let mut sequence = 0_u64;
+        let refused = loop {
+            sequence += 1;
+            if router.event(&agent, &instance, &exited(&sequence.to_string(), 0)).is_none() {
+                break sequence;
+            }
+        };
+        assert!(inbox.events.try_recv().is_ok());
+        let taken = router.event(&agent, &instance, &exited(&refused.to_string(), 0));
+        assert_eq!(taken, Some(EventAck { sequence: refused }));
+    }
+
+    #[test]
+    fn events_of_instances_that_are_not_the_agents_reach_nobody() {
+        let router = AgentRouter::default();
+        let (agent, other, instance) = (AgentId::new(1), AgentId::new(2), InstanceId::new(3));
+        let mut inbox = router.open(&agent, &instance);
+        drop(router.expect(&other));
+        assert_eq!(router.event(&other, &instance, &exited("1", 0)), Some(EventAck { sequence: 1 }));
+        assert!(inbox.events.try_recv().is_err());
+        assert!(router.inbox(&other, &instance).is_none());
     }
 }

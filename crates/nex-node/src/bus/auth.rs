@@ -5,8 +5,9 @@
 
 use std::net::IpAddr;
 
+use nex_protocol::agent::subject;
 use nex_protocol::claims::{new_jti, sign};
-use nex_protocol::id::WorkloadId;
+use nex_protocol::id::AgentId;
 use nkeys::KeyPair;
 use serde_json::{Value, json};
 
@@ -79,9 +80,9 @@ impl BusKeys {
 
     /// A user for one agent: its own subjects, its own inbox, answers to what it was asked, nothing else.
     #[must_use]
-    pub fn agent_user(&self, agent: &WorkloadId, now: i64) -> AgentUser {
-        let publish = json!({"allow": [format!("hostint.{agent}.>")]});
-        let subscribe = json!({"allow": [format!("agentint.{agent}.>"), format!("_INBOX.{agent}.>")]});
+    pub fn agent_user(&self, agent: &AgentId, now: i64) -> AgentUser {
+        let publish = json!({"allow": [subject::from_agent(agent)]});
+        let subscribe = json!({"allow": [subject::verbs(agent), format!("{}.>", subject::inbox(agent))]});
         // One answer to each request, however long it takes: 10 minutes is far over the longest call.
         let answers = json!({"max": 1, "ttl": 600_000_000_000_u64});
         let nats = json!({

@@ -3,31 +3,29 @@
 use std::sync::Arc;
 
 use nex_process::Deadline;
-use nex_protocol::deploy::{DeployRequest, DeployResponse, WorkloadType};
+use nex_protocol::deploy::{DeployRequest, DeployResponse};
 use nex_protocol::envelope::{ErrorCode, Failure};
-use nex_protocol::id::{Namespace, WorkloadId};
+use nex_protocol::id::Namespace;
 
 use super::parse;
-use crate::artifacts::{Artifact, Offer};
+use crate::admission::{self, AdmittedDeploy};
 use crate::clock;
-use crate::policy::{self, Admitted};
-use crate::registry::Room;
+use crate::policy;
 use crate::shared::Shared;
-use crate::workload::driver;
-use crate::workload::spec::WorkloadSpec;
 
 /// Deploys a workload into a namespace.
 pub(super) async fn deploy(shared: &Arc<Shared>, namespace: &str, body: &[u8]) -> Result<DeployResponse, Failure> {
     if shared.is_lame_duck() {
         return Err(Failure::new(ErrorCode::Unavailable, "Node is in lame duck mode. Workload deploy request denied"));
     }
-    let room = shared.registry.reserve()?;
+    let by = Deadline::after(shared.drivers.timeouts.deploy);
+    let reservation = shared.registry.reserve()?;
     let request: DeployRequest = parse("deploy", body)?;
     let namespace: Namespace =
         namespace.parse().map_err(|error| Failure::new(ErrorCode::BadRequest, format!("Invalid deploy request: {error}")))?;
     let now = clock::unix_seconds();
     let admitted = policy::admit(&request, &shared.config, &shared.identity.xkey, now)?;
-    let spent = shared.launcher.journal.spend_token(&admitted.claims.jti, admitted.spent_until, now);
+    let spent = shared.drivers.journal.spend_token(&admitted.claims.jti, admitted.spent_until, now);
     if !spent.map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))? {
         return Err(Failure::new(
             ErrorCode::Denied,
@@ -35,85 +33,7 @@ pub(super) async fn deploy(shared: &Arc<Shared>, namespace: &str, body: &[u8]) -
         ));
     }
     // Boxed: a deploy's future is large, and one of many requests.
-    Box::pin(run(shared, Order { namespace, request, admitted, room, earlier: None })).await
-}
-
-/// A workload that was admitted and has room.
-pub(crate) struct Order {
-    /// Where it will live.
-    pub(crate) namespace: Namespace,
-    /// The request.
-    pub(crate) request: DeployRequest,
-    /// What the checks made of it.
-    pub(crate) admitted: Admitted,
-    /// Its room.
-    pub(crate) room: Room,
-    /// The id it ran under before, and its artifact if that is still in the cache.
-    pub(crate) earlier: Option<(WorkloadId, Option<Artifact>)>,
-}
-
-/// Starts a workload and waits until it runs.
-pub(crate) async fn run(shared: &Arc<Shared>, order: Order) -> Result<DeployResponse, Failure> {
-    let Order { namespace, request, admitted, mut room, earlier } = order;
-    let (id, cached) = earlier.map_or((None, None), |(id, artifact)| (Some(id), artifact));
-    let artifact = match cached {
-        Some(artifact) => {
-            room.reserve_bytes(artifact.bytes)?;
-            artifact
-        }
-        None => fetch(shared, &request, &admitted, &mut room).await?,
-    };
-    policy::check_digest(admitted.signed_digest.as_ref(), &artifact.digest)?;
-    let spec = WorkloadSpec {
-        id: id.unwrap_or_else(|| WorkloadId::new(clock::unix_seconds_u32())),
-        namespace,
-        name: admitted.name,
-        kind: admitted.kind,
-        description: request.description.clone().unwrap_or_default(),
-        claims: admitted.claims,
-        artifact,
-        argv: request.argv.clone().unwrap_or_default(),
-        environment: admitted.environment,
-        // A function has no exit of its own: losing its agent is always a failure to mend.
-        restarts: request.essential.unwrap_or_default() || admitted.kind != WorkloadType::Native,
-        triggers: admitted.triggers,
-        trigger_connection: request.trigger_connection.clone(),
-        host_services: request.host_services.clone(),
-        machine_class: request.machine_class.clone(),
-        limits: admitted.limits,
-        deployed_at: clock::unix_seconds(),
-        request,
-    };
-    let answer =
-        DeployResponse { started: true, id: spec.id.to_string(), issuer: spec.claims.iss.clone(), name: spec.name.to_string() };
-    let (registry, journal, id) = (shared.registry.clone(), shared.launcher.journal.clone(), spec.id.clone());
-    let (workload, start) = driver::prepare(spec, &shared.launcher);
-    room.fill(workload);
-    let first = start.go(Box::new(move || {
-        registry.remove(&id);
-        if let Err(error) = journal.remove_workload(&id) {
-            tracing::error!(workload_id = %id, %error, "an ended workload stays in the journal");
-        }
-    }));
-    first.await.map_err(|_dropped| Failure::new(ErrorCode::Unavailable, "the node is stopping"))??;
-    let in_use = shared.registry.all().iter().map(|workload| workload.spec.artifact.digest).collect();
-    shared.launcher.artifacts.prune(shared.config.artifact_cache_bytes, &in_use);
+    let deploy = AdmittedDeploy { namespace, request, admitted, reservation };
+    let answer = Box::pin(admission::deploy(shared, deploy, by)).await?;
     Ok(answer)
-}
-
-/// The artifact from the object store, refused before a byte of it is fetched if it is too large or not the one signed for.
-async fn fetch(shared: &Shared, request: &DeployRequest, admitted: &Admitted, room: &mut Room) -> Result<Artifact, Failure> {
-    let by = Deadline::after(shared.launcher.deploy_timeout);
-    let offer = Offer::look_up(&shared.nats, &admitted.location, request.jsdomain.as_deref(), by).await?;
-    if offer.bytes() == 0 {
-        return Err(Failure::new(
-            ErrorCode::BadRequest,
-            format!("Invalid deploy request: the artifact {} is empty", admitted.location),
-        ));
-    }
-    room.reserve_bytes(offer.bytes())?;
-    if let Some(promised) = offer.digest() {
-        policy::check_digest(admitted.signed_digest.as_ref(), &promised)?;
-    }
-    shared.launcher.artifacts.take(offer, by).await
 }

@@ -1,10 +1,9 @@
 //! The control API of Nex 0.2.7, as a NATS micro service: every request becomes a task and gets exactly one answer.
 
 mod deploy;
+mod failure;
 mod queries;
 mod stop;
-
-pub(crate) use deploy::{Order, run as run_workload};
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;

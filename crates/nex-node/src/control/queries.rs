@@ -33,7 +33,7 @@ fn summary(shared: &Shared) -> NodeSummary {
         target_xkey: shared.identity.xkey.public_key(),
         tags: shared.tags(),
         running_machines: shared.registry.count(),
-        warm_agents: Some(shared.launcher.pools.ready()),
+        warm_agents: Some(shared.drivers.launcher.pools.ready()),
         declined: Vec::new(),
     }
 }

@@ -27,7 +27,7 @@ pub(super) async fn stop(shared: &Arc<Shared>, namespace: &str, body: &[u8]) -> 
 pub(super) async fn lame_duck(shared: &Arc<Shared>) -> LameDuckResponse {
     if shared.enter_lame_duck() {
         tracing::info!("entering lame duck mode");
-        shared.launcher.events.entered_lame_duck().await;
+        shared.drivers.events.entered_lame_duck();
         for workload in shared.registry.all() {
             workload.lame_duck().await;
         }

@@ -1,6 +1,12 @@
-//! A workload on this node: [`state`] decides, [`driver`] owns the agent and acts, [`Workload`] is the handle.
+//! A workload on this node: [`state`] decides, [`driver`] owns the instance and acts by [`runtime`], [`Workload`] is the handle.
 
+pub mod command;
 pub mod driver;
+pub mod launch;
+pub mod launch_error;
+pub mod runtime;
+#[cfg(test)]
+mod simulation;
 pub mod spec;
 pub mod state;
 
@@ -8,43 +14,25 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nex_process::Deadline;
 use nex_protocol::control::{self, Machine, MachineWorkload, WorkloadSummary};
-use nex_protocol::envelope::Failure;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::trigger::Counters;
+use crate::call_reporter::CallCounters;
+use crate::logs::Log;
+use crate::registry::Reservation;
+use command::{Command, FirstStart, Status};
+use driver::Driver;
+use runtime::{DriverServices, NodeRuntime};
 use spec::WorkloadSpec;
-use state::Phase;
-
-/// What others see of a workload's life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Status {
-    /// Where it is.
-    pub phase: Phase,
-    /// How often it was started again.
-    pub restarts: u32,
-}
-
-/// What others may tell a workload.
-#[derive(Debug)]
-pub enum Command {
-    /// Stop; the sender hears when nothing is left.
-    Stop {
-        /// Why, for the event.
-        reason: &'static str,
-        /// Dropped or used when it is done.
-        done: oneshot::Sender<()>,
-    },
-    /// The node drains: no more restarts.
-    LameDuck,
-}
+use state::{Phase, State};
 
 /// Handle of a workload.
 pub struct Workload {
     /// What it is.
     pub spec: Arc<WorkloadSpec>,
     /// What it has done.
-    pub counters: Arc<Counters>,
+    pub counters: Arc<CallCounters>,
     began: Instant,
     commands: mpsc::Sender<Command>,
     status: watch::Receiver<Status>,
@@ -56,8 +44,38 @@ impl fmt::Debug for Workload {
     }
 }
 
-/// How the first start went.
-pub type FirstStart = Result<(), Failure>;
+/// Whether a workload is new here, or an earlier process of this node had accepted it.
+#[derive(Debug, Clone, Copy)]
+pub enum Origin {
+    /// A request that has an answer by then.
+    Deployed(Deadline),
+    /// The journal.
+    Restored,
+}
+
+/// Puts a workload into the registry and starts its driver; the receiver hears how the first start went.
+pub fn start(
+    spec: WorkloadSpec,
+    origin: Origin,
+    reservation: Reservation,
+    services: &Arc<DriverServices>,
+    log: impl Fn(&WorkloadSpec) -> Log,
+) -> oneshot::Receiver<FirstStart> {
+    let (spec, counters) = (Arc::new(spec), Arc::new(CallCounters::default()));
+    let (commands, inbox) = mpsc::channel(16);
+    let (status, seen) = watch::channel(Status { phase: Phase::Starting, restarts: 0 });
+    let registry = reservation.registry().clone();
+    let runtime = NodeRuntime::new(Arc::clone(&spec), services, registry, Arc::clone(&counters), (log(&spec), log(&spec)));
+    let (state, by) = match origin {
+        Origin::Deployed(by) => (State::new(spec.restarts), Some(by)),
+        Origin::Restored => (State::restored(spec.restarts), None),
+    };
+    let mut driver = Driver::new(runtime, state, services.timeouts, by, status);
+    let first = driver.first_start();
+    reservation.fill(Workload { spec, counters, began: Instant::now(), commands, status: seen });
+    services.scope.spawn("workload", driver.run(inbox));
+    first
+}
 
 impl Workload {
     /// Where it is in its life.

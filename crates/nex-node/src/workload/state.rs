@@ -1,12 +1,15 @@
-//! The life of a workload as a pure state machine. No clock, no I/O.
+//! The life of a workload as a pure state machine. No clock, no I/O: what its effects say is what happens, and nothing else does.
 //!
 //! ```text
-//!              Started            Ended, may restart          BackoffOver
-//!  Starting ───────────► Running ─────────────────► BackingOff ──────────► Starting
-//!     │ first start failed  │ Ended for good            │ Stop                 │ Stop
-//!     ▼                     ▼                           ▼                      ▼
-//!  Stopped ◄──────────── Stopped ◄──────────────────────┘       Stopping ──Drained──► Stopped
+//!             Started             Recorded            Ended, AgentLost: may restart        BackoffOver
+//!  Starting ───────────► Recording ────────► Running ────────────────────────────► BackingOff ──────────► Starting
+//!     │ StartFailed          │ Stop             │ Stop        │ Ended for good           │ Stop, LameDuck
+//!     │ (never accepted)     ▼                  ▼             ▼                          ▼
+//!     └────────────────►  Stopping ──Undeployed──► Stopped ◄───────────────────────────── ┘
 //! ```
+//!
+//! A workload is *accepted* once it is in the journal and its deployer is told; from then on it ends in exactly one [`Effect::Retire`].
+//! One that an earlier process of the node accepted is accepted from the start, and a start that fails does not end it.
 #![warn(clippy::wildcard_enum_match_arm)]
 
 use std::time::Duration;
@@ -16,6 +19,8 @@ use std::time::Duration;
 pub enum Phase {
     /// An agent is found and told to start it.
     Starting,
+    /// It runs and is written into the journal.
+    Recording,
     /// It runs.
     Running,
     /// It failed and will be started again after a pause.
@@ -31,7 +36,7 @@ impl Phase {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Starting => "starting",
+            Self::Starting | Self::Recording => "starting",
             Self::Running => "running",
             Self::BackingOff => "backing_off",
             Self::Stopping => "stopping",
@@ -45,7 +50,9 @@ impl Phase {
 pub struct State {
     /// Where it is.
     pub phase: Phase,
-    /// Whether it was ever running: from then on its end is announced.
+    /// Whether its deployer was told that it runs: its end is announced.
+    pub accepted: bool,
+    /// Whether this process has told the world that it runs.
     pub announced: bool,
     /// Whether it is started again after a failure.
     pub restarts_allowed: bool,
@@ -58,14 +65,23 @@ pub struct State {
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// The agent runs it.
+    /// An agent runs it.
     Started,
     /// No agent could be made to run it.
     StartFailed,
-    /// It ended by itself, or its agent was lost.
+    /// It is in the journal.
+    Recorded,
+    /// The journal did not take it.
+    RecordFailed,
+    /// It ended by itself.
     Ended {
-        /// Whether that was a failure: a non-zero code, a signal, a lost agent.
+        /// Whether that was a failure: a non-zero code, a signal.
         failed: bool,
+        /// How long it had been running.
+        ran: Duration,
+    },
+    /// Its agent is gone, and it with it.
+    AgentLost {
         /// How long it had been running.
         ran: Duration,
     },
@@ -74,7 +90,7 @@ pub enum Event {
     /// Somebody entitled wants it gone.
     Stop,
     /// The agent has stopped it.
-    Drained,
+    Undeployed,
     /// The node drains: from now on failures are final.
     LameDuck,
 }
@@ -82,32 +98,42 @@ pub enum Event {
 /// What to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// Find an agent and have it start the workload.
+    /// Find an agent and have it start the workload; then [`Event::Started`] or [`Event::StartFailed`].
     Start,
-    /// Tell the world that it runs.
+    /// Write it into the journal, with the agent that runs it; then [`Event::Recorded`] or [`Event::RecordFailed`].
+    Record,
+    /// Tell its deployer and the world that it runs.
     Announce,
+    /// Tell the world that its agent was lost.
+    ReportAgentLost,
     /// Let go of the agent.
     Release,
     /// Send [`Event::BackoffOver`] after this time.
     BackOff(Duration),
-    /// Have the agent stop it, then send [`Event::Drained`].
-    Drain,
-    /// It never ran: tell whoever deployed it.
+    /// Have the agent stop it; then [`Event::Undeployed`].
+    Undeploy,
+    /// It was never accepted: forget it, tell whoever deployed it.
     Reject,
-    /// It is over: tell the world, forget it.
+    /// It is over: forget it, tell the world.
     Retire,
 }
 
 /// A workload that ran this long has proven itself: its failures are counted anew.
 pub const PROVEN: Duration = Duration::from_secs(60);
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
-const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+const MAX_BACKOFF: Duration = Duration::from_secs(60);
 
 impl State {
-    /// A workload about to be started; the first effect is [`Effect::Start`].
+    /// A workload that is being deployed; the first effect is [`Effect::Start`].
     #[must_use]
     pub fn new(restarts_allowed: bool) -> Self {
-        Self { phase: Phase::Starting, announced: false, restarts_allowed, restarts: 0, streak: 0 }
+        Self { phase: Phase::Starting, accepted: false, announced: false, restarts_allowed, restarts: 0, streak: 0 }
+    }
+
+    /// A workload that an earlier process accepted; the first effect is [`Effect::Start`].
+    #[must_use]
+    pub fn restored(restarts_allowed: bool) -> Self {
+        Self { accepted: true, ..Self::new(restarts_allowed) }
     }
 
     /// Moves the workload. Events that mean nothing in a phase change nothing.
@@ -115,6 +141,7 @@ impl State {
     pub fn step(mut self, event: &Event) -> (Self, Vec<Effect>) {
         let effects = match self.phase {
             Phase::Starting => self.while_starting(event),
+            Phase::Recording => self.while_recording(event),
             Phase::Running => self.while_running(event),
             Phase::BackingOff => self.while_backing_off(event),
             Phase::Stopping => self.while_stopping(event),
@@ -129,42 +156,75 @@ impl State {
     fn while_starting(&mut self, event: &Event) -> Vec<Effect> {
         match event {
             Event::Started => {
-                self.phase = Phase::Running;
-                if std::mem::replace(&mut self.announced, true) { Vec::new() } else { vec![Effect::Announce] }
+                self.phase = Phase::Recording;
+                vec![Effect::Record]
             }
-            Event::StartFailed if !self.announced => {
-                self.phase = Phase::Stopped;
-                vec![Effect::Reject]
-            }
+            Event::StartFailed if !self.accepted => self.finish(),
+            // Accepted by an earlier process and not running yet: it comes back as soon as it can.
+            Event::StartFailed if !self.announced => self.back_off(),
             Event::StartFailed => self.fail(),
             Event::Stop => {
                 self.phase = Phase::Stopping;
                 Vec::new()
             }
-            Event::Ended { .. } | Event::BackoffOver | Event::Drained | Event::LameDuck => Vec::new(),
+            Event::Recorded
+            | Event::RecordFailed
+            | Event::Ended { .. }
+            | Event::AgentLost { .. }
+            | Event::BackoffOver
+            | Event::Undeployed
+            | Event::LameDuck => Vec::new(),
+        }
+    }
+
+    fn while_recording(&mut self, event: &Event) -> Vec<Effect> {
+        match event {
+            // What was accepted is in the journal already; only its agent is not.
+            Event::RecordFailed if !self.accepted => {
+                self.phase = Phase::Stopping;
+                vec![Effect::Undeploy]
+            }
+            Event::Recorded | Event::RecordFailed => {
+                self.phase = Phase::Running;
+                self.accepted = true;
+                if std::mem::replace(&mut self.announced, true) { Vec::new() } else { vec![Effect::Announce] }
+            }
+            Event::Stop => {
+                self.phase = Phase::Stopping;
+                Vec::new()
+            }
+            Event::Started
+            | Event::StartFailed
+            | Event::Ended { .. }
+            | Event::AgentLost { .. }
+            | Event::BackoffOver
+            | Event::Undeployed
+            | Event::LameDuck => Vec::new(),
         }
     }
 
     fn while_running(&mut self, event: &Event) -> Vec<Effect> {
         match event {
             Event::Ended { failed, ran } => {
-                if *ran >= PROVEN {
-                    self.streak = 0;
-                }
-                let mut effects = vec![Effect::Release];
-                if *failed {
-                    effects.extend(self.fail());
-                } else {
-                    self.phase = Phase::Stopped;
-                    effects.push(Effect::Retire);
-                }
-                effects
+                self.prove(*ran);
+                let last = if *failed { self.fail() } else { self.finish() };
+                [vec![Effect::Release], last].concat()
+            }
+            Event::AgentLost { ran } => {
+                self.prove(*ran);
+                [vec![Effect::ReportAgentLost, Effect::Release], self.fail()].concat()
             }
             Event::Stop => {
                 self.phase = Phase::Stopping;
-                vec![Effect::Drain]
+                vec![Effect::Undeploy]
             }
-            Event::Started | Event::StartFailed | Event::BackoffOver | Event::Drained | Event::LameDuck => Vec::new(),
+            Event::Started
+            | Event::StartFailed
+            | Event::Recorded
+            | Event::RecordFailed
+            | Event::BackoffOver
+            | Event::Undeployed
+            | Event::LameDuck => Vec::new(),
         }
     }
 
@@ -175,36 +235,46 @@ impl State {
                 self.restarts = self.restarts.saturating_add(1);
                 vec![Effect::Start]
             }
-            Event::Stop | Event::LameDuck => {
-                self.phase = Phase::Stopped;
-                vec![Effect::Retire]
-            }
-            Event::Started | Event::StartFailed | Event::Ended { .. } | Event::Drained => Vec::new(),
+            Event::Stop | Event::LameDuck => self.finish(),
+            Event::Started
+            | Event::StartFailed
+            | Event::Recorded
+            | Event::RecordFailed
+            | Event::Ended { .. }
+            | Event::AgentLost { .. }
+            | Event::Undeployed => Vec::new(),
         }
     }
 
     fn while_stopping(&mut self, event: &Event) -> Vec<Effect> {
         match event {
-            // It was told to stop while it was being started.
-            Event::Started => vec![Effect::Drain],
-            Event::Drained | Event::StartFailed | Event::Ended { .. } => {
-                self.phase = Phase::Stopped;
-                let last = if self.announced { Effect::Retire } else { Effect::Reject };
-                vec![Effect::Release, last]
-            }
-            Event::BackoffOver | Event::Stop | Event::LameDuck => Vec::new(),
+            // It was told to stop while it was being started or recorded.
+            Event::Started | Event::Recorded | Event::RecordFailed => vec![Effect::Undeploy],
+            Event::Undeployed | Event::StartFailed => self.finish(),
+            Event::Ended { .. } | Event::AgentLost { .. } | Event::BackoffOver | Event::Stop | Event::LameDuck => Vec::new(),
+        }
+    }
+
+    fn prove(&mut self, ran: Duration) {
+        if ran >= PROVEN {
+            self.streak = 0;
         }
     }
 
     fn fail(&mut self) -> Vec<Effect> {
-        if !self.restarts_allowed {
-            self.phase = Phase::Stopped;
-            return vec![Effect::Retire];
-        }
+        if self.restarts_allowed { self.back_off() } else { self.finish() }
+    }
+
+    fn back_off(&mut self) -> Vec<Effect> {
         self.phase = Phase::BackingOff;
         self.streak = self.streak.saturating_add(1);
-        let pause = FIRST_BACKOFF.saturating_mul(1 << self.streak.saturating_sub(1).min(16)).min(LONGEST_BACKOFF);
+        let pause = FIRST_BACKOFF.saturating_mul(1 << self.streak.saturating_sub(1).min(16)).min(MAX_BACKOFF);
         vec![Effect::BackOff(pause)]
+    }
+
+    fn finish(&mut self) -> Vec<Effect> {
+        self.phase = Phase::Stopped;
+        vec![if self.accepted { Effect::Retire } else { Effect::Reject }]
     }
 }
 
@@ -217,21 +287,28 @@ mod tests {
         prop_oneof![
             Just(Event::Started),
             Just(Event::StartFailed),
+            Just(Event::Recorded),
+            Just(Event::RecordFailed),
             (any::<bool>(), 0_u64..100).prop_map(|(failed, s)| Event::Ended { failed, ran: Duration::from_secs(s) }),
+            (0_u64..100).prop_map(|s| Event::AgentLost { ran: Duration::from_secs(s) }),
             Just(Event::BackoffOver),
             Just(Event::Stop),
-            Just(Event::Drained),
+            Just(Event::Undeployed),
             Just(Event::LameDuck),
         ]
     }
 
+    fn running(state: State) -> State {
+        state.step(&Event::Started).0.step(&Event::Recorded).0
+    }
+
     #[test]
     fn failures_soon_after_the_start_wait_longer_each_time_and_a_proven_run_resets_that() {
-        let mut state = State::new(true).step(&Event::Started).0;
+        let mut state = running(State::new(true));
         let fail = |state: State, ran| {
             let (state, effects) = state.step(&Event::Ended { failed: true, ran: Duration::from_secs(ran) });
             let Some(Effect::BackOff(pause)) = effects.last().copied() else { panic!("{effects:?}") };
-            (state.step(&Event::BackoffOver).0.step(&Event::Started).0, pause.as_millis())
+            (running(state.step(&Event::BackoffOver).0), pause.as_millis())
         };
         let mut pauses = Vec::new();
         for ran in [1, 1, 1, 61, 1] {
@@ -245,20 +322,43 @@ mod tests {
 
     #[test]
     fn an_exit_of_zero_is_final_even_where_restarts_are_allowed() {
-        let state = State::new(true).step(&Event::Started).0;
-        let (state, effects) = state.step(&Event::Ended { failed: false, ran: Duration::ZERO });
+        let (state, effects) = running(State::new(true)).step(&Event::Ended { failed: false, ran: Duration::ZERO });
         assert_eq!((state.phase, effects), (Phase::Stopped, vec![Effect::Release, Effect::Retire]));
+    }
+
+    #[test]
+    fn what_an_earlier_process_accepted_is_tried_again_until_it_runs() {
+        let mut state = State::restored(false);
+        for _ in 0..20 {
+            let (failed, effects) = state.step(&Event::StartFailed);
+            assert!(matches!(effects.as_slice(), [Effect::BackOff(_)]), "{effects:?}");
+            state = failed.step(&Event::BackoffOver).0;
+        }
+        let (state, effects) = state.step(&Event::Started).0.step(&Event::Recorded);
+        assert_eq!(effects, [Effect::Announce]);
+        let (_, effects) = state.step(&Event::AgentLost { ran: Duration::ZERO });
+        assert_eq!(effects, [Effect::ReportAgentLost, Effect::Release, Effect::Retire], "from then on it is as any other");
+    }
+
+    #[test]
+    fn what_the_journal_does_not_take_is_not_accepted() {
+        let (state, effects) = State::new(true).step(&Event::Started).0.step(&Event::RecordFailed);
+        assert_eq!(effects, [Effect::Undeploy]);
+        assert_eq!(state.step(&Event::Undeployed).1, [Effect::Reject]);
     }
 
     proptest! {
         /// Whatever happens in whatever order: announced once, ended once, and stopped for ever.
         #[test]
-        fn every_announced_workload_ends_in_exactly_one_retirement(restarts: bool, events in proptest::collection::vec(any_event(), 0..100)) {
-            let mut state = State::new(restarts);
-            let (mut announced, mut ended) = (0, 0);
+        fn every_accepted_workload_ends_in_exactly_one_retirement(
+            restored: bool, restarts: bool, events in proptest::collection::vec(any_event(), 0..100),
+        ) {
+            let mut state = if restored { State::restored(restarts) } else { State::new(restarts) };
+            let (mut announced, mut ended, mut recorded) = (0, 0, restored);
             for event in &events {
                 let before = state.clone();
                 let (next, effects) = state.step(event);
+                recorded |= before.phase == Phase::Recording && *event == Event::Recorded;
                 announced += effects.iter().filter(|e| **e == Effect::Announce).count();
                 ended += effects.iter().filter(|e| matches!(e, Effect::Retire | Effect::Reject)).count();
                 if before.phase == Phase::Stopped {
@@ -267,18 +367,16 @@ mod tests {
                 }
                 prop_assert_eq!(next.phase == Phase::Stopped, ended == 1);
                 prop_assert!(announced <= 1);
-                if effects.contains(&Effect::Retire) {
-                    prop_assert_eq!(announced, 1);
-                }
-                if effects.contains(&Effect::Reject) {
-                    prop_assert_eq!(announced, 0);
-                }
+                prop_assert!(!effects.contains(&Effect::Announce) || recorded, "journalled before anybody is told");
+                prop_assert!(!effects.contains(&Effect::Retire) || next.accepted);
+                prop_assert!(!effects.contains(&Effect::Reject) || !next.accepted);
                 state = next;
             }
             // And from anywhere, a stop leads to the end.
             let (state, _) = state.step(&Event::Stop);
             let (state, _) = state.step(&Event::Started);
-            let (state, _) = state.step(&Event::Drained);
+            let (state, _) = state.step(&Event::Recorded);
+            let (state, _) = state.step(&Event::Undeployed);
             prop_assert_eq!(state.phase, Phase::Stopped);
         }
     }

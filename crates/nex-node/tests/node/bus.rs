@@ -8,9 +8,10 @@ use async_nats::{Client, ConnectOptions, Event};
 use futures::StreamExt as _;
 use nex_node::bus::{AgentUser, BusKeys};
 use nex_node::state_dir::StateDir;
-use nex_protocol::agent::{AgentEvent, Handshake, PROTOCOL, Undeploy, agent_subject, host_subject};
+use nex_protocol::agent::{AgentEvent, Handshake, PROTOCOL, Undeploy, subject};
 use nex_protocol::deploy::WorkloadType;
-use nex_protocol::id::WorkloadId;
+use nex_protocol::host::Service;
+use nex_protocol::id::{AgentId, InstanceId};
 use nex_testkit::{eventually, guest, machines};
 use nkeys::KeyPair;
 use serde_json::json;
@@ -30,14 +31,14 @@ pub(crate) fn bus_keys(world: &World) -> BusKeys {
 }
 
 struct Intruder {
-    id: WorkloadId,
+    id: AgentId,
     client: Client,
     violations: Arc<Mutex<Vec<String>>>,
     heard: Arc<Mutex<Vec<async_nats::Message>>>,
     ears: tokio::task::JoinSet<()>,
 }
 
-async fn log_in(world: &World, id: &WorkloadId, user: AgentUser) -> Result<Intruder, async_nats::ConnectError> {
+async fn log_in(world: &World, id: &AgentId, user: AgentUser) -> Result<Intruder, async_nats::ConnectError> {
     let (violations, key) = (Arc::new(Mutex::new(Vec::new())), Arc::new(KeyPair::from_seed(&user.seed).unwrap()));
     let told = Arc::clone(&violations);
     let client = ConnectOptions::with_jwt(user.jwt, move |nonce| {
@@ -74,9 +75,10 @@ impl Intruder {
             version: "0".into(),
             engines: vec![WorkloadType::V8],
             xkey: nkeys::XKey::new().public_key(),
+            capacity: 1,
             message: String::new(),
         };
-        let request = self.client.request(host_subject(&self.id, "handshake"), serde_json::to_vec(&handshake).unwrap().into());
+        let request = self.client.request(subject::handshake(&self.id), serde_json::to_vec(&handshake).unwrap().into());
         String::from_utf8(request.await.unwrap().payload.to_vec()).unwrap()
     }
 
@@ -96,17 +98,17 @@ async fn an_agent_hears_nothing_of_others_and_cannot_speak_for_them() {
     let mut world = relaying(json!({})).await;
     let started = world.run("greet", WorkloadType::V8, guest::GREET_MJS.as_bytes()).await;
     world.until_warm(1).await;
-    let others: Vec<WorkloadId> = world.agents().keys().map(|id| id.parse().unwrap()).collect();
-    let id = WorkloadId::new(nex_node::clock::unix_seconds_u32());
+    let others: Vec<AgentId> = world.agents().keys().map(|id| id.parse().unwrap()).collect();
+    let id = AgentId::new(nex_node::clock::unix_seconds_u32());
     let user = bus_keys(&world).agent_user(&id, nex_node::clock::unix_seconds());
     let mut intruder = log_in(&world, &id, user).await.unwrap();
 
     let mut subjects: Vec<String> =
-        [">", "*.>", "hostint.>", "agentint.>", "agentint.*.deploy", "_INBOX.>", "_INBOX.node.>", "$SYS.>", "$JS.>"]
+        [">", "*.>", "hostint.>", "agentint.>", "agentint.*.deploy.>", "_INBOX.>", "_INBOX.node.>", "$SYS.>", "$JS.>"]
             .map(Into::into)
             .to_vec();
     for other in &others {
-        subjects.extend([agent_subject(other, ">"), host_subject(other, ">"), format!("_INBOX.{other}.>")]);
+        subjects.extend([subject::verbs(other), subject::from_agent(other), format!("{}.>", subject::inbox(other))]);
     }
     for subject in &subjects {
         intruder.listen(subject).await;
@@ -114,14 +116,15 @@ async fn an_agent_hears_nothing_of_others_and_cannot_speak_for_them() {
     }
     // It tries to end the workloads of others, to answer for them, and to be one of them.
     let exited = serde_json::to_vec(&AgentEvent::Exited { code: 0, message: String::new() }).unwrap();
+    let instance = InstanceId::new(1);
     let undeploy = serde_json::to_vec(&Undeploy { grace_ms: 0 }).unwrap();
     for other in &others {
         for (subject, body) in [
-            (host_subject(other, "events"), exited.clone()),
-            (host_subject(other, "logs"), br#"{"lines":[{"stderr":true,"text":"forged"}]}"#.to_vec()),
-            (host_subject(other, "host.kv.get"), Vec::new()),
-            (agent_subject(other, "undeploy"), undeploy.clone()),
-            (agent_subject(other, "trigger"), Vec::new()),
+            (subject::event(other, &instance), exited.clone()),
+            (subject::log(other, &instance), br#"{"lines":[{"stderr":true,"text":"forged"}]}"#.to_vec()),
+            (subject::host_call(other, &instance, Service::KeyValue, "get"), Vec::new()),
+            (subject::undeploy(other, &instance), undeploy.clone()),
+            (subject::invoke(other, &instance), Vec::new()),
         ] {
             intruder.client.publish(subject.clone(), body.into()).await.unwrap();
             intruder.is_denied(&format!("publish to \"{subject}\"")).await;
@@ -133,12 +136,16 @@ async fn an_agent_hears_nothing_of_others_and_cannot_speak_for_them() {
     }
     // Its own subjects are its own: no complaint, and the node, which made no such agent, does not let it in.
     let complaints = intruder.violations.lock().unwrap().len();
-    intruder.listen(&agent_subject(&id, ">")).await;
+    intruder.listen(&subject::verbs(&id)).await;
     let answer = intruder.shake().await;
     assert!(answer.contains("nobody waits for this agent"), "{answer}");
     for junk in ["", "null", "{", "\u{0}"] {
-        for what in ["handshake", "events", "logs", "host.kv.get", "host", "x.y"] {
-            intruder.client.publish(host_subject(&id, what), junk.into()).await.unwrap();
+        let host_call = subject::host_call(&id, &instance, Service::KeyValue, "get");
+        for subject in [subject::handshake(&id), subject::event(&id, &instance), subject::log(&id, &instance), host_call] {
+            intruder.client.publish(subject, junk.into()).await.unwrap();
+        }
+        for what in ["event", "event.x", "log", "host", "host.x", "x.y"] {
+            intruder.client.publish(format!("hostint.{id}.{what}"), junk.into()).await.unwrap();
         }
     }
     assert_eq!(world.call("greet", "you").await, "\"Hello, you!\"");
@@ -155,7 +162,7 @@ async fn an_agent_hears_nothing_of_others_and_cannot_speak_for_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_logs_in_without_a_user_of_this_very_bus() {
     let mut world = World::start(json!({})).await;
-    let id = WorkloadId::new(7);
+    let id = AgentId::new(7);
     assert!(async_nats::connect(world.bus_url().unwrap()).await.is_err(), "no anonymous user");
     let foreign = TempDir::new().unwrap();
     let keys = BusKeys::load(&StateDir::open(foreign.path()).unwrap()).unwrap();
@@ -174,5 +181,38 @@ async fn nobody_logs_in_without_a_user_of_this_very_bus() {
         let mode = fs::metadata(world.state().join("keys").join(name)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
+    world.stop().await;
+}
+
+/// NATS checks no permission on a reply subject: whoever gets the node to answer there speaks with the node's rights.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_gets_no_answer_outside_its_own_inbox() {
+    let mut world = relaying(json!({})).await;
+    world.run("greet", WorkloadType::V8, guest::GREET_MJS.as_bytes()).await;
+    world.until_warm(1).await;
+    let victims: Vec<AgentId> = world.agents().keys().map(|id| id.parse().unwrap()).collect();
+    let id = AgentId::new(nex_node::clock::unix_seconds_u32());
+    let now = nex_node::clock::unix_seconds();
+    let intruder = log_in(&world, &id, bus_keys(&world).agent_user(&id, now)).await.unwrap();
+    let node = bus_keys(&world).node_user(now);
+    let mut listening = log_in(&world, &AgentId::new(1), node).await.unwrap();
+    let instance = InstanceId::new(1);
+    for victim in &victims {
+        listening.listen(&subject::undeploy(victim, &instance)).await;
+    }
+    listening.listen("anywhere").await;
+    listening.client.flush().await.unwrap();
+    for victim in &victims {
+        for reply in [subject::undeploy(victim, &instance), "anywhere".to_owned(), format!("{}.x", subject::inbox(victim))] {
+            for subject in [subject::handshake(&id), subject::event(&id, &instance)] {
+                intruder.client.publish_with_reply(subject, reply.clone(), "{}".into()).await.unwrap();
+            }
+        }
+    }
+    // Answered, so all before it was looked at.
+    assert!(intruder.shake().await.contains("nobody waits for this agent"));
+    listening.client.flush().await.unwrap();
+    assert!(listening.heard.lock().unwrap().is_empty(), "{:?}", listening.heard.lock().unwrap());
+    assert_eq!(world.call("greet", "you").await, "\"Hello, you!\"");
     world.stop().await;
 }

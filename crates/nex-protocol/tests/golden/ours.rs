@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use nex_protocol::agent::{Accepted, AgentEvent, Deploy, DirectTriggers, Handshake, Identity, Limits, LogEntry, Logs, Undeploy};
+use nex_protocol::agent::{
+    AgentEvent, Answer, Deploy, DirectTriggers, EventAck, Handshake, Identity, Limits, LogEntry, Logs, Pong, RejectCode,
+    Undeploy, Welcome,
+};
 use nex_protocol::control::{
     AuctionRequest, InfoResponse, LameDuckResponse, Machine, MachineWorkload, Memory, NodeSummary, Tags, WorkloadPingResponse,
     WorkloadSummary,
@@ -201,11 +204,15 @@ fn the_conversation_with_an_agent() {
         version: "0.1.0".into(),
         engines: vec![WorkloadType::Native, WorkloadType::V8, WorkloadType::Wasm],
         xkey: XKEY.into(),
+        capacity: 1_024,
         message: "jailed".into(),
     };
     check("agent-handshake", &handshake);
-    check("agent-accepted", &Accepted { accepted: true, message: String::new(), compiled: Some("compiled".into()) });
-    check("agent-refused", &Accepted { accepted: false, message: "no such engine".into(), compiled: None });
+    check("agent-welcome", &Welcome { accepted: true, message: String::new() });
+    check("agent-refused", &Welcome { accepted: false, message: "nobody waits for this agent".into() });
+    check("agent-pong", &Pong { instances: 3 });
+    check("agent-done", &Answer::Done { compiled: Some("compiled".into()) });
+    check("agent-rejected", &Answer::Rejected { code: RejectCode::Unsupported, message: "no such engine".into() });
     let subscribed =
         DirectTriggers { connection: connection(), queue: "nex.default.greet".into(), subjects: vec!["fn.greet".into()] };
     let deploy = Deploy {
@@ -226,8 +233,13 @@ fn the_conversation_with_an_agent() {
     check("agent-undeploy", &Undeploy { grace_ms: 5_000 });
     check("agent-logs", &Logs { lines: vec![LogEntry { stderr: true, text: "careful".into() }], dropped: 3 });
     check("agent-event-exited", &AgentEvent::Exited { code: -1, message: "killed by SIGKILL".into() });
-    let executed = AgentEvent::Executed { succeeded: 2, elapsed_nanos: 90_000, subject: "fn.greet".into() };
-    check("agent-event-executed", &executed);
-    let failed = AgentEvent::ExecutionFailed { subject: "fn.greet".into(), error: "it took longer than 5 s".into() };
-    check("agent-event-execution_failed", &failed);
+    let calls = AgentEvent::Calls {
+        trigger: "fn.greet".into(),
+        succeeded: 2,
+        failed: 1,
+        elapsed_nanos: 90_000,
+        errors: vec!["it took longer than 5 s".into()],
+    };
+    check("agent-event-calls", &calls);
+    check("agent-event-ack", &EventAck { sequence: 7 });
 }

@@ -1,84 +1,60 @@
-//! Calls of a function: from a message to its answer, whether the node relays it or the agent subscribed it by itself.
+//! Triggers that the agent subscribes by itself: messages on the workload connection become calls, and are answered there.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use async_nats::{Client, HeaderMap, HeaderValue, Message, Subscriber};
-use bytes::Bytes;
-use futures::FutureExt as _;
+use async_nats::{Client, Message, Subscriber};
 use futures::future::poll_immediate;
-use nex_bus::connect::{Persistence, connect};
+use nex_bus::connect::{ConnectError, Persistence, connect};
 use nex_bus::drain::Draining;
 use nex_bus::service_error;
 use nex_bus::settings::{ConnectionSettings, split_servers};
 use nex_engine::{Call, CallError, Function};
 use nex_process::TaskScope;
-use nex_protocol::agent::{DirectTriggers, RUNTIME_NS, TRIGGER_SUBJECT};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use nex_protocol::agent::DirectTriggers;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::unconstrained;
 use tokio_util::sync::CancellationToken;
 
-use crate::report::{Failed, Report, Served};
+use crate::invoke;
+use crate::report::{CallCounters, Report};
 
-/// Whoever stops a function has less patience than this.
-const LONGEST_DRAIN: Duration = Duration::from_secs(600);
-
+/// Upper bound of a drain; callers give up earlier.
+const MAX_DRAIN: Duration = Duration::from_secs(600);
 /// A call shorter than this is not worth a task of its own.
 const SHORT: Duration = Duration::from_micros(50);
 /// Replies that may wait for one another before they are written.
-const REPLIES_AT_ONCE: usize = 16;
+const REPLY_BATCH: usize = 16;
 
-/// HTTP-like code of a failed call.
-fn code(error: &CallError) -> u16 {
-    match error {
-        CallError::Timeout(_) => 504,
-        CallError::Failed(_) | CallError::OutOfMemory(_) | CallError::ReplyTooLarge { .. } => 500,
-    }
-}
-
-async fn refuse(client: &Client, reply: Option<async_nats::Subject>, error: &CallError) {
-    service_error::refuse(client, reply, code(error), &error.to_string()).await;
-}
-
-fn too_large(error: service_error::TooLarge) -> CallError {
-    CallError::ReplyTooLarge { actual: error.actual, limit: error.limit }
-}
-
-/// A call always ends with an answer, also where an engine has a mistake.
-async fn invoke(function: &dyn Function, call: Call) -> Result<Bytes, CallError> {
-    let invoked = AssertUnwindSafe(function.invoke(call)).catch_unwind().await;
-    invoked.unwrap_or_else(|_panic| Err(CallError::Failed("the engine failed on this call".to_owned())))
-}
-
-/// Answers one call that the node relays: the subject is in a header, the time spent goes back in one.
-pub(crate) async fn relayed(bus: Client, function: Arc<dyn Function>, message: Message) {
-    let trigger = message.headers.as_ref().and_then(|headers| headers.get(TRIGGER_SUBJECT)).map(HeaderValue::as_str);
-    let call = Call { subject: trigger.unwrap_or_default().to_owned(), payload: message.payload };
-    let began = Instant::now();
-    match (invoke(&*function, call).await, message.reply) {
-        (Ok(answer), Some(reply)) => {
-            let mut headers = HeaderMap::new();
-            headers.insert(RUNTIME_NS, began.elapsed().as_nanos().to_string().as_str());
-            bus.publish_with_headers(reply, headers, answer).await.ok();
-        }
-        (Ok(_), None) => {}
-        (Err(error), reply) => refuse(&bus, reply, &error).await,
-    }
+/// Why triggers cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DirectError {
+    /// The workload connection.
+    #[error("the trigger connection")]
+    Connect(#[from] ConnectError),
+    /// One of the subjects.
+    #[error("the trigger subject {subject} cannot be subscribed")]
+    Subscribe {
+        /// Which.
+        subject: String,
+        /// Why.
+        #[source]
+        source: async_nats::SubscribeError,
+    },
+    /// The server did not confirm them.
+    #[error("the trigger connection does not confirm its subscriptions")]
+    Flush(#[from] async_nats::client::FlushError),
 }
 
 /// Subscribes a function's triggers on the workload connection and serves them until the scope ends, then what it had taken.
-///
-/// # Errors
-/// A text for whoever deployed the function.
 pub(crate) async fn serve(
     scope: &TaskScope,
     triggers: &DirectTriggers,
     function: &Arc<dyn Function>,
     concurrency: usize,
     report: Report,
-) -> Result<(), String> {
+) -> Result<(), DirectError> {
     let details = &triggers.connection;
     let mut settings = ConnectionSettings {
         servers: split_servers(&details.nats_url),
@@ -89,37 +65,34 @@ pub(crate) async fn serve(
         settings.user_jwt = Some(details.nats_user_jwt.clone().into());
         settings.user_seed = Some(details.nats_user_seed.clone().into());
     }
-    let client = connect(&settings, Persistence::Once).await.map_err(|error| format!("the trigger connection: {error}"))?;
+    let client = connect(&settings, Persistence::Once).await?;
     let permits = Arc::new(Semaphore::new(concurrency.max(1)));
-    let served = Arc::new(Served::on(&triggers.subjects));
-    let (failed, failures) = mpsc::channel(1_024);
+    let counters = Arc::new(CallCounters::new(&triggers.subjects));
     for (trigger, subject) in triggers.subjects.iter().enumerate() {
         let subscribed = client.queue_subscribe(subject.clone(), triggers.queue.clone()).await;
-        let subscription = subscribed.map_err(|error| format!("the trigger subject {subject} cannot be subscribed: {error}"))?;
+        let subscription = subscribed.map_err(|source| DirectError::Subscribe { subject: subject.clone(), source })?;
         let direct = Direct {
             client: client.clone(),
             function: Arc::clone(function),
             trigger,
             permits: Arc::clone(&permits),
-            served: Arc::clone(&served),
-            failed: failed.clone(),
+            counters: Arc::clone(&counters),
             is_long: AtomicBool::new(false),
         };
         scope.spawn("trigger", direct.run(subscription, scope.cancel_token(), scope.child("calls")));
     }
-    client.flush().await.map_err(|error| format!("the trigger connection: {error}"))?;
-    scope.spawn("report", report.run(served, failures, scope.cancel_token()));
+    client.flush().await?;
+    scope.spawn("report", report.run(counters));
     Ok(())
 }
 
 struct Direct {
     client: Client,
     function: Arc<dyn Function>,
-    /// Index of its tally.
+    /// Index of its counters.
     trigger: usize,
     permits: Arc<Semaphore>,
-    served: Arc<Served>,
-    failed: mpsc::Sender<Failed>,
+    counters: Arc<CallCounters>,
     /// Whether the last call took long.
     is_long: AtomicBool,
 }
@@ -131,18 +104,19 @@ impl Direct {
         let mut in_a_row = 0;
         let mut messages = Draining::new(subscription, stop);
         while let Some(message) = messages.next().await {
-            let Ok(permit) = Arc::clone(&this.permits).acquire_owned().await else { return };
+            let Ok(permit) = Arc::clone(&this.permits).acquire_owned().await else { break };
             this.begin(message, permit, &calls).await;
             in_a_row += 1;
-            if in_a_row == REPLIES_AT_ONCE {
+            if in_a_row == REPLY_BATCH {
                 // The connection has its turn, and writes what there is.
                 in_a_row = 0;
                 tokio::task::yield_now().await;
             }
         }
-        calls.shutdown(LONGEST_DRAIN).await;
+        calls.shutdown(MAX_DRAIN).await;
         // The last answers are still on their way to the socket, and the agent may be gone in a moment.
         this.client.flush().await.ok();
+        this.counters.close(this.trigger);
     }
 
     /// Short calls are answered here, one after the other: a task for each would wake another thread and, worse, have every
@@ -161,19 +135,21 @@ impl Direct {
     async fn answer(&self, message: Message) {
         let began = Instant::now();
         let call = Call { subject: message.subject.to_string(), payload: message.payload };
-        let answer = invoke(&*self.function, call).await;
+        let answer = invoke::call(&*self.function, call).await;
         let took = began.elapsed();
         self.is_long.store(took > SHORT, Ordering::Relaxed);
         let sent = match answer {
-            Ok(answer) => service_error::answer(&self.client, message.reply.clone(), answer).await.map_err(too_large),
+            Ok(answer) => service_error::answer(&self.client, message.reply.clone(), answer)
+                .await
+                .map_err(|error| CallError::ReplyTooLarge { actual: error.actual, limit: error.limit }),
             Err(error) => Err(error),
         };
         match sent {
-            Ok(()) => self.served.count(self.trigger, took),
+            Ok(()) => self.counters.succeeded(self.trigger, took),
             Err(error) => {
-                refuse(&self.client, message.reply, &error).await;
-                // More failures than can be told of are not worth a wait.
-                self.failed.try_send((self.trigger, error.to_string())).ok();
+                let failed = invoke::error(&error);
+                service_error::refuse(&self.client, message.reply, failed.code, &failed.message).await;
+                self.counters.failed(self.trigger, failed.message);
             }
         }
     }

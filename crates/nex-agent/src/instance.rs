@@ -1,0 +1,179 @@
+//! One instance: checked, started by the engine of its type, called, stopped.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::Client;
+use nex_engine::native::Service;
+use nex_engine::{Function, Launch, Limits, StartError};
+use nex_process::confinement::Confinement;
+use nex_process::{TaskScope, jail};
+use nex_protocol::agent::{AgentEvent, Deploy, RejectCode};
+use nex_protocol::deploy::WorkloadType;
+use nex_protocol::id::{AgentId, InstanceId};
+use nex_protocol::seal::{SealError, open};
+use nkeys::XKey;
+
+use crate::artifact::{self, ArtifactError};
+use crate::direct::{self, DirectError};
+use crate::event::EventSender;
+use crate::host_client::BusHostClient;
+use crate::output::{self, Flush};
+use crate::report::Report;
+
+/// What the kernel adds to a workload's share of memory, in thousandths, when it looks for whom to kill.
+const OOM_SCORE: &str = "500";
+
+/// Why an instance did not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InstanceError {
+    /// Its environment.
+    #[error("its environment cannot be opened")]
+    Environment(#[source] SealError),
+    /// Its artifact.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+    /// No engine is for it.
+    #[error("this agent has no engine for {0}")]
+    Unsupported(WorkloadType),
+    /// Its engine.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// Its triggers.
+    #[error(transparent)]
+    Triggers(#[from] DirectError),
+}
+
+impl InstanceError {
+    /// For programs.
+    pub(crate) fn code(&self) -> RejectCode {
+        match self {
+            Self::Environment(_) => RejectCode::Environment,
+            Self::Artifact(_) => RejectCode::Artifact,
+            Self::Unsupported(_) => RejectCode::Unsupported,
+            Self::Start(_) => RejectCode::Start,
+            Self::Triggers(_) => RejectCode::Triggers,
+        }
+    }
+}
+
+/// A running instance; dropping it kills it.
+pub(crate) struct Instance {
+    /// Set for functions.
+    pub(crate) function: Option<Arc<dyn Function>>,
+    /// Name of a compiled module in the out directory.
+    pub(crate) compiled: Option<String>,
+    service: Option<Arc<Service>>,
+    lines: Flush,
+    serving: TaskScope,
+    scope: TaskScope,
+}
+
+/// What an agent starts instances with.
+pub(crate) struct Starter {
+    pub(crate) bus: Client,
+    pub(crate) agent: AgentId,
+    pub(crate) key: XKey,
+    pub(crate) confinement: Confinement,
+    pub(crate) events: Arc<EventSender>,
+    /// Where files for the node are left.
+    pub(crate) out: PathBuf,
+}
+
+/// A started engine.
+enum Started {
+    Service(Service),
+    Function { function: Arc<dyn Function>, compiled: Option<Vec<u8>> },
+}
+
+impl Starter {
+    /// Starts an instance.
+    pub(crate) async fn start(&self, id: &InstanceId, request: Deploy) -> Result<Instance, InstanceError> {
+        let environment = open(&request.environment, &self.key, &request.sealed_by).map_err(InstanceError::Environment)?;
+        let artifact = artifact::verify(&request.artifact, request.digest).await?;
+        let scope = TaskScope::new("instance");
+        let (output, lines, forward) = output::to_bus(self.bus.clone(), &self.agent, id);
+        scope.spawn("output", forward);
+        let launch = Launch {
+            name: request.name.to_string(),
+            artifact,
+            digest: request.digest,
+            argv: request.argv,
+            environment,
+            precompiled: request.precompiled.map(Into::into),
+            limits: Limits {
+                call_time: Duration::from_millis(request.limits.call_timeout_ms),
+                memory_bytes: request.limits.memory_bytes,
+                concurrency: request.limits.concurrency,
+                reply_bytes: request.limits.reply_bytes,
+            },
+            output,
+            host: Arc::new(BusHostClient { bus: self.bus.clone(), agent: self.agent.clone(), instance: id.clone() }),
+        };
+        match start_engine(request.r#type, launch, &self.confinement).await? {
+            Started::Service(service) => Ok(self.watch(id, service, lines, scope)),
+            Started::Function { function, compiled } => {
+                // Written before the first call: what a guest does later cannot change what was compiled.
+                let name = format!("{id}.cwasm");
+                let kept = match compiled {
+                    Some(bytes) => tokio::fs::write(self.out.join(&name), bytes).await.is_ok(),
+                    None => false,
+                };
+                let serving = TaskScope::new("serving");
+                if let Some(triggers) = &request.triggers {
+                    let report = Report { events: Arc::clone(&self.events), instance: id.clone() };
+                    direct::serve(&serving, triggers, &function, request.limits.concurrency, report).await?;
+                }
+                let compiled = kept.then_some(name);
+                Ok(Instance { function: Some(function), compiled, service: None, lines, serving, scope })
+            }
+        }
+    }
+
+    /// The end of a service is an event, and the last thing that is said of it.
+    fn watch(&self, id: &InstanceId, service: Service, lines: Flush, scope: TaskScope) -> Instance {
+        // Killed for memory before the agent is, which has to report it. Not every jail has files for that.
+        std::fs::write(format!("/proc/{}/oom_score_adj", service.pid()), OOM_SCORE).ok();
+        let service = Arc::new(service);
+        let (watched, events, id, written) = (Arc::clone(&service), Arc::clone(&self.events), id.clone(), lines.clone());
+        scope.spawn("exit", async move {
+            let exit = watched.wait().await;
+            written.lines().await;
+            let exited = AgentEvent::Exited { code: exit.code, message: exit.signal.unwrap_or_default() };
+            events.deliver(&id, &exited).await;
+        });
+        Instance { function: None, compiled: None, service: Some(service), lines, serving: TaskScope::new("serving"), scope }
+    }
+}
+
+impl Instance {
+    /// Stops it, politely for as long as the grace lasts: calls under way are answered, its last lines are forwarded.
+    pub(crate) async fn stop(self, grace: Duration) {
+        if let Some(service) = self.service {
+            service.stop(grace).await;
+        }
+        self.serving.shutdown(grace).await;
+        self.lines.lines().await;
+        self.scope.shutdown(Duration::ZERO).await;
+    }
+}
+
+async fn start_engine(kind: WorkloadType, launch: Launch, confinement: &Confinement) -> Result<Started, InstanceError> {
+    match kind {
+        WorkloadType::Native => Ok(Started::Service(Service::start(launch).await?)),
+        WorkloadType::V8 => {
+            let function = nex_engine_js::start(launch).await?;
+            Ok(Started::Function { function: Arc::new(function), compiled: None })
+        }
+        WorkloadType::Wasm => {
+            let instances = u32::try_from(launch.limits.concurrency).unwrap_or(u32::MAX).clamp(1, 1_024);
+            let engine = nex_engine_wasm::Engine::new(nex_engine_wasm::EngineConfig { instances });
+            // Wasmtime opens /proc/self/pagemap, to find the pages that a call has written.
+            jail::while_visible(confinement, || engine.prepare())?;
+            let started = engine.start(launch).await?;
+            Ok(Started::Function { function: Arc::new(started.function), compiled: started.compiled })
+        }
+        WorkloadType::Oci => Err(InstanceError::Unsupported(kind)),
+    }
+}

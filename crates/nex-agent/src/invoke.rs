@@ -1,0 +1,57 @@
+//! One invocation of a function: from the envelope to its outcome, whoever took the message.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_nats::{Client, Message};
+use bytes::Bytes;
+use futures::FutureExt as _;
+use nex_bus::invocation;
+use nex_engine::{Call, CallError, Function};
+use nex_protocol::agent::{InvocationError, Limit, Outcome};
+
+/// Calls a function. A call always ends with an answer, also where an engine has a mistake.
+pub(crate) async fn call(function: &dyn Function, call: Call) -> Result<Bytes, CallError> {
+    let invoked = AssertUnwindSafe(function.invoke(call)).catch_unwind().await;
+    invoked.unwrap_or_else(|_panic| Err(CallError::Failed("the engine failed on this call".to_owned())))
+}
+
+/// A failed call as its caller hears of it.
+pub(crate) fn error(error: &CallError) -> InvocationError {
+    let (code, limit) = match error {
+        CallError::Timeout(_) => (504, Some(Limit::Time)),
+        CallError::Failed(_) => (500, None),
+        CallError::OutOfMemory(_) => (500, Some(Limit::Memory)),
+        CallError::ReplyTooLarge { .. } => (500, Some(Limit::Reply)),
+    };
+    InvocationError { code, message: error.to_string(), limit }
+}
+
+/// Answers an invocation that the node sent.
+pub(crate) async fn answer(bus: &Client, function: Option<Arc<dyn Function>>, message: Message) {
+    let began = Instant::now();
+    let (reply, outcome) = match (function, invocation::parse(&message)) {
+        (Some(function), Ok(invocation)) => {
+            let within = Duration::from_millis(invocation.deadline_ms);
+            let called = Call { subject: invocation.subject, payload: message.payload };
+            let outcome = match tokio::time::timeout(within, call(&*function, called)).await {
+                Ok(Ok(reply)) => Outcome::Reply(reply),
+                Ok(Err(failed)) => Outcome::Error(error(&failed)),
+                Err(_elapsed) => Outcome::Error(error(&CallError::Timeout(within))),
+            };
+            (message.reply, outcome)
+        }
+        (None, _) => {
+            let text = "this agent has no function under that instance id".to_owned();
+            (message.reply, Outcome::Error(InvocationError { code: 404, message: text, limit: None }))
+        }
+        (_, Err(malformed)) => {
+            (message.reply, Outcome::Error(InvocationError { code: 400, message: malformed.to_string(), limit: None }))
+        }
+    };
+    let Some(reply) = reply else { return };
+    let nanos = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    let (headers, body) = invocation::outcome(outcome, nanos);
+    bus.publish_with_headers(reply, headers, body).await.ok();
+}

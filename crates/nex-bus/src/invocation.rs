@@ -1,0 +1,169 @@
+//! Calls of functions as messages of the internal bus: the envelope and the outcome, as headers, and back.
+//!
+//! The caller's own headers travel beside those of the envelope, which have a reserved prefix: a caller cannot forge them.
+
+use async_nats::{HeaderMap, Message};
+use bytes::Bytes;
+use nex_protocol::agent::invocation::{
+    ATTEMPT, DEADLINE_MS, DELAY_MS, LIMIT, OUTCOME, RESERVED_PREFIX, RUNTIME_NS, SUBJECT, TRIGGER,
+};
+use nex_protocol::agent::{Invocation, InvocationError, Outcome};
+
+use crate::service_error;
+
+/// A message on the invoke verb that is no invocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the header {header} is missing or unreadable; next: send the whole envelope of agent protocol 2")]
+pub struct MalformedInvocation {
+    header: &'static str,
+}
+
+/// The headers of an invocation, the caller's among them.
+#[must_use]
+pub fn headers(invocation: &Invocation, callers: Option<&HeaderMap>) -> HeaderMap {
+    let mut headers = callers.map(pass_on).unwrap_or_default();
+    headers.insert(TRIGGER, invocation.trigger.as_str());
+    headers.insert(SUBJECT, invocation.subject.as_str());
+    headers.insert(DEADLINE_MS, invocation.deadline_ms.to_string());
+    headers.insert(ATTEMPT, invocation.attempt.to_string());
+    headers
+}
+
+/// The headers of a message that are its sender's own.
+#[must_use]
+pub fn pass_on(headers: &HeaderMap) -> HeaderMap {
+    let mut passed = HeaderMap::new();
+    for (name, values) in headers.iter().filter(|(name, _)| !is_reserved(name.as_ref())) {
+        for value in values {
+            passed.append(name.clone(), value.clone());
+        }
+    }
+    passed
+}
+
+fn is_reserved(name: &str) -> bool {
+    name.get(..RESERVED_PREFIX.len()).is_some_and(|prefix| prefix.eq_ignore_ascii_case(RESERVED_PREFIX))
+}
+
+/// Reads the envelope of a message.
+///
+/// # Errors
+/// [`MalformedInvocation`] names the header.
+pub fn parse(message: &Message) -> Result<Invocation, MalformedInvocation> {
+    let bad = |header| MalformedInvocation { header };
+    Ok(Invocation {
+        trigger: header(message, TRIGGER).and_then(|text| text.parse().ok()).ok_or(bad(TRIGGER))?,
+        subject: header(message, SUBJECT).map(str::to_owned).ok_or(bad(SUBJECT))?,
+        deadline_ms: header(message, DEADLINE_MS).and_then(|text| text.parse().ok()).ok_or(bad(DEADLINE_MS))?,
+        attempt: header(message, ATTEMPT).and_then(|text| text.parse().ok()).ok_or(bad(ATTEMPT))?,
+    })
+}
+
+/// An outcome as headers and body.
+#[must_use]
+pub fn outcome(outcome: Outcome, nanos: u64) -> (HeaderMap, Bytes) {
+    let (mut headers, name, body) = match outcome {
+        Outcome::Reply(body) => (HeaderMap::new(), "reply", body),
+        Outcome::Ack => (HeaderMap::new(), "ack", Bytes::new()),
+        Outcome::Nak { delay_ms } => {
+            let mut headers = HeaderMap::new();
+            headers.insert(DELAY_MS, delay_ms.to_string());
+            (headers, "nak", Bytes::new())
+        }
+        Outcome::Terminate { reason } => (HeaderMap::new(), "term", reason.into()),
+        Outcome::Error(InvocationError { code, message, limit }) => {
+            let mut headers = service_error::headers(code, &message);
+            if let Some(limit) = limit {
+                headers.insert(LIMIT, limit.as_str());
+            }
+            (headers, "error", message.into())
+        }
+    };
+    headers.insert(OUTCOME, name);
+    headers.insert(RUNTIME_NS, nanos.to_string());
+    (headers, body)
+}
+
+/// Reads an outcome, and the nanoseconds it took.
+#[must_use]
+pub fn read_outcome(message: Message) -> (Outcome, Option<u64>) {
+    let nanos = header(&message, RUNTIME_NS).and_then(|text| text.parse().ok());
+    let text = |body: &Bytes| String::from_utf8_lossy(body).into_owned();
+    let unreadable = || InvocationError { code: 500, message: "the agent's answer is not understood".to_owned(), limit: None };
+    let outcome = match header(&message, OUTCOME) {
+        Some("reply") => Outcome::Reply(message.payload),
+        Some("ack") => Outcome::Ack,
+        Some("nak") => {
+            let delay = header(&message, DELAY_MS).and_then(|text| text.parse().ok());
+            Outcome::Nak { delay_ms: delay.unwrap_or_default() }
+        }
+        Some("term") => Outcome::Terminate { reason: text(&message.payload) },
+        _ => Outcome::Error(match service_error::read(&message) {
+            Some((code, message_line)) => InvocationError {
+                code,
+                // The header is one line of it; the body has the whole.
+                message: if message.payload.is_empty() { message_line } else { text(&message.payload) },
+                limit: header(&message, LIMIT).and_then(|text| text.parse().ok()),
+            },
+            None => unreadable(),
+        }),
+    };
+    (outcome, nanos)
+}
+
+fn header<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
+    message.headers.as_ref()?.get(name).map(async_nats::HeaderValue::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nex_protocol::agent::{Limit, TriggerKind};
+
+    fn message(headers: HeaderMap, payload: Bytes) -> Message {
+        let length = payload.len();
+        Message { subject: "a".into(), reply: None, payload, headers: Some(headers), status: None, description: None, length }
+    }
+
+    #[test]
+    fn an_envelope_is_read_as_it_is_written_and_a_caller_cannot_forge_it() {
+        let invocation = Invocation { trigger: TriggerKind::Subject, subject: "a.b".into(), deadline_ms: 20, attempt: 3 };
+        let mut callers = HeaderMap::new();
+        callers.insert("traceparent", "00-1-2-01");
+        callers.append("X-Many", "1");
+        callers.append("X-Many", "2");
+        callers.insert("nex-subject", "forged");
+        callers.insert("Nex-Attempt", "99");
+        let headers = headers(&invocation, Some(&callers));
+        assert_eq!(headers.get("traceparent").map(async_nats::HeaderValue::as_str), Some("00-1-2-01"));
+        assert_eq!(headers.get_all("X-Many").count(), 2);
+        assert!(headers.get("nex-subject").is_none());
+        assert_eq!(parse(&message(headers, Bytes::new())), Ok(invocation));
+        let error = parse(&message(HeaderMap::new(), Bytes::new())).unwrap_err();
+        assert!(error.to_string().contains(TRIGGER), "{error}");
+    }
+
+    #[test]
+    fn every_outcome_is_read_as_it_is_written() {
+        let error = |limit| InvocationError { code: 504, message: "two\nlines".into(), limit };
+        for written in [
+            Outcome::Reply("hello".into()),
+            Outcome::Reply(Bytes::new()),
+            Outcome::Ack,
+            Outcome::Nak { delay_ms: 250 },
+            Outcome::Terminate { reason: "poison".into() },
+            Outcome::Error(error(None)),
+            Outcome::Error(error(Some(Limit::Time))),
+        ] {
+            let (headers, body) = outcome(written.clone(), 17);
+            assert_eq!(read_outcome(message(headers, body)), (written, Some(17)));
+        }
+    }
+
+    #[test]
+    fn an_answer_without_an_outcome_is_an_error() {
+        let (read, nanos) = read_outcome(message(HeaderMap::new(), "x".into()));
+        assert!(matches!(read, Outcome::Error(InvocationError { code: 500, .. })), "{read:?}");
+        assert_eq!(nanos, None);
+    }
+}

@@ -1,0 +1,108 @@
+//! From an admitted request to a workload: its artifact, its specification, its driver. Used by the control API, by what the node starts by
+//! itself, and by what it restores.
+
+use nex_process::Deadline;
+use nex_protocol::deploy::{DeployRequest, DeployResponse, WorkloadType};
+use nex_protocol::envelope::{ErrorCode, Failure};
+use nex_protocol::id::{Namespace, WorkloadId};
+
+use crate::artifacts::{Artifact, Offer};
+use crate::clock;
+use crate::logs::Log;
+use crate::policy::{self, Admitted};
+use crate::registry::Reservation;
+use crate::shared::Shared;
+use crate::workload::launch_error::LaunchError;
+use crate::workload::spec::WorkloadSpec;
+use crate::workload::{self, Origin};
+
+/// A workload that was admitted and has room.
+pub(crate) struct AdmittedDeploy {
+    /// Where it will live.
+    pub(crate) namespace: Namespace,
+    /// The request.
+    pub(crate) request: DeployRequest,
+    /// What the checks made of it.
+    pub(crate) admitted: Admitted,
+    /// Its room.
+    pub(crate) reservation: Reservation,
+}
+
+/// A workload of the journal.
+pub(crate) struct Restored {
+    /// Its id.
+    pub(crate) id: WorkloadId,
+    /// When it was deployed, seconds since 1970.
+    pub(crate) deployed_at: i64,
+    /// Its artifact, which may have to be fetched again.
+    pub(crate) artifact: Artifact,
+}
+
+/// Starts a workload and waits until it runs.
+pub(crate) async fn deploy(shared: &Shared, mut deploy: AdmittedDeploy, by: Deadline) -> Result<DeployResponse, Failure> {
+    let artifact = fetch(shared, &mut deploy, by).await?;
+    policy::check_digest(deploy.admitted.signed_digest.as_ref(), &artifact.digest)?;
+    let id = WorkloadId::new(clock::unix_seconds_u32());
+    let (spec, reservation) = specification(deploy, id, clock::unix_seconds(), artifact);
+    let answer =
+        DeployResponse { started: true, id: spec.id.to_string(), issuer: spec.claims.iss.clone(), name: spec.name.to_string() };
+    let first = workload::start(spec, Origin::Deployed(by), reservation, &shared.drivers, |spec| log(shared, spec));
+    first.await.map_err(|_dropped| LaunchError::NodeStopping).flatten()?;
+    let in_use = shared.registry.all().iter().map(|workload| workload.spec.artifact.digest).collect();
+    shared.drivers.launcher.artifacts.prune(shared.config.artifact_cache_bytes, &in_use);
+    Ok(answer)
+}
+
+/// Hands a workload of the journal to its driver, which tries until it runs.
+pub(crate) fn restore(shared: &Shared, deploy: AdmittedDeploy, restored: Restored) {
+    let Restored { id, deployed_at, artifact } = restored;
+    let (spec, reservation) = specification(deploy, id, deployed_at, artifact);
+    // Nobody waits for its first start.
+    drop(workload::start(spec, Origin::Restored, reservation, &shared.drivers, |spec| log(shared, spec)));
+}
+
+fn specification(deploy: AdmittedDeploy, id: WorkloadId, deployed_at: i64, artifact: Artifact) -> (WorkloadSpec, Reservation) {
+    let AdmittedDeploy { namespace, request, admitted, reservation } = deploy;
+    let spec = WorkloadSpec {
+        id,
+        namespace,
+        name: admitted.name,
+        kind: admitted.kind,
+        description: request.description.clone().unwrap_or_default(),
+        claims: admitted.claims,
+        artifact,
+        argv: request.argv.clone().unwrap_or_default(),
+        environment: admitted.environment,
+        // A function has no exit of its own: losing its agent is always a failure to mend.
+        restarts: request.essential.unwrap_or_default() || admitted.kind != WorkloadType::Native,
+        triggers: admitted.triggers,
+        trigger_connection: request.trigger_connection.clone(),
+        host_services: request.host_services.clone(),
+        machine_class: request.machine_class.clone(),
+        limits: admitted.limits,
+        deployed_at,
+        request,
+    };
+    (spec, reservation)
+}
+
+fn log(shared: &Shared, spec: &WorkloadSpec) -> Log {
+    Log::new(shared.outbox.clone(), &shared.identity.node, &spec.namespace, &spec.name, &spec.id)
+}
+
+/// The artifact from the object store, refused before a byte of it is fetched if it is too large or not the one signed for.
+async fn fetch(shared: &Shared, deploy: &mut AdmittedDeploy, by: Deadline) -> Result<Artifact, Failure> {
+    let AdmittedDeploy { request, admitted, reservation, .. } = deploy;
+    let offer = Offer::look_up(&shared.nats, &admitted.location, request.jsdomain.as_deref(), by).await?;
+    if offer.bytes() == 0 {
+        return Err(Failure::new(
+            ErrorCode::BadRequest,
+            format!("Invalid deploy request: the artifact {} is empty", admitted.location),
+        ));
+    }
+    reservation.reserve_bytes(offer.bytes())?;
+    if let Some(promised) = offer.digest() {
+        policy::check_digest(admitted.signed_digest.as_ref(), &promised)?;
+    }
+    shared.drivers.launcher.artifacts.take(offer, by).await
+}

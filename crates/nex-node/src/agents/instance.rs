@@ -1,0 +1,155 @@
+//! One start of a workload on an agent, owned by whoever started it: deployed, invoked, undeployed, and heard in its inbox.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::{Client, HeaderMap, Request, RequestErrorKind};
+use bytes::Bytes;
+use nex_bus::invocation;
+use nex_process::Deadline;
+use nex_protocol::agent::{Answer, Deploy, Invocation, InvocationError, Outcome, RejectCode, Undeploy, subject};
+use nex_protocol::id::InstanceId;
+use serde::Serialize;
+
+use super::agent::Agent;
+use super::inbox::Inbox;
+
+/// Time beyond a grace in which the agent answers that it is over.
+const UNDEPLOY_SLACK: Duration = Duration::from_secs(2);
+
+/// Why an agent did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InstanceError {
+    /// It did not answer in time, or not readably: it may be dead, and another one may do.
+    #[error("failed to submit request for workload deployment: {0}")]
+    Unanswered(String),
+    /// It said no.
+    #[error("workload rejected by agent: {message}")]
+    Rejected {
+        /// For programs.
+        code: RejectCode,
+        /// The agent's own words.
+        message: String,
+    },
+}
+
+/// An instance. Dropping it stops listening; the agent ends with its last handle.
+pub struct Instance {
+    agent: Arc<Agent>,
+    id: InstanceId,
+    /// What the agent says of it.
+    pub inbox: Inbox,
+}
+
+impl fmt::Debug for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Instance").field("id", &self.id).field("agent", self.agent.id()).finish_non_exhaustive()
+    }
+}
+
+impl Instance {
+    /// Listens in this inbox.
+    pub(super) fn new(agent: Arc<Agent>, id: InstanceId, inbox: Inbox) -> Self {
+        Self { agent, id, inbox }
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> &InstanceId {
+        &self.id
+    }
+
+    /// Its agent.
+    #[must_use]
+    pub fn agent(&self) -> &Arc<Agent> {
+        &self.agent
+    }
+
+    /// Has the agent start it.
+    ///
+    /// # Errors
+    /// [`InstanceError`].
+    pub async fn deploy(&self, request: &Deploy, by: Deadline) -> Result<Option<String>, InstanceError> {
+        match self.ask(subject::deploy(self.agent.id(), &self.id), request, by.remaining()).await? {
+            Answer::Done { compiled } => Ok(compiled),
+            Answer::Rejected { code, message } => Err(InstanceError::Rejected { code, message }),
+        }
+    }
+
+    /// Has the agent stop it; a dead agent has nothing to stop.
+    pub async fn undeploy(&self, grace: Duration) {
+        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        let subject = subject::undeploy(self.agent.id(), &self.id);
+        if let Err(error) = self.ask(subject, &Undeploy { grace_ms }, grace + UNDEPLOY_SLACK).await {
+            tracing::debug!(agent_id = %self.agent.id(), instance_id = %self.id, %error, "undeploy was not answered");
+        }
+    }
+
+    /// A handle that invokes it.
+    #[must_use]
+    pub fn invoker(&self) -> Invoker {
+        Invoker {
+            agent: Arc::downgrade(&self.agent),
+            bus: self.agent.bus().clone(),
+            subject: subject::invoke(self.agent.id(), &self.id),
+        }
+    }
+
+    async fn ask<T: Serialize>(&self, subject: String, body: &T, within: Duration) -> Result<Answer, InstanceError> {
+        let body = Bytes::from(serde_json::to_vec(body).unwrap_or_default());
+        let request = Request::new().payload(body).timeout(Some(within));
+        let answer = tokio::select! {
+            answer = self.agent.bus().send_request(subject, request) => answer.map_err(|error| error.to_string()),
+            lost = self.agent.lost() => Err(lost.to_string()),
+        };
+        let answer = answer.map_err(InstanceError::Unanswered)?;
+        serde_json::from_slice(&answer.payload)
+            .map_err(|error| InstanceError::Unanswered(format!("the agent's answer is unreadable: {error}")))
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.agent.close(&self.id);
+    }
+}
+
+/// Invokes one instance; it does not keep the agent alive. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Invoker {
+    agent: std::sync::Weak<Agent>,
+    bus: Client,
+    subject: String,
+}
+
+impl Invoker {
+    /// One call, and the nanoseconds it took in the function. The agent has a moment more than the invocation's deadline to answer that
+    /// it was reached.
+    pub async fn invoke(
+        &self,
+        invocation: &Invocation,
+        callers: Option<&HeaderMap>,
+        payload: Bytes,
+        slack: Duration,
+    ) -> (Outcome, Option<u64>) {
+        let failed =
+            |message: &str| (Outcome::Error(InvocationError { code: 500, message: message.to_owned(), limit: None }), None);
+        let Some(lost) = self.agent.upgrade().map(|agent| agent.lost()) else { return failed("the agent is gone") };
+        let within = Duration::from_millis(invocation.deadline_ms) + slack;
+        let headers = invocation::headers(invocation, callers);
+        let request = Request::new().payload(payload).headers(headers).timeout(Some(within));
+        let answer = tokio::select! {
+            answer = self.bus.send_request(self.subject.clone(), request) => answer,
+            _lost = lost => return failed("the agent was lost during the call"),
+        };
+        match answer {
+            Ok(answer) => invocation::read_outcome(answer),
+            Err(error) => match error.kind() {
+                RequestErrorKind::TimedOut => failed(&format!("the agent did not answer within {} ms", within.as_millis())),
+                RequestErrorKind::NoResponders => failed("the agent is gone"),
+                _ => failed(&error.to_string()),
+            },
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! What the node tells the user's NATS, on its way there: one queue, in order, bounded in bytes, and nobody waits for it.
+//!
+//! When NATS is slow or away the queue fills. Log lines are refused first, and their writers count them; events go on being taken until
+//! the queue is full twice over.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_nats::Client;
+use bytes::Bytes;
+use nex_process::{Deadline, TaskScope};
+use tokio::sync::{Notify, watch};
+
+/// Bytes that may wait before log lines are refused.
+pub const LOG_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes that may wait before events are lost.
+pub const EVENT_BYTES: usize = 2 * LOG_BYTES;
+/// What a message costs beside its body, bytes.
+const OVERHEAD: usize = 128;
+
+/// The queue is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the user's NATS does not take what this node has to tell")]
+pub struct Full;
+
+#[derive(Debug, Default)]
+struct Queue {
+    messages: VecDeque<(String, Bytes)>,
+    bytes: usize,
+    lost_events: u64,
+}
+
+#[derive(Debug)]
+struct Inner {
+    queue: Mutex<Queue>,
+    wake: Notify,
+    /// Whether everything told so far is with the client.
+    idle: watch::Sender<bool>,
+}
+
+/// The queue. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Outbox {
+    inner: Arc<Inner>,
+}
+
+impl Outbox {
+    /// A queue that nobody empties; see [`Self::start`].
+    #[must_use]
+    pub fn new() -> Self {
+        let inner = Inner { queue: Mutex::default(), wake: Notify::new(), idle: watch::Sender::new(true) };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// A queue that is emptied onto a connection, in a scope.
+    #[must_use]
+    pub fn start(scope: &TaskScope, nats: Client) -> Self {
+        let outbox = Self::new();
+        let (emptied, cancelled) = (outbox.clone(), scope.cancel_token());
+        scope.spawn("outbox", async move {
+            cancelled.run_until_cancelled(emptied.publish_all(nats)).await;
+        });
+        outbox
+    }
+
+    /// Tells an event. Lost, and counted, only when [`EVENT_BYTES`] wait.
+    pub fn event(&self, subject: String, body: Bytes) {
+        if self.push(subject, body, EVENT_BYTES).is_err() {
+            let mut queue = self.lock();
+            queue.lost_events = queue.lost_events.saturating_add(1);
+            if queue.lost_events.is_power_of_two() {
+                tracing::error!(lost = queue.lost_events, "events are lost: the user's NATS takes nothing");
+            }
+        }
+    }
+
+    /// Tells a log line.
+    ///
+    /// # Errors
+    /// [`Full`] when [`LOG_BYTES`] wait; the writer counts it.
+    pub fn log(&self, subject: String, body: Bytes) -> Result<(), Full> {
+        self.push(subject, body, LOG_BYTES)
+    }
+
+    /// Waits until everything told so far was taken by the connection; says whether it was in time.
+    pub async fn flushed(&self, by: Deadline) -> bool {
+        let mut idle = self.inner.idle.subscribe();
+        by.bound(idle.wait_for(|idle| *idle)).await.is_ok_and(|waited| waited.is_ok())
+    }
+
+    fn push(&self, subject: String, body: Bytes, limit: usize) -> Result<(), Full> {
+        let cost = body.len() + subject.len() + OVERHEAD;
+        {
+            let mut queue = self.lock();
+            if queue.bytes.saturating_add(cost) > limit {
+                return Err(Full);
+            }
+            queue.bytes += cost;
+            queue.messages.push_back((subject, body));
+            self.inner.idle.send_if_modified(|idle| std::mem::replace(idle, false));
+        }
+        self.inner.wake.notify_one();
+        Ok(())
+    }
+
+    async fn publish_all(self, nats: Client) {
+        loop {
+            let next = self.lock().messages.pop_front();
+            let Some((subject, body)) = next else {
+                // Nothing is lost by a client that is not connected: it keeps what it took.
+                if self.lock().messages.is_empty() {
+                    self.inner.idle.send_replace(true);
+                }
+                self.inner.wake.notified().await;
+                continue;
+            };
+            let cost = body.len() + subject.len() + OVERHEAD;
+            if let Err(error) = nats.publish(subject, body).await {
+                tracing::debug!(%error, "a message could not be published");
+            }
+            let mut queue = self.lock();
+            queue.bytes = queue.bytes.saturating_sub(cost);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.inner.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logs_are_refused_first_events_last_and_nobody_waits() {
+        let outbox = Outbox::new();
+        let body = Bytes::from(vec![0; 64 * 1024]);
+        let mut logs = 0;
+        while outbox.log("log".into(), body.clone()).is_ok() {
+            logs += 1;
+        }
+        assert!(logs > 100 && logs * body.len() <= LOG_BYTES, "{logs}");
+        assert_eq!(outbox.lock().lost_events, 0);
+        while outbox.lock().lost_events == 0 {
+            outbox.event("event".into(), body.clone());
+        }
+        assert!(outbox.lock().messages.len() >= 2 * logs - 2);
+        assert!(outbox.lock().bytes <= EVENT_BYTES);
+    }
+}

@@ -1,0 +1,183 @@
+//! From a checked workload to an instance that runs: lease an agent, bring the artifact in, have it started, subscribe its triggers.
+
+use std::time::Duration;
+
+use async_nats::Client;
+use nex_process::{Deadline, TaskScope};
+use nex_protocol::agent::{Deploy, DirectTriggers};
+use nex_protocol::deploy::WorkloadType;
+use nex_protocol::envelope::{ErrorCode, Failure};
+use nex_protocol::id::InstanceId;
+use nex_protocol::seal::seal;
+use nkeys::XKey;
+
+use super::launch_error::LaunchError;
+use super::spec::WorkloadSpec;
+use crate::agents::{Agent, Instance};
+use crate::artifacts::{Artifacts, Offer};
+use crate::call_reporter::CallReporter;
+use crate::clock;
+use crate::connections::Connections;
+use crate::direct::Direct;
+use crate::pool::Pools;
+use crate::trigger;
+
+/// Largest compiled module kept, bytes.
+const COMPILED_BYTES: u64 = 256 * 1024 * 1024;
+/// Agents tried before a workload counts as the one to blame for their end.
+const MAX_AGENTS: u32 = 2;
+/// Time an agent has to end.
+const AGENT_GRACE: Duration = Duration::from_millis(500);
+/// Time to answer calls whose agent is dead.
+const LAST_ANSWERS: Duration = Duration::from_millis(200);
+
+/// Starts workloads on this node's agents.
+#[derive(Debug)]
+pub struct Launcher {
+    /// Ready agents.
+    pub pools: Pools<Agent>,
+    /// The artifact cache.
+    pub artifacts: Artifacts,
+    /// The connection to the object stores that artifacts come from.
+    pub nats: Client,
+    /// The connections workloads use.
+    pub connections: Connections,
+    /// Where agents may subscribe by themselves.
+    pub direct: Direct,
+}
+
+/// An instance that runs.
+#[derive(Debug)]
+pub struct Launched {
+    /// The instance.
+    pub instance: Instance,
+    /// The relay's subscriptions, if there is one.
+    triggers: Option<TaskScope>,
+}
+
+impl Launched {
+    /// Ends it in order: triggers first, so no call is taken that cannot be answered, then the instance.
+    pub async fn undeploy(&mut self, grace: Duration) {
+        if let Some(triggers) = self.triggers.take() {
+            triggers.shutdown(grace.max(LAST_ANSWERS)).await;
+        }
+        self.instance.undeploy(grace).await;
+    }
+
+    /// Ends its agent; calls under way only need to hear that it is gone.
+    pub async fn end(mut self) {
+        if let Some(triggers) = self.triggers.take() {
+            triggers.shutdown(LAST_ANSWERS).await;
+        }
+        self.instance.agent().end(AGENT_GRACE).await;
+    }
+}
+
+impl Launcher {
+    /// Starts a workload on an agent of its own.
+    ///
+    /// # Errors
+    /// [`LaunchError`]; whatever was begun is undone.
+    pub async fn launch(&self, spec: &WorkloadSpec, reporter: &CallReporter, by: Deadline) -> Result<Launched, LaunchError> {
+        self.ensure_artifact(spec, by).await?;
+        let connection = self.connections.triggers(spec, by).await.map_err(LaunchError::Connection)?;
+        let direct = self.direct.triggers(spec).await;
+        let mut tries = 1;
+        let instance = loop {
+            let agent = std::sync::Arc::new(self.lease(spec, by).await?);
+            let instance = agent.instance(InstanceId::new(clock::unix_seconds_u32()));
+            match self.start(spec, &instance, direct.clone(), by).await {
+                Ok(()) => break instance,
+                // It died while it was warm, or of the workload; the next one tells which.
+                Err(error) if error.is_the_agents() && tries < MAX_AGENTS && agent.is_lost(by).await && !by.is_past() => {
+                    tries += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        let triggers = if spec.kind.is_function() && direct.is_none() {
+            Some(trigger::relay(&connection, spec, &instance.invoker(), reporter).await?)
+        } else {
+            None
+        };
+        Ok(Launched { instance, triggers })
+    }
+
+    /// What a workload of an earlier process ran may be gone from the cache.
+    async fn ensure_artifact(&self, spec: &WorkloadSpec, by: Deadline) -> Result<(), LaunchError> {
+        let digest = spec.artifact.digest;
+        if self.artifacts.cached(&digest).is_some() {
+            return Ok(());
+        }
+        let failed =
+            |why: String| LaunchError::Fetch(Failure::new(ErrorCode::Failed, format!("Failed to cache workload bytes: {why}")));
+        let location = spec.request.location.as_ref().ok_or_else(|| failed("nobody knows where it came from".into()))?;
+        let offer =
+            Offer::look_up(&self.nats, location, spec.request.jsdomain.as_deref(), by).await.map_err(LaunchError::Fetch)?;
+        if offer.digest().is_some_and(|promised| promised != digest) {
+            return Err(failed(format!("{location} is not what ran here (SHA-256 {digest}) any more")));
+        }
+        let fetched = self.artifacts.take(offer, by).await.map_err(LaunchError::Fetch)?;
+        if fetched.digest == digest { Ok(()) } else { Err(failed(format!("{location} is not what ran here any more"))) }
+    }
+
+    async fn lease(&self, spec: &WorkloadSpec, by: Deadline) -> Result<Agent, LaunchError> {
+        let class = spec.machine_class.as_deref();
+        let pool = self.pools.of(class).ok_or_else(|| LaunchError::MachineClass(class.unwrap_or_default().to_owned()))?;
+        Ok(pool.lease(by).await?)
+    }
+
+    async fn start(
+        &self,
+        spec: &WorkloadSpec,
+        instance: &Instance,
+        direct: Option<DirectTriggers>,
+        by: Deadline,
+    ) -> Result<(), LaunchError> {
+        let request = self.request(spec, instance.agent(), direct).await?;
+        let compiled = instance.deploy(&request, by).await?;
+        if let Some(name) = compiled.filter(|_| spec.kind == WorkloadType::Wasm) {
+            self.keep_compiled(spec, instance.agent(), &name);
+        }
+        Ok(())
+    }
+
+    /// The next start of the same artifact need not compile it. Failing at that costs only time.
+    fn keep_compiled(&self, spec: &WorkloadSpec, agent: &Agent, name: &str) {
+        let kept = match agent.open_output(name, COMPILED_BYTES) {
+            Ok(file) => self.artifacts.keep_compiled(&spec.artifact.digest, file).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = kept {
+            tracing::debug!(workload_id = %spec.id, %error, "the compiled module is not kept");
+        }
+    }
+
+    async fn request(&self, spec: &WorkloadSpec, agent: &Agent, triggers: Option<DirectTriggers>) -> Result<Deploy, LaunchError> {
+        let handshake = agent.handshake();
+        if !handshake.engines.contains(&spec.kind) {
+            return Err(LaunchError::Engine(spec.kind));
+        }
+        let artifact = agent.attach_file(&spec.artifact.path, "artifact").await;
+        let artifact = artifact.map_err(|error| LaunchError::Artifact(error.to_string()))?;
+        let precompiled = match self.artifacts.compiled(&spec.artifact.digest).filter(|_| spec.kind == WorkloadType::Wasm) {
+            Some(path) => agent.attach_file(&path, "precompiled").await.ok(),
+            None => None,
+        };
+        let sender = XKey::new();
+        let environment = seal(&spec.environment, &sender, &handshake.xkey)?;
+        Ok(Deploy {
+            namespace: spec.namespace.clone(),
+            name: spec.name.clone(),
+            r#type: spec.kind,
+            artifact,
+            digest: spec.artifact.digest,
+            precompiled,
+            argv: spec.argv.clone(),
+            environment,
+            sealed_by: sender.public_key(),
+            limits: spec.limits,
+            triggers,
+        })
+    }
+}

@@ -1,0 +1,68 @@
+//! Why a workload was not started.
+
+use nex_protocol::agent::RejectCode;
+use nex_protocol::deploy::WorkloadType;
+use nex_protocol::envelope::Failure;
+use nex_protocol::seal::SealError;
+
+use crate::agents::InstanceError;
+use crate::journal::JournalError;
+use crate::pool::LeaseError;
+
+/// Why a workload was not started; whatever was begun is undone.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// It was stopped first.
+    #[error("Failed to deploy workload: it was stopped before it ran")]
+    Stopped,
+    /// The node is going down.
+    #[error("the node is stopping")]
+    NodeStopping,
+    /// There are no such machines here.
+    #[error("Failed to deploy workload: this node has no machine class '{0}'")]
+    MachineClass(String),
+    /// There was no agent in time.
+    #[error("Failed to get agent client from pool: {0}; try again, or raise machine_pool_size")]
+    Pool(#[from] LeaseError),
+    /// The agent cannot run it.
+    #[error("Failed to deploy workload: this node's agent has no engine for {0}")]
+    Engine(WorkloadType),
+    /// Its artifact is not there, or cannot be brought into the sandbox.
+    #[error("Failed to deploy workload: its artifact cannot be brought in: {0}")]
+    Artifact(String),
+    /// Its artifact cannot be fetched again.
+    #[error(transparent)]
+    Fetch(Failure),
+    /// Its environment cannot be sealed.
+    #[error("Failed to deploy workload: its environment cannot be sealed: {0}")]
+    Seal(#[from] SealError),
+    /// Its own connection.
+    #[error(transparent)]
+    Connection(Failure),
+    /// The agent.
+    #[error("Failed to deploy workload: {0}")]
+    Agent(#[from] InstanceError),
+    /// Its triggers.
+    #[error("Failed to deploy workload: its triggers cannot be subscribed: {0}")]
+    Triggers(#[from] async_nats::SubscribeError),
+    /// It runs, and would not survive the node.
+    #[error("Failed to deploy workload: {0}")]
+    Journal(#[from] JournalError),
+}
+
+impl LaunchError {
+    /// Whether another agent may do what this one did not: it was lost, or did not answer.
+    #[must_use]
+    pub fn is_the_agents(&self) -> bool {
+        matches!(self, Self::Artifact(_) | Self::Agent(InstanceError::Unanswered(_)))
+    }
+
+    /// Whether the deployer can do something about it.
+    #[must_use]
+    pub fn rejected(&self) -> Option<RejectCode> {
+        match self {
+            Self::Agent(InstanceError::Rejected { code, .. }) => Some(*code),
+            _ => None,
+        }
+    }
+}

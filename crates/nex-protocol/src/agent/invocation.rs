@@ -1,0 +1,151 @@
+//! One call of a function: an envelope whatever the trigger, and its outcome. As NATS messages they are read and written in `nex-bus`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use bytes::Bytes;
+
+/// Prefix of the headers that are the envelope's; a caller's own headers with this prefix are not passed on.
+pub const RESERVED_PREFIX: &str = "Nex-";
+/// Header: [`TriggerKind`].
+pub const TRIGGER: &str = "Nex-Trigger";
+/// Header: the concrete subject of the call.
+pub const SUBJECT: &str = "Nex-Subject";
+/// Header: time left for the call, decimal ms.
+pub const DEADLINE_MS: &str = "Nex-Deadline-Ms";
+/// Header: decimal number of the attempt, from 1.
+pub const ATTEMPT: &str = "Nex-Attempt";
+/// Header of the caller: W3C trace context, passed on as it is.
+pub const TRACEPARENT: &str = "traceparent";
+/// Header of the outcome: `reply`, `ack`, `nak`, `term` or `error`.
+pub const OUTCOME: &str = "Nex-Outcome";
+/// Header of a `nak`: decimal ms until the next attempt.
+pub const DELAY_MS: &str = "Nex-Delay-Ms";
+/// Header of an `error`: the [`Limit`] that was reached, if one was.
+pub const LIMIT: &str = "Nex-Limit";
+/// Header of every outcome: decimal nanoseconds spent in the function.
+pub const RUNTIME_NS: &str = "Nex-Runtime-Ns";
+
+/// What started a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TriggerKind {
+    /// A message on a subject; its reply subject gets the outcome.
+    Subject,
+    /// A message of a JetStream stream.
+    Stream,
+    /// A clock.
+    Schedule,
+    /// An HTTP request.
+    Http,
+}
+
+impl TriggerKind {
+    const ALL: [Self; 4] = [Self::Subject, Self::Stream, Self::Schedule, Self::Http];
+
+    /// Its name on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Subject => "subject",
+            Self::Stream => "stream",
+            Self::Schedule => "schedule",
+            Self::Http => "http",
+        }
+    }
+}
+
+impl fmt::Display for TriggerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A word that names none of the known things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a known {0}")]
+pub struct Unknown(&'static str);
+
+impl FromStr for TriggerKind {
+    type Err = Unknown;
+    fn from_str(text: &str) -> Result<Self, Unknown> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or(Unknown("trigger kind"))
+    }
+}
+
+/// The head of a call; its payload and the caller's headers travel as the message's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invocation {
+    /// What started it.
+    pub trigger: TriggerKind,
+    /// The concrete subject.
+    pub subject: String,
+    /// Time left, ms.
+    pub deadline_ms: u64,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+}
+
+/// A bound that a call ran into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// `call_timeout_ms`, or the deadline of the invocation.
+    Time,
+    /// `memory_bytes`
+    Memory,
+    /// `reply_bytes`
+    Reply,
+}
+
+impl Limit {
+    const ALL: [Self; 3] = [Self::Time, Self::Memory, Self::Reply];
+
+    /// Its name on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Time => "time",
+            Self::Memory => "memory",
+            Self::Reply => "reply",
+        }
+    }
+}
+
+impl FromStr for Limit {
+    type Err = Unknown;
+    fn from_str(text: &str) -> Result<Self, Unknown> {
+        Self::ALL.into_iter().find(|limit| limit.as_str() == text).ok_or(Unknown("limit"))
+    }
+}
+
+/// A call that failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct InvocationError {
+    /// As in HTTP: 404 no such instance, 500 the function's, 504 too slow.
+    pub code: u16,
+    /// For the caller.
+    pub message: String,
+    /// The limit that was reached, if one was.
+    pub limit: Option<Limit>,
+}
+
+/// What came of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// A reply; it acknowledges what is to be acknowledged.
+    Reply(Bytes),
+    /// Done, with nothing to say.
+    Ack,
+    /// Try again later.
+    Nak {
+        /// Not before, ms.
+        delay_ms: u64,
+    },
+    /// Never try this again.
+    Terminate {
+        /// Why.
+        reason: String,
+    },
+    /// It failed.
+    Error(InvocationError),
+}

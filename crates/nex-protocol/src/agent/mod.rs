@@ -1,0 +1,23 @@
+//! What a node and its agents say to each other on the internal bus: agent protocol 2, whose clauses are in `docs/agent-protocol.md`.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | [`subject`] | the subjects of the internal bus |
+//! | [`handshake`] | who an agent is, and its first words |
+//! | [`verb`] | what a node asks of an agent |
+//! | [`invocation`] | one call of a function, and its outcome |
+//! | [`report`] | lifecycle events, which are lossless, and logs, which are not |
+
+pub mod handshake;
+pub mod invocation;
+pub mod report;
+pub mod subject;
+pub mod verb;
+
+pub use handshake::{Handshake, Identity, Welcome};
+pub use invocation::{Invocation, InvocationError, Limit, Outcome, TriggerKind};
+pub use report::{AgentEvent, EventAck, LogEntry, Logs};
+pub use verb::{Answer, Deploy, DirectTriggers, Limits, Pong, RejectCode, Undeploy};
+
+/// Version of this conversation; a node refuses an agent that speaks another one.
+pub const PROTOCOL: u32 = 2;

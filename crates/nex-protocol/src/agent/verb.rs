@@ -1,0 +1,122 @@
+//! What a node asks of an agent about one instance, and the agent's answer.
+
+use serde::{Deserialize, Serialize};
+
+use crate::deploy::{ConnectionDetails, WorkloadType};
+use crate::digest::Digest;
+use crate::id::{Namespace, WorkloadName};
+
+/// Answer to a ping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pong {
+    /// Instances it hosts now, those that start or stop included.
+    pub instances: u32,
+}
+
+/// Node → agent on `agentint.<agent>.deploy.<instance>`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Deploy {
+    /// Namespace of the workload.
+    pub namespace: Namespace,
+    /// Its name.
+    pub name: WorkloadName,
+    /// Its type.
+    pub r#type: WorkloadType,
+    /// File of the artifact, as the agent sees it.
+    pub artifact: String,
+    /// SHA-256 of the artifact; the agent verifies it.
+    pub digest: Digest,
+    /// File of an earlier compilation, as the agent sees it.
+    #[serde(default)]
+    pub precompiled: Option<String>,
+    /// Arguments.
+    pub argv: Vec<String>,
+    /// Environment, sealed to the agent's key.
+    pub environment: String,
+    /// The key it was sealed by.
+    pub sealed_by: String,
+    /// Bounds.
+    pub limits: Limits,
+    /// Where the function subscribes its triggers itself; without it the node relays.
+    #[serde(default)]
+    pub triggers: Option<DirectTriggers>,
+}
+
+/// Bounds on an instance, decided by the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Longest call, ms.
+    pub call_timeout_ms: u64,
+    /// Memory of an instance or of the process, bytes; 0 leaves it to the sandbox.
+    pub memory_bytes: u64,
+    /// Calls under way at once.
+    pub concurrency: usize,
+    /// Largest reply, bytes.
+    pub reply_bytes: usize,
+}
+
+/// Triggers that an agent subscribes by itself on the workload connection.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DirectTriggers {
+    /// Servers by IP literal, and the user's own credentials for this workload if there are any.
+    pub connection: ConnectionDetails,
+    /// Queue group.
+    pub queue: String,
+    /// Subjects, wildcards allowed.
+    pub subjects: Vec<String>,
+}
+
+/// Node → agent on `agentint.<agent>.undeploy.<instance>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Undeploy {
+    /// Time the instance has to end by itself, ms.
+    pub grace_ms: u64,
+}
+
+/// Why an agent did not do what it was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RejectCode {
+    /// The body or the subject was not understood.
+    Malformed,
+    /// The agent has an instance of that id.
+    Duplicate,
+    /// The agent hosts as many instances as it can.
+    Full,
+    /// There is no engine for that type.
+    Unsupported,
+    /// The artifact is missing, unreadable or not what its digest says.
+    Artifact,
+    /// The environment cannot be opened.
+    Environment,
+    /// The engine did not start it.
+    Start,
+    /// Its triggers cannot be subscribed.
+    Triggers,
+    /// It was undeployed while it started.
+    Stopped,
+}
+
+/// Answer to deploy and undeploy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum Answer {
+    /// Done.
+    Done {
+        /// Deploy: name of a file in the agent's out directory that the node may keep and bring along next time.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        compiled: Option<String>,
+    },
+    /// Not done, and nothing is left of it.
+    Rejected {
+        /// For programs.
+        code: RejectCode,
+        /// For people.
+        message: String,
+    },
+}
+
+impl Answer {
+    /// Done, and nothing else to say.
+    pub const DONE: Self = Self::Done { compiled: None };
+}
