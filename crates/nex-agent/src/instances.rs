@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nex_engine::Function;
-use nex_protocol::agent::{Answer, Deploy, RejectCode};
+use nex_protocol::agent::{AgentEvent, Answer, Deploy, RejectCode};
 use nex_protocol::envelope::chain;
 use nex_protocol::id::InstanceId;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +19,9 @@ use crate::instance::{Instance, Starter};
 
 /// Most instances of one agent.
 pub(crate) const CAPACITY: u32 = 1_024;
+
+/// Longest wait for the node to take the last event of an instance.
+const LAST_EVENT: Duration = Duration::from_secs(1);
 
 enum Slot {
     Starting { stop: CancellationToken, gone: CancellationToken },
@@ -104,6 +107,9 @@ impl Instances {
         match instance {
             Some(instance) => {
                 instance.stop(grace).await;
+                // Taken in order, so when this one is, so are its last lines. A node that is not there does not keep us.
+                let stopped = self.starter.events.deliver(id, &AgentEvent::Stopped);
+                tokio::time::timeout(LAST_EVENT, stopped).await.ok();
                 self.lock().remove(id);
                 gone.cancel();
             }

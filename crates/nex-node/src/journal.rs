@@ -35,6 +35,14 @@ fn failed<E: Into<redb::Error>>(doing: &'static str) -> impl FnOnce(E) -> Journa
     move |error| JournalError { doing, source: Box::new(error.into()) }
 }
 
+#[cfg(test)]
+impl JournalError {
+    /// A failure of the disk.
+    pub(crate) fn simulated() -> Self {
+        failed("writing an entry")(redb::Error::Io(std::io::Error::other("simulated")))
+    }
+}
+
 /// A workload as it was accepted: enough to start it again without its deployer. The environment stays sealed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct WorkloadRecord {

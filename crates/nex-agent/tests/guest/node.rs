@@ -110,7 +110,7 @@ impl Node {
                     self.bus.publish(message.reply.clone().unwrap(), ack.into()).await.unwrap();
                     match serde_json::from_slice(&message.payload).unwrap() {
                         AgentEvent::Exited { code, message } => return (lines, code, message),
-                        other @ AgentEvent::Calls { .. } => panic!("{other:?}"),
+                        other @ (AgentEvent::Calls { .. } | AgentEvent::Stopped) => panic!("{other:?}"),
                     }
                 }
                 _ => {}

@@ -141,7 +141,7 @@ impl AgentRouter {
     }
 
     /// Takes an event once, whatever how often it is sent. Without an acknowledgement the agent sends it again.
-    fn event(&self, agent: &AgentId, instance: &InstanceId, message: &Message) -> Option<EventAck> {
+    pub(crate) fn event(&self, agent: &AgentId, instance: &InstanceId, message: &Message) -> Option<EventAck> {
         let header = message.headers.as_ref()?.get(EVENT_SEQUENCE).map(HeaderValue::as_str)?;
         let sequence: u64 = header.parse().ok()?;
         let mut ports = self.lock();

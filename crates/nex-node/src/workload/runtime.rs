@@ -129,6 +129,7 @@ impl Runtime for NodeRuntime {
                             let message = format!("Exited workload: {}; vm: {}; status: {code}{suffix}", spec.name, spec.id);
                             return Ended::Exited { code, message };
                         }
+                        AgentEvent::Stopped => {}
                         calls @ AgentEvent::Calls { .. } => reports.calls(calls),
                     },
                     why = &mut *lost => {

@@ -90,7 +90,7 @@ async fn a_secret_in_an_environment_is_seen_by_its_workload_and_nowhere_else() {
         }
     };
     nowhere(&world);
-    let deploys = inside.lock().unwrap().iter().filter(|message| message.subject.ends_with(".deploy")).count();
+    let deploys = inside.lock().unwrap().iter().filter(|message| message.subject.contains(".deploy.")).count();
     assert_eq!(deploys, 3, "what the node told its agents was overheard");
     world.stop_workload(&started).await;
     world.stop().await;

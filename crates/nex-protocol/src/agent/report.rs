@@ -19,6 +19,8 @@ pub enum AgentEvent {
         /// For people.
         message: String,
     },
+    /// It was undeployed: all that is said of it was said before.
+    Stopped,
     /// Calls served on the agent's own subscriptions of one trigger since the last report.
     Calls {
         /// The subscribed subject.

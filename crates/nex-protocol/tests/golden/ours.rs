@@ -233,6 +233,7 @@ fn the_conversation_with_an_agent() {
     check("agent-undeploy", &Undeploy { grace_ms: 5_000 });
     check("agent-logs", &Logs { lines: vec![LogEntry { stderr: true, text: "careful".into() }], dropped: 3 });
     check("agent-event-exited", &AgentEvent::Exited { code: -1, message: "killed by SIGKILL".into() });
+    check("agent-event-stopped", &AgentEvent::Stopped);
     let calls = AgentEvent::Calls {
         trigger: "fn.greet".into(),
         succeeded: 2,
