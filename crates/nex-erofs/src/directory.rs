@@ -1,6 +1,6 @@
 //! A directory's content: blocks of entries (inode number, offset of the name, kind), sorted by name, each followed by its names.
 
-use crate::BLOCK;
+use crate::block::BLOCK;
 use crate::format::{entry_kind, overlay};
 use crate::tree::{NodeId, Tree};
 

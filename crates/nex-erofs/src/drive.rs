@@ -3,8 +3,11 @@
 use std::fs::File;
 use std::path::Path;
 
-use crate::image::{Options, WriteError, Written};
-use crate::tree::{Kind, Meta, Source, Tree, TreeError};
+use crate::error::WriteError;
+use crate::format::Options;
+use crate::image::Written;
+use crate::source::Source;
+use crate::tree::{Kind, Meta, Tree, TreeError};
 
 /// Name of the file in the drive.
 pub const ARTIFACT: &str = "artifact";

@@ -1,7 +1,6 @@
 //! How superblock and inodes look on disk: little-endian, as the kernel's documentation of EROFS has them. Inodes are always the
 //! extended kind, which takes any owner, size and time.
 
-use crate::image::Options;
 use crate::tree::Kind;
 
 /// Where the superblock is, in bytes.
@@ -19,6 +18,17 @@ const BLOCK_BITS: u8 = 12;
 const EXTENDED: u16 = 1;
 const FLAT_PLAIN: u16 = 0;
 const FLAT_INLINE: u16 = 2;
+
+/// What an image says of itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Options {
+    /// When it was made, in seconds since 1970.
+    pub mtime: u64,
+    /// Its id; zeros are as good as any.
+    pub uuid: [u8; 16],
+    /// Its name, padded with zeros.
+    pub label: [u8; 16],
+}
 
 /// What the superblock says.
 #[derive(Debug, Clone, Copy)]

@@ -1,7 +1,6 @@
 //! A door for `fuzz/` to the reader of superblocks.
 
-use crate::format::Super;
-use crate::image::Options;
+use crate::format::{Options, Super};
 
 /// What a superblock says of its image.
 #[must_use]

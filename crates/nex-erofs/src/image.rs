@@ -2,54 +2,14 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::BLOCK;
+use crate::block::BLOCK;
 use crate::directory;
-use crate::format::{Inode, SUPER, SUPER_AT, Super, overlay};
+use crate::error::WriteError;
+use crate::format::{Inode, Options, SUPER, SUPER_AT, Super, overlay};
 use crate::layout::{Layout, Place};
-use crate::tree::{Kind, NodeId, Source, Tree};
-
-/// Why an image cannot be written.
-#[derive(Debug, thiserror::Error)]
-pub enum WriteError {
-    /// More blocks than the format can count.
-    #[error("the tree is larger than an image can be, which is 16 TiB")]
-    TooLarge {
-        /// Where counting ended.
-        source: std::num::TryFromIntError,
-    },
-    /// A file that is to be in the image.
-    #[error("cannot read {path}, which is to be in the image")]
-    Source {
-        /// Its path.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A file that became shorter.
-    #[error(
-        "a file became shorter than {expected} bytes while it was copied into the image; next: try again when nobody writes it"
-    )]
-    Shrunk {
-        /// Its length when the image was laid out.
-        expected: u64,
-    },
-    /// The image itself.
-    #[error("cannot write the image; next: see that there is room for it")]
-    Image(#[source] io::Error),
-}
-
-/// What an image says of itself.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Options {
-    /// When it was made, in seconds since 1970.
-    pub mtime: u64,
-    /// Its id; zeros are as good as any.
-    pub uuid: [u8; 16],
-    /// Its name, padded with zeros.
-    pub label: [u8; 16],
-}
+use crate::tree::{Kind, NodeId, Tree};
 
 /// Reads what an image says of itself; `None` where the file is no image, or shorter than it says.
 ///
@@ -150,43 +110,5 @@ impl Tree {
         };
         let end = usize::try_from(len).unwrap_or(usize::MAX).min(bytes.len());
         out.write_all(bytes.get(..end).unwrap_or_default()).map_err(WriteError::Image)
-    }
-}
-
-impl Source {
-    /// All of it, for what lies behind an inode.
-    fn read(&self, len: u64) -> Result<Vec<u8>, WriteError> {
-        let mut bytes = Vec::new();
-        match self {
-            Self::Bytes(all) => bytes.extend_from_slice(all),
-            Self::Path(path) => {
-                let read = File::open(path).and_then(|file| file.take(len).read_to_end(&mut bytes));
-                read.map_err(|source| WriteError::Source { path: path.clone(), source })?;
-            }
-            Self::Span { file, offset, .. } => {
-                let mut file: &File = file;
-                let read = file.seek(SeekFrom::Start(*offset)).and_then(|_| file.take(len).read_to_end(&mut bytes));
-                read.map_err(WriteError::Image)?;
-            }
-        }
-        if bytes.len() as u64 == len { Ok(bytes) } else { Err(WriteError::Shrunk { expected: len }) }
-    }
-
-    /// Copies all of it to where `out` stands: `std::io::copy` has the kernel do it between files, which share blocks where the file
-    /// system can.
-    fn copy(&self, len: u64, out: &mut File) -> Result<(), WriteError> {
-        let copied = match self {
-            Self::Bytes(bytes) => out.write_all(bytes).map(|()| len).map_err(WriteError::Image)?,
-            Self::Path(path) => {
-                let file = File::open(path).map_err(|source| WriteError::Source { path: path.clone(), source })?;
-                io::copy(&mut file.take(len), out).map_err(WriteError::Image)?
-            }
-            Self::Span { file, offset, .. } => {
-                let mut file: &File = file;
-                let copy = |_| io::copy(&mut file.take(len), out);
-                file.seek(SeekFrom::Start(*offset)).and_then(copy).map_err(WriteError::Image)?
-            }
-        };
-        if copied == len { Ok(()) } else { Err(WriteError::Shrunk { expected: len }) }
     }
 }

@@ -1,13 +1,12 @@
 //! Where each inode and each content goes: superblock, then all inodes with short contents right behind them, then whole blocks.
 
 use std::collections::HashMap;
-use std::io;
 
-use crate::BLOCK;
+use crate::block::BLOCK;
 use crate::directory;
+use crate::error::WriteError;
 use crate::format::{INODE, SLOT, SUPER, SUPER_AT};
-use crate::image::WriteError;
-use crate::tree::{Kind, NodeId, Source, Tree};
+use crate::tree::{Kind, NodeId, Tree};
 
 /// Files up to this long lie with their inode; longer ones begin a block, so that their pages are mapped as they are.
 const SMALL_FILE: u64 = 1024;
@@ -105,20 +104,5 @@ impl Layout {
             self.places.push(Place { node, parent, at: 0, size, inline, block: 0, links });
         }
         Ok(())
-    }
-}
-
-impl Source {
-    /// How long it is now, in bytes.
-    fn len(&self) -> Result<u64, WriteError> {
-        match self {
-            Self::Bytes(bytes) => Ok(bytes.len() as u64),
-            Self::Span { len, .. } => Ok(*len),
-            Self::Path(path) => {
-                let failed = |source: io::Error| WriteError::Source { path: path.clone(), source };
-                let meta = std::fs::metadata(path).map_err(failed)?;
-                if meta.is_file() { Ok(meta.len()) } else { Err(failed(io::Error::other("it is no regular file"))) }
-            }
-        }
     }
 }

@@ -5,23 +5,27 @@
 //!
 //! | room | what is in it |
 //! |---|---|
-//! | [`tree`] | what shall be in an image |
+//! | [`tree`], `source` | what an image contains, and where contents come from |
 //! | `layout` | where each inode and block goes |
-//! | `directory`, `format` | how they look on disk |
+//! | `directory`, `format`, `block` | how they look on disk |
 //! | [`image`], [`mod@drive`] | writing: any tree, and the drive with one artifact |
 
+mod block;
 mod directory;
 pub mod drive;
+mod error;
 mod format;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod image;
 mod layout;
+mod source;
 pub mod tree;
 
+pub use block::BLOCK;
 pub use drive::drive;
-pub use image::{Options, WriteError, Written, identify};
-pub use tree::{Kind, Meta, Source, Tree, TreeError};
-
-/// Size of a block, in bytes; every image is a multiple of it.
-pub const BLOCK: u64 = 4096;
+pub use error::WriteError;
+pub use format::Options;
+pub use image::{Written, identify};
+pub use source::Source;
+pub use tree::{Kind, Meta, Tree, TreeError};

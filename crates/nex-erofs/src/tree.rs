@@ -2,9 +2,8 @@
 //! link is followed, so nothing can be put outside.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::path::PathBuf;
-use std::sync::Arc;
+
+use crate::source::Source;
 
 /// Longest name, in bytes.
 pub const MAX_NAME: usize = 255;
@@ -54,24 +53,6 @@ impl Meta {
     pub fn root(mode: u16) -> Self {
         Self { mode, uid: 0, gid: 0, mtime: 0 }
     }
-}
-
-/// Where a file's content comes from when the image is written.
-#[derive(Debug, Clone)]
-pub enum Source {
-    /// These bytes.
-    Bytes(Arc<[u8]>),
-    /// A file, as long as it is when the image is laid out; symbolic links are followed.
-    Path(PathBuf),
-    /// Part of an open file.
-    Span {
-        /// The file.
-        file: Arc<File>,
-        /// First byte.
-        offset: u64,
-        /// Number of bytes.
-        len: u64,
-    },
 }
 
 /// What an entry is.
