@@ -1,6 +1,6 @@
 //! Doors for `fuzz/` to parsers that nobody else calls with bytes: images of strangers.
 
-use crate::base::{Budget, Into, Spool, decompress, layer, read_tar};
+use crate::layers::{Budget, Into, Spool, decompress, layer, read_tar};
 use crate::oci::{Document, Reference, choose};
 use crate::{kernel, resources};
 

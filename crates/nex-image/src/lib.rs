@@ -4,7 +4,7 @@
 //! | room | what is in it |
 //! |---|---|
 //! | [`rootfs`] | builds root images: a base and the agent |
-//! | `base`, `oci` | bases: directories, tarballs, OCI layouts, archives and registries |
+//! | `base`, `oci`, `layers` | bases: directories, tarballs, OCI layouts, archives and registries |
 //! | [`kernel`] | makes a bootable kernel of libkrunfw |
 //! | [`resources`] | where everything is, what is missing, and how it is installed |
 //! | [`progress`], [`mod@file`] | how far it is; files written whole or not at all |
@@ -14,7 +14,9 @@ mod bytes;
 pub mod file;
 #[doc(hidden)]
 pub mod fuzz;
+mod http;
 pub mod kernel;
+mod layers;
 pub mod oci;
 pub mod progress;
 pub mod resources;

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use nex_erofs::{Kind, Meta, Source};
 
-use super::{BaseError, Into, LayerError};
+use super::error::BaseError;
 use crate::file::FileError;
+use crate::layers::{Into, LayerError};
 
 /// Puts everything below `dir` into the tree.
 pub(super) fn gather(dir: &Path, into: &mut Into) -> Result<(), BaseError> {

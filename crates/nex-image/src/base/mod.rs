@@ -1,26 +1,20 @@
 //! What a root image is made of, gathered into one tree. Contents of archives go through one nameless file beside the image, not through
 //! memory; contents of directories stay where they are until the image is written.
 
-mod compression;
 mod directory;
-pub(crate) mod layer;
-pub(crate) mod spool;
-mod tarball;
+mod error;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use nex_erofs::{Meta, Tree};
 
-pub(crate) use compression::decompress;
-pub use layer::LayerError;
-pub(crate) use spool::{Budget, Spool};
-pub(crate) use tarball::read as read_tar;
+pub use crate::layers::LayerError;
+pub use error::BaseError;
 
 use crate::file::FileError;
-use crate::oci::reference::{Reference, ReferenceError};
-use crate::oci::registry::Credentials;
-use crate::oci::{self, OciError};
+use crate::layers::{Budget, Into, Spool, decompress, layer, read_tar};
+use crate::oci::{self, Credentials, Reference};
 use crate::progress::{Counted, Progress, Report};
 
 /// A base.
@@ -45,38 +39,6 @@ pub enum Base {
         /// Who asks.
         credentials: Option<Credentials>,
     },
-}
-
-/// Why a base could not be gathered.
-#[derive(Debug, thiserror::Error)]
-pub enum BaseError {
-    /// A file or directory.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// What is in a tarball or a layer.
-    #[error("{from} cannot be used")]
-    Layer {
-        /// The tarball or layer.
-        from: String,
-        /// Why.
-        source: LayerError,
-    },
-    /// An OCI image.
-    #[error(transparent)]
-    Oci(#[from] OciError),
-    /// A text that names no base.
-    #[error(
-        "'{text}' is neither a file nor a directory, and no reference of an image; next: name a directory, a tarball, oci:DIR[:TAG], oci-archive:FILE[:TAG] or an image like alpine:3.22"
-    )]
-    Unknown {
-        /// What was said.
-        text: String,
-        /// Why it is no reference.
-        source: ReferenceError,
-    },
-    /// A path at which nothing is.
-    #[error("there is nothing at {0}; next: name a base that is there")]
-    NotThere(PathBuf),
 }
 
 /// A base, gathered.
@@ -139,23 +101,6 @@ impl Base {
             }
         };
         Ok(Gathered { tree: into.tree, digest })
-    }
-}
-
-/// What is being gathered, and what it may cost.
-#[derive(Debug)]
-pub(crate) struct Into {
-    pub(crate) tree: Tree,
-    pub(crate) spool: Spool,
-    pub(crate) budget: Budget,
-    /// Times later than this are set back to it.
-    pub(crate) latest: Option<u64>,
-}
-
-impl Into {
-    /// A time as it may be.
-    pub(crate) fn time(&self, mtime: u64) -> u64 {
-        self.latest.map_or(mtime, |latest| mtime.min(latest))
     }
 }
 

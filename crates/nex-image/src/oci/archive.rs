@@ -5,9 +5,12 @@ use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom};
 use std::path::Path;
 
-use super::{BlobKind, Blobs, Descriptor, Document, MAX_DOCUMENT, OciError};
-use crate::base::Into;
+use super::blobs::{BlobKind, Blobs, pick};
+use super::document::{Descriptor, Document, MAX_DOCUMENT};
+use super::error::OciError;
+use super::image;
 use crate::file::FileError;
+use crate::layers::Into;
 use crate::progress::Report;
 
 /// Most files of an archive: blobs and a handful more.
@@ -54,7 +57,7 @@ pub(crate) fn gather(path: &Path, tag: Option<&str>, into: &mut Into, report: &m
     let mut bytes = Vec::new();
     archive.read("index.json").and_then(|index| index.take(MAX_DOCUMENT).read_to_end(&mut bytes)).map_err(&failed)?;
     let index = Document::parse(&bytes, "index.json")?;
-    let (document, digest) = super::pick(&mut archive, index, &path.display().to_string(), tag)?;
-    super::gather(&mut archive, document, into, report)?;
+    let (document, digest) = pick(&mut archive, index, &path.display().to_string(), tag)?;
+    image::gather(&mut archive, document, into, report)?;
     Ok(digest)
 }

@@ -4,9 +4,12 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::{BlobKind, Blobs, Descriptor, Document, MAX_DOCUMENT, OciError};
-use crate::base::Into;
+use super::blobs::{BlobKind, Blobs, pick};
+use super::document::{Descriptor, Document, MAX_DOCUMENT};
+use super::error::OciError;
+use super::image;
 use crate::file::{FileError, read_bounded};
+use crate::layers::Into;
 use crate::progress::Report;
 
 struct Layout(PathBuf);
@@ -23,7 +26,7 @@ impl Blobs for Layout {
 pub(crate) fn gather(dir: &Path, tag: Option<&str>, into: &mut Into, report: &mut Report<'_>) -> Result<String, OciError> {
     let index = Document::parse(&read_bounded(&dir.join("index.json"), MAX_DOCUMENT)?, "index.json")?;
     let mut blobs = Layout(dir.to_owned());
-    let (document, digest) = super::pick(&mut blobs, index, &dir.display().to_string(), tag)?;
-    super::gather(&mut blobs, document, into, report)?;
+    let (document, digest) = pick(&mut blobs, index, &dir.display().to_string(), tag)?;
+    image::gather(&mut blobs, document, into, report)?;
     Ok(digest)
 }

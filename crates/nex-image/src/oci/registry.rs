@@ -5,70 +5,25 @@ use std::io::Read;
 
 use data_encoding::BASE64;
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 use ureq::http::{Response, StatusCode, header};
 use ureq::{Agent, Body};
 
-use super::{BlobKind, Blobs, Descriptor, Document, MAX_DOCUMENT, OciError, Reference, digest_of};
-use crate::base::Into;
+use super::blobs::{BlobKind, Blobs};
+use super::credentials::Credentials;
+use super::document::{Descriptor, Document, MAX_DOCUMENT};
+use super::error::{OciError, RegistryError};
+use super::image;
+use super::reference::Reference;
+use crate::file::hex;
+use crate::http::agent;
+use crate::layers::Into;
 use crate::progress::{Progress, Report};
-use crate::resources::fetch::agent;
 
 const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
 /// Longest answer of a token server, in bytes.
 const MAX_TOKEN: u64 = 256 * 1024;
-
-/// Name and password for a registry.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// The name.
-    pub name: String,
-    /// The password, or a token that stands for one.
-    pub password: String,
-}
-
-impl std::fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credentials").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-/// Why a registry gave no image.
-#[derive(Debug, thiserror::Error)]
-pub enum RegistryError {
-    /// Talking to it.
-    #[error(
-        "cannot talk to the registry: {url}; next: check the network and the name, or use --plain-http for a registry without TLS"
-    )]
-    Http {
-        /// What was asked.
-        url: String,
-        /// Why.
-        source: Box<ureq::Error>,
-    },
-    /// It says no.
-    #[error("the registry answered {status} to {url}{}", advice(*.status))]
-    Refused {
-        /// What was asked.
-        url: String,
-        /// The answer.
-        status: StatusCode,
-    },
-    /// Its way of asking who one is.
-    #[error("the registry asks for a login in a way that is not known: {0}")]
-    Challenge(String),
-}
-
-fn advice(status: StatusCode) -> &'static str {
-    match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            "; next: check the name of the image, or give --registry-user and NEX_REGISTRY_PASSWORD"
-        }
-        StatusCode::NOT_FOUND => "; next: check the name and tag of the image",
-        StatusCode::TOO_MANY_REQUESTS => "; next: wait, log in with --registry-user, or use another registry",
-        _ => "",
-    }
-}
 
 struct Client<'a> {
     agent: Agent,
@@ -93,14 +48,14 @@ pub(crate) fn gather(
     let mut client = Client { agent: agent(!plain_http), base, reference, plain_http, credentials, authorization: None };
     report(Progress::Begin { what: "Asking the registry", bytes: None });
     let bytes = client.top()?;
-    let digest = digest_of(&bytes);
+    let digest = format!("sha256:{}", hex(&Sha256::digest(&bytes)));
     if let Some(wanted) = &reference.digest
         && wanted.to_string() != digest
     {
         let source = std::io::Error::other(format!("the registry sent {digest} for it"));
         return Err(OciError::Blob { digest: wanted.clone(), source });
     }
-    super::gather(&mut client, Document::parse(&bytes, "the manifest")?, into, report)?;
+    image::gather(&mut client, Document::parse(&bytes, "the manifest")?, into, report)?;
     Ok(digest)
 }
 

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use sha2::{Digest as _, Sha256};
 
-use super::Descriptor;
+use super::document::Descriptor;
 use crate::file::hex;
 
 /// A reader that never gives more than the blob has.

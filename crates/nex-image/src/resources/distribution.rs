@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::What;
+use super::resource::What;
 
 /// A tool that installs packages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,19 +3,13 @@
 use std::fs::File;
 use std::io::{self, Read, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
-use ureq::Agent;
 
 use super::manifest::Package;
 use crate::file::hex;
+use crate::http::agent;
 use crate::progress::{Counted, Progress, Report};
-
-/// Longest wait for an answer, and for the next part of one.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Longest download.
-const WHOLE: Duration = Duration::from_secs(30 * 60);
 
 /// Where packages come from instead of their public places.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,13 +71,6 @@ pub enum FetchError {
         /// What came.
         actual: String,
     },
-}
-
-/// What talks HTTP here and to registries.
-pub(crate) fn agent(https_only: bool) -> Agent {
-    let config = Agent::config_builder().https_only(https_only).user_agent(concat!("nex/", env!("CARGO_PKG_VERSION")));
-    let config = config.timeout_connect(Some(PATIENCE)).timeout_recv_response(Some(PATIENCE)).timeout_global(Some(WHOLE));
-    config.accept_encoding("identity").build().into()
 }
 
 /// Gets a package into a nameless file, verified, at its start.

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::fetch::{FetchError, Mirror, fetch};
 use super::manifest::{self, Member, Package};
-use super::{Places, What, distribution, unpack};
+use super::paths::Places;
+use super::resource::What;
+use super::{distribution, unpack};
 use crate::file::{FileError, hex, prepare, put, sha256};
 use crate::kernel;
 use crate::progress::Report;

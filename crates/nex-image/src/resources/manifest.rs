@@ -1,6 +1,6 @@
 //! What can be downloaded, pinned: version, place, size and SHA-256. What distributions package is not here, see `distribution`.
 
-use super::What;
+use super::resource::What;
 
 /// One file to download.
 #[derive(Debug)]

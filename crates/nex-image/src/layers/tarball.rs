@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use nex_erofs::{Kind, Meta};
 use tar::{EntryType, Header};
 
-use super::Into;
+use super::builder::Into;
 use super::layer::{Entry, EntryKind, LayerError};
 
 /// Longest extended header, in bytes; a path has 4096 at most.
@@ -133,7 +133,7 @@ mod tests {
     use tar::Builder;
 
     use super::*;
-    use crate::base::{Budget, Spool};
+    use crate::layers::spool::{Budget, Spool};
 
     /// Entries of these kinds, with nothing in them.
     fn tarball(kinds: &[EntryType], name: &str) -> Vec<u8> {

@@ -1,0 +1,17 @@
+//! The HTTP client of downloads and registries.
+
+use std::time::Duration;
+
+use ureq::Agent;
+
+/// Longest wait for an answer, and for the next part of one.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Longest download.
+const WHOLE: Duration = Duration::from_secs(30 * 60);
+
+/// What talks HTTP here and to registries.
+pub(crate) fn agent(https_only: bool) -> Agent {
+    let config = Agent::config_builder().https_only(https_only).user_agent(concat!("nex/", env!("CARGO_PKG_VERSION")));
+    let config = config.timeout_connect(Some(PATIENCE)).timeout_recv_response(Some(PATIENCE)).timeout_global(Some(WHOLE));
+    config.accept_encoding("identity").build().into()
+}
