@@ -2,8 +2,8 @@
 //!
 //! | room | what is in it |
 //! |---|---|
-//! | [`args`], [`mod@env`] | what the user said, and where; nothing else reads the environment |
-//! | [`cmd`] | one file for each command |
+//! | [`cli`], [`args`], [`mod@env`] | the command line and the environment; nothing else reads either |
+//! | [`dispatch`], [`cmd`] | one file for each command, and what chooses among them |
 //! | [`session`], [`keys`] | a connection, and who we are |
 //! | [`sniff`], [`words`], [`check`] | files and texts made into what commands need |
 //! | [`output`], [`table`], [`style`], [`progress`] | everything that is printed |
@@ -11,7 +11,9 @@
 
 mod args;
 mod check;
+mod cli;
 mod cmd;
+mod dispatch;
 mod env;
 mod exit;
 mod keys;
@@ -27,8 +29,8 @@ mod words;
 
 use std::process::ExitCode;
 
-use args::Cli;
 use clap::Parser as _;
+use cli::Cli;
 use env::Env;
 use exit::Exit;
 use output::Output;
@@ -54,5 +56,5 @@ fn run(cli: &Cli, env: &Env, output: &mut Output) -> anyhow::Result<()> {
     let feed = logging::start(&cli.logging, cli.command.default_level())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     // Boxed: the commands' futures are large, and there is one per process.
-    runtime.block_on(Box::pin(cmd::run(cli, env, output, feed)))
+    runtime.block_on(Box::pin(dispatch::run(cli, env, output, feed)))
 }

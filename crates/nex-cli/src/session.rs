@@ -5,7 +5,7 @@ use std::time::Duration;
 use nex_bus::connect::{Persistence, connect};
 use nex_client::{Client, DEPLOY_TIMEOUT, REQUEST_TIMEOUT};
 
-use crate::args::Cli;
+use crate::args::ConnectionArgs;
 use crate::env::Env;
 
 /// What every command that reaches NATS starts with.
@@ -22,11 +22,11 @@ pub(crate) struct Session {
 }
 
 /// Connects as the command line says.
-pub(crate) async fn open(cli: &Cli, env: &Env) -> anyhow::Result<Session> {
-    let settings = cli.connection.settings(env)?;
+pub(crate) async fn open(connection: &ConnectionArgs, env: &Env) -> anyhow::Result<Session> {
+    let settings = connection.settings(env)?;
     let nats = Box::pin(connect(&settings, Persistence::Once)).await?;
-    let wait = cli.connection.timeout.unwrap_or(REQUEST_TIMEOUT);
-    let patience = cli.connection.timeout.unwrap_or(DEPLOY_TIMEOUT);
-    let client = Client::new(nats, cli.connection.namespace.clone()).with_timeout(wait).with_deploy_timeout(patience);
+    let wait = connection.timeout.unwrap_or(REQUEST_TIMEOUT);
+    let patience = connection.timeout.unwrap_or(DEPLOY_TIMEOUT);
+    let client = Client::new(nats, connection.namespace.clone()).with_timeout(wait).with_deploy_timeout(patience);
     Ok(Session { client, wait, patience, jetstream_domain: settings.jetstream_domain })
 }

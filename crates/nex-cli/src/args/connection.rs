@@ -114,11 +114,16 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::args::Cli;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        connection: ConnectionArgs,
+    }
 
     fn settings(flags: &[&str], env: &Env) -> ConnectionSettings {
-        let line = ["nex", "events"].iter().chain(flags);
-        Cli::try_parse_from(line).unwrap().connection.settings(env).unwrap()
+        let line = ["nex"].iter().chain(flags);
+        Line::try_parse_from(line).unwrap().connection.settings(env).unwrap()
     }
 
     #[test]

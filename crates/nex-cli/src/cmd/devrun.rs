@@ -15,7 +15,7 @@ use nex_protocol::id::WorkloadName;
 
 use super::run::Deploying;
 use super::stop::Found;
-use crate::args::{Cli, WorkloadArgs};
+use crate::args::{ConnectionArgs, WorkloadArgs};
 use crate::check::Usage;
 use crate::env::Env;
 use crate::output::Output;
@@ -56,12 +56,12 @@ pub(crate) struct DevrunArgs {
 }
 
 /// Sniffs, finds a node, uploads, replaces, deploys.
-pub(crate) async fn run(args: &DevrunArgs, cli: &Cli, env: &Env, output: &mut Output) -> anyhow::Result<()> {
+pub(crate) async fn run(args: &DevrunArgs, connection: &ConnectionArgs, env: &Env, output: &mut Output) -> anyhow::Result<()> {
     let sniffed = sniff(&args.file, args.r#type)?;
     let name = args.workload_name()?;
     let plan = args.workload.plan(name, sniffed.r#type, &args.environment)?;
     let keys = keys::load(None, None, env, output)?;
-    let session = session::open(cli, env).await?;
+    let session = session::open(connection, env).await?;
 
     let wanted = auction_for(&sniffed);
     let (auction, copies) = tokio::join!(

@@ -9,7 +9,7 @@ use nex_node::{Node, NodeOptions};
 use nex_process::{ProcessId, TaskScope};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::args::{Cli, Loaded, NodeArgs};
+use crate::args::{ConnectionArgs, Loaded, NodeArgs};
 use crate::env::Env;
 use crate::log_feed::LogFeed;
 use crate::output::Output;
@@ -41,7 +41,7 @@ pub(crate) struct TelemetryArgs {
 /// Runs a node until a signal.
 pub(crate) async fn run(
     args: &NodeUpArgs,
-    cli: &Cli,
+    connection: &ConnectionArgs,
     env: &Env,
     output: &mut Output,
     feed: Option<LogFeed>,
@@ -54,7 +54,7 @@ pub(crate) async fn run(
     }
     let mut signals = Signals::listen()?;
     let loaded = args.node.load()?;
-    let settings = cli.connection.settings(env)?;
+    let settings = connection.settings(env)?;
     let node = start(&args.node, loaded, settings, env, feed).await?;
     output.note(format_args!("node {} is ready", node.id()));
     node.until(&mut signals, std::future::pending()).await

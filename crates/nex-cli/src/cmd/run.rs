@@ -9,7 +9,7 @@ use nex_protocol::id::{NodeId, WorkloadName};
 use serde_json::json;
 
 use super::ps::next_commands;
-use crate::args::{Cli, WorkloadArgs};
+use crate::args::{ConnectionArgs, WorkloadArgs};
 use crate::env::Env;
 use crate::keys;
 use crate::output::Output;
@@ -49,10 +49,10 @@ pub(crate) struct RunArgs {
 }
 
 /// Deploys.
-pub(crate) async fn run(args: &RunArgs, cli: &Cli, env: &Env, output: &mut Output) -> anyhow::Result<()> {
+pub(crate) async fn run(args: &RunArgs, connection: &ConnectionArgs, env: &Env, output: &mut Output) -> anyhow::Result<()> {
     let plan = args.workload.plan(args.name.clone(), args.r#type, &args.environment)?;
     let keys = keys::load(args.issuer.as_deref(), args.xkey.as_deref(), env, output)?;
-    let session = session::open(cli, env).await?;
+    let session = session::open(connection, env).await?;
     let info = session.client.info(&args.node).await?;
     let artifact = session.client.locate(&args.url, session.jetstream_domain.as_deref()).await?;
     let (deployment, is_default) = plan.deployment(artifact, args.description.clone());

@@ -7,7 +7,7 @@ use nex_client::discover::Running;
 use nex_protocol::id::{NodeId, WorkloadId, WorkloadName};
 use serde_json::json;
 
-use crate::args::Cli;
+use crate::args::ConnectionArgs;
 use crate::check::Usage;
 use crate::env::Env;
 use crate::keys;
@@ -61,7 +61,7 @@ pub(crate) fn workload_token(text: &str) -> Result<&str, Usage> {
 }
 
 /// Finds and stops.
-pub(crate) async fn run(args: &StopArgs, cli: &Cli, env: &Env, output: &mut Output) -> anyhow::Result<()> {
+pub(crate) async fn run(args: &StopArgs, connection: &ConnectionArgs, env: &Env, output: &mut Output) -> anyhow::Result<()> {
     let (node, wanted) = match args.target.as_slice() {
         [node, id] => (Some(node.parse::<NodeId>().map_err(|e| Usage(e.to_string()))?), id),
         [wanted] => (None, wanted),
@@ -69,7 +69,7 @@ pub(crate) async fn run(args: &StopArgs, cli: &Cli, env: &Env, output: &mut Outp
     };
     let wanted = workload_token(wanted)?;
     let issuer = keys::issuer(args.issuer.as_deref(), env, output)?;
-    let session = session::open(cli, env).await?;
+    let session = session::open(connection, env).await?;
     let found = match (node, wanted.parse::<WorkloadId>(), &args.name) {
         (Some(node), Ok(id), Some(name)) => vec![Found { node, id, name: name.clone() }],
         (node, _, name) => find(wanted, node.as_ref(), name.as_ref(), &session).await?,

@@ -6,7 +6,7 @@ use nex_bus::connect::{ConnectError, Persistence, connect};
 use nex_bus::settings::ConnectionSettings;
 use nex_node::embedded::{EmbeddedDir, EmbeddedNats};
 
-use crate::args::{Cli, NodeArgs};
+use crate::args::{ConnectionArgs, NodeArgs};
 use crate::cmd::node_up::{Signals, start};
 use crate::env::Env;
 use crate::log_feed::LogFeed;
@@ -25,12 +25,18 @@ pub(crate) struct UpArgs {
 }
 
 /// Runs NATS and a node until a signal.
-pub(crate) async fn run(args: &UpArgs, cli: &Cli, env: &Env, output: &mut Output, feed: Option<LogFeed>) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    args: &UpArgs,
+    connection: &ConnectionArgs,
+    env: &Env,
+    output: &mut Output,
+    feed: Option<LogFeed>,
+) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
     let loaded = args.node.load()?;
     let root = args.node.state_root(&loaded.config, env)?;
     let dir = EmbeddedDir::open(&root.join("nats")).await?;
-    let mut settings = cli.connection.settings(env)?;
+    let mut settings = connection.settings(env)?;
     if let Some(port) = args.port {
         settings.servers = vec![format!("nats://127.0.0.1:{port}")];
     }

@@ -11,10 +11,10 @@ use nex_node::config::SandboxChoice;
 use nex_node::sandbox::UID_BASE;
 use nex_process::{ChildSpec, Deadline, Output as ChildOutput};
 
-use super::PreflightArgs;
+use super::args::PreflightArgs;
 use super::check::Check;
 use super::microvm::is_configured;
-use crate::args::{Cli, NodeArgs};
+use crate::args::{ConnectionArgs, NodeArgs};
 use crate::env::Env;
 
 /// Oldest `nats-server` that will do.
@@ -40,7 +40,7 @@ pub(super) fn configuration(args: &NodeArgs) -> (Vec<Check>, NodeConfig) {
 }
 
 /// What is there of what every node needs.
-pub(super) async fn checks(args: &PreflightArgs, config: &NodeConfig, cli: &Cli, env: &Env) -> Vec<Check> {
+pub(super) async fn checks(args: &PreflightArgs, config: &NodeConfig, connection: &ConnectionArgs, env: &Env) -> Vec<Check> {
     let nats = match args.node.nats_server(env) {
         Ok(path) => nats_version(&path).await,
         Err(error) => Err(error),
@@ -49,7 +49,7 @@ pub(super) async fn checks(args: &PreflightArgs, config: &NodeConfig, cli: &Cli,
     let mut checks = vec![Check::new("nats-server, for the internal bus", true, nats, install)];
     checks.push(Check::new("state directory", true, writable(&args.node, config, env), "name another with --state-dir"));
     let start = "start 'nats-server -js', or let 'nex up' do it";
-    checks.push(Check::new("NATS with JetStream", false, jetstream(cli, env).await, start));
+    checks.push(Check::new("NATS with JetStream", false, jetstream(connection, env).await, start));
     match args.node.agent(config, env) {
         Err(error) => checks.push(Check::new("nex-agent", true, Err(error), "put nex-agent beside nex, or name it with --agent")),
         Ok(agent) => {
@@ -135,8 +135,8 @@ fn writable(args: &NodeArgs, config: &NodeConfig, env: &Env) -> anyhow::Result<S
     Ok(root.display().to_string())
 }
 
-async fn jetstream(cli: &Cli, env: &Env) -> anyhow::Result<String> {
-    let settings = cli.connection.settings(env)?;
+async fn jetstream(connection: &ConnectionArgs, env: &Env) -> anyhow::Result<String> {
+    let settings = connection.settings(env)?;
     let client = connect(&settings, Persistence::Once).await?;
     let context = async_nats::jetstream::new(client);
     context.query_account().await.context("JetStream does not answer; artifacts cannot be fetched without it")?;

@@ -13,7 +13,7 @@ use nex_image::resources::{Found, Mirror, Vmm, What, install, manifest, verify};
 use nex_image::rootfs::{RootfsSpec, build};
 use nex_process::{ChildSpec, Deadline, Output as ChildOutput};
 
-use super::PreflightArgs;
+use super::args::PreflightArgs;
 use super::microvm::Wanted;
 use crate::cmd::rootfs::label;
 use crate::output::Output;
