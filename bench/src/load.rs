@@ -8,8 +8,8 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
+use crate::plan::TIMEOUT;
 use crate::processes::processor_time;
-use crate::world::PATIENCE;
 
 /// What one turn came to.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -114,5 +114,5 @@ async fn caller(client: async_nats::Client, subject: Arc<str>, payload: Bytes, e
 /// Waits until somebody answers.
 pub(crate) async fn wait_for(client: &async_nats::Client, subject: &str, payload: &Bytes) -> Result<()> {
     let answers = || async { client.request(subject.to_owned(), payload.clone()).await.is_ok() };
-    if nex_testkit::eventually(PATIENCE, answers).await { Ok(()) } else { bail!("nobody answers on {subject}") }
+    if nex_testkit::eventually(TIMEOUT, answers).await { Ok(()) } else { bail!("nobody answers on {subject}") }
 }

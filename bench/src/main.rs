@@ -11,7 +11,7 @@
 //! | [`calls`], [`deploys`], [`starts`], [`memory`] | the measurements |
 //! | [`microvm`] | the same and more for agents in microVMs |
 //! | [`processes`] | what the kernel says of processes |
-//! | [`report`] | the table and the JSON |
+//! | [`results`], [`report`] | everything measured, as JSON and as tables |
 
 mod calls;
 mod child;
@@ -22,6 +22,7 @@ mod microvm;
 mod plan;
 mod processes;
 mod report;
+mod results;
 mod starts;
 mod world;
 
@@ -31,7 +32,7 @@ use anyhow::{Context as _, Result, bail};
 
 use microvm::Monitor;
 use plan::Plan;
-use report::Report;
+use results::Results;
 
 const USAGE: &str = "usage: nex-bench [--quick] [--only calls,deploys,starts,memory] [--calls direct:wasm-echo,…]
        [--in-flight 1,16,64] [--json FILE]
@@ -88,37 +89,37 @@ fn main() -> Result<()> {
     }
     let wish = Wish::parse(args.into_iter())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let report = runtime.block_on(measure(&wish))?;
-    report.print();
+    let results = runtime.block_on(measure(&wish))?;
+    results.print();
     if let Some(path) = &wish.json {
-        let json = serde_json::to_vec_pretty(&report)?;
+        let json = serde_json::to_vec_pretty(&results)?;
         std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    if report.microvms.is_some_and(|microvms| !microvms.failed.is_empty()) {
+    if results.microvms.is_some_and(|microvms| !microvms.failed.is_empty()) {
         bail!("not everything could be measured");
     }
     Ok(())
 }
 
-async fn measure(wish: &Wish) -> Result<Report> {
+async fn measure(wish: &Wish) -> Result<Results> {
     let plan = &wish.plan;
-    let mut report = Report::new(plan);
+    let mut results = Results::new(plan);
     if let Some(monitor) = wish.microvm {
         microvm::steps::listen()?;
-        report.microvms = Some(Box::pin(microvm::measure(plan, monitor, |what| wish.wants(what))).await?);
-        return Ok(report);
+        results.microvms = Some(Box::pin(microvm::measure(plan, monitor, |what| wish.wants(what))).await?);
+        return Ok(results);
     }
     if wish.wants("starts") {
-        report.starts = Some(Box::pin(starts::measure(plan)).await.context("measuring starts")?);
+        results.starts = Some(Box::pin(starts::measure(plan)).await.context("measuring starts")?);
     }
     if wish.wants("deploys") {
-        report.deploys = Box::pin(deploys::measure(plan, world::Way::Direct)).await.context("measuring deploys")?;
+        results.deploys = Box::pin(deploys::measure(plan, world::Way::Direct)).await.context("measuring deploys")?;
     }
     if wish.wants("memory") {
-        report.memory = Some(Box::pin(memory::measure(plan)).await.context("measuring memory")?);
+        results.memory = Some(Box::pin(memory::measure(plan)).await.context("measuring memory")?);
     }
     if wish.wants("calls") {
-        report.calls = Box::pin(calls::measure(plan, &calls::WAYS)).await.context("measuring calls")?;
+        results.calls = Box::pin(calls::measure(plan, &calls::WAYS)).await.context("measuring calls")?;
     }
-    Ok(report)
+    Ok(results)
 }

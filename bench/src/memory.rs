@@ -7,9 +7,9 @@ use anyhow::{Context as _, Result};
 use nex_client::call::CallError;
 use serde::Serialize;
 
-use crate::plan::Plan;
+use crate::plan::{Plan, TIMEOUT};
 use crate::processes::{memory, memory_of_agents};
-use crate::world::{PATIENCE, Way, World, functions};
+use crate::world::{Way, World, functions};
 
 /// Mebibytes for each agent.
 #[derive(Debug, Serialize)]
@@ -40,7 +40,7 @@ pub(crate) async fn measure(plan: &Plan) -> Result<Memory> {
             deployment.triggers = vec![deployment.name.to_string()];
             world.warm(1).await?;
             started.push(world.deploy(&deployment).await?);
-            let called: Result<_, CallError> = world.client.call(deployment.name.as_str(), "x".into(), PATIENCE).await;
+            let called: Result<_, CallError> = world.client.call(deployment.name.as_str(), "x".into(), TIMEOUT).await;
             called?;
         }
         world.warm(plan.warm_agents).await?;

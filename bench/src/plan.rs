@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+/// Upper bound on every wait.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(180);
+
 /// Sizes of all measurements.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Plan {

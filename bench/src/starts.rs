@@ -10,8 +10,8 @@ use serde::Serialize;
 
 use crate::child::{self, NodeArgs};
 use crate::load::Times;
-use crate::plan::Plan;
-use crate::world::{PATIENCE, first_bid, ping};
+use crate::plan::{Plan, TIMEOUT};
+use crate::world::{first_bid, ping};
 
 /// From the start of the process.
 #[derive(Debug, Serialize)]
@@ -45,7 +45,7 @@ pub(crate) async fn measure(plan: &Plan) -> Result<Starts> {
         ping(&client).await;
         pings.push(began.elapsed());
         let ready = || async { ping(&client).await.is_some_and(|node| node.warm_agents.unwrap_or(0) > 0) };
-        if eventually(PATIENCE, ready).await {
+        if eventually(TIMEOUT, ready).await {
             warm.push(began.elapsed());
         }
         child::end(node).await?;

@@ -19,9 +19,7 @@ use tokio::process::Child;
 
 use crate::child::{self, NodeArgs};
 use crate::microvm::Monitor;
-
-/// Longest wait for anything.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
+use crate::plan::TIMEOUT;
 
 /// Which way calls go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +90,7 @@ impl World {
     /// Waits until so many agents are ready.
     pub(crate) async fn warm(&self, agents: usize) -> Result<()> {
         let ready = || async { ping(&self.client).await.is_some_and(|node| node.warm_agents.unwrap_or(0) >= agents) };
-        if eventually(PATIENCE, ready).await { Ok(()) } else { bail!("no {agents} agents were ready within {PATIENCE:?}") }
+        if eventually(TIMEOUT, ready).await { Ok(()) } else { bail!("no {agents} agents were ready within {TIMEOUT:?}") }
     }
 
     /// Where a native service finds the server.
@@ -124,7 +122,7 @@ pub(crate) async fn ping(client: &Client) -> Option<NodeSummary> {
 pub(crate) async fn first_bid(client: &Client) -> Result<NodeSummary> {
     let wanted = AuctionRequest { explain: true, ..AuctionRequest::default() };
     let body = serde_json::to_vec(&wanted)?;
-    let end = tokio::time::Instant::now() + PATIENCE;
+    let end = tokio::time::Instant::now() + TIMEOUT;
     while tokio::time::Instant::now() < end {
         let answer = client.nats().request(subject::AUCTION, body.clone().into()).await;
         let bid = answer.ok().and_then(|answer| envelope::open::<NodeSummary>(kind::AUCTION, &answer.payload).ok());
@@ -133,5 +131,5 @@ pub(crate) async fn first_bid(client: &Client) -> Result<NodeSummary> {
             None => tokio::time::sleep(Duration::from_micros(500)).await,
         }
     }
-    bail!("no node made a bid within {PATIENCE:?}")
+    bail!("no node made a bid within {TIMEOUT:?}")
 }

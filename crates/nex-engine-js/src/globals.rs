@@ -3,7 +3,6 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use nex_engine::{Output, Stream};
 use rquickjs::{Ctx, Function, Object, Result, TypedArray};
 
@@ -11,6 +10,7 @@ use crate::budget::Budget;
 use crate::code::Code;
 use crate::host::HostCalls;
 use crate::recipe::Recipe;
+use crate::typed_array::octets;
 
 const PRELUDE: &str = include_str!("prelude.js");
 static PRELUDE_CODE: Code = Code::new();
@@ -49,12 +49,4 @@ fn decode(array: TypedArray<'_, u8>, fatal: bool) -> Option<String> {
         Err(_invalid) if fatal => None,
         Err(_invalid) => Some(String::from_utf8_lossy(bytes).into_owned()),
     }
-}
-
-/// A copy of the array's bytes, or how many they are when that is over `limit`. A detached array is empty.
-#[expect(unsafe_code, reason = "there is no safe way to the bytes of a typed array")]
-pub(crate) fn octets(array: &TypedArray<'_, u8>, limit: usize) -> std::result::Result<Bytes, usize> {
-    // SAFETY: the slice is copied before this function returns, and no script runs meanwhile: the runtime belongs to this thread.
-    let bytes = unsafe { array.as_bytes() }.unwrap_or_default();
-    if bytes.len() > limit { Err(bytes.len()) } else { Ok(Bytes::copy_from_slice(bytes)) }
 }

@@ -12,8 +12,8 @@ use rquickjs::{Array, Ctx, Error, Function, IntoJs, Object, Result, String as Js
 use serde::Deserialize;
 
 use crate::budget::Budget;
-use crate::globals::octets;
 use crate::recipe::Recipe;
+use crate::typed_array::octets;
 
 /// Reply of the `http` service.
 #[derive(Deserialize)]

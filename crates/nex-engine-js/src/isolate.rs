@@ -15,6 +15,7 @@ use crate::budget::Budget;
 use crate::failure::judge;
 use crate::globals;
 use crate::recipe::{Kind, Recipe};
+use crate::typed_array::octets;
 
 /// Deepest native stack a script may use; the worker's thread has more.
 const STACK_BYTES: usize = 1024 * 1024;
@@ -83,11 +84,11 @@ impl Isolate {
         let too_large = |actual| CallError::ReplyTooLarge { actual, limit };
         let object = value.as_object();
         if let Some(array) = object.and_then(|object| object.as_typed_array::<u8>()) {
-            return Ok(globals::octets(array, limit).map_err(too_large));
+            return Ok(octets(array, limit).map_err(too_large));
         }
         if let Some(buffer) = object.and_then(|object| object.as_array_buffer()) {
             let array = TypedArray::<u8>::from_arraybuffer(buffer.clone())?;
-            return Ok(globals::octets(&array, limit).map_err(too_large));
+            return Ok(octets(&array, limit).map_err(too_large));
         }
         let text = match ctx.json_stringify(value)? {
             Some(text) => text.to_string()?,

@@ -26,13 +26,13 @@ mod host;
 mod isolate;
 mod pool;
 mod recipe;
+mod typed_array;
 
 use budget::Cancel;
 use pool::{Job, Pool};
 use recipe::Recipe;
 
-/// Largest source accepted, in bytes.
-pub const SOURCE_BYTES: usize = 4 * 1024 * 1024;
+pub use recipe::SOURCE_BYTES;
 
 /// A script ready to be called. Every call gets a fresh context.
 pub struct JsFunction {
@@ -49,10 +49,10 @@ pub async fn start(launch: Launch) -> Result<JsFunction, StartError> {
     let calls = Semaphore::new(launch.limits.concurrency.clamp(1, Semaphore::MAX_PERMITS));
     let handle = Handle::current();
     let read = tokio::task::spawn_blocking(move || Recipe::read(launch, handle));
-    let recipe = read.await.map_err(|error| host("read the source", std::io::Error::other(error)))??;
-    let (pool, ready) = Pool::start(recipe).map_err(|error| host("start a thread for the script", error))?;
+    let recipe = read.await.map_err(|error| StartError::host("read the source", std::io::Error::other(error)))??;
+    let (pool, ready) = Pool::start(recipe).map_err(|error| StartError::host("start a thread for the script", error))?;
     let function = JsFunction { pool, calls };
-    ready.await.map_err(|error| host("prepare the script", std::io::Error::other(error)))??;
+    ready.await.map_err(|error| StartError::host("prepare the script", std::io::Error::other(error)))??;
     Ok(function)
 }
 
@@ -89,8 +89,4 @@ impl fmt::Debug for JsFunction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JsFunction").field("limits", self.pool.limits()).finish_non_exhaustive()
     }
-}
-
-fn host(doing: &str, source: std::io::Error) -> StartError {
-    StartError::Host { doing: doing.to_owned(), source }
 }

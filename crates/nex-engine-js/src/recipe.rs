@@ -5,8 +5,10 @@ use std::sync::{Arc, OnceLock};
 use nex_engine::{HostClient, Launch, Limits, Output, StartError};
 use tokio::runtime::Handle;
 
-use crate::SOURCE_BYTES;
 use crate::code::Code;
+
+/// Largest source accepted, in bytes.
+pub const SOURCE_BYTES: usize = 4 * 1024 * 1024;
 
 /// How a source is evaluated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +38,7 @@ pub(crate) struct Recipe {
 
 impl Recipe {
     pub(crate) fn read(launch: Launch, handle: Handle) -> Result<Self, StartError> {
-        let reading = |source| crate::host(&format!("read {}", launch.artifact.display()), source);
+        let reading = |source| StartError::host(format!("read {}", launch.artifact.display()), source);
         let size = std::fs::metadata(&launch.artifact).map_err(reading)?.len();
         if size > SOURCE_BYTES as u64 {
             return Err(StartError::Invalid(format!("source file ({size} bytes) exceeds maximum of {SOURCE_BYTES} bytes")));

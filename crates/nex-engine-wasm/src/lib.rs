@@ -18,20 +18,8 @@ mod state;
 mod ticker;
 
 pub use function::WasmFunction;
+pub use runtime::EngineConfig;
 use runtime::Runtime;
-
-/// Bounds on all functions of one process together.
-#[derive(Debug, Clone, Copy)]
-pub struct EngineConfig {
-    /// Instances alive at once; further calls wait. Each reserves address space, and memory only as it is touched.
-    pub instances: u32,
-}
-
-impl Default for EngineConfig {
-    fn default() -> Self {
-        Self { instances: 64 }
-    }
-}
 
 /// One per process; functions share its instance pool.
 #[derive(Default)]
@@ -76,7 +64,7 @@ impl Engine {
             let loaded = load::load(&runtime, &launch)?;
             Ok(Started { function: WasmFunction::new(runtime, loaded.program, launch), compiled: loaded.compiled })
         });
-        started.await.map_err(|error| host("compile the module", std::io::Error::other(error)))?
+        started.await.map_err(|error| StartError::host("compile the module", std::io::Error::other(error)))?
     }
 }
 
@@ -91,10 +79,7 @@ fn shared(slot: &Mutex<Option<Arc<Runtime>>>, config: EngineConfig) -> Result<Ar
     if let Some(runtime) = &*slot {
         return Ok(Arc::clone(runtime));
     }
-    let runtime = Runtime::new(config).map_err(|error| host("set up the wasm engine", std::io::Error::other(error)))?;
+    let runtime =
+        Runtime::new(config).map_err(|error| StartError::host("set up the wasm engine", std::io::Error::other(error)))?;
     Ok(Arc::clone(slot.insert(Arc::new(runtime))))
-}
-
-fn host(doing: &str, source: std::io::Error) -> StartError {
-    StartError::Host { doing: doing.to_owned(), source }
 }

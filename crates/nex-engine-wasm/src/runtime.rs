@@ -5,7 +5,6 @@ use std::io;
 use tokio::sync::Semaphore;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, Linker, PoolingAllocationConfig, component};
 
-use crate::EngineConfig;
 use crate::state::State;
 use crate::ticker::Ticker;
 
@@ -15,6 +14,19 @@ const KEEP_RESIDENT: usize = 256 * 1024;
 const MEMORIES_PER_COMPONENT: u32 = 4;
 /// Core instances one component may bring; an adapted command has about five.
 const CORE_INSTANCES_PER_COMPONENT: u32 = 32;
+
+/// Bounds on all functions of one process together.
+#[derive(Debug, Clone, Copy)]
+pub struct EngineConfig {
+    /// Instances alive at once; further calls wait. Each reserves address space, and memory only as it is touched.
+    pub instances: u32,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self { instances: 64 }
+    }
+}
 
 pub(crate) struct Runtime {
     pub(crate) engine: Engine,

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::{Launch, StartError};
+use crate::error::StartError;
+use crate::launch::Launch;
 
 /// The given variables under upper-case names (as 0.2.7 gives them), and what every program expects to find.
 pub(super) fn build(launch: &Launch, directory: &Path) -> Result<BTreeMap<String, String>, StartError> {

@@ -21,8 +21,9 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::error::StartError;
+use crate::launch::Launch;
 use crate::output::{LineWriter, Stream};
-use crate::{Launch, StartError};
 
 mod artifact;
 mod environment;
@@ -73,11 +74,11 @@ impl Service {
     pub async fn start(launch: Launch) -> Result<Self, StartError> {
         let path = launch.artifact.clone();
         let check = tokio::task::spawn_blocking(move || artifact::check(&path));
-        check.await.map_err(|error| host("check the artifact", io::Error::other(error)))??;
+        check.await.map_err(|error| StartError::host("check the artifact", io::Error::other(error)))??;
         let mut child = spawn(&launch).await?;
-        let id = child.id().ok_or_else(|| host("find the program's id", io::ErrorKind::NotFound.into()))?;
+        let id = child.id().ok_or_else(|| StartError::host("find the program's id", io::ErrorKind::NotFound.into()))?;
         let pid = i32::try_from(id).ok().and_then(Pid::from_raw);
-        let pid = pid.ok_or_else(|| host("find the program's id", io::ErrorKind::InvalidData.into()))?;
+        let pid = pid.ok_or_else(|| StartError::host("find the program's id", io::ErrorKind::InvalidData.into()))?;
         let group = Arc::new(Group::new(pid));
         let started = limit_memory(pid, launch.limits.memory_bytes).and_then(|()| watch_death(pid));
         let death = started.inspect_err(|_error| group.signal(Signal::KILL))?;
@@ -137,10 +138,6 @@ impl Drop for Service {
     }
 }
 
-fn host(doing: &str, source: io::Error) -> StartError {
-    StartError::Host { doing: doing.to_owned(), source }
-}
-
 async fn spawn(launch: &Launch) -> Result<Child, StartError> {
     let directory = std::env::current_dir().unwrap_or_else(|_error| PathBuf::from("/"));
     let environment = environment::build(launch, &directory)?;
@@ -156,7 +153,7 @@ async fn spawn(launch: &Launch) -> Result<Child, StartError> {
                 attempts += 1;
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            result => return result.map_err(|error| host(&format!("execute {}", launch.artifact.display()), error)),
+            result => return result.map_err(|error| StartError::host(format!("execute {}", launch.artifact.display()), error)),
         }
     }
 }
@@ -170,16 +167,17 @@ fn limit_memory(pid: Pid, bytes: u64) -> Result<(), StartError> {
     match prlimit(Some(pid), Resource::As, limit) {
         // Over before the limit was set.
         Ok(_) | Err(rustix::io::Errno::SRCH) => Ok(()),
-        Err(error) => Err(host("set the program's memory limit", error.into())),
+        Err(error) => Err(StartError::host("set the program's memory limit", error.into())),
     }
 }
 
 /// Becomes readable when the process is dead, before it is reaped: only then is it safe to signal its group.
 fn watch_death(pid: Pid) -> Result<AsyncFd<OwnedFd>, StartError> {
-    let descriptor = pidfd_open(pid, PidfdFlags::NONBLOCK).map_err(|error| host("watch the program", error.into()))?;
+    let descriptor =
+        pidfd_open(pid, PidfdFlags::NONBLOCK).map_err(|error| StartError::host("watch the program", error.into()))?;
     #[expect(deprecated, reason = "an OwnedFd stays open as long as it is registered, which is all the new unsafe one asks")]
     let registered = AsyncFd::with_interest(descriptor, tokio::io::Interest::READABLE);
-    registered.map_err(|error| host("watch the program", error))
+    registered.map_err(|error| StartError::host("watch the program", error))
 }
 
 async fn supervise(
