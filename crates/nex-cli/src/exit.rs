@@ -11,7 +11,6 @@ use nex_protocol::envelope::ErrorCode;
 
 use crate::check::Usage;
 use crate::output::Closed;
-use crate::words::SplitError;
 
 /// How it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +54,7 @@ impl Exit {
         if part.is::<Closed>() {
             return Some(Self::Done);
         }
-        if part.is::<Usage>() || part.is::<SplitError>() {
+        if part.is::<Usage>() {
             return Some(Self::Usage);
         }
         if part.is::<NobodyBids>() {

@@ -5,7 +5,7 @@
 //! | [`cli`], [`args`], [`mod@env`] | the command line and the environment; nothing else reads either |
 //! | [`dispatch`], [`cmd`] | one file for each command, and what chooses among them |
 //! | [`session`], [`keys`] | a connection, and who we are |
-//! | [`sniff`], [`words`], [`check`] | files and texts made into what commands need |
+//! | [`sniff`], [`check`] | files and texts made into what commands need |
 //! | [`output`], [`table`], [`style`], [`progress`] | everything that is printed |
 //! | [`exit`], [`logging`], [`log_feed`] | how it ended, and what happened meanwhile |
 
@@ -25,7 +25,6 @@ mod session;
 mod sniff;
 mod style;
 mod table;
-mod words;
 
 use std::process::ExitCode;
 

@@ -31,7 +31,7 @@ pub fn document(bytes: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
 ///
 /// # Errors
 /// Why there is none.
-pub fn kernel(bytes: &[u8]) -> Result<Vec<u8>, &'static str> {
+pub fn kernel(bytes: &[u8]) -> Result<Vec<u8>, kernel::KernelError> {
     kernel::from_library(bytes)
 }
 

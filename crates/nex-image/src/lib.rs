@@ -10,7 +10,6 @@
 //! | [`progress`], [`mod@file`] | how far it is; files written whole or not at all |
 
 pub mod base;
-mod bytes;
 pub mod file;
 #[doc(hidden)]
 pub mod fuzz;

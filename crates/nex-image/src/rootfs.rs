@@ -6,6 +6,9 @@
 use std::path::{Path, PathBuf};
 
 use nex_erofs::{Kind, Meta, Options, Source, Tree, TreeError, WriteError};
+use object::LittleEndian;
+use object::elf::PT_INTERP;
+use object::read::elf::{FileHeader as _, ProgramHeader as _};
 
 use crate::base::{Base, BaseError, Gathered};
 use crate::file::{FileError, hex, prepare, put, sha256};
@@ -134,20 +137,15 @@ fn furnish(tree: &mut Tree, spec: &RootfsSpec) -> Result<(), TreeError> {
     tree.put(AGENT, meta(0o555), Kind::File(Source::Path(spec.agent.clone())))
 }
 
-/// An ELF file for x86_64 that names no program interpreter: nothing else runs in a root with nothing in it.
+/// Whether a file is an ELF program for x86_64 without a program interpreter: nothing else runs in an empty root.
 fn is_static_program(path: &Path) -> Result<bool, FileError> {
-    use crate::bytes::{slice, u16_at, u32_at, u64_at};
     use std::io::Read as _;
-    const INTERPRETER: u32 = 3;
     let mut head = Vec::new();
     let file = std::fs::File::open(path).map_err(FileError::reading(path))?;
     file.take(1 << 16).read_to_end(&mut head).map_err(FileError::reading(path))?;
-    let segments = || {
-        let (at, size, count) = (u64_at(&head, 32)?, u64::from(u16_at(&head, 54)?), u64::from(u16_at(&head, 56)?));
-        (0..count).map(|index| u32_at(slice(&head, at.checked_add(index * size)?, size)?, 0)).collect::<Option<Vec<u32>>>()
-    };
-    let is_program = crate::kernel::is_elf(&head);
-    Ok(is_program && segments().is_some_and(|kinds| !kinds.is_empty() && !kinds.contains(&INTERPRETER)))
+    let Some(header) = crate::kernel::elf_header(&head) else { return Ok(false) };
+    let segments = header.program_headers(LittleEndian, head.as_slice()).unwrap_or_default();
+    Ok(!segments.is_empty() && segments.iter().all(|segment| segment.p_type(LittleEndian) != PT_INTERP))
 }
 
 fn is_inside(out: &Path, dir: &Path) -> bool {

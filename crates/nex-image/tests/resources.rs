@@ -67,7 +67,9 @@ fn a_file_that_is_no_kernel_or_no_image_is_missing_with_the_reason() {
     let found = find(Vmm::Qemu, &places);
     assert!(of(&found, What::Kernel).why.contains("no kernel that can be booted"), "{found:?}");
     assert!(of(&found, What::RootImage).why.contains("no EROFS image"), "{found:?}");
-    std::fs::write(places.kernel(), b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0").unwrap();
+    let mut elf = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0".to_vec();
+    elf.resize(64, 0);
+    std::fs::write(places.kernel(), elf).unwrap();
     let tree = nex_erofs::Tree::new(nex_erofs::Meta::root(0o755));
     let mut image = std::fs::File::create(places.rootfs()).unwrap();
     tree.write(&mut image, &nex_erofs::Options { uuid: [2; 16], ..nex_erofs::Options::default() }).unwrap();

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::Args;
 use nex_bus::settings::Secret;
 use nex_client::artifact::Artifact;
@@ -11,7 +10,6 @@ use nex_protocol::deploy::{ConnectionDetails, RequestedLimits, WorkloadType};
 use nex_protocol::id::WorkloadName;
 
 use crate::check::{self, Usage};
-use crate::words;
 
 /// How a workload is to run.
 #[derive(Debug, Args)]
@@ -74,6 +72,12 @@ pub(crate) struct WorkloadPlan {
 }
 
 impl WorkloadArgs {
+    /// The words of `--argv`.
+    fn words(&self) -> Result<Vec<String>, Usage> {
+        let why = "--argv cannot be split into words: a quote is never closed, or the last character is a backslash";
+        shlex::split(&self.argv).ok_or_else(|| Usage(format!("{why}; next: close the quote, or write \\ before the character")))
+    }
+
     /// Checks everything.
     pub(crate) fn plan(&self, name: WorkloadName, r#type: WorkloadType, environment: &[String]) -> anyhow::Result<WorkloadPlan> {
         if !self.trigger_subject.is_empty() && !r#type.is_function() {
@@ -84,7 +88,7 @@ impl WorkloadArgs {
         Ok(WorkloadPlan {
             name,
             r#type,
-            argv: words::split(&self.argv).context("--argv cannot be split into words")?,
+            argv: self.words()?,
             environment: check::environment(environment)?,
             essential: self.essential,
             triggers: self.trigger_subject.clone(),

@@ -9,7 +9,7 @@ use super::paths::Places;
 use super::resource::What;
 use super::{distribution, unpack};
 use crate::file::{FileError, hex, prepare, put, sha256};
-use crate::kernel;
+use crate::kernel::{self, KernelError};
 use crate::progress::Report;
 
 /// Why a piece could not be installed.
@@ -37,12 +37,12 @@ pub enum InstallError {
         source: io::Error,
     },
     /// The kernel in the library.
-    #[error("there is no kernel to boot in {file}: {why}")]
+    #[error("there is no kernel to boot in {file}")]
     Kernel {
         /// The archive.
         file: &'static str,
         /// Why.
-        why: &'static str,
+        source: KernelError,
     },
     /// The place.
     #[error(transparent)]
@@ -68,7 +68,7 @@ pub fn install(what: What, places: &Places, mirror: Option<&Mirror>, report: &mu
 }
 
 fn place(package: &Package, member: &Member, bytes: &[u8], places: &Places) -> Result<(), InstallError> {
-    let failed = |why| InstallError::Kernel { file: package.file, why };
+    let failed = |source| InstallError::Kernel { file: package.file, source };
     let (kernel, mode) = match member.what {
         What::Kernel => (Some(kernel::from_library(bytes).map_err(failed)?), 0o644),
         _ => (None, 0o755),
