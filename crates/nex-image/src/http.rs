@@ -5,13 +5,16 @@ use std::time::Duration;
 use ureq::Agent;
 
 /// Longest wait for an answer, and for the next part of one.
-const PATIENCE: Duration = Duration::from_secs(30);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest download.
-const WHOLE: Duration = Duration::from_secs(30 * 60);
+const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// What talks HTTP here and to registries.
 pub(crate) fn agent(https_only: bool) -> Agent {
     let config = Agent::config_builder().https_only(https_only).user_agent(concat!("nex/", env!("CARGO_PKG_VERSION")));
-    let config = config.timeout_connect(Some(PATIENCE)).timeout_recv_response(Some(PATIENCE)).timeout_global(Some(WHOLE));
+    let config = config
+        .timeout_connect(Some(RESPONSE_TIMEOUT))
+        .timeout_recv_response(Some(RESPONSE_TIMEOUT))
+        .timeout_global(Some(DOWNLOAD_TIMEOUT));
     config.accept_encoding("identity").build().into()
 }

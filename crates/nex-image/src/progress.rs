@@ -20,12 +20,12 @@ pub enum Progress<'a> {
 pub type Report<'a> = dyn FnMut(Progress<'_>) + 'a;
 
 /// A reader that tells of every byte read.
-pub(crate) struct Counted<'a, 'r, R> {
+pub(crate) struct ProgressReader<'a, 'r, R> {
     pub(crate) inner: R,
     pub(crate) report: &'a mut Report<'r>,
 }
 
-impl<R: Read> Read for Counted<'_, '_, R> {
+impl<R: Read> Read for ProgressReader<'_, '_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer)?;
         (self.report)(Progress::Advance(count as u64));

@@ -10,7 +10,7 @@ use object::LittleEndian;
 use object::elf::PT_INTERP;
 use object::read::elf::{FileHeader as _, ProgramHeader as _};
 
-use crate::base::{Base, BaseError, Gathered};
+use crate::base::{Base, BaseError, LoadedBase};
 use crate::file::{FileError, hex, prepare, put, sha256};
 use crate::progress::{Progress, Report};
 
@@ -67,7 +67,7 @@ pub enum BuildError {
     Write(#[from] WriteError),
     /// The image would be part of itself.
     #[error("{out} lies in {base}, whose content it is to hold; next: write it somewhere else")]
-    Inside {
+    OutputInsideBase {
         /// The image.
         out: PathBuf,
         /// The directory.
@@ -108,11 +108,11 @@ pub fn build(spec: &RootfsSpec, out: &Path, report: &mut Report<'_>) -> Result<B
     if let Base::Dir(dir) = &spec.base
         && is_inside(out, dir)
     {
-        return Err(BuildError::Inside { out: out.to_owned(), base: dir.clone() });
+        return Err(BuildError::OutputInsideBase { out: out.to_owned(), base: dir.clone() });
     }
     let mut file = prepare(out)?;
-    let Gathered { mut tree, digest } = spec.base.gather(spec.mtime, out, report)?;
-    furnish(&mut tree, spec)?;
+    let LoadedBase { mut tree, digest } = spec.base.load(spec.mtime, out, report)?;
+    add_defaults(&mut tree, spec)?;
     let mut label = [0; 16];
     spec.label.bytes().take(16).zip(&mut label).for_each(|(byte, place)| *place = byte);
     report(Progress::Begin { what: "Writing the image", bytes: None });
@@ -124,7 +124,7 @@ pub fn build(spec: &RootfsSpec, out: &Path, report: &mut Report<'_>) -> Result<B
 }
 
 /// Puts in what every guest needs.
-fn furnish(tree: &mut Tree, spec: &RootfsSpec) -> Result<(), TreeError> {
+fn add_defaults(tree: &mut Tree, spec: &RootfsSpec) -> Result<(), TreeError> {
     let meta = |mode| Meta { mtime: spec.mtime.unwrap_or_default(), ..Meta::root(mode) };
     for (path, mode) in DIRECTORIES {
         if !matches!(tree.get(path), Some((_, Kind::Directory))) {

@@ -10,10 +10,10 @@ use nex_erofs::{Kind, Meta, Source};
 
 use super::error::BaseError;
 use crate::file::FileError;
-use crate::layers::{Into, LayerError};
+use crate::layers::{ImageBuilder, LayerError};
 
 /// Puts everything below `dir` into the tree.
-pub(super) fn gather(dir: &Path, into: &mut Into) -> Result<(), BaseError> {
+pub(super) fn load(dir: &Path, builder: &mut ImageBuilder) -> Result<(), BaseError> {
     let failed = |source: LayerError| BaseError::Layer { from: dir.display().to_string(), source };
     let mut names: HashMap<(u64, u64), Vec<u8>> = HashMap::new();
     let mut next: Vec<PathBuf> = vec![PathBuf::new()];
@@ -22,13 +22,13 @@ pub(super) fn gather(dir: &Path, into: &mut Into) -> Result<(), BaseError> {
         let found = if relative.as_os_str().is_empty() { path.metadata() } else { path.symlink_metadata() };
         let found = found.map_err(FileError::reading(&path))?;
         let name = relative.as_os_str().as_bytes();
-        into.budget.spend(if found.is_file() { found.len() } else { 0 }).map_err(failed)?;
+        builder.budget.charge(if found.is_file() { found.len() } else { 0 }).map_err(failed)?;
         let inode = (found.dev(), found.ino());
         if found.nlink() > 1
             && !found.is_dir()
             && let Some(first) = names.get(&inode)
         {
-            into.tree.link(name, first).map_err(|error| failed(error.into()))?;
+            builder.tree.link(name, first).map_err(|error| failed(error.into()))?;
             continue;
         }
         let kind = kind(&found, &path)?;
@@ -39,10 +39,10 @@ pub(super) fn gather(dir: &Path, into: &mut Into) -> Result<(), BaseError> {
         } else if found.nlink() > 1 {
             names.insert(inode, name.to_vec());
         }
-        let mtime = into.time(u64::try_from(found.mtime()).unwrap_or_default());
+        let mtime = builder.time(u64::try_from(found.mtime()).unwrap_or_default());
         let mode = u16::try_from(found.mode() & 0o7777).unwrap_or_default();
         let meta = Meta { mode, uid: found.uid(), gid: found.gid(), mtime };
-        into.tree.put(name, meta, kind).map_err(|error| failed(error.into()))?;
+        builder.tree.put(name, meta, kind).map_err(|error| failed(error.into()))?;
     }
     Ok(())
 }

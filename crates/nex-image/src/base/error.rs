@@ -6,7 +6,7 @@ use crate::file::FileError;
 use crate::layers::LayerError;
 use crate::oci::{OciError, ReferenceError};
 
-/// Why a base could not be gathered.
+/// Why a base could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum BaseError {
     /// A file or directory.

@@ -1,4 +1,4 @@
-//! What a root image is made of, gathered into one tree. Contents of archives go through one nameless file beside the image, not through
+//! What a root image is made of, loaded into one tree. Contents of archives go through one nameless file beside the image, not through
 //! memory; contents of directories stay where they are until the image is written.
 
 mod directory;
@@ -13,9 +13,9 @@ pub use crate::layers::LayerError;
 pub use error::BaseError;
 
 use crate::file::FileError;
-use crate::layers::{Budget, Into, Spool, decompress, layer, read_tar};
+use crate::layers::{Budget, ImageBuilder, Spool, decompress, layer, read_tar};
 use crate::oci::{self, Credentials, Reference};
-use crate::progress::{Counted, Progress, Report};
+use crate::progress::{Progress, ProgressReader, Report};
 
 /// A base.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,9 +41,9 @@ pub enum Base {
     },
 }
 
-/// A base, gathered.
+/// A base, loaded.
 #[derive(Debug)]
-pub(crate) struct Gathered {
+pub(crate) struct LoadedBase {
     pub(crate) tree: Tree,
     pub(crate) digest: Option<String>,
 }
@@ -75,32 +75,33 @@ impl Base {
     }
 
     /// Gathers it; `out` is where the image will be, and temporary files beside it.
-    pub(crate) fn gather(&self, mtime: Option<u64>, out: &Path, report: &mut Report<'_>) -> Result<Gathered, BaseError> {
+    pub(crate) fn load(&self, mtime: Option<u64>, out: &Path, report: &mut Report<'_>) -> Result<LoadedBase, BaseError> {
         let meta = Meta { mtime: mtime.unwrap_or_default(), ..Meta::root(0o755) };
-        let mut into = Into { tree: Tree::new(meta), spool: Spool::beside(out)?, budget: Budget::default(), latest: mtime };
+        let mut builder =
+            ImageBuilder { tree: Tree::new(meta), spool: Spool::create_beside(out)?, budget: Budget::default(), latest: mtime };
         let digest = match self {
             Self::Empty => None,
             Self::Dir(dir) => {
                 report(Progress::Begin { what: "Reading the directory", bytes: None });
-                directory::gather(dir, &mut into)?;
+                directory::load(dir, &mut builder)?;
                 None
             }
             Self::Tarball(path) => {
                 let file = File::open(path).map_err(FileError::reading(path))?;
                 report(Progress::Begin { what: "Reading the tarball", bytes: file.metadata().ok().map(|meta| meta.len()) });
                 let failed = |source| BaseError::Layer { from: path.display().to_string(), source };
-                let reader = decompress(Counted { inner: file, report }).map_err(|error| failed(error.into()))?;
-                let entries = read_tar(reader, &mut into).map_err(failed)?;
-                layer::apply(&mut into.tree, entries, layer::Whiteouts::Names).map_err(failed)?;
+                let reader = decompress(ProgressReader { inner: file, report }).map_err(|error| failed(error.into()))?;
+                let entries = read_tar(reader, &mut builder).map_err(failed)?;
+                layer::apply(&mut builder.tree, entries, layer::Whiteouts::Literal).map_err(failed)?;
                 None
             }
-            Self::OciLayout(dir, tag) => Some(oci::layout::gather(dir, tag.as_deref(), &mut into, report)?),
-            Self::OciArchive(file, tag) => Some(oci::archive::gather(file, tag.as_deref(), &mut into, report)?),
+            Self::OciLayout(dir, tag) => Some(oci::layout::load(dir, tag.as_deref(), &mut builder, report)?),
+            Self::OciArchive(file, tag) => Some(oci::archive::load(file, tag.as_deref(), &mut builder, report)?),
             Self::Registry { reference, plain_http, credentials } => {
-                Some(oci::registry::gather(reference, *plain_http, credentials.as_ref(), &mut into, report)?)
+                Some(oci::registry::load(reference, *plain_http, credentials.as_ref(), &mut builder, report)?)
             }
         };
-        Ok(Gathered { tree: into.tree, digest })
+        Ok(LoadedBase { tree: builder.tree, digest })
     }
 }
 

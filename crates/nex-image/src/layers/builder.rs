@@ -4,9 +4,9 @@ use nex_erofs::Tree;
 
 use super::spool::{Budget, Spool};
 
-/// What is being gathered, and what it may cost.
+/// What is being loaded, and what it may cost.
 #[derive(Debug)]
-pub(crate) struct Into {
+pub(crate) struct ImageBuilder {
     pub(crate) tree: Tree,
     pub(crate) spool: Spool,
     pub(crate) budget: Budget,
@@ -14,7 +14,7 @@ pub(crate) struct Into {
     pub(crate) latest: Option<u64>,
 }
 
-impl Into {
+impl ImageBuilder {
     /// A time as it may be.
     pub(crate) fn time(&self, mtime: u64) -> u64 {
         self.latest.map_or(mtime, |latest| mtime.min(latest))

@@ -62,20 +62,20 @@ pub(crate) enum EntryKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Whiteouts {
     /// Names like others: this is no layer of an image.
-    Names,
+    Literal,
     /// They take something away.
     Apply,
 }
 
 /// Puts them all in, later ones over earlier ones.
-pub(crate) fn apply(tree: &mut Tree, entries: Vec<Entry>, whiteouts: Whiteouts) -> Result<(), LayerError> {
-    let (gone, put): (Vec<Entry>, Vec<Entry>) =
-        entries.into_iter().partition(|entry| whiteouts == Whiteouts::Apply && name(&entry.path).starts_with(WHITEOUT));
+pub(crate) fn apply(tree: &mut Tree, entries: Vec<Entry>, mode: Whiteouts) -> Result<(), LayerError> {
+    let (whiteouts, entries): (Vec<Entry>, Vec<Entry>) =
+        entries.into_iter().partition(|entry| mode == Whiteouts::Apply && name(&entry.path).starts_with(WHITEOUT));
     // First of all: they are about what is below this layer, wherever in it they stand.
-    for Entry { path, .. } in gone {
+    for Entry { path, .. } in whiteouts {
         whiteout(tree, &path)?;
     }
-    for Entry { path, meta, kind } in put {
+    for Entry { path, meta, kind } in entries {
         let at = resolve(tree, &path)?;
         match kind {
             EntryKind::Node(kind) => tree.put(&at, meta, kind)?,
@@ -204,7 +204,7 @@ mod tests {
         .unwrap();
         assert_eq!((names(&tree, "etc"), names(&tree, "opt")), (vec!["a".to_owned(), "c".to_owned()], vec!["new".to_owned()]));
         let mut plain = Tree::new(Meta::root(0o755));
-        apply(&mut plain, vec![file("a"), file(".wh.a")], Whiteouts::Names).unwrap();
+        apply(&mut plain, vec![file("a"), file(".wh.a")], Whiteouts::Literal).unwrap();
         assert_eq!(names(&plain, ""), [".wh.a", "a"]);
     }
 

@@ -13,7 +13,7 @@ pub(crate) mod layer;
 mod spool;
 mod tarball;
 
-pub(crate) use builder::Into;
+pub(crate) use builder::ImageBuilder;
 pub(crate) use compression::decompress;
 pub use layer::LayerError;
 pub(crate) use spool::{Budget, Spool};

@@ -33,7 +33,7 @@ impl Default for Budget {
 
 impl Budget {
     /// One more entry with that many bytes.
-    pub(crate) fn spend(&mut self, bytes: u64) -> Result<(), LayerError> {
+    pub(crate) fn charge(&mut self, bytes: u64) -> Result<(), LayerError> {
         match (self.bytes.checked_sub(bytes), self.entries.checked_sub(1)) {
             (Some(bytes), Some(entries)) => {
                 (self.bytes, self.entries) = (bytes, entries);
@@ -44,7 +44,7 @@ impl Budget {
     }
 
     /// A name or target of that many bytes.
-    pub(crate) fn spend_name(&mut self, bytes: usize) -> Result<(), LayerError> {
+    pub(crate) fn charge_name(&mut self, bytes: usize) -> Result<(), LayerError> {
         self.names = self.names.checked_sub(bytes as u64).ok_or(LayerError::TooMuch)?;
         Ok(())
     }
@@ -59,14 +59,14 @@ pub(crate) struct Spool {
 
 impl Spool {
     /// An empty one, on the file system where the image will be: it has the room, and may share blocks.
-    pub(crate) fn beside(out: &Path) -> Result<Self, FileError> {
+    pub(crate) fn create_beside(out: &Path) -> Result<Self, FileError> {
         let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let file = tempfile::tempfile_in(parent).map_err(FileError::writing(parent))?;
         Ok(Self { file: Arc::new(file), len: 0 })
     }
 
     /// Keeps exactly that many bytes of a reader.
-    pub(crate) fn keep(&mut self, from: impl Read, len: u64) -> io::Result<Source> {
+    pub(crate) fn append(&mut self, from: impl Read, len: u64) -> io::Result<Source> {
         let mut file: &File = &self.file;
         file.seek(io::SeekFrom::Start(self.len))?;
         let copied = io::copy(&mut from.take(len), &mut file)?;

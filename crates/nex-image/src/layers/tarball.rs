@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use nex_erofs::{Kind, Meta};
 use tar::{EntryType, Header};
 
-use super::builder::Into;
+use super::builder::ImageBuilder;
 use super::layer::{Entry, EntryKind, LayerError};
 
 /// Longest extended header, in bytes; a path has 4096 at most.
@@ -14,7 +14,7 @@ const MAX_EXTENSION: u64 = 1 << 20;
 
 /// What headers before an entry say of it.
 #[derive(Debug, Default)]
-struct Said {
+struct PaxHeaders {
     path: Option<Vec<u8>>,
     target: Option<Vec<u8>>,
     uid: Option<u64>,
@@ -24,36 +24,41 @@ struct Said {
 }
 
 /// All entries, in their order.
-pub(crate) fn read(from: impl Read, into: &mut Into) -> Result<Vec<Entry>, LayerError> {
+pub(crate) fn read(from: impl Read, builder: &mut ImageBuilder) -> Result<Vec<Entry>, LayerError> {
     let mut archive = tar::Archive::new(from);
-    let (mut entries, mut said) = (Vec::new(), Said::default());
+    let (mut entries, mut headers) = (Vec::new(), PaxHeaders::default());
     for entry in archive.entries()?.raw(true) {
         let mut entry = entry?;
         let header = entry.header().clone();
         // Whatever it is: what is skipped must be unpacked, too.
-        into.budget.spend(header.entry_size()?)?;
+        builder.budget.charge(header.entry_size()?)?;
         match header.entry_type() {
-            EntryType::GNULongName => said.path = Some(text(&mut entry)?),
-            EntryType::GNULongLink => said.target = Some(text(&mut entry)?),
-            EntryType::XHeader => said.extend(&extension(&mut entry)?)?,
+            EntryType::GNULongName => headers.path = Some(read_name(&mut entry)?),
+            EntryType::GNULongLink => headers.target = Some(read_name(&mut entry)?),
+            EntryType::XHeader => headers.extend(&read_extension(&mut entry)?)?,
             EntryType::XGlobalHeader => {}
-            _ => entries.extend(one(&header, std::mem::take(&mut said), entry, into)?),
+            _ => entries.extend(read_entry(&header, std::mem::take(&mut headers), entry, builder)?),
         }
     }
     Ok(entries)
 }
 
-fn one(header: &Header, said: Said, content: impl Read, into: &mut Into) -> Result<Option<Entry>, LayerError> {
-    let path = said.path.unwrap_or_else(|| header.path_bytes().into_owned());
+fn read_entry(
+    header: &Header,
+    headers: PaxHeaders,
+    content: impl Read,
+    builder: &mut ImageBuilder,
+) -> Result<Option<Entry>, LayerError> {
+    let path = headers.path.unwrap_or_else(|| header.path_bytes().into_owned());
     let size = header.entry_size()?;
-    if said.size.is_some_and(|said| said != size) {
+    if headers.size.is_some_and(|declared| declared != size) {
         return Err(LayerError::TooMuch);
     }
-    let target = || said.target.clone().or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned));
+    let target = || headers.target.clone().or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned));
     let target = || target().filter(|target| !target.is_empty()).ok_or_else(|| LayerError::NoTarget(shown(&path)));
     let device = || Ok::<_, io::Error>((header.device_major()?.unwrap_or_default(), header.device_minor()?.unwrap_or_default()));
     let kind = match header.entry_type() {
-        EntryType::Regular | EntryType::Continuous => EntryKind::Node(Kind::File(into.spool.keep(content, size)?)),
+        EntryType::Regular | EntryType::Continuous => EntryKind::Node(Kind::File(builder.spool.append(content, size)?)),
         EntryType::Directory => EntryKind::Node(Kind::Directory),
         EntryType::Symlink => EntryKind::Node(Kind::Symlink(target()?)),
         EntryType::Link => EntryKind::HardLink(target()?),
@@ -68,18 +73,18 @@ fn one(header: &Header, said: Said, content: impl Read, into: &mut Into) -> Resu
         EntryKind::Node(Kind::Symlink(target)) | EntryKind::HardLink(target) => target.len(),
         EntryKind::Node(_) => 0,
     };
-    into.budget.spend_name(path.len() + target)?;
+    builder.budget.charge_name(path.len() + target)?;
     let owner = |id: u64| u32::try_from(id).map_err(|source| LayerError::Owner { path: shown(&path), source });
     let meta = Meta {
         mode: u16::try_from(header.mode()? & 0o7777).unwrap_or_default(),
-        uid: owner(said.uid.map_or_else(|| header.uid(), Ok)?)?,
-        gid: owner(said.gid.map_or_else(|| header.gid(), Ok)?)?,
-        mtime: into.time(said.mtime.map_or_else(|| header.mtime(), Ok)?),
+        uid: owner(headers.uid.map_or_else(|| header.uid(), Ok)?)?,
+        gid: owner(headers.gid.map_or_else(|| header.gid(), Ok)?)?,
+        mtime: builder.time(headers.mtime.map_or_else(|| header.mtime(), Ok)?),
     };
     Ok(Some(Entry { path, meta, kind }))
 }
 
-impl Said {
+impl PaxHeaders {
     /// Reads pax records, `LEN KEY=VALUE\n` each.
     fn extend(&mut self, mut records: &[u8]) -> Result<(), LayerError> {
         let broken = || io::Error::new(io::ErrorKind::InvalidData, "a pax header is broken");
@@ -110,15 +115,15 @@ fn number(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-fn extension(entry: &mut impl Read) -> Result<Vec<u8>, LayerError> {
+fn read_extension(entry: &mut impl Read) -> Result<Vec<u8>, LayerError> {
     let mut bytes = Vec::new();
     entry.take(MAX_EXTENSION + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_EXTENSION { Err(LayerError::TooMuch) } else { Ok(bytes) }
 }
 
 /// A long name, which ends with a NUL.
-fn text(entry: &mut impl Read) -> Result<Vec<u8>, LayerError> {
-    let mut bytes = extension(entry)?;
+fn read_name(entry: &mut impl Read) -> Result<Vec<u8>, LayerError> {
+    let mut bytes = read_extension(entry)?;
     bytes.truncate(bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len()));
     Ok(bytes)
 }
@@ -155,9 +160,9 @@ mod tests {
 
     fn read_with(budget: Budget, bytes: &[u8]) -> Result<usize, LayerError> {
         let dir = tempfile::tempdir().unwrap();
-        let spool = Spool::beside(&dir.path().join("image")).unwrap();
-        let mut into = Into { tree: Tree::new(Meta::root(0o755)), spool, budget, latest: None };
-        read(bytes, &mut into).map(|entries| entries.len())
+        let spool = Spool::create_beside(&dir.path().join("image")).unwrap();
+        let mut builder = ImageBuilder { tree: Tree::new(Meta::root(0o755)), spool, budget, latest: None };
+        read(bytes, &mut builder).map(|entries| entries.len())
     }
 
     #[test]

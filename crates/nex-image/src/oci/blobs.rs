@@ -24,7 +24,7 @@ pub(crate) trait Blobs {
 /// A verified index or manifest.
 pub(crate) fn read_document(blobs: &mut dyn Blobs, descriptor: &Descriptor) -> Result<Vec<u8>, OciError> {
     if descriptor.size > MAX_DOCUMENT {
-        return Err(OciError::Shape("a manifest has more than 4 MiB"));
+        return Err(OciError::Unsupported("a manifest has more than 4 MiB"));
     }
     let failed = |source| OciError::Blob { digest: descriptor.digest.clone(), source };
     let mut verifying = Verifying::new(blobs.open(descriptor, BlobKind::Document)?, descriptor);
@@ -35,20 +35,20 @@ pub(crate) fn read_document(blobs: &mut dyn Blobs, descriptor: &Descriptor) -> R
 }
 
 /// The one image of a layout, or the one with that tag: its document and the digest by which it can be named.
-pub(crate) fn pick(
+pub(crate) fn select_by_tag(
     blobs: &mut dyn Blobs,
     index: Document,
     place: &str,
     tag: Option<&str>,
 ) -> Result<(Document, String), OciError> {
     const TAG: &str = "org.opencontainers.image.ref.name";
-    let manifests = index.manifests.ok_or(OciError::Shape("index.json names no manifests"))?;
+    let manifests = index.manifests.ok_or(OciError::Unsupported("index.json names no manifests"))?;
     let named = |found: &Descriptor| found.annotations.get(TAG).cloned();
     let fitting: Vec<&Descriptor> = manifests.iter().filter(|found| tag.is_none() || named(found).as_deref() == tag).collect();
     let [one] = fitting.as_slice() else {
         let tags = manifests.iter().filter_map(named).collect::<Vec<_>>().join(", ");
         let tags = if tags.is_empty() { tags } else { format!(" ({tags})") };
-        return Err(OciError::WhichOne { place: place.to_owned(), count: fitting.len(), tags });
+        return Err(OciError::Ambiguous { place: place.to_owned(), count: fitting.len(), tags });
     };
     let bytes = read_document(blobs, one)?;
     Ok((Document::parse(&bytes, "its manifest")?, one.digest.to_string()))

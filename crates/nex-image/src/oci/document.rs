@@ -25,7 +25,7 @@ struct Platform {
 }
 
 impl Platform {
-    fn of_this_machine() -> Self {
+    fn host() -> Self {
         let architecture = match std::env::consts::ARCH {
             "x86_64" => "amd64",
             "aarch64" => "arm64",
@@ -52,8 +52,8 @@ impl Document {
     }
 }
 
-pub(crate) fn choose(manifests: Vec<Descriptor>) -> Result<Descriptor, OciError> {
-    let wanted = Platform::of_this_machine();
+pub(crate) fn select_platform(manifests: Vec<Descriptor>) -> Result<Descriptor, OciError> {
+    let wanted = Platform::host();
     let offered =
         manifests.iter().filter_map(|found| found.platform.as_ref()).map(Platform::shown).collect::<Vec<_>>().join(", ");
     let mut fitting = manifests.into_iter().filter(|found| found.platform.as_ref().is_none_or(|platform| *platform == wanted));

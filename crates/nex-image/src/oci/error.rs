@@ -43,10 +43,10 @@ pub enum OciError {
     },
     /// Something no image has.
     #[error("the image is refused: {0}")]
-    Shape(&'static str),
+    Unsupported(&'static str),
     /// Which of several.
     #[error("{place} has {count} images{tags}; next: name one of them by its tag, as in oci:DIR:TAG")]
-    WhichOne {
+    Ambiguous {
         /// The layout.
         place: String,
         /// How many.

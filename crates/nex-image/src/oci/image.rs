@@ -1,11 +1,11 @@
 //! An image into a tree: from an index to the manifest for this machine, and through its layers.
 
 use super::blobs::{BlobKind, Blobs, read_document};
-use super::document::{Descriptor, Document, choose};
+use super::document::{Descriptor, Document, select_platform};
 use super::error::OciError;
 use super::verify::Verifying;
-use crate::layers::{Into, LayerError, decompress, layer, read_tar};
-use crate::progress::{Counted, Progress, Report};
+use crate::layers::{ImageBuilder, LayerError, decompress, layer, read_tar};
+use crate::progress::{Progress, ProgressReader, Report};
 
 /// Most layers of an image.
 const MAX_LAYERS: usize = 500;
@@ -13,28 +13,38 @@ const MAX_LAYERS: usize = 500;
 const MAX_NESTING: usize = 4;
 
 /// Puts the image that a document is or leads to into the tree.
-pub(crate) fn gather(blobs: &mut dyn Blobs, top: Document, into: &mut Into, report: &mut Report<'_>) -> Result<(), OciError> {
+pub(crate) fn load(
+    blobs: &mut dyn Blobs,
+    top: Document,
+    builder: &mut ImageBuilder,
+    report: &mut Report<'_>,
+) -> Result<(), OciError> {
     let layers = manifest(blobs, top)?;
     if layers.len() > MAX_LAYERS {
-        return Err(OciError::Shape("it has more than 500 layers"));
+        return Err(OciError::Unsupported("it has more than 500 layers"));
     }
     for (index, layer) in layers.iter().enumerate() {
         let what = format!("Layer {} of {}", index + 1, layers.len());
         report(Progress::Begin { what: &what, bytes: Some(layer.size) });
-        one_layer(blobs, layer, into, report)?;
+        load_layer(blobs, layer, builder, report)?;
     }
     Ok(())
 }
 
-fn one_layer(blobs: &mut dyn Blobs, layer: &Descriptor, into: &mut Into, report: &mut Report<'_>) -> Result<(), OciError> {
+fn load_layer(
+    blobs: &mut dyn Blobs,
+    layer: &Descriptor,
+    builder: &mut ImageBuilder,
+    report: &mut Report<'_>,
+) -> Result<(), OciError> {
     let failed = |source| OciError::Layer { digest: layer.digest.clone(), source };
     let blob = |source| OciError::Blob { digest: layer.digest.clone(), source };
-    let opened = Counted { inner: blobs.open(layer, BlobKind::Layer)?, report };
+    let opened = ProgressReader { inner: blobs.open(layer, BlobKind::Layer)?, report };
     let mut verifying = Verifying::new(opened, layer);
-    let read = decompress(&mut verifying).map_err(LayerError::from).and_then(|reader| read_tar(reader, into));
+    let read = decompress(&mut verifying).map_err(LayerError::from).and_then(|reader| read_tar(reader, builder));
     // Bytes that are not those meant explain everything else that is wrong with them.
     verifying.finish().map_err(blob)?;
-    layer::apply(&mut into.tree, read.map_err(failed)?, layer::Whiteouts::Apply).map_err(failed)
+    layer::apply(&mut builder.tree, read.map_err(failed)?, layer::Whiteouts::Apply).map_err(failed)
 }
 
 /// The layers of the manifest for this machine.
@@ -43,9 +53,9 @@ fn manifest(blobs: &mut dyn Blobs, mut document: Document) -> Result<Vec<Descrip
         let Some(manifests) = document.manifests else {
             return document
                 .layers
-                .ok_or(OciError::Shape("its manifest has no layers; images of the first schema are not supported"));
+                .ok_or(OciError::Unsupported("its manifest has no layers; images of the first schema are not supported"));
         };
-        document = Document::parse(&read_document(blobs, &choose(manifests)?)?, "a manifest")?;
+        document = Document::parse(&read_document(blobs, &select_platform(manifests)?)?, "a manifest")?;
     }
-    Err(OciError::Shape("its indexes are nested too deep"))
+    Err(OciError::Unsupported("its indexes are nested too deep"))
 }

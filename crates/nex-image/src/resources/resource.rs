@@ -16,7 +16,7 @@ pub enum Vmm {
 /// A piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "they are what they are called")]
-pub enum What {
+pub enum Resource {
     Firecracker,
     Jailer,
     Qemu,
@@ -27,7 +27,7 @@ pub enum What {
     Cni(&'static str),
 }
 
-impl What {
+impl Resource {
     /// The name of its program, if it is one.
     #[must_use]
     pub fn program(self) -> Option<&'static str> {
@@ -42,7 +42,7 @@ impl What {
     }
 }
 
-impl fmt::Display for What {
+impl fmt::Display for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Firecracker => f.write_str("Firecracker, the virtual machine monitor"),

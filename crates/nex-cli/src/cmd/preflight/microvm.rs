@@ -1,10 +1,10 @@
-//! What a node with microVMs needs: a monitor, a kernel, a root image with this agent, nft, plug-ins if the configuration has a network
+//! Resource a node with microVMs needs: a monitor, a kernel, a root image with this agent, nft, plug-ins if the configuration has a network
 //! made by them. Whether a machine really boots is not tried here: the node does, and says so.
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 
-use nex_image::resources::{CNI_BIN_PATH, Found, Layout, Places, Vmm, find, verify};
+use nex_image::resources::{CNI_BIN_PATH, Layout, ResourcePaths, ResourceStatus, Vmm, find, verify};
 use nex_image::rootfs::agent_id;
 use nex_node::NodeConfig;
 use nex_node::config::SandboxChoice;
@@ -14,7 +14,7 @@ use super::check::Check;
 use crate::args::NodeArgs;
 use crate::env::Env;
 
-/// What the configuration wants of microVMs.
+/// Resource the configuration wants of microVMs.
 #[derive(Debug)]
 pub(super) struct Wanted {
     /// Which monitor.
@@ -22,8 +22,8 @@ pub(super) struct Wanted {
     /// Whether somebody asked for it, or it would merely be better.
     pub(super) is_asked: bool,
     /// Where everything is.
-    pub(super) places: Places,
-    /// What the host lacks for the guests' network.
+    pub(super) paths: ResourcePaths,
+    /// Resource the host lacks for the guests' network.
     lacks: Vec<Lack>,
 }
 
@@ -40,7 +40,7 @@ impl Wanted {
             let named: &[PathBuf] = cni.bin_path.as_deref().unwrap_or_default();
             named.iter().cloned().chain(CNI_BIN_PATH.map(PathBuf::from)).chain(env.path.iter().cloned()).collect()
         });
-        let places = Places {
+        let paths = ResourcePaths {
             layout: Layout::new(args.resources(config, env)?),
             kernel: config.microvm.kernel.clone(),
             rootfs: config.microvm.rootfs.clone(),
@@ -51,12 +51,12 @@ impl Wanted {
         };
         // A node that nobody told anything runs jailed processes where it has to.
         let is_asked = vmm != Vmm::Either || is_configured(args);
-        Ok(Some(Self { vmm, is_asked, places, lacks: network_lacks(config) }))
+        Ok(Some(Self { vmm, is_asked, paths, lacks: network_lacks(config) }))
     }
 
-    /// What is there now.
-    pub(super) fn find(&self) -> Vec<Found> {
-        find(self.vmm, &self.places)
+    /// Resource is there now.
+    pub(super) fn find(&self) -> Vec<ResourceStatus> {
+        find(self.vmm, &self.paths)
     }
 
     /// The lines of the list.
@@ -65,10 +65,10 @@ impl Wanted {
         for found in self.find() {
             let required = found.required && self.is_asked;
             let Some(path) = &found.path else {
-                checks.push(Check::new(found.what.to_string(), required, Err(anyhow::anyhow!("{}", found.why)), &found.next));
+                checks.push(Check::new(found.resource.to_string(), required, Err(anyhow::anyhow!("{}", found.why)), &found.next));
                 continue;
             };
-            checks.push(Check::new(found.what.to_string(), required, Ok(path.display().to_string()), ""));
+            checks.push(Check::new(found.resource.to_string(), required, Ok(path.display().to_string()), ""));
             if is_verified {
                 checks.extend(self.verified(&found, path));
             }
@@ -84,7 +84,7 @@ impl Wanted {
             let found = "rights, /dev/net/tun and the packet filter's program".to_owned();
             return vec![Check::new(WHAT, self.is_asked, Ok(found), "")];
         }
-        let programs: Vec<&str> = self.find().iter().filter_map(|found| found.what.program()).collect();
+        let programs: Vec<&str> = self.find().iter().filter_map(|found| found.resource.program()).collect();
         let lacks = self.lacks.iter().filter(|lack| !programs.iter().any(|program| lack.what.ends_with(&format!(" {program}"))));
         lacks.map(|lack| Check::new(WHAT, self.is_asked, Err(anyhow::anyhow!("no {}", lack.what)), &lack.advice)).collect()
     }
@@ -99,10 +99,10 @@ impl Wanted {
         Check::new("KVM's device; a node finds out by trying whether guests run on it", self.vmm == Vmm::Firecracker, found, next)
     }
 
-    fn verified(&self, found: &Found, path: &Path) -> Option<Check> {
-        let what = format!("{}, as it was installed", found.what);
+    fn verified(&self, found: &ResourceStatus, path: &Path) -> Option<Check> {
+        let what = format!("{}, as it was installed", found.resource);
         let next = "run 'nex node preflight --force --verify' to install it anew";
-        match verify(found.what, path, &self.places) {
+        match verify(found.resource, path, &self.paths) {
             Ok(None) => None,
             Ok(Some(true)) => Some(Check::new(what, true, Ok(path.display().to_string()), "")),
             Ok(Some(false)) => {

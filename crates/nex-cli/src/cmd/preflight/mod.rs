@@ -38,7 +38,7 @@ pub(crate) async fn run(args: &PreflightArgs, connection: &ConnectionArgs, env: 
     let agent = args.node.agent(&config, env).ok();
     if let Some(wanted) = microvm::Wanted::of(&args.node, &config, agent.as_deref(), env)? {
         if args.verbose {
-            output.note(format_args!("resources: {}", wanted.places.layout.dir().display()));
+            output.note(format_args!("resources: {}", wanted.paths.layout.dir().display()));
         }
         repair::repair(&wanted, args, agent.as_deref(), output).await?;
         checks.extend(wanted.checks(args.install.verify));
