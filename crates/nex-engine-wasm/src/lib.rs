@@ -1,9 +1,9 @@
-//! WebAssembly functions: WASI commands, core modules and components alike, a fresh instance for every call.
+//! WebAssembly functions: WASI commands, as core modules or components; a fresh instance for every call.
 //!
-//! A call sees `argv = ["nexfunction", subject]`, its payload on standard input and the workload's environment; all it writes to
-//! standard output is the reply. It has no files and no network.
+//! A call gets `argv = ["nexfunction", subject]`, its payload on standard input and the workload's environment; its standard output
+//! is the reply. It has no files and no network.
 //!
-//! Nothing of Wasmtime is set up before the first [`Engine::start`], so that an idle agent stays small.
+//! Wasmtime is set up by the first [`Engine::start`], so that an idle agent stays small.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,7 +28,7 @@ pub struct Engine {
     runtime: Arc<Mutex<Option<Arc<Runtime>>>>,
 }
 
-/// A function that can be called.
+/// A started function.
 #[derive(Debug)]
 pub struct Started {
     /// The function.
@@ -38,13 +38,13 @@ pub struct Started {
 }
 
 impl Engine {
-    /// An engine that has allocated nothing yet.
+    /// Creates an engine without setting up Wasmtime.
     #[must_use]
     pub fn new(config: EngineConfig) -> Self {
         Self { config, runtime: Arc::default() }
     }
 
-    /// Sets up Wasmtime now and not at the first start: for a process that has to be different meanwhile.
+    /// Sets up Wasmtime now instead of at the first start, for callers that must change the state of the process around it.
     ///
     /// # Errors
     /// [`StartError::Host`] when the engine cannot be set up.

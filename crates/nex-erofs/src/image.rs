@@ -1,4 +1,4 @@
-//! Writes a tree as an image: metadata from memory, contents copied by the kernel wherever they come from files.
+//! Writes a tree as an image: metadata from memory; the kernel copies the contents of files.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -11,7 +11,7 @@ use crate::format::{Inode, Options, SUPER, SUPER_AT, Super, overlay};
 use crate::layout::{Layout, Place};
 use crate::tree::{Kind, NodeId, Tree};
 
-/// Reads what an image says of itself; `None` where the file is no image, or shorter than it says.
+/// Reads the options of an image; `None` if the file is not an image or is shorter than its superblock says.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -29,7 +29,7 @@ pub fn identify(path: &Path) -> io::Result<Option<Options>> {
 pub struct Written {
     /// Size of the image, a multiple of [`BLOCK`].
     pub bytes: u64,
-    /// Files, directories and the rest.
+    /// Number of files, directories and other entries.
     pub inodes: u64,
 }
 
@@ -37,7 +37,7 @@ impl Tree {
     /// Writes the image into an empty file, from its start. The same tree gives the same bytes.
     ///
     /// # Errors
-    /// A source cannot be read or became shorter, the image is too large or cannot be written. What is in the file then is no image.
+    /// A source cannot be read or shrank, or the image is too large or cannot be written. The file is then not a valid image.
     pub fn write(&self, out: &mut File, options: &Options) -> Result<Written, WriteError> {
         let layout = Layout::of(self)?;
         let inodes = layout.places.len() as u64;
@@ -55,7 +55,7 @@ impl Tree {
         Ok(Written { bytes, inodes })
     }
 
-    /// The blocks of inodes, with what lies behind them.
+    /// The metadata blocks: inodes, each followed by its inline tail.
     fn metadata(&self, layout: &Layout) -> Result<Vec<u8>, WriteError> {
         let too_large = |source| WriteError::TooLarge { source };
         let mut meta = vec![0; usize::try_from(layout.meta_blocks * BLOCK).map_err(too_large)?];
@@ -79,7 +79,7 @@ impl Tree {
         Ok(meta)
     }
 
-    /// The part of a content that lies behind its inode.
+    /// The part of the content stored behind the inode.
     fn tail(&self, place: &Place, layout: &Layout) -> Result<Vec<u8>, WriteError> {
         let whole = match &self.node(place.node).kind {
             Kind::Directory => self.entries_of(place, layout),
@@ -95,7 +95,7 @@ impl Tree {
         directory::encode(self, &directory::entries(self, place.node, place.parent), |id| layout.number(id))
     }
 
-    /// Writes what has blocks of its own.
+    /// Writes the part of the content stored in data blocks.
     fn content(&self, place: &Place, layout: &Layout, out: &mut File) -> Result<(), WriteError> {
         let len = place.in_blocks();
         if len == 0 {

@@ -5,10 +5,10 @@
 //!
 //! | room | what is in it |
 //! |---|---|
-//! | [`tree`], `source` | what an image contains, and where contents come from |
-//! | `layout` | where each inode and block goes |
-//! | `directory`, `format`, `block` | how they look on disk |
-//! | [`image`], [`mod@drive`] | writing: any tree, and the drive with one artifact |
+//! | [`tree`], `source` | the content of an image |
+//! | `layout` | placement of inodes and blocks |
+//! | `directory`, `format`, `block` | the on-disk format |
+//! | [`image`], [`mod@drive`] | writing an image; the drive with one artifact |
 
 mod block;
 mod directory;

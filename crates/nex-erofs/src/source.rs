@@ -1,4 +1,4 @@
-//! Where the content of a file comes from, and how it gets into the image.
+//! Sources of file contents.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -12,7 +12,7 @@ use crate::error::WriteError;
 pub enum Source {
     /// These bytes.
     Bytes(Arc<[u8]>),
-    /// A file, as long as it is when the image is laid out; symbolic links are followed.
+    /// A file; its length is taken when the image is laid out. Symbolic links are followed.
     Path(PathBuf),
     /// Part of an open file.
     Span {
@@ -26,7 +26,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// How long it is now, in bytes.
+    /// Current length, in bytes.
     pub(crate) fn len(&self) -> Result<u64, WriteError> {
         match self {
             Self::Bytes(bytes) => Ok(bytes.len() as u64),
@@ -34,12 +34,12 @@ impl Source {
             Self::Path(path) => {
                 let failed = |source: io::Error| WriteError::Source { path: path.clone(), source };
                 let meta = std::fs::metadata(path).map_err(failed)?;
-                if meta.is_file() { Ok(meta.len()) } else { Err(failed(io::Error::other("it is no regular file"))) }
+                if meta.is_file() { Ok(meta.len()) } else { Err(failed(io::Error::other("not a regular file"))) }
             }
         }
     }
 
-    /// All of it, for what lies behind an inode.
+    /// Reads all of it, for an inline tail.
     pub(crate) fn read(&self, len: u64) -> Result<Vec<u8>, WriteError> {
         let mut bytes = Vec::new();
         match self {
@@ -57,8 +57,8 @@ impl Source {
         if bytes.len() as u64 == len { Ok(bytes) } else { Err(WriteError::Shrunk { expected: len }) }
     }
 
-    /// Copies all of it to where `out` stands: `std::io::copy` has the kernel do it between files, which share blocks where the file
-    /// system can.
+    /// Copies all of it to the current position of `out`. Between files `std::io::copy` uses the kernel's copy, which shares blocks
+    /// where the file system can.
     pub(crate) fn copy(&self, len: u64, out: &mut File) -> Result<(), WriteError> {
         let copied = match self {
             Self::Bytes(bytes) => out.write_all(bytes).map(|()| len).map_err(WriteError::Image)?,

@@ -46,7 +46,7 @@ fn either_monitor_will_do_and_what_is_missing_says_how_to_get_it() {
     assert!(!of(&found, Resource::Firecracker).required && of(&found, Resource::Firecracker).path.is_none(), "not executable");
     assert!(of(&find(Vmm::Firecracker, &paths), Resource::Firecracker).required);
     assert!(!of(&find(Vmm::Firecracker, &paths), Resource::Jailer).required);
-    // Resource nex installed itself comes before what is in PATH, and after what the configuration names.
+    // What nex installed itself comes before what is in PATH, and after what the configuration names.
     program(&paths.layout.bin(), "firecracker", 0o755);
     assert_eq!(of(&find(Vmm::Firecracker, &paths), Resource::Firecracker).path, Some(paths.layout.firecracker()));
     let named = ResourcePaths { bin_path: vec![bin.clone()], ..paths.clone() };
@@ -132,7 +132,7 @@ fn a_mirror_may_be_an_address_and_is_trusted_no_more_than_any_other() {
     for (address, max_bytes, said) in [
         (serve("200 OK", b"another thing"), 100, "it was not used"),
         (serve("200 OK", b"the thing"), 4, "has more than 4 bytes"),
-        (serve("404 Not ResourceStatus", b""), 100, "cannot download http://127.0.0.1:"),
+        (serve("404 Not Found", b""), 100, "cannot download http://127.0.0.1:"),
         ("http://127.0.0.1:1".to_owned(), 100, "name a mirror or a directory"),
     ] {
         let error = fetch(max_bytes, &address).unwrap_err().to_string();

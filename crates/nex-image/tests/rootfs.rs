@@ -27,7 +27,7 @@ fn built(base: Base, out: &Path) -> Built {
     build(&spec(base), out, &mut |_| ()).unwrap_or_else(|error| panic!("{}", chain(&error)))
 }
 
-/// Resource a failure says, with all its causes.
+/// What a failure says, with all its causes.
 fn refusal(base: Base) -> String {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("rootfs.img");

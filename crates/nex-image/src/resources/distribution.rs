@@ -1,4 +1,4 @@
-//! Resource distributions package: which package has a piece, and the command that installs it.
+//! What distributions package: which package has a piece, and the command that installs it.
 
 use std::path::{Path, PathBuf};
 
@@ -64,7 +64,7 @@ impl PackageManager {
     }
 }
 
-/// Resource to type for a piece on each distribution; empty for what none has.
+/// What to type for a piece on each distribution; empty for what none has.
 #[must_use]
 pub fn advice(resource: Resource) -> String {
     let line = |manager: PackageManager| Some(manager.command(&[manager.package(resource)?]).join(" "));

@@ -11,7 +11,7 @@ use crate::file::hex;
 use crate::http::agent;
 use crate::progress::{Progress, ProgressReader, Report};
 
-/// Where packages come from instead of their public paths.
+/// Where packages come from instead of their public places.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mirror {
     /// An address; the name of a file is put behind it.
@@ -21,7 +21,7 @@ pub enum Mirror {
 }
 
 impl Mirror {
-    /// Resource the operator wrote: an address, or else a directory.
+    /// What the operator wrote: an address, or else a directory.
     #[must_use]
     pub fn of(text: &str) -> Self {
         if text.starts_with("https://") || text.starts_with("http://") {
@@ -66,9 +66,9 @@ pub enum FetchError {
     Digest {
         /// Its name.
         file: &'static str,
-        /// Resource is pinned.
+        /// What is pinned.
         expected: &'static str,
-        /// Resource came.
+        /// What came.
         actual: String,
     },
 }

@@ -11,7 +11,7 @@ use crate::kernel;
 /// The plug-ins of the network that is made when the operator has none of their own.
 const CNI_PLUGINS: [&str; 2] = ["ptp", "host-local"];
 
-/// Resource is known of a piece.
+/// What is known of a piece.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResourceStatus {
     /// The piece.
@@ -22,7 +22,7 @@ pub struct ResourceStatus {
     pub path: Option<PathBuf>,
     /// Why it is not; empty where it is.
     pub why: String,
-    /// Resource to do about it; empty where nothing is to be done.
+    /// What to do about it; empty where nothing is to be done.
     pub next: String,
 }
 

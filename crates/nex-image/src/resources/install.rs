@@ -20,7 +20,7 @@ pub enum InstallError {
     NotOurs {
         /// The piece.
         resource: Resource,
-        /// Resource to do instead.
+        /// What to do instead.
         next: String,
     },
     /// The download.
@@ -107,7 +107,7 @@ pub fn verify(resource: Resource, path: &Path, paths: &ResourcePaths) -> Result<
     }
 }
 
-/// Resource to do when a piece is missing.
+/// What to do when a piece is missing.
 #[must_use]
 pub fn advice(resource: Resource) -> String {
     let install = "run 'nex node preflight --force' to install it";

@@ -1,11 +1,11 @@
-//! Resource can be downloaded, pinned: version, place, size and SHA-256. Resource distributions package is not here, see `distribution`.
+//! What can be downloaded, pinned: version, place, size and SHA-256. What distributions package is not here, see `distribution`.
 
 use super::resource::Resource;
 
 /// One file to download.
 #[derive(Debug)]
 pub struct Package {
-    /// Resource it brings, for people.
+    /// What it brings, for people.
     pub name: &'static str,
     /// Its version.
     pub version: &'static str,
@@ -17,14 +17,14 @@ pub struct Package {
     pub sha256: &'static str,
     /// Most bytes that are read of it.
     pub max_bytes: u64,
-    /// Resource of it is put where, with the SHA-256 of what is put there.
+    /// What of it is put where, with the SHA-256 of what is put there.
     pub members: &'static [Member],
 }
 
 /// A file in a package.
 #[derive(Debug)]
 pub struct Member {
-    /// Resource it is.
+    /// What it is.
     pub resource: Resource,
     /// Its name in the archive.
     pub name: &'static str,

@@ -57,7 +57,7 @@ impl Layout {
 /// Where to look.
 #[derive(Debug, Clone)]
 pub struct ResourcePaths {
-    /// Resource nex installed itself.
+    /// What nex installed itself.
     pub layout: Layout,
     /// The kernel the configuration names.
     pub kernel: Option<PathBuf>,
@@ -69,7 +69,7 @@ pub struct ResourcePaths {
     pub path: Vec<PathBuf>,
     /// Directories of CNI plug-ins, where the network is made by them; missing ones are put into the first.
     pub cni_bin_path: Option<Vec<PathBuf>>,
-    /// Resource the root image must hold: see `rootfs::agent_id`. Absent: any image will do.
+    /// What the root image must hold: see `rootfs::agent_id`. Absent: any image will do.
     pub agent: Option<[u8; 16]>,
 }
 

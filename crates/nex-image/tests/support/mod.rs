@@ -210,7 +210,7 @@ fn answer(mut stream: TcpStream, layout: &Layout, at: &str) {
             reply("200 OK", "", &[&bytes[..bytes.len() - 1], b"!"].concat());
         }
         Some(bytes) => reply("200 OK", "", bytes),
-        None => reply("404 Not ResourceStatus", "", b"{}"),
+        None => reply("404 Not Found", "", b"{}"),
     }
 }
 

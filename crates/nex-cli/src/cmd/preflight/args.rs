@@ -13,7 +13,7 @@ const EXAMPLES: &str = "Examples:
   nex node preflight --config node.json --force --mirror /media/stick
 
 Without a terminal nothing is asked, and without --force or --yes nothing is installed.
-A mirror has the files under the names they have at their public paths; their SHA-256 is pinned in nex.";
+A mirror has the files under the names they have at their public places; their SHA-256 is pinned in nex.";
 
 /// Arguments of `node preflight`.
 #[derive(Debug, Args)]
@@ -34,7 +34,7 @@ pub(crate) struct PreflightArgs {
     pub(crate) install: InstallArgs,
 }
 
-/// Resource may be installed, and from where.
+/// What may be installed, and from where.
 #[derive(Debug, Args)]
 pub(crate) struct InstallArgs {
     /// Install what is missing and replace what is damaged or of another version, without asking
@@ -49,7 +49,7 @@ pub(crate) struct InstallArgs {
     /// Where to download from: an address, or a directory with the files in it
     #[arg(long, value_name = "URL|DIR", env = "NEX_MIRROR", hide_env_values = true)]
     pub(crate) mirror: Option<String>,
-    /// Resource the root image is built of if it is missing, as for 'nex rootfs' [default: the agent alone]
+    /// What the root image is built of if it is missing, as for 'nex rootfs' [default: the agent alone]
     #[arg(long, value_name = "BASE")]
     pub(crate) base: Option<String>,
     #[command(flatten)]

@@ -31,7 +31,7 @@ impl Check {
     }
 }
 
-/// Resource a failure says, without the advice in it (the list has its own) and without saying anything twice.
+/// What a failure says, without the advice in it (the list has its own) and without saying anything twice.
 fn said(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for part in error.chain().map(ToString::to_string) {

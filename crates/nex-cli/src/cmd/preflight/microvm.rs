@@ -1,4 +1,4 @@
-//! Resource a node with microVMs needs: a monitor, a kernel, a root image with this agent, nft, plug-ins if the configuration has a network
+//! What a node with microVMs needs: a monitor, a kernel, a root image with this agent, nft, plug-ins if the configuration has a network
 //! made by them. Whether a machine really boots is not tried here: the node does, and says so.
 
 use std::fs::OpenOptions;
@@ -14,7 +14,7 @@ use super::check::Check;
 use crate::args::NodeArgs;
 use crate::env::Env;
 
-/// Resource the configuration wants of microVMs.
+/// What the configuration wants of microVMs.
 #[derive(Debug)]
 pub(super) struct Wanted {
     /// Which monitor.
@@ -23,7 +23,7 @@ pub(super) struct Wanted {
     pub(super) is_asked: bool,
     /// Where everything is.
     pub(super) paths: ResourcePaths,
-    /// Resource the host lacks for the guests' network.
+    /// What the host lacks for the guests' network.
     lacks: Vec<Lack>,
 }
 
@@ -54,7 +54,7 @@ impl Wanted {
         Ok(Some(Self { vmm, is_asked, paths, lacks: network_lacks(config) }))
     }
 
-    /// Resource is there now.
+    /// What is there now.
     pub(super) fn find(&self) -> Vec<ResourceStatus> {
         find(self.vmm, &self.paths)
     }

@@ -1,4 +1,4 @@
-//! Resource every node needs, whatever its sandbox: configuration, NATS, a directory, an agent; and for jailed processes, what confines them.
+//! What every node needs, whatever its sandbox: configuration, NATS, a directory, an agent; and for jailed processes, what confines them.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,7 +39,7 @@ pub(super) fn configuration(args: &NodeArgs) -> (Vec<Check>, NodeConfig) {
     (checks, loaded.config)
 }
 
-/// Resource is there of what every node needs.
+/// What is there of what every node needs.
 pub(super) async fn checks(args: &PreflightArgs, config: &NodeConfig, connection: &ConnectionArgs, env: &Env) -> Vec<Check> {
     let nats = match args.node.nats_server(env) {
         Ok(path) => nats_version(&path).await,
@@ -102,7 +102,7 @@ async fn nex_sandbox_probe(agent: &Path) -> anyhow::Result<nex_process::Confinem
     Ok(nex_node::sandbox::probe(agent, UID_BASE, Deadline::after(WITHIN)).await?)
 }
 
-/// Resource a program says on standard output.
+/// What a program says on standard output.
 async fn printed(program: &Path, arguments: &[&str]) -> anyhow::Result<String> {
     let text = Arc::new(Mutex::new(String::new()));
     let sink = Arc::clone(&text);

@@ -24,7 +24,7 @@ const PACKAGE_MANAGER_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// Lines of a package manager that are shown when it fails.
 const MAX_SHOWN_LINES: usize = 8;
 
-/// Does what the arguments allow. Resource cannot be installed stays in the list, with the reason told here.
+/// Does what the arguments allow. What cannot be installed stays in the list, with the reason told here.
 pub(super) async fn repair(wanted: &Wanted, args: &PreflightArgs, agent: Option<&Path>, output: &Output) -> anyhow::Result<()> {
     let install = &args.install;
     let is_unattended = install.force || install.yes;
@@ -33,7 +33,7 @@ pub(super) async fn repair(wanted: &Wanted, args: &PreflightArgs, agent: Option<
         return Ok(());
     }
     for resource in missing(wanted, install.force && install.verify) {
-        // Resource came with another package is there by now.
+        // What came with another package is there by now.
         if wanted.find().iter().any(|found| found.resource == resource && found.path.is_some()) && !is_damaged(wanted, resource) {
             continue;
         }
@@ -47,7 +47,7 @@ pub(super) async fn repair(wanted: &Wanted, args: &PreflightArgs, agent: Option<
     Ok(())
 }
 
-/// Resource is to be installed, in order. Of two monitors, the one that fits this machine.
+/// What is to be installed, in order. Of two monitors, the one that fits this machine.
 fn missing(wanted: &Wanted, is_verified: bool) -> Vec<Resource> {
     let found = wanted.find();
     let is_missing = |found: &&ResourceStatus| found.required && found.path.is_none();
