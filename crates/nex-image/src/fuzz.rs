@@ -1,10 +1,10 @@
-//! Doors for `fuzz/` to parsers that nobody else calls with bytes: images of strangers.
+//! Entry points for `fuzz/`: the parsers of untrusted images.
 
 use crate::layers::{Budget, ImageBuilder, Spool, decompress, layer, read_tar};
 use crate::oci::{Document, Reference, select_platform};
 use crate::{kernel, resources};
 
-/// A tarball or layer, compressed or not, put into a tree.
+/// Applies a tarball or layer, compressed or not, to a tree.
 ///
 /// # Errors
 /// Why it is refused.
@@ -17,7 +17,7 @@ pub fn layer(bytes: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
     Ok(layer::apply(&mut builder.tree, entries, layer::Whiteouts::Apply)?)
 }
 
-/// An index or manifest, and a name of an image.
+/// Parses an index or manifest, and an image reference.
 ///
 /// # Errors
 /// Why it is refused.
@@ -28,18 +28,18 @@ pub fn document(bytes: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// A library with a kernel in it.
+/// Extracts the kernel of a library.
 ///
 /// # Errors
-/// Why there is none.
+/// Why the library is refused.
 pub fn kernel(bytes: &[u8]) -> Result<Vec<u8>, kernel::KernelError> {
     kernel::from_library(bytes)
 }
 
-/// A zip file with one file of interest.
+/// Extracts a member of a zip archive.
 ///
 /// # Errors
-/// Why it cannot be had.
+/// Why the archive is refused.
 pub fn zip(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
     use std::io::Write as _;
     let mut file = tempfile::tempfile()?;

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use ureq::Agent;
 
-/// Longest wait for an answer, and for the next part of one.
+/// Timeout of connecting, and of waiting for a response.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Longest download.
+/// Timeout of a whole download.
 const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
-/// What talks HTTP here and to registries.
+/// An HTTP client.
 pub(crate) fn agent(https_only: bool) -> Agent {
     let config = Agent::config_builder().https_only(https_only).user_agent(concat!("nex/", env!("CARGO_PKG_VERSION")));
     let config = config

@@ -1,7 +1,7 @@
-//! The kernel of libkrunfw as a file that virtual machine monitors boot. The library carries a kernel's memory image as one symbol and
-//! tells where it belongs by a function of three constants; both are read as data, nothing of it is loaded or run.
+//! Converts the kernel of libkrunfw to a file that virtual machine monitors boot. The library carries the kernel's memory image as a
+//! symbol, and a function of three constants that says where it is loaded. Both are read as data; nothing is loaded or run.
 //!
-//! What comes out is an ELF file with one segment, and the kernel's own note of its PVH entry point as a segment beside it.
+//! The result is an ELF file with two segments: the kernel, and the kernel's own note with its PVH entry point.
 
 use std::path::Path;
 
@@ -10,35 +10,35 @@ use object::elf::{EM_X86_64, FileHeader64, PT_LOAD, PT_NOTE};
 use object::read::elf::{ElfFile64, FileHeader as _};
 use object::{Object as _, ObjectSegment as _, ObjectSymbol as _};
 
-/// Where the segment begins in the file made, in bytes.
+/// File offset of the kernel's segment.
 const SEGMENT_AT: u64 = 4096;
 /// `XEN_ELFNOTE_PHYS32_ENTRY`
 const PVH_ENTRY: u32 = 18;
 
-/// Why there is no kernel in a library.
+/// Why the kernel of a library cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KernelError {
-    /// Another kind of file, or one that was cut off.
+    /// The file is of another kind, or truncated.
     #[error("it is no ELF library for x86_64, or was cut off")]
     NotElf,
-    /// Another library.
+    /// The file is another library.
     #[error("it has no symbol {0}; next: take libkrunfw 5 for x86_64")]
     NoSymbol(&'static str),
-    /// A library of another version.
-    #[error("krunfw_get_kernel is not the function that is known; next: take libkrunfw 5 for x86_64")]
+    /// The library has another version.
+    #[error("krunfw_get_kernel is not the known function; next: take libkrunfw 5 for x86_64")]
     UnknownFunction,
-    /// The function promises more than there is.
+    /// The function declares more bytes than the bundle has.
     #[error("the kernel is longer than the bundle")]
     TooLong,
-    /// The kernel would start somewhere else.
+    /// The entry point is not in the kernel.
     #[error("the kernel's entry point lies outside of it")]
     EntryOutside,
-    /// A kernel that monitors cannot start.
+    /// Monitors start kernels at their PVH entry point.
     #[error("the kernel has no PVH entry point")]
     NoPvhEntry,
 }
 
-/// Whether a file begins like a kernel that virtual machine monitors boot: an ELF file.
+/// Whether a file starts with the header of a bootable kernel, which is an ELF file.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -49,13 +49,13 @@ pub fn is_bootable(path: &Path) -> std::io::Result<bool> {
     Ok(elf_header(&head).is_some())
 }
 
-/// The header of an ELF file for x86_64, from the file's first bytes.
+/// Parses the header of an ELF file for x86_64.
 pub(crate) fn elf_header(head: &[u8]) -> Option<&FileHeader64<LittleEndian>> {
     let header = FileHeader64::<LittleEndian>::parse(head).ok()?;
     (header.is_little_endian() && header.e_machine(LittleEndian) == EM_X86_64).then_some(header)
 }
 
-/// Makes a bootable file of the kernel in a library.
+/// Converts the kernel of a library to a bootable file.
 ///
 /// # Errors
 /// The bytes are no such library, or its kernel has no PVH entry point.
@@ -73,13 +73,13 @@ pub(crate) fn from_library(library: &[u8]) -> Result<Vec<u8>, KernelError> {
     Ok(bootable(kernel, (load, entry), note))
 }
 
-/// The bytes that a dynamic symbol names.
+/// The bytes of a dynamic symbol.
 fn content<'a>(elf: &ElfFile64<'a, LittleEndian>, name: &str) -> Option<&'a [u8]> {
     let symbol = elf.dynamic_symbols().find(|symbol| symbol.name() == Ok(name))?;
     elf.segments().find_map(|segment| segment.data_range(symbol.address(), symbol.size()).ok().flatten())
 }
 
-/// The constants of `*load = …; *entry = …; *size = …;`: what each `movq $imm32, (%rax)` of the function stores, in that order.
+/// The constants of `*load = …; *entry = …; *size = …;`: the operands of the function's `movq $imm32, (%rax)`, in that order.
 fn constants(code: &[u8]) -> Option<[u64; 3]> {
     let stores = code.windows(7).filter_map(|window| window.strip_prefix(&[0x48, 0xc7, 0x00]));
     let values: Vec<u64> = stores.filter_map(|value| u32_at(value, 0)).map(u64::from).collect();
@@ -109,7 +109,7 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     bytes.get(at..)?.first_chunk().copied().map(u64::from_le_bytes)
 }
 
-/// An executable with one segment for the kernel and one for its note.
+/// Builds an executable with a segment for the kernel and one for its note.
 fn bootable(kernel: &[u8], (load, entry): (u64, u64), (note, note_len): (u64, u64)) -> Vec<u8> {
     const HEADER: u16 = 64;
     const SEGMENT: u16 = 56;
@@ -137,7 +137,7 @@ mod tests {
 
     use super::*;
 
-    /// A library as small as one can be: a dynamic symbol table, its names, a function and a bundle.
+    /// A minimal library: a dynamic symbol table, its names, a function and a bundle.
     fn library(function: &[u8], kernel: &[u8]) -> Vec<u8> {
         let names = b"\0KERNEL_BUNDLE\0krunfw_get_kernel\0";
         let (names_at, symbols_at) = (64_u64, 128_u64);
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_library_is_never_a_crash() {
+    fn a_corrupt_library_never_panics() {
         let good = library(&function(0x10_0000, 0x10_0123, 8192), &kernel());
         for at in (0..512).chain(good.len() - 128..good.len()) {
             for value in [0, 0x7f, 0xff] {

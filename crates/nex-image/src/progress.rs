@@ -1,25 +1,25 @@
-//! How far a long thing is, told to whoever shows it.
+//! Progress reports of long operations.
 
 use std::io::{self, Read};
 
-/// Something to show.
+/// A progress report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress<'a> {
-    /// The next part of the work begins.
+    /// The next step begins.
     Begin {
-        /// What it is, for people.
+        /// Its name, for people.
         what: &'a str,
-        /// How many bytes it has, where that is known.
+        /// Its size in bytes, if known.
         bytes: Option<u64>,
     },
-    /// That many more bytes are done.
+    /// This many more bytes are done.
     Advance(u64),
 }
 
-/// Who shows it.
+/// Receives the reports.
 pub type Report<'a> = dyn FnMut(Progress<'_>) + 'a;
 
-/// A reader that tells of every byte read.
+/// A reader that reports the bytes read.
 pub(crate) struct ProgressReader<'a, 'r, R> {
     pub(crate) inner: R,
     pub(crate) report: &'a mut Report<'r>,

@@ -1,4 +1,4 @@
-//! A directory as it is: owners, modes, times, devices and hard links as they are in it. Nothing is followed, nothing copied yet.
+//! Loads a directory with its owners, modes, times, devices and hard links. Symbolic links are not followed; contents are copied later.
 
 use std::collections::HashMap;
 use std::fs::Metadata;
@@ -12,7 +12,7 @@ use super::error::BaseError;
 use crate::file::FileError;
 use crate::layers::{ImageBuilder, LayerError};
 
-/// Puts everything below `dir` into the tree.
+/// Adds everything below `dir`.
 pub(super) fn load(dir: &Path, builder: &mut ImageBuilder) -> Result<(), BaseError> {
     let failed = |source: LayerError| BaseError::Layer { from: dir.display().to_string(), source };
     let mut names: HashMap<(u64, u64), Vec<u8>> = HashMap::new();
@@ -49,7 +49,7 @@ pub(super) fn load(dir: &Path, builder: &mut ImageBuilder) -> Result<(), BaseErr
 
 fn kind(found: &Metadata, path: &Path) -> Result<Kind, FileError> {
     let of = found.file_type();
-    // The kernel's packing of numbers of devices.
+    // As the kernel packs device numbers.
     let device = found.rdev();
     let part = |value: u64| u32::try_from(value).unwrap_or_default();
     let (major, minor) = (part(device >> 8 & 0xfff), part(device & 0xff | device >> 12 & 0xf_ff00));

@@ -1,4 +1,4 @@
-//! Why a base cannot be used.
+//! Errors of loading a base.
 
 use std::path::PathBuf;
 
@@ -6,34 +6,34 @@ use crate::file::FileError;
 use crate::layers::LayerError;
 use crate::oci::{OciError, ReferenceError};
 
-/// Why a base could not be loaded.
+/// Why a base cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum BaseError {
-    /// A file or directory.
+    /// A file or directory cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
-    /// What is in a tarball or a layer.
+    /// A tarball or directory has invalid content.
     #[error("{from} cannot be used")]
     Layer {
-        /// The tarball or layer.
+        /// The tarball or directory.
         from: String,
         /// Why.
         source: LayerError,
     },
-    /// An OCI image.
+    /// The OCI image cannot be loaded.
     #[error(transparent)]
     Oci(#[from] OciError),
-    /// A text that names no base.
+    /// The text names no base.
     #[error(
-        "'{text}' is neither a file nor a directory, and no reference of an image; next: name a directory, a tarball, oci:DIR[:TAG], oci-archive:FILE[:TAG] or an image like alpine:3.22"
+        "'{text}' is neither a file nor a directory, and no image reference; next: name a directory, a tarball, oci:DIR[:TAG], oci-archive:FILE[:TAG] or an image like alpine:3.22"
     )]
     Unknown {
-        /// What was said.
+        /// The text.
         text: String,
-        /// Why it is no reference.
+        /// Why it is not a reference.
         source: ReferenceError,
     },
-    /// A path at which nothing is.
-    #[error("there is nothing at {0}; next: name a base that is there")]
+    /// The path does not exist.
+    #[error("there is nothing at {0}; next: name a base that exists")]
     NotThere(PathBuf),
 }

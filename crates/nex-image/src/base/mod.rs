@@ -1,5 +1,5 @@
-//! What a root image is made of, loaded into one tree. Contents of archives go through one nameless file beside the image, not through
-//! memory; contents of directories stay where they are until the image is written.
+//! Bases of root images. Contents of archives are spooled to an unnamed file next to the image, not held in memory; contents of
+//! directories are read when the image is written.
 
 mod directory;
 mod error;
@@ -17,31 +17,31 @@ use crate::layers::{Budget, ImageBuilder, Spool, decompress, layer, read_tar};
 use crate::oci::{self, Credentials, Reference};
 use crate::progress::{Progress, ProgressReader, Report};
 
-/// A base.
+/// What a root image contains besides the agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Base {
-    /// Nothing: the agent alone.
+    /// Nothing.
     Empty,
-    /// What is in a directory.
+    /// The content of a directory.
     Dir(PathBuf),
-    /// What is in a tarball, plain or compressed by gzip or zstd.
+    /// The content of a tarball, plain or compressed with gzip or zstd.
     Tarball(PathBuf),
-    /// An image of an OCI layout: a directory, and which of its images if it has several.
+    /// An image in an OCI layout: the directory, and a tag if it has several images.
     OciLayout(PathBuf, Option<String>),
-    /// The same in one tar file.
+    /// An image in a tar file of an OCI layout.
     OciArchive(PathBuf, Option<String>),
     /// An image of a registry.
     Registry {
-        /// Which.
+        /// Name of the image.
         reference: Reference,
-        /// Whether to talk HTTP without TLS.
+        /// Use HTTP without TLS.
         plain_http: bool,
-        /// Who asks.
+        /// Login, if required.
         credentials: Option<Credentials>,
     },
 }
 
-/// A base, loaded.
+/// The tree of a base, and the digest of its OCI image.
 #[derive(Debug)]
 pub(crate) struct LoadedBase {
     pub(crate) tree: Tree,
@@ -49,10 +49,10 @@ pub(crate) struct LoadedBase {
 }
 
 impl Base {
-    /// What a text means: `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`, a directory, a file, or else an image of a registry.
+    /// Parses `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`, the path of a directory or file, or else an image reference.
     ///
     /// # Errors
-    /// It is none of these.
+    /// The text is none of these.
     pub fn of(text: &str, plain_http: bool, credentials: Option<Credentials>) -> Result<Self, BaseError> {
         if let Some(layout) = text.strip_prefix("oci:") {
             let (path, tag) = with_tag(layout);
@@ -74,7 +74,7 @@ impl Base {
         }
     }
 
-    /// Gathers it; `out` is where the image will be, and temporary files beside it.
+    /// Loads the base; temporary files go next to the image, `out`.
     pub(crate) fn load(&self, mtime: Option<u64>, out: &Path, report: &mut Report<'_>) -> Result<LoadedBase, BaseError> {
         let meta = Meta { mtime: mtime.unwrap_or_default(), ..Meta::root(0o755) };
         let mut builder =
@@ -105,7 +105,7 @@ impl Base {
     }
 }
 
-/// A path and the tag behind it; what has a slash behind its last colon is all path.
+/// Splits `PATH:TAG`; a text with a slash after its last colon is only a path.
 fn with_tag(text: &str) -> (PathBuf, Option<String>) {
     match text.rsplit_once(':') {
         Some((path, tag)) if !tag.contains('/') && !path.is_empty() && !tag.is_empty() => (path.into(), Some(tag.to_owned())),

@@ -1,21 +1,21 @@
-//! An image that is being put together: its tree, its contents, and what it may still cost.
+//! An image under construction.
 
 use nex_erofs::Tree;
 
 use super::spool::{Budget, Spool};
 
-/// What is being loaded, and what it may cost.
+/// Collects the tree and the contents of an image, within a budget.
 #[derive(Debug)]
 pub(crate) struct ImageBuilder {
     pub(crate) tree: Tree,
     pub(crate) spool: Spool,
     pub(crate) budget: Budget,
-    /// Times later than this are set back to it.
+    /// Later modification times are clamped to this.
     pub(crate) latest: Option<u64>,
 }
 
 impl ImageBuilder {
-    /// A time as it may be.
+    /// Clamps a modification time.
     pub(crate) fn time(&self, mtime: u64) -> u64 {
         self.latest.map_or(mtime, |latest| mtime.min(latest))
     }

@@ -1,11 +1,11 @@
-//! Archives as they come: gzip, zstd or neither, told apart by their first bytes and not by what they are called.
+//! Decompresses archives: gzip, zstd or neither, detected by their first bytes, not by their names.
 
 use std::io::{self, BufReader, Cursor, Read};
 
 use flate2::read::MultiGzDecoder;
 use ruzstd::decoding::StreamingDecoder;
 
-/// A reader of what is in it.
+/// Returns a reader of the decompressed bytes.
 pub(crate) fn decompress<'a>(mut from: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
     let head = head(&mut from)?;
     let all = Cursor::new(head.clone()).chain(from);
@@ -26,7 +26,7 @@ fn head(from: &mut impl Read) -> io::Result<Vec<u8>> {
 type Plain<'a> = Box<dyn Read + 'a>;
 type Frame<'a> = StreamingDecoder<io::Chain<Cursor<Vec<u8>>, Plain<'a>>, ruzstd::decoding::FrameDecoder>;
 
-/// Frames of zstd one after the other, with those between them that decoders are to skip.
+/// Reads consecutive zstd frames and skips skippable ones.
 enum Zstd<'a> {
     BetweenFrames(Plain<'a>),
     InFrame(Box<Frame<'a>>),

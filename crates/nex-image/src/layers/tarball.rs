@@ -1,5 +1,5 @@
-//! Reads a tarball into a list of entries: long names and pax headers applied and bounded, contents kept in the spool. What the entries mean
-//! for a tree is not decided here, see `layer`.
+//! Reads a tarball into a list of entries, with long names and pax headers applied, and spools their contents. `layer` applies the
+//! entries to a tree.
 
 use std::io::{self, Read};
 
@@ -9,10 +9,10 @@ use tar::{EntryType, Header};
 use super::builder::ImageBuilder;
 use super::layer::{Entry, EntryKind, LayerError};
 
-/// Longest extended header, in bytes; a path has 4096 at most.
+/// Longest extended header, in bytes; a path has at most 4096.
 const MAX_EXTENSION: u64 = 1 << 20;
 
-/// What headers before an entry say of it.
+/// Values of extended headers, for the entry that follows them.
 #[derive(Debug, Default)]
 struct PaxHeaders {
     path: Option<Vec<u8>>,
@@ -23,14 +23,14 @@ struct PaxHeaders {
     size: Option<u64>,
 }
 
-/// All entries, in their order.
+/// Reads all entries, in order.
 pub(crate) fn read(from: impl Read, builder: &mut ImageBuilder) -> Result<Vec<Entry>, LayerError> {
     let mut archive = tar::Archive::new(from);
     let (mut entries, mut headers) = (Vec::new(), PaxHeaders::default());
     for entry in archive.entries()?.raw(true) {
         let mut entry = entry?;
         let header = entry.header().clone();
-        // Whatever it is: what is skipped must be unpacked, too.
+        // Charge every entry: skipped ones are decompressed as well.
         builder.budget.charge(header.entry_size()?)?;
         match header.entry_type() {
             EntryType::GNULongName => headers.path = Some(read_name(&mut entry)?),
@@ -66,7 +66,7 @@ fn read_entry(
         EntryType::Block => device().map(|(major, minor)| EntryKind::Node(Kind::BlockDevice { major, minor }))?,
         EntryType::Fifo => EntryKind::Node(Kind::Fifo),
         EntryType::GNUSparse => return Err(LayerError::Sparse(shown(&path))),
-        // What a reader does not know it is to skip.
+        // POSIX: skip unknown types.
         _ => return Ok(None),
     };
     let target = match &kind {
@@ -85,7 +85,7 @@ fn read_entry(
 }
 
 impl PaxHeaders {
-    /// Reads pax records, `LEN KEY=VALUE\n` each.
+    /// Parses pax records: `LEN KEY=VALUE\n`.
     fn extend(&mut self, mut records: &[u8]) -> Result<(), LayerError> {
         let broken = || io::Error::new(io::ErrorKind::InvalidData, "a pax header is broken");
         while !records.is_empty() {
@@ -102,7 +102,7 @@ impl PaxHeaders {
                 b"uid" => self.uid = Some(number(value).ok_or_else(broken)?),
                 b"gid" => self.gid = Some(number(value).ok_or_else(broken)?),
                 b"size" => self.size = Some(number(value).ok_or_else(broken)?),
-                // Before 1970 is 1970; fractions are not kept.
+                // Times before 1970 become 1970; fractions are dropped.
                 b"mtime" => self.mtime = Some(number(value.split(|byte| *byte == b'.').next().unwrap_or_default()).unwrap_or(0)),
                 _ => {}
             }
@@ -121,7 +121,7 @@ fn read_extension(entry: &mut impl Read) -> Result<Vec<u8>, LayerError> {
     if bytes.len() as u64 > MAX_EXTENSION { Err(LayerError::TooMuch) } else { Ok(bytes) }
 }
 
-/// A long name, which ends with a NUL.
+/// Reads a GNU long name, which ends with a NUL.
 fn read_name(entry: &mut impl Read) -> Result<Vec<u8>, LayerError> {
     let mut bytes = read_extension(entry)?;
     bytes.truncate(bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len()));
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
     use crate::layers::spool::{Budget, Spool};
 
-    /// Entries of these kinds, with nothing in them.
+    /// A tarball of empty entries of these types.
     fn tarball(kinds: &[EntryType], name: &str) -> Vec<u8> {
         let mut tar = Builder::new(Vec::new());
         for kind in kinds {
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_that_are_no_entries_and_names_that_fill_the_memory_are_too_much() {
+    fn extended_headers_and_names_are_charged_to_the_budget() {
         let budget = |entries, names| Budget { bytes: 1 << 20, entries, names };
         let extensions = tarball(&[EntryType::XGlobalHeader; 9], "pax");
         assert_eq!(read_with(budget(9, 0), &extensions).unwrap(), 0);

@@ -1,4 +1,4 @@
-//! OCI archives: a layout in one tar file, which is read where it is: only the index of its files are noted.
+//! OCI archives: a layout in one tar file, read in place; only an index of its files is held in memory.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -13,19 +13,19 @@ use crate::file::FileError;
 use crate::layers::ImageBuilder;
 use crate::progress::Report;
 
-/// Most files of an archive: blobs and a handful more.
+/// Most files read of an archive; it has a few besides its blobs.
 const MAX_FILES: usize = 100_000;
 
 struct Archive {
     file: File,
-    /// First byte and length of each file, by its name.
+    /// Offset and length of each file, by name.
     index: HashMap<String, (u64, u64)>,
 }
 
 impl Archive {
     fn scan(file: File) -> io::Result<Self> {
         let mut index = HashMap::new();
-        // Raw: the names of blobs are short, and an extended one would be read into memory however long it is.
+        // Raw: names of blobs are short, while the tar crate would read an extended name of any length into memory.
         for entry in tar::Archive::new(&file).entries_with_seek()?.raw(true).take(MAX_FILES) {
             let entry = entry?;
             let name = String::from_utf8_lossy(&entry.path_bytes()).trim_start_matches("./").to_owned();
@@ -50,7 +50,7 @@ impl Blobs for Archive {
     }
 }
 
-/// Puts an image of an archive into the tree; gives the digest of the image.
+/// Loads an image of an archive; returns its digest.
 pub(crate) fn load(
     path: &Path,
     tag: Option<&str>,

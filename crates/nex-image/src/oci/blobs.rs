@@ -1,4 +1,4 @@
-//! Where blobs come from, and the documents among them.
+//! Access to blobs, and verified reads of documents.
 
 use std::io::Read;
 
@@ -6,7 +6,7 @@ use super::document::{Descriptor, Document, MAX_DOCUMENT};
 use super::error::OciError;
 use super::verify::Verifying;
 
-/// What is to be opened.
+/// Type of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BlobKind {
     /// An index or manifest.
@@ -15,13 +15,13 @@ pub(crate) enum BlobKind {
     Layer,
 }
 
-/// Where blobs come from.
+/// A source of blobs.
 pub(crate) trait Blobs {
-    /// Opens one; what is read of it is verified by the caller.
+    /// Opens a blob. The caller verifies it.
     fn open(&mut self, blob: &Descriptor, kind: BlobKind) -> Result<Box<dyn Read + '_>, OciError>;
 }
 
-/// A verified index or manifest.
+/// Reads and verifies an index or manifest.
 pub(crate) fn read_document(blobs: &mut dyn Blobs, descriptor: &Descriptor) -> Result<Vec<u8>, OciError> {
     if descriptor.size > MAX_DOCUMENT {
         return Err(OciError::Unsupported("a manifest has more than 4 MiB"));
@@ -34,7 +34,7 @@ pub(crate) fn read_document(blobs: &mut dyn Blobs, descriptor: &Descriptor) -> R
     Ok(bytes)
 }
 
-/// The one image of a layout, or the one with that tag: its document and the digest by which it can be named.
+/// Selects the image with a tag, or the only image; returns its document and digest.
 pub(crate) fn select_by_tag(
     blobs: &mut dyn Blobs,
     index: Document,

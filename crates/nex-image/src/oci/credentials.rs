@@ -1,11 +1,11 @@
-//! Who asks a registry.
+//! Login for a registry.
 
-/// Name and password for a registry.
+/// User name and password for a registry.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
-    /// The name.
+    /// The user name.
     pub name: String,
-    /// The password, or a token that stands for one.
+    /// The password, or an access token.
     pub password: String,
 }
 

@@ -1,14 +1,14 @@
-//! Indexes and manifests, and the choice among images for several machines.
+//! Indexes and manifests, and the selection of a platform.
 
 use serde::Deserialize;
 
 use super::error::OciError;
 use super::reference::Digest;
 
-/// Largest index or manifest read, in bytes.
+/// Largest index or manifest, in bytes.
 pub(crate) const MAX_DOCUMENT: u64 = 4 * 1024 * 1024;
 
-/// What points to a blob.
+/// Reference to a blob.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Descriptor {
     pub(crate) digest: Digest,
@@ -39,7 +39,7 @@ impl Platform {
     }
 }
 
-/// An index has manifests, a manifest has layers.
+/// An index, which has manifests, or a manifest, which has layers.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Document {
     pub(crate) manifests: Option<Vec<Descriptor>>,
@@ -52,6 +52,7 @@ impl Document {
     }
 }
 
+/// Selects the first image for this machine.
 pub(crate) fn select_platform(manifests: Vec<Descriptor>) -> Result<Descriptor, OciError> {
     let wanted = Platform::host();
     let offered =

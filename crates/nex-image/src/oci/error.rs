@@ -1,4 +1,4 @@
-//! Why an image or a registry gives nothing to use.
+//! Errors of images and registries.
 
 use std::io;
 
@@ -8,16 +8,16 @@ use super::reference::Digest;
 use crate::file::FileError;
 use crate::layers::LayerError;
 
-/// Why an image cannot be used.
+/// Why an image cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum OciError {
-    /// A file of the layout or archive.
+    /// A file of the layout or archive cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The registry.
+    /// The registry does not provide it.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// A blob that is not there, cut off, or not what its digest says.
+    /// A blob is missing, truncated or does not match its digest.
     #[error("blob {digest} of the image cannot be used")]
     Blob {
         /// Its digest.
@@ -25,36 +25,36 @@ pub enum OciError {
         /// Why.
         source: io::Error,
     },
-    /// An index or manifest that is none.
-    #[error("{what} of the image is broken")]
+    /// An index or manifest cannot be parsed.
+    #[error("{what} of the image is invalid")]
     Document {
-        /// Which.
+        /// Which document.
         what: String,
         /// Why.
         source: serde_json::Error,
     },
-    /// An image for other machines.
+    /// The image has no variant for this machine.
     #[error("the image is not for {wanted}, only for {offered}; next: name an image for {wanted}")]
     Platform {
-        /// This machine.
+        /// Platform of this machine.
         wanted: String,
-        /// What there is.
+        /// Platforms of the image.
         offered: String,
     },
-    /// Something no image has.
+    /// The image has a shape that is not supported.
     #[error("the image is refused: {0}")]
     Unsupported(&'static str),
-    /// Which of several.
+    /// The layout has several images, or none with the tag.
     #[error("{place} has {count} images{tags}; next: name one of them by its tag, as in oci:DIR:TAG")]
     Ambiguous {
         /// The layout.
         place: String,
-        /// How many.
+        /// Number of candidates.
         count: usize,
         /// Their tags.
         tags: String,
     },
-    /// What is in a layer.
+    /// The content of a layer is invalid.
     #[error("layer {digest} cannot be used")]
     Layer {
         /// Its digest.
@@ -64,29 +64,29 @@ pub enum OciError {
     },
 }
 
-/// Why a registry gave no image.
+/// Why a registry does not provide an image.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
-    /// Talking to it.
+    /// The request failed.
     #[error(
         "cannot talk to the registry: {url}; next: check the network and the name, or use --plain-http for a registry without TLS"
     )]
     Http {
-        /// What was asked.
+        /// The URL requested.
         url: String,
         /// Why.
         source: Box<ureq::Error>,
     },
-    /// It says no.
+    /// The registry refused the request.
     #[error("the registry answered {status} to {url}{}", advice(*.status))]
     Refused {
-        /// What was asked.
+        /// The URL requested.
         url: String,
-        /// The answer.
+        /// Status of the response.
         status: StatusCode,
     },
-    /// Its way of asking who one is.
-    #[error("the registry asks for a login in a way that is not known: {0}")]
+    /// The authentication scheme is not supported.
+    #[error("the registry asks for an authentication that is not supported: {0}")]
     Challenge(String),
 }
 

@@ -1,4 +1,4 @@
-//! An image into a tree: from an index to the manifest for this machine, and through its layers.
+//! Loads an image: from an index to the manifest for this machine, then its layers.
 
 use super::blobs::{BlobKind, Blobs, read_document};
 use super::document::{Descriptor, Document, select_platform};
@@ -12,7 +12,7 @@ const MAX_LAYERS: usize = 500;
 /// Deepest nesting of indexes.
 const MAX_NESTING: usize = 4;
 
-/// Puts the image that a document is or leads to into the tree.
+/// Loads the image of a document, which is its manifest or an index.
 pub(crate) fn load(
     blobs: &mut dyn Blobs,
     top: Document,
@@ -42,12 +42,12 @@ fn load_layer(
     let opened = ProgressReader { inner: blobs.open(layer, BlobKind::Layer)?, report };
     let mut verifying = Verifying::new(opened, layer);
     let read = decompress(&mut verifying).map_err(LayerError::from).and_then(|reader| read_tar(reader, builder));
-    // Bytes that are not those meant explain everything else that is wrong with them.
+    // Report a digest mismatch first: it explains any other error.
     verifying.finish().map_err(blob)?;
     layer::apply(&mut builder.tree, read.map_err(failed)?, layer::Whiteouts::Apply).map_err(failed)
 }
 
-/// The layers of the manifest for this machine.
+/// Layers of the manifest for this machine.
 fn manifest(blobs: &mut dyn Blobs, mut document: Document) -> Result<Vec<Descriptor>, OciError> {
     for _ in 0..MAX_NESTING {
         let Some(manifests) = document.manifests else {

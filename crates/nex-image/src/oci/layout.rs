@@ -1,4 +1,4 @@
-//! OCI layouts: a directory with `index.json` and blobs by their digests.
+//! OCI layouts: a directory with `index.json` and blobs named by their digests.
 
 use std::fs::File;
 use std::io::Read;
@@ -16,13 +16,13 @@ struct Layout(PathBuf);
 
 impl Blobs for Layout {
     fn open(&mut self, blob: &Descriptor, _kind: BlobKind) -> Result<Box<dyn Read + '_>, OciError> {
-        // A digest is 64 hexadecimal digits, so this is a path in the layout.
+        // A digest is 64 hexadecimal digits, so the path stays in the layout.
         let path = self.0.join("blobs/sha256").join(blob.digest.hex());
         Ok(Box::new(File::open(&path).map_err(FileError::reading(&path))?))
     }
 }
 
-/// Puts an image of a layout into the tree; gives the digest of the image.
+/// Loads an image of a layout; returns its digest.
 pub(crate) fn load(
     dir: &Path,
     tag: Option<&str>,

@@ -1,5 +1,5 @@
-//! Images of the Open Container Initiative (and of Docker, which has the same shape): an index leads to the manifest for this machine, the
-//! manifest to layers. Wherever blobs come from, each is verified against its digest and size before the image counts as read.
+//! OCI images, and Docker images, which have the same structure: an index refers to the manifest for this machine, the manifest to
+//! layers. Every blob is verified against its digest and size, whatever its source.
 
 pub(crate) mod archive;
 mod blobs;

@@ -1,5 +1,4 @@
-//! Pulls an image from a registry: anonymous, by token, or with a name and a password, as the registry asks. Layers go straight into the
-//! tree; no blob is kept.
+//! Pulls an image from a registry, anonymously or with a login. Layers are applied while they are downloaded; no blob is stored.
 
 use std::io::Read;
 
@@ -22,7 +21,7 @@ use crate::progress::{Progress, Report};
 
 const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
-/// Longest answer of a token server, in bytes.
+/// Largest response of a token server, in bytes.
 const MAX_TOKEN: u64 = 256 * 1024;
 
 struct Client<'a> {
@@ -31,11 +30,11 @@ struct Client<'a> {
     reference: &'a Reference,
     plain_http: bool,
     credentials: Option<&'a Credentials>,
-    /// Value of `Authorization`, once the registry asked for it.
+    /// Value of `Authorization`, after a challenge.
     authorization: Option<String>,
 }
 
-/// Puts an image of a registry into the tree; gives the digest of what was named.
+/// Loads an image of a registry; returns the digest of the document that the reference names.
 pub(crate) fn load(
     reference: &Reference,
     plain_http: bool,
@@ -68,7 +67,7 @@ impl Blobs for Client<'_> {
 }
 
 impl Client<'_> {
-    /// The document that the reference names.
+    /// Fetches the document that the reference names.
     fn fetch_top(&mut self) -> Result<Vec<u8>, OciError> {
         let name = self.reference.digest.as_ref().map_or_else(|| self.reference.tag.clone(), ToString::to_string);
         let url = format!("{}/manifests/{name}", self.base);
@@ -76,7 +75,7 @@ impl Client<'_> {
         read(response, MAX_DOCUMENT).map_err(|source| RegistryError::Http { url, source: Box::new(source) }.into())
     }
 
-    /// Asks, and once more with what the registry wants to know.
+    /// Sends a request, and once more with authorization if challenged.
     fn get(&mut self, url: &str) -> Result<Response<Body>, RegistryError> {
         let mut response = self.send(url, self.authorization.clone())?;
         if response.status() == StatusCode::UNAUTHORIZED {
@@ -96,12 +95,12 @@ impl Client<'_> {
         if let Some(authorization) = authorization {
             request = request.header(header::AUTHORIZATION, authorization);
         }
-        // Refusals have bodies and headers that matter. A redirect to another host does not get our authorization.
+        // Error responses carry the challenge. ureq drops the authorization on redirects to another host.
         let answer = request.config().http_status_as_error(false).build().call();
         answer.map_err(|source| RegistryError::Http { url: url.to_owned(), source: Box::new(source) })
     }
 
-    /// What to say in `Authorization`.
+    /// Answers a challenge; returns the value for `Authorization`.
     fn login(&self, challenge: &str) -> Result<String, RegistryError> {
         let basic =
             self.credentials.map(|who| format!("Basic {}", BASE64.encode(format!("{}:{}", who.name, who.password).as_bytes())));
@@ -161,7 +160,7 @@ mod tests {
     use super::parameter;
 
     #[test]
-    fn challenges_are_taken_apart() {
+    fn parameters_of_challenges_are_parsed() {
         let text = r#"realm="https://auth.example/token",service="registry.example",scope="repository:a/b:pull,push""#;
         assert_eq!(parameter(text, "realm").as_deref(), Some("https://auth.example/token"));
         assert_eq!(parameter(text, "service").as_deref(), Some("registry.example"));

@@ -1,10 +1,10 @@
-//! What distributions package: which package has a piece, and the command that installs it.
+//! Packages of distributions, and the commands that install them.
 
 use std::path::{Path, PathBuf};
 
 use super::resource::Resource;
 
-/// A tool that installs packages.
+/// A package manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PackageManager {
     /// Debian, Ubuntu
@@ -16,7 +16,7 @@ pub enum PackageManager {
 }
 
 impl PackageManager {
-    /// The one this machine has.
+    /// The package manager of this machine.
     #[must_use]
     pub fn of(path: &[PathBuf]) -> Option<Self> {
         let is_there =
@@ -27,7 +27,7 @@ impl PackageManager {
             .map(|found| found.0)
     }
 
-    /// The package that has a piece; `None` for what distributions do not have.
+    /// The package with a resource; `None` if distributions have none.
     #[must_use]
     pub fn package(self, resource: Resource) -> Option<&'static str> {
         match (resource, self) {
@@ -41,7 +41,7 @@ impl PackageManager {
         }
     }
 
-    /// The command that installs packages, to be run as root: the program, then its arguments.
+    /// The command that installs packages, to be run as root: program and arguments.
     #[must_use]
     pub fn command(self, packages: &[&str]) -> Vec<String> {
         let words: &[&str] = match self {
@@ -52,7 +52,7 @@ impl PackageManager {
         words.iter().chain(packages).map(|word| (*word).to_owned()).collect()
     }
 
-    /// The command that looks which packages there are.
+    /// The command that updates the package lists.
     #[must_use]
     pub fn refresh(self) -> Vec<String> {
         let words: &[&str] = match self {
@@ -64,7 +64,7 @@ impl PackageManager {
     }
 }
 
-/// What to type for a piece on each distribution; empty for what none has.
+/// The commands that install a resource; empty if no distribution has it.
 #[must_use]
 pub fn advice(resource: Resource) -> String {
     let line = |manager: PackageManager| Some(manager.command(&[manager.package(resource)?]).join(" "));
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_distributions_have_is_named_with_its_command() {
+    fn the_advice_names_the_command_of_each_distribution() {
         let text = advice(Resource::Qemu);
         assert!(text.starts_with("apt-get install -y --no-install-recommends qemu-system-x86, or dnf install -y "), "{text}");
         assert!(text.ends_with("apk add qemu-system-x86_64"), "{text}");

@@ -1,4 +1,4 @@
-//! Downloads: from the public place or a mirror, bounded, and verified before anybody sees them.
+//! Downloads from a package's public address or a mirror, bounded and verified before use.
 
 use std::fs::File;
 use std::io::{self, Read, Seek as _, Write as _};
@@ -11,17 +11,17 @@ use crate::file::hex;
 use crate::http::agent;
 use crate::progress::{Progress, ProgressReader, Report};
 
-/// Where packages come from instead of their public places.
+/// Where packages come from instead of their public addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mirror {
-    /// An address; the name of a file is put behind it.
+    /// A URL, to which the file name is appended.
     Url(String),
-    /// A directory with the files in it.
+    /// A directory with the files.
     Dir(PathBuf),
 }
 
 impl Mirror {
-    /// What the operator wrote: an address, or else a directory.
+    /// Parses a URL, or else a directory.
     #[must_use]
     pub fn of(text: &str) -> Self {
         if text.starts_with("https://") || text.starts_with("http://") {
@@ -32,11 +32,11 @@ impl Mirror {
     }
 }
 
-/// Why a package could not be had.
+/// Why a package cannot be fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// The download.
-    #[error("cannot download {url}; next: check the network, or name a mirror or a directory with the file in it with --mirror")]
+    /// The download failed.
+    #[error("cannot download {url}; next: check the network, or name a mirror, or a directory with the file, with --mirror")]
     Download {
         /// Its address.
         url: String,
@@ -44,46 +44,46 @@ pub enum FetchError {
         #[source]
         source: Box<ureq::Error>,
     },
-    /// The copy of a mirror that is a directory, or the temporary file.
+    /// The file cannot be copied from the mirror or to the temporary file.
     #[error("cannot copy {path}; next: put the file there, or name another mirror with --mirror")]
     Copy {
-        /// Its path, or its address.
+        /// Its path or URL.
         path: String,
         /// Why.
         #[source]
         source: io::Error,
     },
-    /// More bytes than it can have.
+    /// The file exceeds its limit.
     #[error("{file} has more than {limit} bytes, which cannot be the right file; next: use another mirror")]
     TooLarge {
         /// Its name.
         file: &'static str,
-        /// The bound.
+        /// The limit, in bytes.
         limit: u64,
     },
-    /// Other bytes than those pinned.
+    /// The digest differs from the pinned one.
     #[error("{file} has the SHA-256 {actual}, not {expected}: it was not used; next: use another mirror, or none")]
     Digest {
         /// Its name.
         file: &'static str,
-        /// What is pinned.
+        /// The pinned digest.
         expected: &'static str,
-        /// What came.
+        /// The actual digest.
         actual: String,
     },
 }
 
-/// Gets a package into a nameless file, verified, at its start.
+/// Fetches a package into an unnamed file, verified and rewound.
 ///
 /// # Errors
-/// It cannot be had, or is not what is pinned.
+/// The package cannot be fetched or does not match its digest.
 pub fn fetch(package: &Package, mirror: Option<&Mirror>, report: &mut Report<'_>) -> Result<File, FetchError> {
     let url = match mirror {
         Some(Mirror::Dir(dir)) => return from_dir(package, dir, report),
         Some(Mirror::Url(base)) => format!("{base}/{}", package.file),
         None => package.url.to_owned(),
     };
-    // Only an operator who writes http:// gets it; the digest is pinned all the same.
+    // Plain HTTP only if the operator wrote http://; the digest is pinned anyway.
     let failed = |source| FetchError::Download { url: url.clone(), source: Box::new(source) };
     let response = agent(url.starts_with("https://")).get(&url).call().map_err(failed)?;
     let len = response.headers().get("content-length").and_then(|len| len.to_str().ok()?.parse().ok());

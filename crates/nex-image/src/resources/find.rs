@@ -1,4 +1,4 @@
-//! Looks for resources. Reads the beginnings of files, runs nothing, changes nothing.
+//! Finds resources. Reads headers of files; runs and changes nothing.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -8,25 +8,25 @@ use super::paths::ResourcePaths;
 use super::resource::{Resource, Vmm};
 use crate::kernel;
 
-/// The plug-ins of the network that is made when the operator has none of their own.
+/// The plug-ins of the default CNI network.
 const CNI_PLUGINS: [&str; 2] = ["ptp", "host-local"];
 
-/// What is known of a piece.
+/// Whether a resource is usable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResourceStatus {
-    /// The piece.
+    /// The resource.
     pub resource: Resource,
-    /// Whether nothing works without it.
+    /// Whether microVMs need it.
     pub required: bool,
-    /// Where it is, and fit for use.
+    /// Its path, if it is usable.
     pub path: Option<PathBuf>,
-    /// Why it is not; empty where it is.
+    /// Why it is not usable; empty if it is.
     pub why: String,
-    /// What to do about it; empty where nothing is to be done.
+    /// How to get it; empty if it is usable.
     pub next: String,
 }
 
-/// Looks for everything that microVMs need. Reads the beginnings of files, runs nothing, changes nothing.
+/// Finds everything that microVMs need.
 #[must_use]
 pub fn find(vmm: Vmm, paths: &ResourcePaths) -> Vec<ResourceStatus> {
     let mut found: Vec<ResourceStatus> = monitors(vmm, paths);
@@ -39,7 +39,7 @@ pub fn find(vmm: Vmm, paths: &ResourcePaths) -> Vec<ResourceStatus> {
     found
 }
 
-/// Where there is a choice, what is there decides which is required. A jailer is of use only with its monitor.
+/// If there is a choice, the monitor found makes the other one optional. The jailer matters only with Firecracker.
 fn monitors(vmm: Vmm, paths: &ResourcePaths) -> Vec<ResourceStatus> {
     let look = |resource, required| piece(resource, required, in_programs(resource, paths));
     let first = (vmm != Vmm::Qemu).then(|| look(Resource::Firecracker, true));
@@ -52,7 +52,7 @@ fn monitors(vmm: Vmm, paths: &ResourcePaths) -> Vec<ResourceStatus> {
     [first, jailer, second].into_iter().flatten().collect()
 }
 
-/// A program where programs are; the administrator's are not in everybody's `$PATH`.
+/// Finds a program; also searches the `sbin` directories, which are not in every `$PATH`.
 fn in_programs(resource: Resource, paths: &ResourcePaths) -> Result<PathBuf, String> {
     let named: Vec<PathBuf> = paths.bin_path.iter().cloned().chain([paths.layout.bin()]).collect();
     let found = program(resource, &named).or_else(|why| {
@@ -70,7 +70,7 @@ fn piece(resource: Resource, required: bool, looked: Result<PathBuf, String>) ->
     }
 }
 
-/// A program that may be executed.
+/// Finds an executable in directories.
 fn program(resource: Resource, dirs: &[PathBuf]) -> Result<PathBuf, String> {
     let name = resource.program().unwrap_or_default();
     let is_program = |path: &PathBuf| path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);

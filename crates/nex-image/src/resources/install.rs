@@ -1,4 +1,4 @@
-//! Brings what the manifest knows into the directory of resources. Everything is verified before it is unpacked, and put in place whole.
+//! Installs resources of the manifest: verified before they are unpacked, and moved into place when complete.
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -12,48 +12,48 @@ use crate::file::{FileError, hex, prepare, put, sha256};
 use crate::kernel::{self, KernelError};
 use crate::progress::Report;
 
-/// Why a piece could not be installed.
+/// Why a resource cannot be installed.
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
-    /// Nothing to download brings it.
-    #[error("{resource} is nothing to download; next: {next}")]
+    /// No package of the manifest has it.
+    #[error("{resource} cannot be downloaded; next: {next}")]
     NotOurs {
-        /// The piece.
+        /// The resource.
         resource: Resource,
         /// What to do instead.
         next: String,
     },
-    /// The download.
+    /// The package cannot be fetched.
     #[error(transparent)]
     Fetch(#[from] FetchError),
-    /// The archive.
+    /// The archive cannot be unpacked.
     #[error("cannot unpack {name} of {file}")]
     Unpack {
-        /// The archive.
+        /// The archive cannot be unpacked.
         file: &'static str,
         /// The file in it.
         name: &'static str,
         /// Why.
         source: io::Error,
     },
-    /// The kernel in the library.
+    /// The library has no usable kernel.
     #[error("there is no kernel to boot in {file}")]
     Kernel {
-        /// The archive.
+        /// The archive cannot be unpacked.
         file: &'static str,
         /// Why.
         source: KernelError,
     },
-    /// The place.
+    /// The file cannot be written.
     #[error(transparent)]
     File(#[from] FileError),
 }
 
-/// Installs a piece, and whatever else is in the same package, over what is there: the kernel where the configuration wants it, the rest
-/// in the layout. Gives the piece's path.
+/// Installs a resource and the others of its package, replacing existing files: the kernel at its configured path, the rest in the
+/// layout. Returns the path of the resource.
 ///
 /// # Errors
-/// It cannot be had or is not what is pinned, or its place cannot be written.
+/// The package cannot be fetched, does not match its digest, or a file cannot be written.
 pub fn install(
     resource: Resource,
     paths: &ResourcePaths,
@@ -84,7 +84,7 @@ fn install_member(package: &Package, member: &Member, bytes: &[u8], paths: &Reso
     Ok(put(file, &path, mode)?)
 }
 
-/// Where a piece is put.
+/// Path at which a resource is installed.
 fn path_of(resource: Resource, paths: &ResourcePaths) -> PathBuf {
     match resource {
         Resource::Kernel => paths.kernel(),
@@ -96,7 +96,7 @@ fn path_of(resource: Resource, paths: &ResourcePaths) -> PathBuf {
     }
 }
 
-/// Compares an installed piece with the digest that is pinned: `None` where none is, or it is somebody else's file.
+/// Compares an installed resource with its pinned digest; `None` if there is none or the file was not installed by nex.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -107,7 +107,7 @@ pub fn verify(resource: Resource, path: &Path, paths: &ResourcePaths) -> Result<
     }
 }
 
-/// What to do when a piece is missing.
+/// What to do if a resource is missing.
 #[must_use]
 pub fn advice(resource: Resource) -> String {
     let install = "run 'nex node preflight --force' to install it";

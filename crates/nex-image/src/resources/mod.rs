@@ -1,4 +1,4 @@
-//! Where the pieces of a node with microVMs are, and what is missing. Finding only looks; [`install()`] brings what the manifest knows.
+//! Resources of a node with microVMs: [`find()`] reports what is missing, [`install()`] installs what the manifest has.
 
 pub mod distribution;
 pub mod fetch;

@@ -1,17 +1,17 @@
-//! Where resources are, or are to be.
+//! Paths of resources.
 
 use std::path::{Path, PathBuf};
 
-/// Where CNI plug-ins are when the configuration does not say.
+/// Default directories of CNI plug-ins.
 pub const CNI_BIN_PATH: [&str; 2] = ["/opt/cni/bin", "/usr/lib/cni"];
-/// The directory of what nex installed itself.
+/// The directory of resources installed by nex.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
     dir: PathBuf,
 }
 
 impl Layout {
-    /// The layout of a directory, which need not be there.
+    /// The layout of a directory, which need not exist.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self { dir: dir.into() }
@@ -54,39 +54,39 @@ impl Layout {
     }
 }
 
-/// Where to look.
+/// Paths at which resources are searched and installed.
 #[derive(Debug, Clone)]
 pub struct ResourcePaths {
-    /// What nex installed itself.
+    /// Resources installed by nex.
     pub layout: Layout,
-    /// The kernel the configuration names.
+    /// The configured kernel.
     pub kernel: Option<PathBuf>,
-    /// The root image the configuration names.
+    /// The configured root image.
     pub rootfs: Option<PathBuf>,
-    /// Directories of programs that the configuration names.
+    /// The configured directories of programs.
     pub bin_path: Vec<PathBuf>,
     /// The directories of `$PATH`.
     pub path: Vec<PathBuf>,
-    /// Directories of CNI plug-ins, where the network is made by them; missing ones are put into the first.
+    /// Directories of CNI plug-ins, if the network uses them; missing ones are installed in the first.
     pub cni_bin_path: Option<Vec<PathBuf>>,
-    /// What the root image must hold: see `rootfs::agent_id`. Absent: any image will do.
+    /// Agent that the root image must have, see `rootfs::agent_id`; any if absent.
     pub agent: Option<[u8; 16]>,
 }
 
 impl ResourcePaths {
-    /// A layout and nothing beside it.
+    /// Only a layout.
     #[must_use]
     pub fn new(layout: Layout) -> Self {
         Self { layout, kernel: None, rootfs: None, bin_path: Vec::new(), path: Vec::new(), cni_bin_path: None, agent: None }
     }
 
-    /// The kernel, whether there or not.
+    /// Path of the kernel; it may be missing.
     #[must_use]
     pub fn kernel(&self) -> PathBuf {
         self.kernel.clone().unwrap_or_else(|| self.layout.kernel())
     }
 
-    /// The root image, whether there or not.
+    /// Path of the root image; it may be missing.
     #[must_use]
     pub fn rootfs(&self) -> PathBuf {
         self.rootfs.clone().unwrap_or_else(|| self.layout.rootfs())

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-/// Which virtual machine monitor a node is to use.
+/// Virtual machine monitor of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Vmm {
-    /// Whichever works: Firecracker where there is KVM, QEMU where there is not.
+    /// Firecracker with KVM, QEMU without.
     Either,
     /// Firecracker.
     Firecracker,
@@ -13,9 +13,9 @@ pub enum Vmm {
     Qemu,
 }
 
-/// A piece.
+/// A resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "they are what they are called")]
+#[expect(missing_docs, reason = "the names say it")]
 pub enum Resource {
     Firecracker,
     Jailer,

@@ -1,4 +1,4 @@
-//! One file out of an archive: compressed tarballs and zip files. The archives are verified already; the bounds are against our own mistakes.
+//! Extracts a file from a compressed tarball or zip archive. The archives are verified already; the limits guard against our own mistakes.
 
 use std::fs::File;
 use std::io::{self, Read, Seek as _};
@@ -7,9 +7,9 @@ use flate2::read::GzDecoder;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-/// Largest file unpacked, in bytes.
+/// Largest file extracted, in bytes.
 const MAX_MEMBER: u64 = 256 * 1024 * 1024;
-/// A member of a `.tgz`, or of a zip file of any other name.
+/// Extracts a member of a `.tgz`, or of a zip archive with any other name.
 pub(crate) fn member(archive: &mut File, archive_name: &str, name: &str) -> io::Result<Vec<u8>> {
     if archive_name.ends_with(".tgz") { from_tar(archive, name) } else { from_zip(archive, name) }
 }
@@ -54,7 +54,7 @@ mod tests {
 
     use super::*;
 
-    /// A zip file of one member.
+    /// A zip archive with one member.
     fn zip(method: CompressionMethod, content: &[u8], name: &str) -> Vec<u8> {
         let mut zip = ZipWriter::new(io::Cursor::new(Vec::new()));
         zip.start_file(name, SimpleFileOptions::default().compression_method(method)).unwrap();
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_archive_is_an_error_and_never_a_crash() {
+    fn a_corrupt_archive_is_an_error_and_never_a_panic() {
         let good = zip(Deflated, b"deflated", "a/b");
         for at in 0..good.len() {
             for value in [0, 0x7f, 0xff] {
