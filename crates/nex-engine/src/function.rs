@@ -1,4 +1,4 @@
-//! A function that is started, and its calls.
+//! A started function, and its calls.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use futures::future::BoxFuture;
 /// One call of a function.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// The concrete subject that triggered it.
+    /// The subject that triggered it.
     pub subject: String,
     /// The message's payload.
     pub payload: Bytes,
 }
 
-/// Why a call gave no reply. The text is for the caller and the log.
+/// Why a call failed. The text is for the caller and the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
     /// The function threw, trapped or exited non-zero.
@@ -23,10 +23,10 @@ pub enum CallError {
     /// It ran longer than [`crate::Limits::call_time`] and was interrupted.
     #[error("function ran longer than its limit of {} ms and was stopped", .0.as_millis())]
     Timeout(Duration),
-    /// It asked for more than [`crate::Limits::memory_bytes`].
+    /// It needed more than [`crate::Limits::memory_bytes`].
     #[error("function needs more than its memory limit of {0} bytes")]
     OutOfMemory(u64),
-    /// Its reply is over [`crate::Limits::reply_bytes`].
+    /// Its reply exceeds [`crate::Limits::reply_bytes`].
     #[error("reply of {actual} bytes is over the limit of {limit} bytes")]
     ReplyTooLarge {
         /// Size of the reply, in bytes.
@@ -38,9 +38,9 @@ pub enum CallError {
 
 /// A started function. Dropping it stops it.
 pub trait Function: Send + Sync {
-    /// Runs one call to its end within the limits. Every call sees a fresh instance or context.
+    /// Runs a call within the limits, in a fresh instance or context.
     ///
     /// # Errors
-    /// [`CallError`]; afterwards the next call is served as if nothing had happened.
+    /// [`CallError`]. A failed call does not affect later ones.
     fn invoke(&self, call: Call) -> BoxFuture<'_, Result<Bytes, CallError>>;
 }

@@ -1,14 +1,14 @@
-//! The way from an engine to the host services.
+//! Access of an engine to the host services.
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use nex_protocol::host::{HostError, HostRequest};
 
-/// The only way an engine reaches host services, so engines never see NATS.
+/// Client of the host services, so that engines do not depend on NATS.
 pub trait HostClient: Send + Sync {
-    /// Asks the node; bounded in time by the implementation.
+    /// Sends a request to the node. The implementation bounds its time.
     ///
     /// # Errors
-    /// What the service or the way to it said.
+    /// The error of the service, or of the connection to it.
     fn call(&self, request: HostRequest) -> BoxFuture<'_, Result<Bytes, HostError>>;
 }

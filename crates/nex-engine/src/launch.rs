@@ -11,26 +11,26 @@ use nex_protocol::digest::Digest;
 use crate::host::HostClient;
 use crate::output::Output;
 
-/// One workload to start, everything in it checked.
+/// A workload to start. Everything in it is validated.
 #[derive(Clone)]
 pub struct Launch {
     /// Workload name, safe as a subject token and a file name.
     pub name: String,
-    /// The artifact's file, readable by the agent, its bytes already verified against `digest`.
+    /// Path of the artifact; its bytes are verified against `digest`.
     pub artifact: PathBuf,
     /// SHA-256 of the artifact.
     pub digest: Digest,
     /// Arguments after the program's name.
     pub argv: Vec<String>,
-    /// The workload's own environment and nothing else's.
+    /// The workload's environment.
     pub environment: BTreeMap<String, String>,
-    /// What an engine compiled from this very artifact earlier, if the node still has it; a stale file is ignored.
+    /// Code compiled from this artifact earlier, if the node still has it. A stale file is ignored.
     pub precompiled: Option<PathBuf>,
     /// Bounds on every call.
     pub limits: Limits,
-    /// Where the workload's lines go.
+    /// Receives the workload's output.
     pub output: Output,
-    /// The way to the host services.
+    /// Access to the host services.
     pub host: Arc<dyn HostClient>,
 }
 
@@ -41,15 +41,15 @@ impl fmt::Debug for Launch {
     }
 }
 
-/// Bounds on a workload; every one is enforced.
+/// Limits of a workload, all enforced.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// One call may take this long; then it is interrupted and answered with [`CallError::Timeout`].
+    /// Time limit of a call, after which it is interrupted and answered with [`CallError::Timeout`].
     pub call_time: Duration,
     /// Memory of one instance (function) or of the process (service), in bytes.
     pub memory_bytes: u64,
-    /// Calls under way at once; further ones wait within their own deadline.
+    /// Maximum number of concurrent calls; further ones wait within their time limit.
     pub concurrency: usize,
-    /// A reply larger than this is an error.
+    /// Maximum size of a reply, in bytes.
     pub reply_bytes: usize,
 }

@@ -1,7 +1,7 @@
-//! What runs a workload inside an agent: the contract that every engine keeps, and nothing of NATS.
+//! The contract between an agent and its engines, which run workloads. Knows nothing of NATS.
 //!
 //! A *service* runs until it ends or is stopped ([`native`]); a *function* ([`Function`]) is called. The agent verifies the
-//! artifact's digest before any engine sees it.
+//! artifact's digest before an engine gets it.
 
 mod error;
 mod function;
@@ -14,4 +14,4 @@ pub use error::StartError;
 pub use function::{Call, CallError, Function};
 pub use host::HostClient;
 pub use launch::{Launch, Limits};
-pub use output::{LINE_BYTES, Line, LineWriter, Output, Stream};
+pub use output::{Line, LineWriter, MAX_LINE_BYTES, Output, Stream};
