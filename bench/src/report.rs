@@ -5,7 +5,7 @@ use crate::load::{Spread, Times};
 use crate::plan::Plan;
 use crate::{calls, deploys};
 
-/// Calls of all kinds.
+/// Prints a table of calls.
 pub(crate) fn print_calls(rows: &[calls::Row], plan: &Plan) {
     if rows.is_empty() {
         return;
@@ -35,7 +35,7 @@ pub(crate) fn print_calls(rows: &[calls::Row], plan: &Plan) {
     }
 }
 
-/// Deploys of all types.
+/// Prints a table of deploys.
 pub(crate) fn print_deploys(rows: &[deploys::Row], plan: &Plan) {
     if rows.is_empty() {
         return;

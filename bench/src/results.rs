@@ -1,4 +1,4 @@
-//! Everything that was measured: printed for people, and serialized for programs.
+//! All results: printed for people, serialized for programs.
 #![expect(clippy::print_stdout, reason = "the report of a program for the terminal")]
 
 use serde::Serialize;
@@ -10,7 +10,7 @@ use crate::report::{line, print_calls, print_deploys};
 use crate::starts::Starts;
 use crate::{calls, deploys};
 
-/// Everything that was measured.
+/// All results.
 #[derive(Debug, Serialize)]
 pub(crate) struct Results {
     plan: Plan,
@@ -22,12 +22,12 @@ pub(crate) struct Results {
     pub(crate) microvms: Option<MicroVms>,
 }
 
-/// Where it was measured, so that numbers are not compared that cannot be.
+/// The machine, to tell which numbers are comparable.
 #[derive(Debug, Serialize)]
 struct Machine {
     arch: &'static str,
     cores: usize,
-    /// Load average of the last minute, before anything was measured.
+    /// Load average of the last minute before the measurements.
     load: String,
 }
 
