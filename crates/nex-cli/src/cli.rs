@@ -69,7 +69,7 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// What is logged unless `--loglevel` says otherwise: people who asked one thing want one answer.
+    /// Default of `--loglevel`: only nodes log at info, other commands print their answer.
     pub(crate) fn default_level(&self) -> Level {
         match self {
             Self::Up(_) | Self::Node(cmd::node::NodeCommand::Up(_)) => Level::INFO,

@@ -1,4 +1,4 @@
-//! From the command line to the command that does it.
+//! Runs the command of the command line.
 
 use anyhow::Context as _;
 use clap::CommandFactory as _;
@@ -13,10 +13,10 @@ use crate::log_feed::LogFeed;
 use crate::output::Output;
 use crate::session;
 
-/// Does what the command line says.
+/// Runs the command.
 pub(crate) async fn run(cli: &Cli, env: &Env, output: &mut Output, feed: Option<LogFeed>) -> anyhow::Result<()> {
     let connection = &cli.connection;
-    // What needs no connection, and what checks its arguments before it connects.
+    // Commands that need no connection, or validate their arguments before they connect.
     match &cli.command {
         Command::Completion(args) => return completion::run(args, Cli::command(), output),
         Command::Rootfs(args) => return rootfs::run(args, env, output),
@@ -42,7 +42,7 @@ pub(crate) async fn run(cli: &Cli, env: &Env, output: &mut Output, feed: Option<
     }
 }
 
-/// A tail has no end of its own: to interrupt it is how one is done with it.
+/// Runs a stream until Ctrl-C, which is its regular end.
 async fn until_interrupted(tail: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     tokio::select! {
         ended = tail => ended,

@@ -1,4 +1,4 @@
-//! `nex run`: an artifact that is uploaded already, on a node that is named. `devrun` ends in the same deploy.
+//! `nex run`: runs an uploaded artifact on a given node. `devrun` shares its deploy.
 
 use std::path::PathBuf;
 
@@ -57,20 +57,20 @@ pub(crate) async fn run(args: &RunArgs, connection: &ConnectionArgs, env: &Env, 
     let artifact = session.client.locate(&args.url, session.jetstream_domain.as_deref()).await?;
     let (deployment, is_default) = plan.deployment(artifact, args.description.clone());
     let target = Target { node: args.node.clone(), xkey: info.public_xkey };
-    let deploying = Deploying { deployment: &deployment, target: &target, keys: &keys, is_default_trigger: is_default };
-    deploying.run(&session, output).await.map(|_started| ())
+    let deploy = Deploy { deployment: &deployment, target: &target, keys: &keys, is_default_trigger: is_default };
+    deploy.run(&session, output).await.map(|_started| ())
 }
 
 /// The last step of `run` and `devrun`.
-pub(crate) struct Deploying<'a> {
+pub(crate) struct Deploy<'a> {
     pub(crate) deployment: &'a Deployment,
     pub(crate) target: &'a Target,
     pub(crate) keys: &'a Keys,
     pub(crate) is_default_trigger: bool,
 }
 
-impl Deploying<'_> {
-    /// Deploys and tells.
+impl Deploy<'_> {
+    /// Deploys and prints the result.
     pub(crate) async fn run(&self, session: &Session, output: &mut Output) -> anyhow::Result<DeployResponse> {
         let started = session.client.deploy(self.deployment, self.target, self.keys).await?;
         let DeployResponse { id, name, .. } = &started;

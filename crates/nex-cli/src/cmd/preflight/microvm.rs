@@ -1,5 +1,5 @@
-//! What a node with microVMs needs: a monitor, a kernel, a root image with this agent, nft, plug-ins if the configuration has a network
-//! made by them. Whether a machine really boots is not tried here: the node does, and says so.
+//! Checks of microVMs: monitor, kernel, root image with this agent, nft, and plug-ins if the network uses CNI. Does not boot a machine;
+//! the node does when it starts.
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
@@ -14,21 +14,21 @@ use super::check::Check;
 use crate::args::NodeArgs;
 use crate::env::Env;
 
-/// What the configuration wants of microVMs.
+/// Requirements of microVMs by the configuration.
 #[derive(Debug)]
 pub(super) struct Wanted {
-    /// Which monitor.
+    /// The monitor.
     pub(super) vmm: Vmm,
-    /// Whether somebody asked for it, or it would merely be better.
+    /// Whether the configuration demands microVMs, rather than prefers them.
     pub(super) is_asked: bool,
-    /// Where everything is.
+    /// Paths of the resources.
     pub(super) paths: ResourcePaths,
-    /// What the host lacks for the guests' network.
+    /// Requirements of the guests' network that the host does not meet.
     lacks: Vec<Lack>,
 }
 
 impl Wanted {
-    /// `None` where workloads run in jailed processes.
+    /// `None` if workloads run in jailed processes.
     pub(super) fn of(args: &NodeArgs, config: &NodeConfig, agent: Option<&Path>, env: &Env) -> anyhow::Result<Option<Self>> {
         let vmm = match config.sandbox {
             SandboxChoice::Process => return Ok(None),
@@ -49,17 +49,17 @@ impl Wanted {
             cni_bin_path,
             agent: agent.map(agent_id).transpose()?,
         };
-        // A node that nobody told anything runs jailed processes where it has to.
+        // Without a configuration a node falls back to jailed processes.
         let is_asked = vmm != Vmm::Either || is_configured(args);
         Ok(Some(Self { vmm, is_asked, paths, lacks: network_lacks(config) }))
     }
 
-    /// What is there now.
+    /// Finds the resources.
     pub(super) fn find(&self) -> Vec<ResourceStatus> {
         find(self.vmm, &self.paths)
     }
 
-    /// The lines of the list.
+    /// The results of all checks.
     pub(super) fn checks(&self, is_verified: bool) -> Vec<Check> {
         let mut checks = vec![self.kvm()];
         for found in self.find() {
@@ -77,7 +77,7 @@ impl Wanted {
         checks
     }
 
-    /// The network: rights and devices; programs that are missing have lines of their own.
+    /// Privileges and devices for the network. Missing programs have their own lines.
     fn network(&self) -> Vec<Check> {
         const WHAT: &str = "guests' network";
         if self.lacks.is_empty() {

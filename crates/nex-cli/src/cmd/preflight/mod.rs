@@ -1,11 +1,11 @@
-//! `nex node preflight`: is everything here that a node needs, and how well can it confine what it runs?
+//! `nex node preflight`: checks what a node needs and how well it can confine workloads.
 //!
 //! | room | what is in it |
 //! |---|---|
-//! | [`node`] | what every node needs, and what confines jailed processes |
-//! | [`microvm`] | what microVMs need beside that |
-//! | [`repair`] | installing what is missing |
-//! | [`args`], [`check`], [`starter`] | the arguments, the list, and the configuration to begin with |
+//! | [`node`] | checks of every node and of jailed processes |
+//! | [`microvm`] | checks of microVMs |
+//! | [`repair`] | installs what is missing |
+//! | [`args`], [`check`], [`starter`] | arguments, results, and the starter configuration |
 
 mod args;
 mod check;
@@ -22,7 +22,7 @@ use crate::args::ConnectionArgs;
 use crate::env::Env;
 use crate::output::Output;
 
-/// Checks, installs if asked to, prints the list, fails when something required is missing.
+/// Checks, installs if requested and prints the list. Fails if something required is missing.
 pub(crate) async fn run(args: &PreflightArgs, connection: &ConnectionArgs, env: &Env, output: &mut Output) -> anyhow::Result<()> {
     if let Some(kind) = args.init {
         starter::write(kind, args.node.config.as_deref().unwrap_or(Path::new("config.json")), output)?;

@@ -1,5 +1,5 @@
-//! Installs what is missing: downloads what is pinned, builds the root image, and where we are root has the distribution's package manager
-//! install the rest. Asks first, unless told not to.
+//! Installs what is missing: downloads pinned packages, builds the root image and, as root, runs the distribution's package manager. Asks
+//! first, unless told not to.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
@@ -19,12 +19,12 @@ use crate::cmd::rootfs::label;
 use crate::output::Output;
 use crate::progress::steps_bar;
 
-/// Longest time a package manager may take.
+/// Timeout of the package manager.
 const PACKAGE_MANAGER_TIMEOUT: Duration = Duration::from_secs(15 * 60);
-/// Lines of a package manager that are shown when it fails.
+/// Lines of the package manager's output shown if it fails.
 const MAX_SHOWN_LINES: usize = 8;
 
-/// Does what the arguments allow. What cannot be installed stays in the list, with the reason told here.
+/// Installs what the arguments allow. What cannot be installed is noted here and stays in the list.
 pub(super) async fn repair(wanted: &Wanted, args: &PreflightArgs, agent: Option<&Path>, output: &Output) -> anyhow::Result<()> {
     let install = &args.install;
     let is_unattended = install.force || install.yes;
@@ -33,7 +33,7 @@ pub(super) async fn repair(wanted: &Wanted, args: &PreflightArgs, agent: Option<
         return Ok(());
     }
     for resource in missing(wanted, install.force && install.verify) {
-        // What came with another package is there by now.
+        // Another package may have installed it.
         if wanted.find().iter().any(|found| found.resource == resource && found.path.is_some()) && !is_damaged(wanted, resource) {
             continue;
         }
@@ -47,7 +47,7 @@ pub(super) async fn repair(wanted: &Wanted, args: &PreflightArgs, agent: Option<
     Ok(())
 }
 
-/// What is to be installed, in order. Of two monitors, the one that fits this machine.
+/// Resources to install, in order; of two monitors the one that suits this machine.
 fn missing(wanted: &Wanted, is_verified: bool) -> Vec<Resource> {
     let found = wanted.find();
     let is_missing = |found: &&ResourceStatus| found.required && found.path.is_none();
@@ -62,7 +62,7 @@ fn missing(wanted: &Wanted, is_verified: bool) -> Vec<Resource> {
     missing
 }
 
-/// Whether something we installed is not any more what it was.
+/// Whether a resource installed by nex was modified.
 fn is_damaged(wanted: &Wanted, resource: Resource) -> bool {
     let path = wanted.find().into_iter().find(|found| found.resource == resource).and_then(|found| found.path);
     path.is_some_and(|path| matches!(verify(resource, &path, &wanted.paths), Ok(Some(false))))
@@ -120,14 +120,14 @@ fn build_image(wanted: &Wanted, args: &PreflightArgs, agent: Option<&Path>, outp
     Ok(())
 }
 
-/// Has the package manager install it; whether there is one for it that we may use.
+/// Installs a resource with the package manager; returns false if there is no package or no permission.
 async fn install_package(resource: Resource, wanted: &Wanted, output: &Output) -> anyhow::Result<bool> {
     let Some(manager) = PackageManager::of(&wanted.paths.path).filter(|_| is_root()) else { return Ok(false) };
     let Some(package) = manager.package(resource) else { return Ok(false) };
     let command = manager.command(&[package]);
     output.note(format_args!("running {}", command.join(" ")));
     if let Err(first) = run_command(&command, wanted).await {
-        // A machine that never looked for packages knows of none.
+        // The package lists may be missing: update them and try again.
         let refresh = manager.refresh();
         run_command(&refresh, wanted).await.with_context(|| format!("{first:#}"))?;
         run_command(&command, wanted).await?;
@@ -140,7 +140,7 @@ fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
-/// Runs a command to its end; its last lines are told if it fails.
+/// Runs a command; its last lines are shown if it fails.
 async fn run_command(command: &[String], wanted: &Wanted) -> anyhow::Result<()> {
     let (name, arguments) = command.split_first().context("no command")?;
     let dirs = wanted.paths.path.iter().map(|dir| dir.join(name));
