@@ -28,7 +28,7 @@ fn of(found: &[ResourceStatus], resource: Resource) -> &ResourceStatus {
 }
 
 #[test]
-fn either_monitor_will_do_and_what_is_missing_says_how_to_get_it() {
+fn one_monitor_suffices_and_a_missing_resource_says_how_to_get_it() {
     let dir = tempfile::tempdir().unwrap();
     let bin = dir.path().join("bin");
     let paths = paths(&dir.path().join("resources"), &bin);
@@ -59,7 +59,7 @@ fn either_monitor_will_do_and_what_is_missing_says_how_to_get_it() {
 }
 
 #[test]
-fn a_file_that_is_no_kernel_or_no_image_is_missing_with_the_reason() {
+fn a_file_that_is_no_kernel_or_image_counts_as_missing_with_the_reason() {
     let dir = tempfile::tempdir().unwrap();
     let paths = ResourcePaths { agent: Some([1; 16]), ..paths(dir.path(), dir.path()) };
     std::fs::write(paths.kernel(), "bzImage").unwrap();
@@ -80,7 +80,7 @@ fn a_file_that_is_no_kernel_or_no_image_is_missing_with_the_reason() {
 }
 
 #[test]
-fn what_is_not_what_is_pinned_is_never_installed() {
+fn a_package_with_another_digest_is_never_installed() {
     let dir = tempfile::tempdir().unwrap();
     let (mirror, paths) = (dir.path().join("mirror"), ResourcePaths::new(Layout::new(dir.path().join("resources"))));
     std::fs::create_dir(&mirror).unwrap();
@@ -112,7 +112,7 @@ fn serve(status: &'static str, body: &'static [u8]) -> String {
 }
 
 #[test]
-fn a_mirror_may_be_an_address_and_is_trusted_no_more_than_any_other() {
+fn a_mirror_may_be_a_url_and_its_files_are_verified() {
     let sha256: &'static str = Box::leak(hex(&Sha256::digest(b"the thing")).into_boxed_str());
     let package = |max_bytes| manifest::Package {
         name: "Thing",
