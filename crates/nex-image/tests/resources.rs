@@ -133,7 +133,7 @@ fn a_mirror_may_be_a_url_and_its_files_are_verified() {
         (serve("200 OK", b"another thing"), 100, "it was not used"),
         (serve("200 OK", b"the thing"), 4, "has more than 4 bytes"),
         (serve("404 Not Found", b""), 100, "cannot download http://127.0.0.1:"),
-        ("http://127.0.0.1:1".to_owned(), 100, "name a mirror or a directory"),
+        ("http://127.0.0.1:1".to_owned(), 100, "name a mirror, or a directory"),
     ] {
         let error = fetch(max_bytes, &address).unwrap_err().to_string();
         assert!(error.contains(said), "{error}");

@@ -80,7 +80,7 @@ fn an_agent_that_cannot_run_in_a_guest_is_refused() {
         if path.exists() {
             let spec = RootfsSpec { agent: path.clone(), ..spec(Base::Empty) };
             let error = build(&spec, &dir.path().join("out"), &mut |_| ()).unwrap_err().to_string();
-            assert!(error.contains("no static ELF file"), "{}: {error}", path.display());
+            assert!(error.contains("not a static ELF file"), "{}: {error}", path.display());
         }
     }
 }

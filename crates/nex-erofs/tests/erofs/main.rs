@@ -190,7 +190,7 @@ fn contents_come_from_files_and_parts_of_files() {
     assert_eq!(all[b"whole".as_slice()].content.len(), 9008);
     tree.put("too long", Meta::root(0o644), span(8, 9001)).unwrap();
     let error = tree.write(&mut tempfile::tempfile().unwrap(), &Options::default()).unwrap_err();
-    assert!(error.to_string().contains("became shorter than 9001 bytes"), "{error}");
+    assert!(error.to_string().contains("shrank below 9001 bytes"), "{error}");
 }
 
 fn entry() -> impl Strategy<Value = (Vec<u8>, Meta, Vec<u8>)> {
