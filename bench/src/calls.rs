@@ -1,4 +1,4 @@
-//! Calls of functions beside calls of a native responder, in turns.
+//! Calls of functions, alternating with calls of a native responder.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::child;
-use crate::load::{self, Spread, Turn};
+use crate::load::{self, Sample, Spread};
 use crate::plan::Plan;
-use crate::world::{Way, World, functions};
+use crate::world::{Fixture, Way, functions};
 
 /// Name and subject of the native responder.
 pub(crate) const NATIVE: &str = "native";
-/// Calls before the ones that count: connections, caches and pools are then as they stay.
+/// Warm-up before a measurement: afterwards connections, caches and pools are steady.
 pub(crate) const WARM_UP: Duration = Duration::from_millis(100);
 
 /// One variant at one number of calls in flight, over all rounds.
@@ -26,52 +26,52 @@ pub(crate) struct Row {
     pub(crate) p99_us: Spread,
     pub(crate) calls_per_second: Spread,
     pub(crate) cpu_us: Spread,
-    /// To the native responder on the same server in the same round.
+    /// Ratio to the native responder on the same server in the same round.
     pub(crate) p50_ratio: Spread,
     pub(crate) p99_ratio: Spread,
     pub(crate) rate_ratio: Spread,
 }
 
 struct Variant {
-    world: usize,
+    fixture: usize,
     name: &'static str,
-    /// Process that answers, itself or by others that descend from it.
+    /// Process that answers, itself or through descendants.
     answerer: u32,
-    turns: Vec<Vec<Turn>>,
+    turns: Vec<Vec<Sample>>,
 }
 
-/// Of jailed processes.
+/// The ways to functions in jailed processes.
 pub(crate) const WAYS: [(&str, Way); 2] = [("direct", Way::Direct), ("relayed", Way::Relayed)];
 
 pub(crate) async fn measure(plan: &Plan, ways: &[(&'static str, Way)]) -> Result<Vec<Row>> {
-    let (mut worlds, mut responders, mut variants) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut fixtures, mut responders, mut variants) = (Vec::new(), Vec::new(), Vec::new());
     let turns = || vec![Vec::new(); plan.in_flight.len()];
     let ways = ways.iter().copied().filter(|(name, _)| plan.calls.iter().any(|call| call.starts_with(name)));
     let ways: Vec<(&'static str, Way)> = ways.collect();
-    for (world, (way_name, way)) in ways.iter().enumerate() {
-        let started = World::start(*way, 1).await?;
+    for (fixture, (way_name, way)) in ways.iter().enumerate() {
+        let started = Fixture::start(*way, 1).await?;
         let responder = child::responder(&started.args, NATIVE)?;
         let (native, node) = (responder.id().unwrap_or_default(), started.node.id().unwrap_or_default());
         responders.push(responder);
-        variants.push(Variant { world, name: NATIVE, answerer: native, turns: turns() });
+        variants.push(Variant { fixture, name: NATIVE, answerer: native, turns: turns() });
         let wanted = |name: &str| plan.calls.contains(&format!("{way_name}:{name}"));
         for (name, kind, bytes) in functions().into_iter().filter(|(name, _, _)| wanted(name)) {
             started.deploy(&started.deployment(name, kind, &bytes).await?).await?;
-            variants.push(Variant { world, name, answerer: node, turns: turns() });
+            variants.push(Variant { fixture, name, answerer: node, turns: turns() });
         }
-        // The pool is full again before anything counts.
+        // Refill the pool before measuring.
         started.warm(1).await?;
-        worlds.push(started);
+        fixtures.push(started);
     }
     let payload = Bytes::from(vec![b'x'; plan.payload_bytes]);
     for round in 0..plan.rounds {
         for (place, in_flight) in plan.in_flight.iter().enumerate() {
-            // Each round begins with another variant, so none is always first or always after the same one.
+            // Rotate the order, so that no variant is always first or always follows the same one.
             let count = variants.len().max(1);
             variants.rotate_left((round * 2 + place) % count);
             for variant in &mut variants {
-                let Some(world) = worlds.get(variant.world) else { continue };
-                let nats = world.client.nats();
+                let Some(fixture) = fixtures.get(variant.fixture) else { continue };
+                let nats = fixture.client.nats();
                 load::turn(nats, variant.name, *in_flight, &payload, (variant.answerer, WARM_UP)).await?;
                 let turn = load::turn(nats, variant.name, *in_flight, &payload, (variant.answerer, plan.turn)).await?;
                 variant.turns.get_mut(place).into_iter().for_each(|turns| turns.push(turn));
@@ -81,14 +81,14 @@ pub(crate) async fn measure(plan: &Plan, ways: &[(&'static str, Way)]) -> Result
     for responder in responders {
         child::end(responder).await?;
     }
-    for world in worlds {
-        world.end().await?;
+    for fixture in fixtures {
+        fixture.end().await?;
     }
     let mut rows = Vec::new();
-    for (world, (way, _)) in ways.into_iter().enumerate() {
+    for (fixture, (way, _)) in ways.into_iter().enumerate() {
         for (place, in_flight) in plan.in_flight.iter().enumerate() {
             for name in [NATIVE, "wasm-echo", "js-echo"] {
-                let of = |name| variants.iter().find(|it| it.world == world && it.name == name)?.turns.get(place);
+                let of = |name| variants.iter().find(|it| it.fixture == fixture && it.name == name)?.turns.get(place);
                 if let (Some(own), Some(native)) = (of(name), of(NATIVE)) {
                     rows.push(row(way, name, *in_flight, own, native));
                 }
@@ -98,9 +98,9 @@ pub(crate) async fn measure(plan: &Plan, ways: &[(&'static str, Way)]) -> Result
     Ok(rows)
 }
 
-pub(crate) fn row(way: &'static str, variant: &'static str, in_flight: usize, own: &[Turn], native: &[Turn]) -> Row {
-    let values = |of: fn(&Turn) -> f64| Spread::of(own.iter().map(of));
-    let ratio = |of: fn(&Turn) -> f64| Spread::of(own.iter().zip(native).map(|(own, native)| of(own) / of(native)));
+pub(crate) fn row(way: &'static str, variant: &'static str, in_flight: usize, own: &[Sample], native: &[Sample]) -> Row {
+    let values = |of: fn(&Sample) -> f64| Spread::of(own.iter().map(of));
+    let ratio = |of: fn(&Sample) -> f64| Spread::of(own.iter().zip(native).map(|(own, native)| of(own) / of(native)));
     Row {
         way,
         variant,

@@ -1,6 +1,6 @@
-//! This program run again in a process of its own: as a native responder, as a node, or only to end.
+//! This program as a child process: a native responder, a node, or nothing.
 //!
-//! Each child ends when its standard input does, so none outlives the benchmark, however that ends.
+//! A child ends when its standard input is closed, so none outlives the benchmark.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -18,7 +18,7 @@ use tokio::process::{Child, Command};
 
 use crate::microvm::Monitor;
 
-/// What a node is started with, as its one argument.
+/// Arguments of a node, passed as JSON.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct NodeArgs {
     pub(crate) url: String,
@@ -28,18 +28,18 @@ pub(crate) struct NodeArgs {
     pub(crate) user_seed: Option<String>,
     pub(crate) state_dir: PathBuf,
     pub(crate) pool_size: usize,
-    /// Its agents live in microVMs of this monitor; absent, in jailed processes.
+    /// Monitor of its microVMs; jailed processes if absent.
     pub(crate) monitor: Option<Monitor>,
 }
 
 impl NodeArgs {
-    /// To that server, without credentials.
+    /// Connects to a server without credentials.
     pub(crate) fn to(url: &str) -> Self {
         let (user, password, user_jwt, user_seed) = (None, None, None, None);
         Self { url: url.to_owned(), user, password, user_jwt, user_seed, state_dir: PathBuf::new(), pool_size: 1, monitor: None }
     }
 
-    /// The connection, as the node and its clients make it.
+    /// Connection settings of the node and its clients.
     pub(crate) fn connection(&self) -> ConnectionSettings {
         let mut settings = ConnectionSettings::to_servers(&self.url);
         settings.user.clone_from(&self.user);
@@ -50,17 +50,17 @@ impl NodeArgs {
     }
 }
 
-/// A native responder on a subject.
+/// Starts a native responder on a subject.
 pub(crate) fn responder(node: &NodeArgs, subject: &str) -> Result<Child> {
     spawn(&["child-responder", &serde_json::to_string(node)?, subject])
 }
 
-/// A node.
+/// Starts a node.
 pub(crate) fn node(node: &NodeArgs) -> Result<Child> {
     spawn(&["child-node", &serde_json::to_string(node)?])
 }
 
-/// A process that ends at once.
+/// Starts a process that exits at once.
 pub(crate) fn nothing() -> Result<Child> {
     spawn(&["child-nothing"])
 }
@@ -70,14 +70,14 @@ fn spawn(args: &[&str]) -> Result<Child> {
     Command::new(own).args(args).stdin(Stdio::piped()).spawn().context("cannot start this program again")
 }
 
-/// Tells a child to end, and waits until it has.
+/// Stops a child and waits for it.
 pub(crate) async fn end(mut child: Child) -> Result<()> {
     drop(child.stdin.take());
     let status = child.wait().await?;
     if status.success() { Ok(()) } else { bail!("a child process of the benchmark failed: {status}") }
 }
 
-/// What a child does.
+/// Entry point of a child.
 pub(crate) fn main(mode: &str, args: &[String]) -> Result<()> {
     // As many threads as an agent has.
     let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -86,28 +86,28 @@ pub(crate) fn main(mode: &str, args: &[String]) -> Result<()> {
         ("responder", [node, subject]) => {
             let runtime = runtime()?;
             let responded = runtime.block_on(respond(&serde_json::from_str(node)?, subject));
-            // A thread may still read standard input: it must not keep the process.
+            // A thread may still be reading standard input; do not wait for it.
             runtime.shutdown_background();
             responded
         }
         ("node", [node]) => {
-            // What goes wrong in it is seen.
+            // Show what goes wrong.
             tracing_subscriber::fmt().with_ansi(false).with_max_level(tracing::Level::WARN).with_writer(std::io::stderr).init();
             let runtime = runtime()?;
-            let lived = runtime.block_on(live(serde_json::from_str(node)?));
+            let ran = runtime.block_on(run_node(serde_json::from_str(node)?));
             runtime.shutdown_background();
-            lived
+            ran
         }
         _ => bail!("unknown child {mode}"),
     }
 }
 
-/// What anybody would write: subscribe, answer each message, in order.
+/// The obvious responder: subscribe and answer each message in order.
 async fn respond(node: &NodeArgs, subject: &str) -> Result<()> {
     let client = connect(&node.connection(), Persistence::Once).await?;
     let mut requests = client.queue_subscribe(subject.to_owned(), "bench".to_owned()).await?;
     client.flush().await?;
-    let mut over = std::pin::pin!(over());
+    let mut stopped = std::pin::pin!(stopped());
     loop {
         // Both branches are cancel-safe: neither a message nor the end of the input is lost.
         tokio::select! {
@@ -117,12 +117,12 @@ async fn respond(node: &NodeArgs, subject: &str) -> Result<()> {
                     client.publish(reply, request.payload).await?;
                 }
             }
-            () = &mut over => return Ok(()),
+            () = &mut stopped => return Ok(()),
         }
     }
 }
 
-async fn live(args: NodeArgs) -> Result<()> {
+async fn run_node(args: NodeArgs) -> Result<()> {
     let sandbox = args.monitor.map_or(SandboxChoice::Process, Monitor::choice);
     let config = NodeConfig { pool_size: args.pool_size, sandbox, ..NodeConfig::default() };
     let options = NodeOptions {
@@ -135,13 +135,13 @@ async fn live(args: NodeArgs) -> Result<()> {
         nexus: "bench".into(),
     };
     let node = Box::pin(Node::start(options)).await?;
-    over().await;
+    stopped().await;
     node.stop().await;
     Ok(())
 }
 
-/// Ends with standard input, or at Ctrl-C.
-async fn over() {
+/// Waits for the end of standard input, or for Ctrl-C.
+async fn stopped() {
     let mut input = tokio::io::stdin();
     let mut buffer = [0; 64];
     let ended = async { while input.read(&mut buffer).await.is_ok_and(|count| count > 0) {} };

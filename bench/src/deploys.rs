@@ -1,4 +1,4 @@
-//! How long a deploy takes when the artifact is cached and an agent is warm: from the request to the reply.
+//! Duration of a deploy, from request to reply, with a cached artifact and a warm agent.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::load::Times;
 use crate::plan::Plan;
-use crate::world::{Way, World, functions};
+use crate::world::{Fixture, Way, functions};
 
 /// Deploys of one type.
 #[derive(Debug, Serialize)]
@@ -20,24 +20,24 @@ pub(crate) struct Row {
 }
 
 pub(crate) async fn measure(plan: &Plan, way: Way) -> Result<Vec<Row>> {
-    let world = World::start(way, 1).await?;
-    // In a guest the server has another address, which the service would not find.
+    let fixture = Fixture::start(way, 1).await?;
+    // In a guest the server has another address, which the echo service does not know.
     let program = if way == Way::Direct { "echo-service" } else { "bench-idle" };
     let service = std::fs::read(dist_binary(program))?;
     let native = [("native-service", WorkloadType::Native, service)];
     let mut rows = Vec::new();
     for (name, kind, bytes) in native.into_iter().chain(functions()) {
-        let mut deployment = world.deployment(name, kind, &bytes).await?;
-        deployment.environment.insert("NATS_URL".into(), world.url());
+        let mut deployment = fixture.deployment(name, kind, &bytes).await?;
+        deployment.environment.insert("NATS_URL".into(), fixture.url());
         let (mut deploys, mut stops) = (Vec::new(), Vec::new());
-        // The first one fetches and compiles; it does not count.
+        // Do not count the first one: it fetches and compiles.
         for count in 0..=plan.deploys {
-            world.warm(1).await?;
+            fixture.warm(1).await?;
             let began = Instant::now();
-            let started = world.deploy(&deployment).await?;
+            let started = fixture.deploy(&deployment).await?;
             let deployed = began.elapsed();
             let began = Instant::now();
-            world.stop(&started).await?;
+            fixture.stop(&started).await?;
             if count > 0 {
                 deploys.push(deployed);
                 stops.push(began.elapsed());
@@ -49,6 +49,6 @@ pub(crate) async fn measure(plan: &Plan, way: Way) -> Result<Vec<Row>> {
             stop: Times::of(stops),
         });
     }
-    world.end().await?;
+    fixture.end().await?;
     Ok(rows)
 }

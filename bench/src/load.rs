@@ -1,4 +1,4 @@
-//! Requests, so many in flight, for so long; and what many numbers come to.
+//! Generates load and summarizes measurements.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,20 +8,20 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
+use crate::plan::TIMEOUT;
 use crate::processes::processor_time;
-use crate::world::PATIENCE;
 
-/// What one turn came to.
+/// Result of one measurement.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub(crate) struct Turn {
+pub(crate) struct Sample {
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
     pub(crate) calls_per_second: f64,
-    /// Time on a processor that each call costs whoever answers it; of all numbers the one that a busy machine moves least.
+    /// Processor time of the answering processes per call; the number that load on the machine affects least.
     pub(crate) cpu_us: f64,
 }
 
-/// A middle and its range.
+/// Median and range.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
@@ -38,7 +38,7 @@ impl Spread {
     }
 }
 
-/// Times of one kind of thing, in milliseconds.
+/// Durations, in milliseconds.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Times {
     pub(crate) p50_ms: f64,
@@ -61,14 +61,14 @@ fn percentile(sorted: &[Duration], percent: usize) -> Duration {
     sorted.get(index).copied().unwrap_or_default()
 }
 
-/// Calls a subject as often as it goes; each of `in_flight` callers waits for its answer before it asks again.
+/// Calls a subject at full speed for a time; each of the `in_flight` callers has one request outstanding.
 pub(crate) async fn turn(
     client: &async_nats::Client,
     subject: &str,
     in_flight: usize,
     payload: &Bytes,
     (answerer, span): (u32, Duration),
-) -> Result<Turn> {
+) -> Result<Sample> {
     let spent = processor_time(answerer);
     let end = Instant::now() + span;
     let began = Instant::now();
@@ -86,7 +86,7 @@ pub(crate) async fn turn(
     all.sort_unstable();
     let micros = |percent| percentile(&all, percent).as_secs_f64() * 1e6;
     let calls = all.len() as f64;
-    Ok(Turn {
+    Ok(Sample {
         p50_us: micros(50),
         p99_us: micros(99),
         calls_per_second: calls / elapsed.as_secs_f64(),
@@ -104,15 +104,15 @@ async fn caller(client: async_nats::Client, subject: Arc<str>, payload: Bytes, e
         }
         let answer = client.request(subject.clone(), payload.clone()).await.with_context(|| format!("calling {subject}"))?;
         took.push(began.elapsed());
-        // What is measured must be right: a function whose calls fail would be fast.
+        // Check the reply: failing calls would be fast.
         if answer.headers.is_some() || answer.payload.is_empty() {
             bail!("{subject} answered with an error: {}", String::from_utf8_lossy(&answer.payload));
         }
     }
 }
 
-/// Waits until somebody answers.
+/// Waits until a subject is answered.
 pub(crate) async fn wait_for(client: &async_nats::Client, subject: &str, payload: &Bytes) -> Result<()> {
     let answers = || async { client.request(subject.to_owned(), payload.clone()).await.is_ok() };
-    if nex_testkit::eventually(PATIENCE, answers).await { Ok(()) } else { bail!("nobody answers on {subject}") }
+    if nex_testkit::eventually(TIMEOUT, answers).await { Ok(()) } else { bail!("nobody answers on {subject}") }
 }

@@ -1,39 +1,42 @@
-//! How much is measured.
+//! Sizes of the measurements.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
+/// Upper bound on every wait.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(180);
+
 /// Sizes of all measurements.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Plan {
-    /// Times every variant takes its turn.
+    /// Number of rounds; every variant is measured in each.
     pub(crate) rounds: usize,
-    /// How long one turn lasts.
+    /// Duration of one measurement.
     #[serde(skip)]
     pub(crate) turn: Duration,
-    /// Requests under way at once, each its own measurement.
+    /// Numbers of concurrent requests to measure.
     pub(crate) in_flight: Vec<usize>,
-    /// Variants that are called, `way:name`; a way's native responder always is.
+    /// Variants to call, `way:name`; the native responder is always called.
     pub(crate) calls: Vec<String>,
-    /// Bytes of a request.
+    /// Size of a request, in bytes.
     pub(crate) payload_bytes: usize,
-    /// Deploys of each type.
+    /// Number of deploys, per type.
     pub(crate) deploys: usize,
-    /// Starts of a node.
+    /// Number of starts of a node.
     pub(crate) starts: usize,
-    /// Warm agents whose memory is looked at.
+    /// Number of warm agents whose memory is measured.
     pub(crate) warm_agents: usize,
-    /// Functions whose memory is looked at.
+    /// Number of functions whose memory is measured.
     pub(crate) idle_functions: usize,
-    /// Boots of a microVM, each with nothing in it and with an agent.
+    /// Number of boots of a microVM, both without and with an agent.
     pub(crate) boots: usize,
-    /// Times that a pool of microVMs is filled.
+    /// How often a pool of microVMs is filled.
     pub(crate) refills: usize,
 }
 
 impl Plan {
-    /// What the promised numbers are taken from; some minutes.
+    /// The plan behind the promised numbers; takes minutes.
     pub(crate) fn full() -> Self {
         Self {
             rounds: 7,
@@ -50,13 +53,13 @@ impl Plan {
         }
     }
 
-    /// Enough to see whether something broke; about a minute.
+    /// A smoke test; takes about a minute.
     pub(crate) fn quick() -> Self {
         let counts = Self { starts: 4, warm_agents: 4, idle_functions: 8, boots: 2, refills: 1, ..Self::full() };
         Self { rounds: 3, turn: Duration::from_millis(400), ..counts }
     }
 
-    /// The same for microVMs, in which everything may be emulated.
+    /// The plan for microVMs, which may be emulated.
     pub(crate) fn for_microvms(self) -> Self {
         let calls = ["microvm:wasm-echo", "microvm:js-echo"].map(str::to_owned).to_vec();
         Self { calls, in_flight: vec![1, 16], deploys: self.deploys / 2, ..self }

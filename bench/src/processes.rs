@@ -1,16 +1,16 @@
-//! What the kernel says of processes: their memory, their time on a processor.
+//! Memory and processor time of processes, from `/proc`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Memory of all agents that descend from a node, in MiB.
+/// Memory of all agents of a node, in MiB.
 pub(crate) fn memory_of_agents(node: u32) -> f64 {
     let family = family(node);
     family.iter().filter(|(_, name)| name.starts_with("nex-agent")).map(|(pid, _)| memory(*pid)).sum()
 }
 
-/// Memory of a process that is no file's, in MiB, its part of what it shares with processes it was forked from; nothing when it
-/// has ended. The three processes of an agent share pages that a look at `Private_*` alone would not count at all.
+/// Anonymous memory of a process, in MiB, shared pages counted proportionally; zero if it has ended. The three processes of an agent
+/// share pages, which `Private_*` would not count.
 pub(crate) fn memory(pid: u32) -> f64 {
     let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
     let lines = rollup.lines().filter(|line| line.starts_with("Pss_Anon:") || line.starts_with("SwapPss:"));
@@ -18,7 +18,7 @@ pub(crate) fn memory(pid: u32) -> f64 {
     kib as f64 / 1024.0
 }
 
-/// What a process has mapped, MiB, files and guests' memory included.
+/// Mapped memory of a process in MiB, including files and guest memory.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Mapped {
     pub(crate) rss: f64,
@@ -26,7 +26,7 @@ pub(crate) struct Mapped {
     pub(crate) private: f64,
 }
 
-/// Of a monitor's process.
+/// Mapped memory of a monitor.
 pub(crate) fn monitor_memory(pid: u32) -> Mapped {
     let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
     let sum = |names: &[&str]| {
@@ -37,7 +37,7 @@ pub(crate) fn monitor_memory(pid: u32) -> Mapped {
     Mapped { rss: sum(&["Rss:"]), pss: sum(&["Pss:"]), private: sum(&["Private_Clean:", "Private_Dirty:"]) }
 }
 
-/// Time on a processor of one process that runs, all its threads, exact.
+/// Processor time of all threads of a running process, in nanosecond resolution.
 pub(crate) fn own_time(pid: u32) -> Duration {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let of = |thread: std::fs::DirEntry| {
@@ -47,7 +47,7 @@ pub(crate) fn own_time(pid: u32) -> Duration {
     threads.filter_map(of).sum()
 }
 
-/// Time on a processor of a process and all that descend from it.
+/// Processor time of a process and its descendants.
 pub(crate) fn processor_time(pid: u32) -> Duration {
     family(pid).keys().map(|pid| time_of(*pid)).sum()
 }
@@ -55,16 +55,16 @@ pub(crate) fn processor_time(pid: u32) -> Duration {
 fn time_of(pid: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    // utime and stime, in ticks; a tick is 10 ms on every Linux there is.
+    // utime and stime, in ticks of 10 ms (USER_HZ is always 100).
     let ticks: u64 = after_name.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
     Duration::from_millis(ticks * 10)
 }
 
-/// A process and all that descend from it, with their names.
+/// A process and its descendants, with their names.
 fn family(root: u32) -> BTreeMap<u32, String> {
     let all = parents();
     let descends = |mut pid: u32| {
-        // Bounded: the table may change while it is read.
+        // Bounded, because the process table may change while it is read.
         for _ in 0..16 {
             match all.get(&pid) {
                 _ if pid == root => return true,

@@ -1,4 +1,4 @@
-//! How long a node takes from the start of its process to its answers, beside a process that only ends.
+//! Time from the start of a node's process to its answers, next to a process that exits at once.
 
 use std::time::Instant;
 
@@ -10,13 +10,13 @@ use serde::Serialize;
 
 use crate::child::{self, NodeArgs};
 use crate::load::Times;
-use crate::plan::Plan;
-use crate::world::{PATIENCE, first_bid, ping};
+use crate::plan::{Plan, TIMEOUT};
+use crate::world::{first_bid, ping};
 
-/// From the start of the process.
+/// Times since the start of the process.
 #[derive(Debug, Serialize)]
 pub(crate) struct Starts {
-    /// To the end of a process of the same program that does nothing.
+    /// To the exit of a process that does nothing.
     pub(crate) bare_process: Times,
     /// To the first answer to AUCTION.
     pub(crate) first_bid: Times,
@@ -34,7 +34,7 @@ pub(crate) async fn measure(plan: &Plan) -> Result<Starts> {
         child::end(child::nothing()?).await?;
         bare.push(began.elapsed());
 
-        // A new state directory each time: keys and journal are made, too.
+        // A new state directory each time, so that keys and journal are created as well.
         let dir = tempfile::tempdir()?;
         let args = NodeArgs { state_dir: dir.path().join("state"), ..NodeArgs::to(&nats.url()) };
         let client = Client::new(connect(&args.connection(), Persistence::Once).await?, "default".parse()?);
@@ -45,7 +45,7 @@ pub(crate) async fn measure(plan: &Plan) -> Result<Starts> {
         ping(&client).await;
         pings.push(began.elapsed());
         let ready = || async { ping(&client).await.is_some_and(|node| node.warm_agents.unwrap_or(0) > 0) };
-        if eventually(PATIENCE, ready).await {
+        if eventually(TIMEOUT, ready).await {
             warm.push(began.elapsed());
         }
         child::end(node).await?;

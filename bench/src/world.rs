@@ -1,4 +1,4 @@
-//! Where measurements happen: a nats-server of its own, a real node beside it, and a client.
+//! Fixture of the measurements: a nats-server, a real node and a client.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -19,23 +19,21 @@ use tokio::process::Child;
 
 use crate::child::{self, NodeArgs};
 use crate::microvm::Monitor;
+use crate::plan::TIMEOUT;
 
-/// Longest wait for anything.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
-
-/// Which way calls go.
+/// How calls reach a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
-    /// No credentials: the agent subscribes by itself.
+    /// The agent subscribes itself, because the connection needs no credentials.
     Direct,
-    /// User and password, which the agent must not have: the node relays.
+    /// The node relays, because the agent must not have its password.
     Relayed,
-    /// Agents in microVMs: the node relays.
+    /// The node relays to agents in microVMs.
     MicroVm(Monitor),
 }
 
 /// A nats-server, a node and a client.
-pub(crate) struct World {
+pub(crate) struct Fixture {
     pub(crate) client: Client,
     pub(crate) args: NodeArgs,
     pub(crate) node: Child,
@@ -45,7 +43,7 @@ pub(crate) struct World {
     nats: NatsServer,
 }
 
-impl World {
+impl Fixture {
     pub(crate) async fn start(way: Way, pool_size: usize) -> Result<Self> {
         let (user, config) = match way {
             Way::Direct | Way::MicroVm(_) => (None, String::new()),
@@ -53,7 +51,7 @@ impl World {
         };
         let nats = NatsServer::start_with(NatsOptions { config, ..NatsOptions::default() }).await;
         let dir = tempfile::tempdir()?;
-        // Monitors run as other users and must find the way to their files.
+        // Monitors run as other users and must be able to traverse the directory.
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o711))?;
         let monitor = if let Way::MicroVm(monitor) = way { Some(monitor) } else { None };
         let (url, state_dir) = (nats.url(), dir.path().join("state"));
@@ -64,12 +62,12 @@ impl World {
         let first = first_bid(&client).await?;
         let target = Target { node: first.node_id.parse()?, xkey: first.target_xkey };
         let keys = Keys { issuer: KeyPair::new_account(), sender: XKey::new() };
-        let world = Self { client, args, node, keys, target, dir, nats };
-        world.warm(pool_size).await?;
-        Ok(world)
+        let fixture = Self { client, args, node, keys, target, dir, nats };
+        fixture.warm(pool_size).await?;
+        Ok(fixture)
     }
 
-    /// A deployment of an artifact that is uploaded if it is not there.
+    /// Uploads an artifact if needed and returns its deployment.
     pub(crate) async fn deployment(&self, name: &str, kind: WorkloadType, bytes: &[u8]) -> Result<Deployment> {
         let file: PathBuf = self.dir.path().join(name);
         std::fs::write(&file, bytes)?;
@@ -89,24 +87,24 @@ impl World {
         Ok(())
     }
 
-    /// Waits until so many agents are ready.
+    /// Waits until this many agents are warm.
     pub(crate) async fn warm(&self, agents: usize) -> Result<()> {
         let ready = || async { ping(&self.client).await.is_some_and(|node| node.warm_agents.unwrap_or(0) >= agents) };
-        if eventually(PATIENCE, ready).await { Ok(()) } else { bail!("no {agents} agents were ready within {PATIENCE:?}") }
+        if eventually(TIMEOUT, ready).await { Ok(()) } else { bail!("no {agents} agents were ready within {TIMEOUT:?}") }
     }
 
-    /// Where a native service finds the server.
+    /// URL of the server for native services.
     pub(crate) fn url(&self) -> String {
         self.nats.url()
     }
 
-    /// Ends everything, in order.
+    /// Stops the node and waits for it.
     pub(crate) async fn end(self) -> Result<()> {
         child::end(self.node).await
     }
 }
 
-/// The functions that are called.
+/// The functions to measure.
 pub(crate) fn functions() -> [(&'static str, WorkloadType, Vec<u8>); 2] {
     [
         ("wasm-echo", WorkloadType::Wasm, guest::assemble(guest::ECHO_WAT)),
@@ -114,17 +112,17 @@ pub(crate) fn functions() -> [(&'static str, WorkloadType, Vec<u8>); 2] {
     ]
 }
 
-/// The answer to PING, if there is one now.
+/// Sends a PING.
 pub(crate) async fn ping(client: &Client) -> Option<NodeSummary> {
     let answer = client.nats().request(subject::PING, "".into()).await.ok()?;
     envelope::open(kind::PING, &answer.payload).ok()
 }
 
-/// Asks without a pause until a node bids.
+/// Sends AUCTION requests until a node bids.
 pub(crate) async fn first_bid(client: &Client) -> Result<NodeSummary> {
     let wanted = AuctionRequest { explain: true, ..AuctionRequest::default() };
     let body = serde_json::to_vec(&wanted)?;
-    let end = tokio::time::Instant::now() + PATIENCE;
+    let end = tokio::time::Instant::now() + TIMEOUT;
     while tokio::time::Instant::now() < end {
         let answer = client.nats().request(subject::AUCTION, body.clone().into()).await;
         let bid = answer.ok().and_then(|answer| envelope::open::<NodeSummary>(kind::AUCTION, &answer.payload).ok());
@@ -133,5 +131,5 @@ pub(crate) async fn first_bid(client: &Client) -> Result<NodeSummary> {
             None => tokio::time::sleep(Duration::from_micros(500)).await,
         }
     }
-    bail!("no node made a bid within {PATIENCE:?}")
+    bail!("no node made a bid within {TIMEOUT:?}")
 }

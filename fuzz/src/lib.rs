@@ -1,6 +1,6 @@
-//! One function for every parser of bytes from outside: it must not panic on any input, and what it accepts must keep its
-//! promises. The corpus test and the coverage-guided fuzzer (`cargo-fuzz/`) both call these.
-#![expect(clippy::missing_panics_doc, reason = "to panic is how each of these says that it found something")]
+//! Fuzz targets, one for every parser of untrusted bytes: it must not panic, and what it accepts must keep its invariants. The corpus
+//! test and the coverage-guided fuzzer (`cargo-fuzz/`) call them.
+#![expect(clippy::missing_panics_doc, reason = "a target reports a finding by a panic")]
 
 use std::path::Path;
 use std::str::FromStr;
@@ -25,7 +25,7 @@ use serde::de::DeserializeOwned;
 /// A parser under test.
 pub type Target = fn(&[u8]);
 
-/// Every target by the name of its corpus directory.
+/// All targets, named like their corpus directories.
 pub const TARGETS: [(&str, Target); 22] = [
     ("control", control_body),
     ("deploy", deploy_body),
@@ -51,7 +51,7 @@ pub const TARGETS: [(&str, Target); 22] = [
     ("erofs", erofs_superblock),
 ];
 
-/// Decodes JSON; what is accepted is written and read again without a change.
+/// Decodes JSON, and checks that an accepted value survives a round trip.
 fn round_trip<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     let value: T = serde_json::from_slice(bytes).ok()?;
     let written = serde_json::to_vec(&value).unwrap_or_default();
@@ -61,7 +61,7 @@ fn round_trip<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     Some(value)
 }
 
-/// Parses text; what is accepted is displayed and parsed again as the same.
+/// Parses text, and checks that an accepted value survives a round trip.
 fn text_round_trip<T: FromStr + ToString + PartialEq>(text: &str) -> Option<T> {
     let value: T = text.parse().ok()?;
     assert!(value.to_string().parse::<T>().is_ok_and(|again| again == value), "what was displayed is not parsed as the same");
@@ -86,13 +86,13 @@ pub fn deploy_body(bytes: &[u8]) {
     round_trip::<StopRequest>(bytes);
 }
 
-/// Where an artifact lies, as JSON and as text.
+/// Locations of artifacts, as JSON and as text.
 pub fn location(bytes: &[u8]) {
     round_trip::<Location>(bytes);
     text_round_trip::<Location>(&String::from_utf8_lossy(bytes));
 }
 
-/// Subjects and patterns; two lines are compared with each other.
+/// Subjects and patterns; checks the overlap of two lines.
 pub fn subject(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let (left, right) = text.split_once('\n').unwrap_or((&text, "$NEX.>"));
@@ -108,7 +108,7 @@ pub fn subject(bytes: &[u8]) {
     }
 }
 
-/// Ids, names, digests: what is accepted is safe in a subject and in a path.
+/// Ids, names and digests; accepted ones must be safe in subjects and paths.
 pub fn name(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let accepted = [
@@ -131,7 +131,7 @@ pub fn claims(bytes: &[u8]) {
     }
 }
 
-/// Sealed environments: the bytes are the base64 text, for a fixed recipient.
+/// Sealed environments, as base64 for a fixed recipient.
 pub fn sealed(bytes: &[u8]) {
     static KEYS: LazyLock<(XKey, String)> =
         LazyLock::new(|| (XKey::new_from_raw([1; 32]), XKey::new_from_raw([2; 32]).public_key()));

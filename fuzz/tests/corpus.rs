@@ -1,4 +1,4 @@
-//! Every file of the corpus and some thousands of mutations of each target's files, the same in every run.
+//! Runs every target on its corpus and on mutations of it, the same in every run.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -7,10 +7,10 @@ use nex_fuzz::{TARGETS, Target};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
-/// Mutations of each target's corpus.
+/// Number of mutations per target.
 const MUTATIONS: usize = 8_000;
 
-/// What parsers stumble over.
+/// Tokens that are inserted into inputs.
 const TOKENS: [&[u8]; 16] = [
     b"\"",
     b"{",

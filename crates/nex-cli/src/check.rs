@@ -1,4 +1,4 @@
-//! Texts of the command line made into what they mean, or refused with what would do.
+//! Parses and validates values of the command line.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use nex_protocol::seal::Environment;
 use nex_protocol::subject::is_valid_pattern;
 
-/// The command line is wrong in a way clap cannot see.
+/// A usage error that clap does not detect.
 #[derive(Debug)]
 pub(crate) struct Usage(pub(crate) String);
 
@@ -20,12 +20,12 @@ impl std::fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
-/// Longest time accepted.
+/// Longest duration accepted.
 const MAX_DURATION: Duration = Duration::from_secs(24 * 60 * 60);
-/// Largest file read for a flag's value, in bytes.
+/// Largest file for a flag's value, in bytes.
 const MAX_VALUE_FILE: u64 = 64 * 1024;
 
-/// A time such as `750ms`, `2s`, `1m30s`.
+/// Parses a duration such as `750ms`, `2s`, `1m30s`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|span| Duration::try_from(span).ok());
     match parsed {
@@ -34,7 +34,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A subject to subscribe; wildcards are allowed.
+/// Validates a subject to subscribe to; wildcards are allowed.
 pub(crate) fn subject(text: &str) -> Result<String, String> {
     if is_valid_pattern(text) {
         return Ok(text.to_owned());
@@ -42,16 +42,16 @@ pub(crate) fn subject(text: &str) -> Result<String, String> {
     Err("expected tokens joined by dots, without blanks; * stands for one token, > for the rest".to_owned())
 }
 
-/// How many calls at once.
+/// Parses a number of concurrent calls.
 pub(crate) fn concurrency(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|count| (1..=100_000).contains(count)).ok_or_else(|| "expected a number from 1 to 100000".to_owned())
 }
 
-/// `k=v` arguments as an environment.
+/// Parses `k=v` arguments as an environment.
 pub(crate) fn environment(arguments: &[String]) -> Result<Environment, Usage> {
     let mut environment = Environment::new();
     for argument in arguments {
-        // The value may be a secret, so it is not repeated.
+        // The value may be a secret: do not print it.
         let Some((key, value)) = argument.split_once('=') else {
             let shown: String = argument.chars().take(40).collect();
             return Err(Usage(format!("'{shown}' is no environment variable; next: write it as KEY=value")));
@@ -68,7 +68,7 @@ pub(crate) fn environment(arguments: &[String]) -> Result<Environment, Usage> {
     Ok(environment)
 }
 
-/// A value, or the trimmed content of the file named after `@`.
+/// Returns the value, or after `@` the trimmed content of the file.
 pub(crate) fn text_or_file(text: &str) -> anyhow::Result<String> {
     match text.strip_prefix('@') {
         None => Ok(text.to_owned()),
@@ -76,7 +76,7 @@ pub(crate) fn text_or_file(text: &str) -> anyhow::Result<String> {
     }
 }
 
-/// The text of a small file.
+/// Reads a small text file.
 pub(crate) fn small_file(path: &Path) -> anyhow::Result<String> {
     let mut text = String::new();
     let read = std::fs::File::open(path).and_then(|file| file.take(MAX_VALUE_FILE + 1).read_to_string(&mut text));
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_written_as_people_write_them() {
+    fn durations_have_units_and_are_bounded() {
         assert_eq!(duration("750ms"), Ok(Duration::from_millis(750)));
         assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
         for wrong in ["", "0s", "-1s", "soon", "400h"] {
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn environment_arguments_are_checked_and_values_never_repeated() {
+    fn environment_arguments_are_validated_and_values_never_printed() {
         let list = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
         let environment = super::environment(&list(&["A=b=c", "nex_url="])).unwrap();
         assert_eq!((environment["A"].as_str(), environment["nex_url"].as_str()), ("b=c", ""));

@@ -1,25 +1,25 @@
-//! The environment, read once. Variables that stand for flags are read with the flags, by clap.
+//! The environment, read once. Variables that set flags are read by clap.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use nex_bus::context::Directories;
 
-/// What the environment says about this user.
+/// Environment of the user.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Env {
     /// `$XDG_CONFIG_HOME` or `~/.config`, and `$HOME`.
     pub(crate) directories: Directories,
-    /// nex's own directory in `$XDG_DATA_HOME` or `~/.local/share`.
+    /// Directory of nex in `$XDG_DATA_HOME` or `~/.local/share`.
     pub(crate) data: Option<PathBuf>,
     /// The directories of `$PATH`.
     pub(crate) path: Vec<PathBuf>,
-    /// Whether `$NO_COLOR` is set to anything.
+    /// Whether `$NO_COLOR` is set.
     pub(crate) no_color: bool,
 }
 
 impl Env {
-    /// Reads it.
+    /// Reads the environment.
     pub(crate) fn read() -> Self {
         Self::from(std::env::var_os)
     }
@@ -35,7 +35,7 @@ impl Env {
         Self { directories: Directories { config, home }, data, path, no_color: set("NO_COLOR").is_some() }
     }
 
-    /// `~/.nex`, where keys are kept.
+    /// `~/.nex`, the directory of keys.
     pub(crate) fn nex_home(&self) -> anyhow::Result<PathBuf> {
         let home = self.directories.home.as_ref();
         home.map(|home| home.join(".nex"))
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_configuration_lies_in_xdg_or_below_home() {
+    fn the_configuration_directory_follows_xdg() {
         let plain = Env::from(|name| (name == "HOME").then(|| "/home/me".into()));
         assert_eq!(plain.directories.config, PathBuf::from("/home/me/.config"));
         assert!(!plain.no_color && plain.nex_home().unwrap().ends_with(".nex"));

@@ -1,4 +1,4 @@
-//! How a command ends: the table of exit codes, and which error means which. A failure never exits 0.
+//! Exit codes, and the errors that cause them. A failure never exits 0.
 
 use anyhow::Error;
 use nex_bus::connect::ConnectError;
@@ -11,29 +11,28 @@ use nex_protocol::envelope::ErrorCode;
 
 use crate::check::Usage;
 use crate::output::Closed;
-use crate::words::SplitError;
 
-/// How it ended.
+/// Outcome of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// What was asked is done, or nobody reads the answer any more.
+    /// Success, or the reader of the output has gone.
     Done,
-    /// It failed for another reason than those below.
+    /// Any other failure.
     Failed,
-    /// The command line is wrong (clap exits with the same code).
+    /// Invalid command line; clap exits with the same code.
     Usage,
     /// A node refused: issuer, claims, policy.
     Denied,
-    /// No node takes the workload.
+    /// No node accepts the workload.
     NobodyBid,
-    /// The answer did not come in time.
+    /// The answer timed out.
     Deadline,
     /// There is no connection to NATS.
     NotConnected,
 }
 
 impl Exit {
-    /// The number.
+    /// The exit code.
     pub(crate) fn code(self) -> u8 {
         match self {
             Self::Done => 0,
@@ -46,7 +45,7 @@ impl Exit {
         }
     }
 
-    /// What an error means, wherever in its chain the telling part is.
+    /// Classifies an error by the first error in its chain that has a code.
     pub(crate) fn of(error: &Error) -> Self {
         error.chain().find_map(Self::of_part).unwrap_or(Self::Failed)
     }
@@ -55,7 +54,7 @@ impl Exit {
         if part.is::<Closed>() {
             return Some(Self::Done);
         }
-        if part.is::<Usage>() || part.is::<SplitError>() {
+        if part.is::<Usage>() {
             return Some(Self::Usage);
         }
         if part.is::<NobodyBids>() {
@@ -78,7 +77,7 @@ impl Exit {
         match error {
             RequestError::TimedOut { .. } => Some(Self::Deadline),
             RequestError::Refused(failure) if failure.code == ErrorCode::Denied => Some(Self::Denied),
-            // Nodes of 0.2.7 give no code; these texts of theirs mean a denial.
+            // Nodes of 0.2.7 send no code; these texts mean a denial.
             RequestError::Refused(failure) => ["invalid workload issuer", "Invalid stop request", "deny list"]
                 .iter()
                 .any(|text| failure.message.contains(text))
@@ -88,7 +87,7 @@ impl Exit {
     }
 }
 
-/// The request error in an error; transparent variants hide it from the chain.
+/// The request error in an error: transparent variants hide it from the chain.
 fn request_in<'a>(part: &'a (dyn std::error::Error + 'static)) -> Option<&'a RequestError> {
     if let Some(DeployError::Request(error)) = part.downcast_ref() {
         return Some(error);
@@ -112,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_failure_has_its_code() {
+    fn each_kind_of_failure_has_its_exit_code() {
         let node: nex_protocol::id::NodeId = nkeys::KeyPair::new_server().public_key().parse().unwrap();
         let late = || RequestError::TimedOut { verb: "INFO", node: node.clone(), waited: Duration::from_secs(1) };
         let cases: Vec<(Error, u8)> = vec![

@@ -1,4 +1,5 @@
-//! Who we are: `~/.nex/issuer.nk` signs, `~/.nex/publisher.xk` seals. Bare seeds, made when first needed, readable by us alone.
+//! Keys of the user: `~/.nex/issuer.nk` signs, `~/.nex/publisher.xk` seals. Plain seeds, generated on first use, readable by the user
+//! only.
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::Write as _;
@@ -13,34 +14,34 @@ use crate::check;
 use crate::env::Env;
 use crate::output::Output;
 
-/// Keys from files the user names, and from `~/.nex` where none is named; those are made if they are missing.
+/// Loads keys from the files named, or else from `~/.nex`, where missing ones are generated.
 pub(crate) fn load(issuer: Option<&Path>, sender: Option<&Path>, env: &Env, output: &Output) -> anyhow::Result<Keys> {
     Ok(Keys { issuer: self::issuer(issuer, env, output)?, sender: self::sender(sender, env, output)? })
 }
 
-/// The key that signs.
+/// Loads the key that signs.
 pub(crate) fn issuer(named: Option<&Path>, env: &Env, output: &Output) -> anyhow::Result<KeyPair> {
-    let kept = Kept { file: "issuer.nk", what: "issuer account key", make: || Ok(KeyPair::new_account().seed()?) };
-    let (path, seed) = kept.seed(named, env, output)?;
+    let key = DefaultKey { file: "issuer.nk", what: "issuer account key", make: || Ok(KeyPair::new_account().seed()?) };
+    let (path, seed) = key.seed(named, env, output)?;
     KeyPair::from_seed(&seed)
         .with_context(|| format!("{} holds no nkey seed; next: give a file with one line, S…", path.display()))
 }
 
 fn sender(named: Option<&Path>, env: &Env, output: &Output) -> anyhow::Result<XKey> {
-    let kept = Kept { file: "publisher.xk", what: "publisher xkey", make: || Ok(XKey::new().seed()?) };
-    let (path, seed) = kept.seed(named, env, output)?;
+    let key = DefaultKey { file: "publisher.xk", what: "publisher xkey", make: || Ok(XKey::new().seed()?) };
+    let (path, seed) = key.seed(named, env, output)?;
     XKey::from_seed(&seed)
         .with_context(|| format!("{} holds no curve seed; next: give a file with one line, SX…", path.display()))
 }
 
-/// A key kept in `~/.nex`.
-struct Kept<F> {
+/// A key in `~/.nex`.
+struct DefaultKey<F> {
     file: &'static str,
     what: &'static str,
     make: F,
 }
 
-impl<F: Fn() -> anyhow::Result<String>> Kept<F> {
+impl<F: Fn() -> anyhow::Result<String>> DefaultKey<F> {
     fn seed(&self, named: Option<&Path>, env: &Env, output: &Output) -> anyhow::Result<(PathBuf, String)> {
         if let Some(path) = named {
             return Ok((path.to_owned(), read_seed(path)?));
@@ -65,7 +66,7 @@ fn read_seed(path: &Path) -> anyhow::Result<String> {
     Ok(seed.unwrap_or_default().to_owned())
 }
 
-/// Never overwrites: a key that is lost takes the right to stop with it.
+/// Never overwrites: without the old key the user could not stop what it started.
 fn write_new(path: &Path, seed: &str) -> std::io::Result<()> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(seed.as_bytes())
 }
@@ -83,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_made_once_for_our_eyes_and_then_reused() {
+    fn keys_are_generated_once_readable_by_the_user_only_and_reused() {
         let home = tempfile::tempdir().unwrap();
         let output = Output::new(true, true);
         let first = load(None, None, &env(home.path()), &output).unwrap();

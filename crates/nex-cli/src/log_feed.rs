@@ -1,4 +1,4 @@
-//! The node's own log lines as NATS messages (`--logger nats`), on the subjects of 0.2.7.
+//! Publishes the node's log to NATS (`--logger nats`), on the subjects of 0.2.7.
 
 use std::io;
 
@@ -9,33 +9,33 @@ use tokio::sync::mpsc;
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Lines that may wait until the node is connected; later ones are dropped while nobody takes them.
-const BACKLOG: usize = 1_024;
+/// Lines buffered until the node is connected; further ones are dropped.
+const MAX_BUFFERED_LINES: usize = 1_024;
 
-/// A line, and whether it is an error.
+/// Whether a line is an error, and the line.
 type Line = (bool, Vec<u8>);
 
-/// The reading end: lines logged so far and from now on.
+/// The reading end of the log.
 #[derive(Debug)]
 pub(crate) struct LogFeed {
     lines: mpsc::Receiver<Line>,
 }
 
-/// The writing end, for the subscriber.
+/// The writing end of the log, for the subscriber.
 #[derive(Debug, Clone)]
 pub(crate) struct FeedWriter {
     lines: mpsc::Sender<Line>,
     is_error: bool,
 }
 
-/// Both ends.
+/// Creates a feed.
 pub(crate) fn feed() -> (FeedWriter, LogFeed) {
-    let (sender, lines) = mpsc::channel(BACKLOG);
+    let (sender, lines) = mpsc::channel(MAX_BUFFERED_LINES);
     (FeedWriter { lines: sender, is_error: false }, LogFeed { lines })
 }
 
 impl LogFeed {
-    /// Publishes lines until nobody can log any more.
+    /// Publishes lines until the writing end is dropped.
     pub(crate) async fn publish(mut self, nats: Client, node: NodeId) {
         while let Some((is_error, line)) = self.lines.recv().await {
             let stream = if is_error { "stderr" } else { "stdout" };
@@ -58,7 +58,7 @@ impl<'a> MakeWriter<'a> for FeedWriter {
 
 impl io::Write for FeedWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        // A log line never waits for NATS.
+        // Never block logging on NATS: drop the line if the buffer is full.
         self.lines.try_send((self.is_error, line.to_vec())).ok();
         Ok(line.len())
     }

@@ -1,4 +1,4 @@
-//! What happens meanwhile, as log lines: to standard error, to files, for people or as JSON.
+//! Logging: to standard error, to files or to NATS, as text or JSON.
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _};
@@ -18,10 +18,10 @@ use crate::log_feed::{self, LogFeed};
 
 type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
 
-/// Starts logging, once per process. The feed is what [`LogTarget::Nats`] asks for: a node publishes it.
+/// Starts logging, once per process. Returns a feed for [`LogTarget::Nats`], which a node publishes.
 pub(crate) fn start(args: &LoggingArgs, default: Level) -> anyhow::Result<Option<LogFeed>> {
     let Some(level) = level_of(args.loglevel, default) else { return Ok(None) };
-    // The NATS client tells each connection event at info; we tell them ourselves.
+    // The NATS client logs connection events at info; nex logs them itself.
     let others = if level == Level::DEBUG { "info" } else { "warn" };
     let filter = || EnvFilter::new(format!("{others},async_nats=warn,{}", ours(level)));
     let mut layers: Vec<BoxedLayer> = Vec::new();
@@ -69,7 +69,7 @@ where
     if args.logjson { layer.json().with_writer(writer).boxed() } else { layer.with_writer(writer).boxed() }
 }
 
-/// Local time in the form asked for.
+/// Local time in the selected format.
 struct Clock(TimeFormat);
 
 impl FormatTime for Clock {
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_take_the_forms_of_go() {
+    fn time_formats_are_those_of_go() {
         let time: Zoned = "2026-02-03T04:05:06+00:00[UTC]".parse().unwrap();
         for (format, expected) in [
             (TimeFormat::DateOnly, "2026-02-03"),

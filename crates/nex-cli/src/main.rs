@@ -1,17 +1,19 @@
-//! `nex`: the command line. Reads arguments and environment, does one command, and says how it went.
+//! `nex`: the command line. Runs one command and reports its outcome.
 //!
 //! | room | what is in it |
 //! |---|---|
-//! | [`args`], [`mod@env`] | what the user said, and where; nothing else reads the environment |
-//! | [`cmd`] | one file for each command |
-//! | [`session`], [`keys`] | a connection, and who we are |
-//! | [`sniff`], [`words`], [`check`] | files and texts made into what commands need |
-//! | [`output`], [`table`], [`style`], [`progress`] | everything that is printed |
-//! | [`exit`], [`logging`], [`log_feed`] | how it ended, and what happened meanwhile |
+//! | [`cli`], [`args`], [`mod@env`] | the command line and the environment; nothing else reads either |
+//! | [`dispatch`], [`cmd`] | the commands, one file each, and the choice among them |
+//! | [`session`], [`keys`] | the connection, and the keys of the user |
+//! | [`sniff`], [`check`] | detection and validation of input |
+//! | [`output`], [`table`], [`style`], [`progress`] | output for people and programs |
+//! | [`exit`], [`logging`], [`log_feed`] | exit codes and logging |
 
 mod args;
 mod check;
+mod cli;
 mod cmd;
+mod dispatch;
 mod env;
 mod exit;
 mod keys;
@@ -23,12 +25,11 @@ mod session;
 mod sniff;
 mod style;
 mod table;
-mod words;
 
 use std::process::ExitCode;
 
-use args::Cli;
 use clap::Parser as _;
+use cli::Cli;
 use env::Env;
 use exit::Exit;
 use output::Output;
@@ -53,6 +54,6 @@ fn main() -> ExitCode {
 fn run(cli: &Cli, env: &Env, output: &mut Output) -> anyhow::Result<()> {
     let feed = logging::start(&cli.logging, cli.command.default_level())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    // Boxed: the commands' futures are large, and there is one per process.
-    runtime.block_on(Box::pin(cmd::run(cli, env, output, feed)))
+    // Boxed, because the commands' futures are large.
+    runtime.block_on(Box::pin(dispatch::run(cli, env, output, feed)))
 }

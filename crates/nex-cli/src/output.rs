@@ -1,4 +1,4 @@
-//! Everything that is printed goes through here: answers to standard output, notes and failures to standard error.
+//! Printing: answers go to standard output, notes and failures to standard error.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::style::Style;
 
-/// Nobody reads the output any more, which ends the command and is no failure.
+/// The reader closed the output. This ends the command and is not a failure.
 #[derive(Debug)]
 pub(crate) struct Closed;
 
@@ -20,7 +20,7 @@ impl Display for Closed {
 
 impl std::error::Error for Closed {}
 
-/// Where a command's words go.
+/// Output of a command.
 #[derive(Debug)]
 pub(crate) struct Output {
     json: bool,
@@ -28,17 +28,17 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Output for people, or for programs.
+    /// Creates an output for people or for programs.
     pub(crate) fn new(json: bool, no_color: bool) -> Self {
         Self { json, no_color }
     }
 
-    /// Whether a program reads it.
+    /// Whether the output is JSON.
     pub(crate) fn is_json(&self) -> bool {
         self.json
     }
 
-    /// Colours for standard output, if it is a terminal.
+    /// Colours, if standard output is a terminal.
     pub(crate) fn style(&self) -> Style {
         Style::new(!self.no_color && !self.json && io::stdout().is_terminal())
     }
@@ -48,21 +48,21 @@ impl Output {
         self.raw(format!("{text}\n").as_bytes())
     }
 
-    /// Prints the answer, or a part of a stream of answers, as one line of JSON.
+    /// Prints a value as one line of JSON.
     pub(crate) fn json(&mut self, value: &impl Serialize) -> anyhow::Result<()> {
         let mut line = serde_json::to_vec(value)?;
         line.push(b'\n');
         self.raw(&line)
     }
 
-    /// Prints a finished answer as JSON that people can read too.
+    /// Prints a value as indented JSON.
     pub(crate) fn document(&mut self, value: &impl Serialize) -> anyhow::Result<()> {
         let mut text = serde_json::to_vec_pretty(value)?;
         text.push(b'\n');
         self.raw(&text)
     }
 
-    /// Prints bytes as they are; a terminal gets a line end after them.
+    /// Prints raw bytes; on a terminal followed by a line break.
     pub(crate) fn reply(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         self.raw(bytes)?;
         let ends_open = !bytes.is_empty() && !bytes.ends_with(b"\n");
@@ -78,7 +78,7 @@ impl Output {
         }
     }
 
-    /// Tells people something beside the answer; programs are not told.
+    /// Prints a note for people; not with JSON.
     pub(crate) fn note(&self, text: impl Display) {
         if !self.json {
             complain(format_args!("{text}"));
@@ -93,11 +93,11 @@ impl Output {
 }
 
 fn complain(text: std::fmt::Arguments<'_>) {
-    // Standard error may be closed; there is nobody left to tell.
+    // Standard error may be closed.
     drop(writeln!(io::stderr().lock(), "{text}"));
 }
 
-/// Joins the chain once: texts already said by an outer part are not repeated, and what to do comes last.
+/// Formats an error chain without repetitions; the advice comes last.
 fn explain(error: &Error, style: Style) -> String {
     let (mut said, mut lines, mut next) = (String::new(), Vec::new(), Vec::new());
     for part in error.chain() {

@@ -1,4 +1,4 @@
-//! Progress bars on standard error, where there is a terminal and nobody asked for JSON.
+//! Progress bars on standard error, unless JSON was requested.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -6,7 +6,7 @@ use nex_image::progress::Progress;
 
 use crate::output::Output;
 
-/// A bar for an upload; hidden where nobody would see it (indicatif draws only on a terminal).
+/// A progress bar for an upload; indicatif draws only on a terminal.
 pub(crate) fn upload_bar(output: &Output) -> ProgressBar {
     let target = if output.is_json() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
     let style = ProgressStyle::with_template("{msg} {bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}");
@@ -17,7 +17,7 @@ pub(crate) fn upload_bar(output: &Output) -> ProgressBar {
     }
 }
 
-/// A bar for work in several steps, each with its own name and size; those without a size show what was done so far.
+/// A progress bar for several steps with names and sizes; steps without a size show the bytes done.
 pub(crate) fn steps_bar(output: &Output) -> impl FnMut(Progress<'_>) + use<> {
     let target = if output.is_json() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
     let bar = ProgressBar::with_draw_target(None, target);

@@ -1,32 +1,33 @@
-//! A connection to NATS, and the client on it.
+//! A connection to NATS with its client.
 
 use std::time::Duration;
 
 use nex_bus::connect::{Persistence, connect};
 use nex_client::{Client, DEPLOY_TIMEOUT, REQUEST_TIMEOUT};
 
-use crate::args::Cli;
+use crate::args::ConnectionArgs;
 use crate::env::Env;
 
-/// What every command that reaches NATS starts with.
+/// State of a command that uses NATS.
 #[derive(Debug)]
 pub(crate) struct Session {
     /// The client of the namespace.
     pub(crate) client: Client,
-    /// Longest wait for answers of many nodes.
-    pub(crate) wait: Duration,
-    /// Longest wait for work: a deploy, a stop, a call.
-    pub(crate) patience: Duration,
+    /// How long answers of nodes are collected.
+    pub(crate) discovery_timeout: Duration,
+    /// Timeout of a deploy, a stop or a call.
+    pub(crate) work_timeout: Duration,
     /// JetStream domain of the artifacts.
     pub(crate) jetstream_domain: Option<String>,
 }
 
-/// Connects as the command line says.
-pub(crate) async fn open(cli: &Cli, env: &Env) -> anyhow::Result<Session> {
-    let settings = cli.connection.settings(env)?;
+/// Connects to NATS.
+pub(crate) async fn open(connection: &ConnectionArgs, env: &Env) -> anyhow::Result<Session> {
+    let settings = connection.settings(env)?;
     let nats = Box::pin(connect(&settings, Persistence::Once)).await?;
-    let wait = cli.connection.timeout.unwrap_or(REQUEST_TIMEOUT);
-    let patience = cli.connection.timeout.unwrap_or(DEPLOY_TIMEOUT);
-    let client = Client::new(nats, cli.connection.namespace.clone()).with_timeout(wait).with_deploy_timeout(patience);
-    Ok(Session { client, wait, patience, jetstream_domain: settings.jetstream_domain })
+    let discovery_timeout = connection.timeout.unwrap_or(REQUEST_TIMEOUT);
+    let work_timeout = connection.timeout.unwrap_or(DEPLOY_TIMEOUT);
+    let client =
+        Client::new(nats, connection.namespace.clone()).with_timeout(discovery_timeout).with_deploy_timeout(work_timeout);
+    Ok(Session { client, discovery_timeout, work_timeout, jetstream_domain: settings.jetstream_domain })
 }

@@ -1,4 +1,4 @@
-//! What kind of workload a file is, told by its first bytes; a program's processor and operating system too.
+//! Detects the type of a workload from the first bytes of its file, and a program's architecture and operating system.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -8,30 +8,30 @@ use nex_protocol::deploy::WorkloadType;
 
 use crate::check::Usage;
 
-/// How much of a file is looked at.
-const HEAD: u64 = 64 * 1024;
+/// Number of bytes inspected.
+const MAX_HEAD: u64 = 64 * 1024;
 
-/// What a file is.
+/// Result of the detection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Sniffed {
-    /// How it runs.
+    /// Type of the workload.
     pub(crate) r#type: WorkloadType,
-    /// What it is, for people.
+    /// Description, for people.
     pub(crate) what: &'static str,
-    /// Processor it needs, as nodes name it.
+    /// Required architecture, as nodes name it.
     pub(crate) arch: Option<&'static str>,
-    /// Operating system it needs.
+    /// Required operating system.
     pub(crate) os: Option<&'static str>,
 }
 
-/// Looks at a file. A type the user names decides over what is found, but not over what a program needs.
+/// Inspects a file. A type given by the user overrides the detected type, but not what a program requires.
 pub(crate) fn sniff(path: &Path, named: Option<WorkloadType>) -> anyhow::Result<Sniffed> {
     let mut head = Vec::new();
     let file = std::fs::File::open(path).with_context(|| format!("cannot read {}; next: check the path", path.display()))?;
     if file.metadata()?.is_dir() {
         return Err(Usage(format!("{} is a directory; next: give a file", path.display())).into());
     }
-    file.take(HEAD).read_to_end(&mut head).with_context(|| format!("cannot read {}", path.display()))?;
+    file.take(MAX_HEAD).read_to_end(&mut head).with_context(|| format!("cannot read {}", path.display()))?;
     match (look(&head, path), named) {
         (Ok(found), None) => Ok(found),
         (Ok(found), Some(r#type)) if r#type == WorkloadType::Native => Ok(Sniffed { r#type, ..found }),
@@ -72,7 +72,7 @@ fn text_type(head: &[u8], path: &Path) -> Result<Sniffed, &'static str> {
     Err("text that does not look like JavaScript")
 }
 
-/// The bytes as text, if they are UTF-8 but for a character cut at the end, and free of control characters.
+/// The bytes as text, if they are UTF-8 without control characters; the last character may be incomplete.
 fn as_text(head: &[u8]) -> Option<&str> {
     let text = match std::str::from_utf8(head) {
         Ok(text) => text,
@@ -103,7 +103,7 @@ fn macho_arch(kind: u8) -> Option<&'static str> {
     }
 }
 
-/// The machine field behind the offset that stands at 0x3c.
+/// The machine field; the offset of its header is at 0x3c.
 fn pe_arch(head: &[u8]) -> Option<&'static str> {
     let header = usize::from(u16_at(head, 0x3c)?);
     match u16_at(head, header.checked_add(4)?)? {
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_file_is_told_by_its_content() {
+    fn the_type_is_detected_from_the_content() {
         use WorkloadType::{Native, V8, Wasm};
         let mut elf = *b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x03\0\x3e\0";
         assert_eq!(found(&elf, "x"), Ok((Native, Some("amd64"), Some("linux"))));
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_of_these_is_named() {
+    fn an_unsupported_file_is_refused_with_what_it_is() {
         for (bytes, expected) in [
             (&b""[..], "empty"),
             (b"hello", "text that does not look like JavaScript"),
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_named_type_decides() {
+    fn a_given_type_overrides_the_detected_one() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "hello").unwrap();
         assert!(sniff(file.path(), None).unwrap_err().to_string().contains("--type"));

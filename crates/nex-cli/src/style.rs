@@ -1,18 +1,18 @@
-//! Colours, where there is a terminal to show them, and texts of strangers made harmless to it.
+//! Colours, and escaping of untrusted text for terminals.
 
 use std::borrow::Cow;
 
-/// Colours, or none.
+/// Colours, if enabled.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Style {
     on: bool,
 }
 
-/// Colours that tell workloads apart, readable on dark and light.
+/// Colours of workload names, readable on dark and light backgrounds.
 const PALETTE: [&str; 6] = ["32", "33", "34", "35", "36", "94"];
 
 impl Style {
-    /// Colours if `on`.
+    /// Enables colours if `on`.
     pub(crate) fn new(on: bool) -> Self {
         Self { on }
     }
@@ -21,34 +21,34 @@ impl Style {
         if self.on { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
-    /// For what went wrong.
+    /// An error.
     pub(crate) fn error(self, text: &str) -> String {
         self.paint("1;31", text)
     }
 
-    /// For what is odd.
+    /// A warning.
     pub(crate) fn warn(self, text: &str) -> String {
         self.paint("33", text)
     }
 
-    /// For what is well, and advice.
+    /// Success, and advice.
     pub(crate) fn good(self, text: &str) -> String {
         self.paint("32", text)
     }
 
-    /// For what matters less.
+    /// Secondary text.
     pub(crate) fn dim(self, text: &str) -> String {
         self.paint("2", text)
     }
 
-    /// A name in the colour it always has.
+    /// A name, always in the same colour.
     pub(crate) fn name(self, text: &str) -> String {
         let sum: usize = text.bytes().map(usize::from).sum();
         self.paint(PALETTE.get(sum % PALETTE.len()).copied().unwrap_or("0"), text)
     }
 }
 
-/// A text that came from outside, with control characters made visible so that it cannot steer a terminal.
+/// Replaces control characters in untrusted text, so that it cannot control the terminal.
 pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
     let harmful = |c: char| c.is_control() && c != '\t';
     if !text.contains(harmful) {
@@ -62,14 +62,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn colours_appear_only_when_on_and_a_name_keeps_its_own() {
+    fn colours_appear_only_if_enabled_and_a_name_keeps_its_colour() {
         assert_eq!(Style::new(false).error("x"), "x");
         assert_eq!(Style::new(true).error("x"), "\x1b[1;31mx\x1b[0m");
         assert_eq!(Style::new(true).name("echo"), Style::new(true).name("echo"));
     }
 
     #[test]
-    fn a_log_line_cannot_steer_the_terminal() {
+    fn untrusted_text_cannot_control_the_terminal() {
         assert_eq!(harmless("a\tb"), "a\tb");
         assert_eq!(harmless("a\x1b[2Jb"), "a\u{fffd}[2Jb");
     }

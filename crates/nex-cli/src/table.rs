@@ -1,4 +1,4 @@
-//! Tables for people: rounded, with the title centred in a row of its own.
+//! Tables for people, with a centred title row.
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, ContentLineStyle, LineStyle, Table, TableStyle};
@@ -11,16 +11,16 @@ const STYLE: TableStyle = UTF8_FULL_CONDENSED
     .content_lines(ContentLineStyle::new('│', '│', '│'))
     .header_separator(LineStyle::new('├', '─', '┼', '┤'));
 
-/// One column: its header and on which side its texts stand.
+/// A column: header and alignment.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Column {
-    /// Texts.
+    /// Left-aligned, for text.
     Left(&'static str),
-    /// Numbers.
+    /// Right-aligned, for numbers.
     Right(&'static str),
 }
 
-/// Renders rows below a header row below a title.
+/// Renders a table with title and header.
 pub(crate) fn titled(title: &str, columns: &[Column], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = plain();
     table.set_header(columns.iter().map(|column| match column {
@@ -32,7 +32,7 @@ pub(crate) fn titled(title: &str, columns: &[Column], rows: impl IntoIterator<It
     with_title(title, &table)
 }
 
-/// Renders pairs of name and value below a title.
+/// Renders names and values with a title.
 pub(crate) fn properties(title: &str, rows: impl IntoIterator<Item = (&'static str, String)>) -> String {
     let mut table = plain();
     for (name, value) in rows {
@@ -52,7 +52,7 @@ fn cell(text: &str, column: Column) -> Cell {
     Cell::new(harmless(text)).set_alignment(side)
 }
 
-/// Puts a title row on top. The border's characters are one column wide each, so the first line tells the width.
+/// Adds a title row. Border characters are one column wide, so the first line has the width.
 fn with_title(title: &str, table: &Table) -> String {
     let mut lines: Vec<String> = table.lines().collect();
     let inner = lines.first().map_or(0, |line| line.chars().count().saturating_sub(2));
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_looks_like_that_of_the_manual() {
+    fn a_table_has_the_layout_of_0_2_7() {
         let columns = [Column::Left("ID"), Column::Left("Version"), Column::Left("Uptime"), Column::Right("Workloads")];
         let row = ["NCOBPU3MCEA7LF6XADFD4P74CHW2OL6GQZYPPRRNPDSBNQ5BJPFHHQB5", "0.0.1", "10m15s", "0"];
         let text = titled("NATS Execution Nodes", &columns, [row.map(str::to_owned).to_vec()]);

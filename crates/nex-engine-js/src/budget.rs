@@ -1,4 +1,4 @@
-//! The time one call has, as seen by its script: when it is spent, whatever runs is interrupted.
+//! Time budget of one call. When it is spent, the running script is interrupted.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -6,14 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Longest sleep without a look at whether anybody still waits for the answer.
-const NAP: Duration = Duration::from_millis(10);
+/// Longest sleep between checks for cancellation.
+const MAX_SLEEP: Duration = Duration::from_millis(10);
 
-/// Held by the caller; when it goes away, so does the call.
+/// Held by the caller; dropping it cancels the call.
 #[derive(Debug, Default)]
 pub(crate) struct Cancel(Arc<AtomicBool>);
 
 impl Cancel {
+    /// The flag that is set on drop.
     pub(crate) fn flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.0)
     }
@@ -25,7 +26,7 @@ impl Drop for Cancel {
     }
 }
 
-/// Belongs to one isolate and its thread.
+/// The budget of one isolate, used on its thread.
 #[derive(Debug)]
 pub(crate) struct Budget {
     begin: Cell<Instant>,
@@ -42,7 +43,7 @@ impl Budget {
         Self { begin: now.into(), deadline: deadline.into(), cancelled: RefCell::default(), closed, spent: false.into() }
     }
 
-    /// From now on the time of this call counts.
+    /// Starts the budget of a call.
     pub(crate) fn renew(&self, deadline: Option<Instant>, cancelled: Arc<AtomicBool>) {
         self.begin.set(Instant::now());
         self.deadline.set(deadline);
@@ -50,7 +51,7 @@ impl Budget {
         self.cancelled.replace(cancelled);
     }
 
-    /// Whether the script has to stop; once true it stays true, so that its failure is known to be a timeout.
+    /// Whether the script must stop. Once true it stays true, so that the resulting failure is classified as a timeout.
     pub(crate) fn check(&self) -> bool {
         let spent = self.spent.get()
             || self.deadline.get().is_some_and(|deadline| Instant::now() >= deadline)
@@ -60,7 +61,7 @@ impl Budget {
         spent
     }
 
-    /// What is left of it.
+    /// Time left.
     pub(crate) fn left(&self) -> Duration {
         self.deadline.get().map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()))
     }
@@ -70,16 +71,16 @@ impl Budget {
         self.begin.get().elapsed().as_secs_f64() * 1000.0
     }
 
-    /// Waits so many milliseconds, or until the budget is spent.
+    /// Sleeps for some milliseconds, or until the budget is spent.
     pub(crate) fn wait(&self, milliseconds: f64) {
         let pause = Duration::try_from_secs_f64(milliseconds / 1000.0).unwrap_or(Duration::MAX);
         let end = Instant::now().checked_add(pause.min(self.left()));
         while !self.check() {
-            let left = end.map_or(NAP, |end| end.saturating_duration_since(Instant::now()));
+            let left = end.map_or(MAX_SLEEP, |end| end.saturating_duration_since(Instant::now()));
             if left.is_zero() {
                 return;
             }
-            thread::park_timeout(left.min(NAP));
+            thread::park_timeout(left.min(MAX_SLEEP));
         }
     }
 }

@@ -1,21 +1,21 @@
-//! What a failed script means: out of time, out of memory, or an error of its own, told in one line.
+//! Classifies the failure of a script: timeout, out of memory, or an error of its own as one line.
 
 use nex_engine::CallError;
 use rquickjs::{Coerced, Ctx, Error, Value};
 
 use crate::budget::Budget;
-use crate::recipe::Recipe;
+use crate::script::Script;
 
-/// Longest error text passed on, in bytes.
-const TEXT_BYTES: usize = 4096;
+/// Longest error text, in bytes; the rest is cut.
+const MAX_TEXT_BYTES: usize = 4096;
 
-/// Judges an error of the engine; takes the pending exception.
-pub(crate) fn judge(ctx: &Ctx<'_>, error: &Error, budget: &Budget, recipe: &Recipe) -> CallError {
+/// Classifies an error of the engine; takes the pending exception.
+pub(crate) fn classify(ctx: &Ctx<'_>, error: &Error, budget: &Budget, script: &Script) -> CallError {
     let thrown = match error {
         Error::Exception => Some(ctx.catch()),
         _ => None,
     };
-    let timeout = || CallError::Timeout(recipe.limits.call_time);
+    let timeout = || CallError::Timeout(script.limits.call_time);
     if budget.check() {
         return timeout();
     }
@@ -24,14 +24,14 @@ pub(crate) fn judge(ctx: &Ctx<'_>, error: &Error, budget: &Budget, recipe: &Reci
         None => matches!(error, Error::Allocation),
     };
     if out_of_memory {
-        return CallError::OutOfMemory(recipe.limits.memory_bytes);
+        return CallError::OutOfMemory(script.limits.memory_bytes);
     }
     let text = thrown.map_or_else(|| error.to_string(), |value| describe(&value));
-    // Its text may be made by the script, too.
+    // `toString` may be the script's own code and spend the budget.
     if budget.check() { timeout() } else { CallError::Failed(text) }
 }
 
-/// QuickJS throws null when it cannot even make the error, and an error without a message when it can make no more than that.
+/// QuickJS throws null if it cannot allocate the error, and an error without message if it cannot allocate the message.
 fn is_out_of_memory(value: &Value<'_>) -> bool {
     let Some(exception) = value.as_exception() else { return value.is_null() };
     let message = exception.message().unwrap_or_default();
@@ -51,7 +51,7 @@ fn describe(value: &Value<'_>) -> String {
     if let Some(place) = stack.lines().map(str::trim).find(|line| !line.is_empty()) {
         text = format!("{text} {place}");
     }
-    let cut = (0..=TEXT_BYTES).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    let cut = (0..=MAX_TEXT_BYTES).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
     text.truncate(cut);
     text
 }

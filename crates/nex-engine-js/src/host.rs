@@ -1,4 +1,4 @@
-//! Host services as a script calls them: the worker waits for the answer, never longer than the call has left.
+//! Host services as a script calls them: the worker blocks until the reply, no longer than the call's remaining time.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -12,8 +12,8 @@ use rquickjs::{Array, Ctx, Error, Function, IntoJs, Object, Result, String as Js
 use serde::Deserialize;
 
 use crate::budget::Budget;
-use crate::globals::octets;
-use crate::recipe::Recipe;
+use crate::script::Script;
+use crate::typed_array::copy_bytes;
 
 /// Reply of the `http` service.
 #[derive(Deserialize)]
@@ -26,14 +26,15 @@ struct HttpReply {
 }
 
 #[derive(Clone)]
+/// The host services of one isolate.
 pub(crate) struct HostCalls {
-    recipe: Arc<Recipe>,
+    script: Arc<Script>,
     budget: Rc<Budget>,
 }
 
 impl HostCalls {
-    pub(crate) fn new(recipe: &Arc<Recipe>, budget: &Rc<Budget>) -> Self {
-        Self { recipe: Arc::clone(recipe), budget: Rc::clone(budget) }
+    pub(crate) fn new(script: &Arc<Script>, budget: &Rc<Budget>) -> Self {
+        Self { script: Arc::clone(script), budget: Rc::clone(budget) }
     }
 
     /// Adds `host` and `http` to the natives.
@@ -60,15 +61,15 @@ impl HostCalls {
         target: String,
         body: Option<&TypedArray<'_, u8>>,
     ) -> std::result::Result<Bytes, HostError> {
-        let body = body.and_then(|body| octets(body, usize::MAX).ok()).unwrap_or_default();
+        let body = body.and_then(|body| copy_bytes(body, usize::MAX).ok()).unwrap_or_default();
         let request = HostRequest { service, method, target, body };
-        let answer = async { tokio::time::timeout(self.budget.left(), self.recipe.host.call(request)).await };
+        let answer = async { tokio::time::timeout(self.budget.left(), self.script.host.call(request)).await };
         let late = |_elapsed| HostError { code: 504, message: "host service did not answer within the call's time".to_owned() };
-        self.recipe.handle.block_on(answer).map_err(late)?
+        self.script.handle.block_on(answer).map_err(late)?
     }
 }
 
-/// Errors of host services are thrown as plain strings, as 0.2.7 does.
+/// Host service errors are thrown as strings, as in 0.2.7.
 fn throw(ctx: &Ctx<'_>, error: &HostError) -> Error {
     match JsString::from_str(ctx.clone(), &format!("Error: {error}")) {
         Ok(text) => ctx.throw(text.into_value()),
@@ -84,7 +85,7 @@ fn parse(bytes: &[u8]) -> std::result::Result<(HttpReply, Vec<u8>), HostError> {
     Ok((reply, body))
 }
 
-/// `[status, headers as JSON or "", text or null, bytes]`; the prelude makes the object of it.
+/// `[status, headers as JSON or "", text or null, bytes]`; the prelude turns it into an object.
 fn to_script<'js>(ctx: &Ctx<'js>, (reply, body): (HttpReply, Vec<u8>)) -> Result<Array<'js>> {
     let headers: BTreeMap<_, _> = reply.headers.into_iter().map(|(name, values)| (name, values.join(", "))).collect();
     let headers = if headers.is_empty() { String::new() } else { serde_json::to_string(&headers).unwrap_or_default() };

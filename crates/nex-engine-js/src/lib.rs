@@ -1,8 +1,8 @@
-//! JavaScript functions: QuickJS on threads of their own, a fresh runtime and context for every call, made before it is asked.
+//! JavaScript functions: QuickJS on its own threads, a fresh runtime and context for every call, prepared in advance.
 //!
 //! A function is a classic script whose completion value is a function, `(subject, payload) => …`, as in Nex 0.2.7, or an ES module
 //! whose default export is one; either may be `async`. The reply is `JSON.stringify` of what it returns, except that a `Uint8Array` or
-//! `ArrayBuffer` is the reply's bytes as they are. Top-level code runs when the context is made, so before the call it serves.
+//! `ArrayBuffer` is sent as raw bytes. Top-level code runs when the context is created, which is before its call arrives.
 //!
 //! ```text
 //! invoke ─► queue ─► worker: call in the ready isolate ─► reply ─► drop the isolate, make the next one ─► queue
@@ -25,14 +25,14 @@ mod globals;
 mod host;
 mod isolate;
 mod pool;
-mod recipe;
+mod script;
+mod typed_array;
 
 use budget::Cancel;
 use pool::{Job, Pool};
-use recipe::Recipe;
+use script::Script;
 
-/// Largest source accepted, in bytes.
-pub const SOURCE_BYTES: usize = 4 * 1024 * 1024;
+pub use script::MAX_SOURCE_BYTES;
 
 /// A script ready to be called. Every call gets a fresh context.
 pub struct JsFunction {
@@ -40,7 +40,7 @@ pub struct JsFunction {
     calls: Semaphore,
 }
 
-/// Evaluates the script once and keeps the context for the first call. Must be called within a Tokio runtime with time enabled.
+/// Evaluates the script once and keeps the context for the first call. Must be called in a Tokio runtime with time enabled.
 ///
 /// # Errors
 /// [`StartError::Invalid`] when the source does not compile or gives no function, [`StartError::Host`] when it cannot be read or no
@@ -48,11 +48,11 @@ pub struct JsFunction {
 pub async fn start(launch: Launch) -> Result<JsFunction, StartError> {
     let calls = Semaphore::new(launch.limits.concurrency.clamp(1, Semaphore::MAX_PERMITS));
     let handle = Handle::current();
-    let read = tokio::task::spawn_blocking(move || Recipe::read(launch, handle));
-    let recipe = read.await.map_err(|error| host("read the source", std::io::Error::other(error)))??;
-    let (pool, ready) = Pool::start(recipe).map_err(|error| host("start a thread for the script", error))?;
+    let read = tokio::task::spawn_blocking(move || Script::read(launch, handle));
+    let script = read.await.map_err(|error| StartError::host("read the source", std::io::Error::other(error)))??;
+    let (pool, ready) = Pool::start(script).map_err(|error| StartError::host("start a thread for the script", error))?;
     let function = JsFunction { pool, calls };
-    ready.await.map_err(|error| host("prepare the script", std::io::Error::other(error)))??;
+    ready.await.map_err(|error| StartError::host("prepare the script", std::io::Error::other(error)))??;
     Ok(function)
 }
 
@@ -68,7 +68,7 @@ impl JsFunction {
             self.pool.push(Job { call, deadline, cancel: cancel.flag(), reply });
             answer.await.map_err(|_dropped| stopped())?
         };
-        // The worker is told by its own clock; this one answers the caller even if the worker sits in native code.
+        // The worker has its own deadline; this one answers the caller even while the worker is in native code.
         tokio::time::timeout(limit, answer).await.unwrap_or(Err(CallError::Timeout(limit)))
     }
 }
@@ -89,8 +89,4 @@ impl fmt::Debug for JsFunction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JsFunction").field("limits", self.pool.limits()).finish_non_exhaustive()
     }
-}
-
-fn host(doing: &str, source: std::io::Error) -> StartError {
-    StartError::Host { doing: doing.to_owned(), source }
 }

@@ -1,4 +1,4 @@
-//! The threads of a function: one at first, more while calls wait, each with its next isolate ready.
+//! Worker threads of a function: one at first, more while calls wait, each with its next isolate ready.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -13,14 +13,14 @@ use nex_engine::{Call, CallError, Limits, StartError};
 use tokio::sync::oneshot;
 
 use crate::isolate::Isolate;
-use crate::recipe::Recipe;
+use crate::script::Script;
 
-/// Workers per core: a worker that waits for a host service uses none.
-const WORKERS_PER_CORE: usize = 4;
-/// A worker other than the last one ends after so long without a call.
-const IDLE: Duration = Duration::from_secs(30);
-/// Stack of a worker's thread; it exceeds what a script may use by what the engine needs to say so.
-const THREAD_STACK: usize = 4 * 1024 * 1024;
+/// Workers per core; more than one because a worker blocks while it waits for a host service.
+const MAX_WORKERS_PER_CORE: usize = 4;
+/// A worker other than the last one ends after this time without a call.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Stack of a worker's thread: what a script may use, and room for the engine to report an overflow.
+const THREAD_STACK_BYTES: usize = 4 * 1024 * 1024;
 
 /// One call on its way to a worker.
 pub(crate) struct Job {
@@ -30,16 +30,16 @@ pub(crate) struct Job {
     pub(crate) reply: oneshot::Sender<Result<Bytes, CallError>>,
 }
 
-/// Told once the first worker's isolate is ready, or why it is not.
+/// Reports that the first worker's isolate is ready, or why it is not.
 type Ready = oneshot::Sender<Result<(), StartError>>;
 type Report = oneshot::Receiver<Result<(), StartError>>;
 
 pub(crate) struct Pool {
-    recipe: Arc<Recipe>,
+    script: Arc<Script>,
     queue: Mutex<Queue>,
     wake: Condvar,
     closed: Arc<AtomicBool>,
-    most: usize,
+    max_workers: usize,
 }
 
 #[derive(Default)]
@@ -50,11 +50,12 @@ struct Queue {
 }
 
 impl Pool {
-    /// Starts the first worker; what it says about the script comes later.
-    pub(crate) fn start(recipe: Recipe) -> io::Result<(Arc<Self>, Report)> {
+    /// Starts the first worker; the receiver resolves once its isolate is ready.
+    pub(crate) fn start(script: Script) -> io::Result<(Arc<Self>, Report)> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        let most = recipe.limits.concurrency.clamp(1, cores * WORKERS_PER_CORE);
-        let pool = Self { recipe: Arc::new(recipe), queue: Mutex::default(), wake: Condvar::new(), closed: Arc::default(), most };
+        let max_workers = script.limits.concurrency.clamp(1, cores * MAX_WORKERS_PER_CORE);
+        let pool =
+            Self { script: Arc::new(script), queue: Mutex::default(), wake: Condvar::new(), closed: Arc::default(), max_workers };
         let pool = Arc::new(pool);
         let (ready, report) = oneshot::channel();
         pool.lock().workers = 1;
@@ -63,24 +64,24 @@ impl Pool {
     }
 
     pub(crate) fn limits(&self) -> &Limits {
-        &self.recipe.limits
+        &self.script.limits
     }
 
-    /// Hands a call to the next free worker. The caller bounds how many there are.
+    /// Queues a call for the next free worker. The caller bounds the number of calls.
     pub(crate) fn push(self: &Arc<Self>, job: Job) {
         let mut queue = self.lock();
         queue.jobs.push_back(job);
-        let grow = queue.jobs.len() > queue.idle && queue.workers < self.most;
+        let grow = queue.jobs.len() > queue.idle && queue.workers < self.max_workers;
         queue.workers += usize::from(grow);
         drop(queue);
         self.wake.notify_one();
         if grow && let Err(error) = Self::spawn(self, None) {
-            tracing::warn!(%error, "no further thread for the script, calls wait for those there are");
+            tracing::warn!(%error, "cannot start another thread for the script; calls wait for the existing ones");
             self.lock().workers -= 1;
         }
     }
 
-    /// Ends all workers, and interrupts what they run.
+    /// Stops all workers and interrupts their scripts.
     pub(crate) fn close(&self) {
         let mut queue = self.lock();
         self.closed.store(true, Ordering::Relaxed);
@@ -98,11 +99,11 @@ impl Pool {
             let worker = Worker { pool, counted: Cell::new(true) };
             worker.run(ready);
         };
-        thread::Builder::new().name("js-worker".to_owned()).stack_size(THREAD_STACK).spawn(run).map(drop)
+        thread::Builder::new().name("js-worker".to_owned()).stack_size(THREAD_STACK_BYTES).spawn(run).map(drop)
     }
 }
 
-/// A running worker; dropped when its thread ends, however that happens.
+/// A running worker; dropped when its thread ends, also by a panic.
 struct Worker {
     pool: Arc<Pool>,
     counted: Cell<bool>,
@@ -111,7 +112,7 @@ struct Worker {
 impl Worker {
     fn run(&self, ready: Option<Ready>) {
         let pool = &self.pool;
-        let mut isolate = Isolate::new(&pool.recipe, &pool.closed);
+        let mut isolate = Isolate::new(&pool.script, &pool.closed);
         if let Some(ready) = ready {
             let failed = isolate
                 .as_ref()
@@ -132,13 +133,13 @@ impl Worker {
                 Err(error) => Err(error.clone()),
             };
             let _caller_gone = job.reply.send(reply);
-            // Only now, when nobody waits for it: taking the old one down and making the next.
+            // Replace the isolate after the reply, so that nobody waits for it.
             drop(isolate);
-            isolate = Isolate::new(&pool.recipe, &pool.closed);
+            isolate = Isolate::new(&pool.script, &pool.closed);
         }
     }
 
-    /// The next call; nothing when the worker has to end.
+    /// Waits for the next call; `None` if the worker must end.
     fn next(&self) -> Option<Job> {
         let mut queue = self.pool.lock();
         loop {
@@ -149,11 +150,11 @@ impl Worker {
                 return Some(job);
             }
             queue.idle += 1;
-            let (woken, waited) = self.pool.wake.wait_timeout(queue, IDLE).unwrap_or_else(PoisonError::into_inner);
+            let (woken, waited) = self.pool.wake.wait_timeout(queue, IDLE_TIMEOUT).unwrap_or_else(PoisonError::into_inner);
             queue = woken;
             queue.idle -= 1;
             if waited.timed_out() && queue.jobs.is_empty() && queue.workers > 1 {
-                // Under the same lock as the look at the others, so that one always stays.
+                // Same lock as the check above, so one worker always stays.
                 queue.workers -= 1;
                 self.counted.set(false);
                 return None;

@@ -4,10 +4,11 @@
 mod common;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
-use common::{Fixture, call, fixture};
+use common::{Fixture, MEETING, call, fixture};
 use nex_engine::{CallError, Function, StartError, Stream};
 use nex_engine_js::{JsFunction, start};
 use proptest::prelude::*;
@@ -17,9 +18,11 @@ async fn started(source: &str) -> (JsFunction, Fixture) {
     (start(fixture.launch.clone()).await.unwrap(), fixture)
 }
 
+/// A function with one worker and a time limit.
 async fn with_time(source: &str, call_time: Duration) -> JsFunction {
     let mut fixture = fixture(source);
     fixture.launch.limits.call_time = call_time;
+    fixture.launch.limits.concurrency = 1;
     start(fixture.launch).await.unwrap()
 }
 
@@ -113,7 +116,7 @@ async fn what_a_script_prints_becomes_lines() {
 }
 
 #[tokio::test]
-async fn an_error_is_told_with_its_place_and_the_next_call_is_served() {
+async fn an_error_is_reported_with_its_position_and_the_next_call_is_served() {
     for (source, expected) in [
         ("() => { throw new TypeError('bad') }", "TypeError: bad at <anonymous> (guest.js:1:"),
         ("() => {\n  nothing.there }", "ReferenceError: nothing is not defined at <anonymous> (guest.js:2:"),
@@ -139,7 +142,7 @@ async fn an_error_is_told_with_its_place_and_the_next_call_is_served() {
 
 #[tokio::test]
 async fn a_runaway_is_stopped_at_its_limit_and_the_next_call_is_served() {
-    let limit = Duration::from_millis(200);
+    let limit = Duration::from_millis(300);
     for runaway in [
         "for (;;) {}",
         "for (;;) { try { for (;;) {} } catch { } }",
@@ -156,9 +159,8 @@ async fn a_runaway_is_stopped_at_its_limit_and_the_next_call_is_served() {
         "try { hostServices.kv.get('slow') } catch { for (;;) {} }",
     ] {
         let function = with_time(&format!("(s, p) => {{ if (p.length === 0) return 'ok'; {runaway} }}"), limit).await;
-        let begin = Instant::now();
         assert_eq!(function.invoke(call("x")).await, Err(CallError::Timeout(limit)), "{runaway}");
-        assert!(begin.elapsed() < limit * 3, "{runaway}: stopped after {:?}", begin.elapsed());
+        // There is one worker, so this call is served only if the runaway was interrupted.
         assert_eq!(function.invoke(call("")).await, Ok("\"ok\"".into()), "after {runaway}");
     }
 }
@@ -192,12 +194,13 @@ async fn a_reply_over_the_limit_is_an_error_with_its_size() {
 
 #[tokio::test]
 async fn calls_run_side_by_side_up_to_the_limit() {
-    let (function, _fixture) = started("async (s, p) => { await new Promise((done) => setTimeout(done, 100)); return p }").await;
-    let begin = Instant::now();
+    let mut fixture = fixture("(s, p) => hostServices.messaging.request('meet', p)");
+    fixture.launch.limits.concurrency = MEETING;
+    let function = start(fixture.launch.clone()).await.unwrap();
+    // Each call waits at the host for as many others as the limit allows.
     let replies = futures::future::join_all((0..16_u8).map(|index| function.invoke(call(vec![index])))).await;
-    assert!(replies.iter().zip(0..).all(|(reply, index)| reply == &Ok(Bytes::from(vec![index]))));
-    let elapsed = begin.elapsed();
-    assert!(elapsed >= Duration::from_millis(190) && elapsed < Duration::from_millis(1000), "{elapsed:?}");
+    assert!(replies.iter().zip(0..).all(|(reply, index)| reply == &Ok(Bytes::from(vec![index]))), "{replies:?}");
+    assert_eq!(fixture.host.max_waiting.load(Ordering::SeqCst), MEETING);
 }
 
 #[tokio::test]
@@ -232,7 +235,7 @@ async fn request_many_gives_the_bytes_of_every_reply() {
 }
 
 #[tokio::test]
-async fn errors_of_host_services_are_thrown_as_texts() {
+async fn errors_of_host_services_are_thrown_as_strings() {
     for (ask, expected) in [
         ("kv.get()", "key is required"),
         ("kv.get('a', 'b')", "key is required"),
@@ -251,7 +254,7 @@ async fn errors_of_host_services_are_thrown_as_texts() {
 }
 
 #[tokio::test]
-async fn what_is_no_function_is_refused_with_the_reason() {
+async fn a_source_without_a_function_is_refused_with_the_reason() {
     let prefix = "failed to validate workload: failed to compile source for execution: ";
     for (source, expected) in [
         ("() => {\n  let x = ;\n}", "SyntaxError: unexpected token in expression: ';' at guest.js:2:"),
@@ -313,7 +316,7 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
-    fn memory_may_run_out_anywhere(memory_bytes in 1_u64..1_500_000, which in 0..6_usize) {
+    fn out_of_memory_is_recognised_wherever_it_happens(memory_bytes in 1_u64..1_500_000, which in 0..6_usize) {
         let hog = [
             "const all = []; for (let n = 0;; n++) all.push({ n, f() {} })",
             "const all = new Map(); for (let n = 0;; n++) all.set('k' + n, [n])",
@@ -329,7 +332,7 @@ proptest! {
             match start(fixture.launch).await {
                 Ok(function) => {
                     let error = function.invoke(call("")).await.unwrap_err();
-                    // A job that was lost for want of memory leaves no trace but its promise.
+                    // QuickJS does not report a job that it could not allocate; only its promise stays pending.
                     let lost = which == 2 && error.to_string().contains("nothing can settle");
                     assert!(lost || error == CallError::OutOfMemory(memory_bytes), "{error:?}");
                 }

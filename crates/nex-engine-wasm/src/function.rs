@@ -1,4 +1,4 @@
-//! One function: a linked program, and the calls of it, each in an instance of its own.
+//! A function: a linked program; every call gets its own instance.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::runtime::Runtime;
 use crate::state::State;
 
 /// Frames of a trap's backtrace written to the workload's log.
-const FRAMES: usize = 10;
+const MAX_FRAMES: usize = 10;
 
 /// A WASI command ready to be called. Every call gets a fresh instance.
 pub struct WasmFunction {
@@ -39,7 +39,7 @@ impl WasmFunction {
     async fn call(&self, call: Call) -> Result<Bytes, CallError> {
         let closed = |_closed| CallError::Failed("function is stopped".to_owned());
         let _call = self.calls.acquire().await.map_err(closed)?;
-        let _place = self.runtime.places.acquire().await.map_err(closed)?;
+        let _slot = self.runtime.slots.acquire().await.map_err(closed)?;
         let _ticking = self.runtime.ticker.tick();
         let reply = Pipe::new(Reply::new(self.limits.reply_bytes));
         let errors = Pipe::new(LineWriter::new(self.output.clone(), Stream::Stderr));
@@ -53,7 +53,7 @@ impl WasmFunction {
         store.set_epoch_deadline(1);
         store.epoch_deadline_async_yield_and_update(1);
         let outcome = self.run(&mut store).await;
-        outcome.or_else(|error| self.judge(&error, &store))?;
+        outcome.or_else(|error| self.classify(&error, &store))?;
         reply.lock().finish().map_err(|actual| CallError::ReplyTooLarge { actual, limit: self.limits.reply_bytes })
     }
 
@@ -72,8 +72,8 @@ impl WasmFunction {
         }
     }
 
-    /// What an ended instance's error means: `exit(0)` is no error at all.
-    fn judge(&self, error: &Error, store: &Store<State>) -> Result<(), CallError> {
+    /// Classifies the error that ended an instance; `exit(0)` is not an error.
+    fn classify(&self, error: &Error, store: &Store<State>) -> Result<(), CallError> {
         if let Some(I32Exit(status)) = error.downcast_ref()
             && (*status == 0 || !store.data().memory.refused)
         {
@@ -83,7 +83,7 @@ impl WasmFunction {
             return Err(CallError::OutOfMemory(self.limits.memory_bytes));
         }
         if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
-            backtrace.frames().iter().take(FRAMES).for_each(|frame| {
+            backtrace.frames().iter().take(MAX_FRAMES).for_each(|frame| {
                 let name = frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), str::to_owned);
                 self.output.line(Stream::Stderr, format!("  at {name}"));
             });
@@ -95,7 +95,7 @@ impl WasmFunction {
 
 impl Function for WasmFunction {
     fn invoke(&self, call: Call) -> BoxFuture<'_, Result<Bytes, CallError>> {
-        // Dropping the call at the deadline unwinds the instance wherever it is: computing, or waiting for the host.
+        // Dropping the call at its deadline unwinds the instance, whether it computes or waits for the host.
         Box::pin(async move {
             let call = tokio::time::timeout(self.limits.call_time, self.call(call));
             call.await.unwrap_or(Err(CallError::Timeout(self.limits.call_time)))

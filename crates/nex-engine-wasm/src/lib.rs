@@ -1,9 +1,9 @@
-//! WebAssembly functions: WASI commands, core modules and components alike, a fresh instance for every call.
+//! WebAssembly functions: WASI commands, as core modules or components; a fresh instance for every call.
 //!
-//! A call sees `argv = ["nexfunction", subject]`, its payload on standard input and the workload's environment; all it writes to
-//! standard output is the reply. It has no files and no network.
+//! A call gets `argv = ["nexfunction", subject]`, its payload on standard input and the workload's environment; its standard output
+//! is the reply. It has no files and no network.
 //!
-//! Nothing of Wasmtime is set up before the first [`Engine::start`], so that an idle agent stays small.
+//! Wasmtime is set up by the first [`Engine::start`], so that an idle agent stays small.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,20 +18,8 @@ mod state;
 mod ticker;
 
 pub use function::WasmFunction;
+pub use runtime::EngineConfig;
 use runtime::Runtime;
-
-/// Bounds on all functions of one process together.
-#[derive(Debug, Clone, Copy)]
-pub struct EngineConfig {
-    /// Instances alive at once; further calls wait. Each reserves address space, and memory only as it is touched.
-    pub instances: u32,
-}
-
-impl Default for EngineConfig {
-    fn default() -> Self {
-        Self { instances: 64 }
-    }
-}
 
 /// One per process; functions share its instance pool.
 #[derive(Default)]
@@ -40,7 +28,7 @@ pub struct Engine {
     runtime: Arc<Mutex<Option<Arc<Runtime>>>>,
 }
 
-/// A function that can be called.
+/// A started function.
 #[derive(Debug)]
 pub struct Started {
     /// The function.
@@ -50,13 +38,13 @@ pub struct Started {
 }
 
 impl Engine {
-    /// An engine that has allocated nothing yet.
+    /// Creates an engine without setting up Wasmtime.
     #[must_use]
     pub fn new(config: EngineConfig) -> Self {
         Self { config, runtime: Arc::default() }
     }
 
-    /// Sets up Wasmtime now and not at the first start: for a process that has to be different meanwhile.
+    /// Sets up Wasmtime now instead of at the first start, for callers that must change the state of the process around it.
     ///
     /// # Errors
     /// [`StartError::Host`] when the engine cannot be set up.
@@ -76,7 +64,7 @@ impl Engine {
             let loaded = load::load(&runtime, &launch)?;
             Ok(Started { function: WasmFunction::new(runtime, loaded.program, launch), compiled: loaded.compiled })
         });
-        started.await.map_err(|error| host("compile the module", std::io::Error::other(error)))?
+        started.await.map_err(|error| StartError::host("compile the module", std::io::Error::other(error)))?
     }
 }
 
@@ -91,10 +79,7 @@ fn shared(slot: &Mutex<Option<Arc<Runtime>>>, config: EngineConfig) -> Result<Ar
     if let Some(runtime) = &*slot {
         return Ok(Arc::clone(runtime));
     }
-    let runtime = Runtime::new(config).map_err(|error| host("set up the wasm engine", std::io::Error::other(error)))?;
+    let runtime =
+        Runtime::new(config).map_err(|error| StartError::host("set up the wasm engine", std::io::Error::other(error)))?;
     Ok(Arc::clone(slot.insert(Arc::new(runtime))))
-}
-
-fn host(doing: &str, source: std::io::Error) -> StartError {
-    StartError::Host { doing: doing.to_owned(), source }
 }

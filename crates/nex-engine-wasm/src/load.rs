@@ -48,7 +48,7 @@ pub(crate) fn load(runtime: &Runtime, launch: &Launch) -> Result<Loaded, StartEr
 }
 
 fn compile(engine: &Engine, path: &Path) -> Result<Code, StartError> {
-    let source = std::fs::read(path).map_err(|source| crate::host(&format!("read {}", path.display()), source))?;
+    let source = std::fs::read(path).map_err(|source| StartError::host(format!("read {}", path.display()), source))?;
     let invalid = |error: Error| StartError::Invalid(format!("failed to compile module: {error:#}"));
     match source.as_slice() {
         [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Module::new(engine, &source).map(Code::Module).map_err(invalid),

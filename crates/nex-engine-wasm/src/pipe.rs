@@ -1,4 +1,4 @@
-//! Where an instance's standard output and standard error go.
+//! Standard output and standard error of an instance.
 
 use std::io;
 use std::pin::Pin;
@@ -11,10 +11,10 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
-/// Most bytes a guest may write at once; also bounds what the host allocates for one write.
-const WRITE_BYTES: usize = 64 * 1024;
+/// Maximum bytes per write of a guest; also bounds the host's allocation.
+const MAX_WRITE_BYTES: usize = 64 * 1024;
 
-/// What takes the bytes of a stream; it is always ready and never fails.
+/// Consumer of a stream's bytes; always ready, never fails.
 pub(crate) trait Sink: Send + 'static {
     fn take(&mut self, bytes: Bytes);
 }
@@ -24,7 +24,7 @@ pub(crate) trait Sink: Send + 'static {
 pub(crate) struct Reply {
     limit: usize,
     written: usize,
-    // A reply written at once is passed on without a copy.
+    // A reply written in one piece is passed on without a copy.
     first: Bytes,
     joined: BytesMut,
 }
@@ -34,7 +34,7 @@ impl Reply {
         Self { limit, written: 0, first: Bytes::new(), joined: BytesMut::new() }
     }
 
-    /// The reply, or its size when that is over the limit.
+    /// The reply, or its size if that exceeds the limit.
     pub(crate) fn finish(&mut self) -> Result<Bytes, usize> {
         match self.written {
             over if over > self.limit => Err(over),
@@ -48,7 +48,7 @@ impl Sink for Reply {
     fn take(&mut self, bytes: Bytes) {
         self.written = self.written.saturating_add(bytes.len());
         if self.written > self.limit {
-            // Counted on, so that the error says how large the reply is; kept no more.
+            // Keep counting for the error, but drop the bytes.
             self.first = Bytes::new();
             self.joined = BytesMut::new();
         } else if self.first.is_empty() && self.joined.is_empty() {
@@ -113,7 +113,7 @@ impl<S: Sink> OutputStream for Pipe<S> {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(WRITE_BYTES)
+        Ok(MAX_WRITE_BYTES)
     }
 }
 

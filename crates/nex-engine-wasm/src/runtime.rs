@@ -1,36 +1,48 @@
-//! Wasmtime as this process uses it: one configuration, one instance pool, the host's half of WASI linked once.
+//! The Wasmtime runtime of a process: one configuration, one instance pool, one linker for WASI.
 
 use std::io;
 
 use tokio::sync::Semaphore;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, Linker, PoolingAllocationConfig, component};
 
-use crate::EngineConfig;
 use crate::state::State;
 use crate::ticker::Ticker;
 
-/// How much of an instance's memory is zeroed in place for the next one instead of being given back to the kernel.
-const KEEP_RESIDENT: usize = 256 * 1024;
-/// Memories one component may bring; those of ordinary toolchains have one.
-const MEMORIES_PER_COMPONENT: u32 = 4;
-/// Core instances one component may bring; an adapted command has about five.
-const CORE_INSTANCES_PER_COMPONENT: u32 = 32;
+/// Bytes of an instance's memory that are zeroed for the next instance instead of being returned to the kernel.
+const KEEP_RESIDENT_BYTES: usize = 256 * 1024;
+/// Memories per component; common toolchains emit one.
+const MAX_MEMORIES_PER_COMPONENT: u32 = 4;
+/// Core instances per component; an adapted command has about five.
+const MAX_CORE_INSTANCES_PER_COMPONENT: u32 = 32;
+
+/// Limits shared by all functions of a process.
+#[derive(Debug, Clone, Copy)]
+pub struct EngineConfig {
+    /// Maximum number of live instances; further calls wait. An instance reserves address space; memory is used as it is touched.
+    pub instances: u32,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self { instances: 64 }
+    }
+}
 
 pub(crate) struct Runtime {
     pub(crate) engine: Engine,
     pub(crate) modules: Linker<State>,
     pub(crate) components: component::Linker<State>,
     pub(crate) ticker: Ticker,
-    /// A place in the pool for every call under way.
-    pub(crate) places: Semaphore,
+    /// One permit per slot of the instance pool.
+    pub(crate) slots: Semaphore,
 }
 
 impl Runtime {
     pub(crate) fn new(config: EngineConfig) -> io::Result<Self> {
         let instances = config.instances.max(1);
         let engine = Engine::new(&settings(Some(instances))).or_else(|error| {
-            // A low limit on address space: slower calls are better than none.
-            tracing::warn!(error = format!("{error:#}"), "no instance pool, every call maps its own memory");
+            // The address space is limited: slow calls are better than none.
+            tracing::warn!(error = format!("{error:#}"), "no instance pool; every call maps its own memory");
             Engine::new(&settings(None)).map_err(io::Error::other)
         })?;
         let mut modules = Linker::new(&engine);
@@ -38,28 +50,28 @@ impl Runtime {
         let mut components = component::Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut components).map_err(io::Error::other)?;
         let ticker = Ticker::start(&engine)?;
-        Ok(Self { engine, modules, components, ticker, places: Semaphore::new(instances as usize) })
+        Ok(Self { engine, modules, components, ticker, slots: Semaphore::new(instances as usize) })
     }
 }
 
 fn settings(pooled: Option<u32>) -> Config {
     let mut config = Config::new();
     config.epoch_interruption(true);
-    // Only calls one at a time into a store; the machinery for more costs every call.
+    // A store serves one call; support for concurrent ones would slow each of them.
     config.concurrency_support(false);
     if let Some(instances) = pooled {
         let mut pool = PoolingAllocationConfig::new();
         pool.total_component_instances(instances)
-            .total_core_instances(instances.saturating_mul(CORE_INSTANCES_PER_COMPONENT))
+            .total_core_instances(instances.saturating_mul(MAX_CORE_INSTANCES_PER_COMPONENT))
             .total_memories(instances.saturating_mul(2))
             .total_tables(instances.saturating_mul(4))
             .total_stacks(instances)
-            .max_memories_per_component(MEMORIES_PER_COMPONENT)
-            .max_core_instances_per_component(CORE_INSTANCES_PER_COMPONENT)
+            .max_memories_per_component(MAX_MEMORIES_PER_COMPONENT)
+            .max_core_instances_per_component(MAX_CORE_INSTANCES_PER_COMPONENT)
             .max_tables_per_module(4)
-            .linear_memory_keep_resident(KEEP_RESIDENT)
-            .table_keep_resident(KEEP_RESIDENT)
-            // Only the pages a call has written are zeroed after it, where the kernel tells which (Linux 6.7).
+            .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
+            .table_keep_resident(KEEP_RESIDENT_BYTES)
+            // Zero only the pages that a call wrote, where the kernel reports them (Linux 6.7).
             .pagemap_scan(Enabled::Auto)
             .max_unused_warm_slots(instances.min(4));
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));

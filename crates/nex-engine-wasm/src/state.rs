@@ -1,4 +1,4 @@
-//! What one instance owns on the host's side: its WASI context and the account of its memory.
+//! Host state of an instance: WASI context and memory limits.
 
 use nex_engine::{Call, LineWriter};
 use wasmtime::ResourceLimiter;
@@ -8,8 +8,8 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::pipe::{Pipe, Reply};
 
-/// Table elements an instance may have altogether.
-const TABLE_ELEMENTS: usize = 1 << 20;
+/// Maximum number of table elements of an instance.
+const MAX_TABLE_ELEMENTS: usize = 1 << 20;
 
 pub(crate) struct State {
     pub(crate) wasi: WasiP1Ctx,
@@ -43,12 +43,12 @@ impl WasiView for State {
     }
 }
 
-/// All linear memories of an instance together.
+/// Usage of all linear memories and tables of an instance.
 pub(crate) struct Memory {
     limit: usize,
     used: usize,
     elements: usize,
-    /// Growth was refused. The guest may cope; if it fails, this is why.
+    /// Growth was refused. If the guest fails after that, it is out of memory.
     pub(crate) refused: bool,
 }
 
@@ -66,7 +66,7 @@ impl ResourceLimiter for Memory {
 
     fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         let elements = self.elements.saturating_add(desired.saturating_sub(current));
-        let fits = elements <= TABLE_ELEMENTS;
+        let fits = elements <= MAX_TABLE_ELEMENTS;
         if fits {
             self.elements = elements;
         } else {

@@ -1,4 +1,4 @@
-//! The clock that lets a running instance be interrupted: one thread that advances the epoch while calls are under way.
+//! Epoch ticker: a thread that advances the epoch while calls run, so that instances can be interrupted.
 
 use std::io;
 use std::sync::Arc;
@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use wasmtime::Engine;
 
-/// How long an instance computes before other tasks of the thread get a turn, and how exactly its time limit is kept.
+/// Epoch length: an instance yields to other tasks after this time, and its time limit is this precise.
 const TICK: Duration = Duration::from_millis(2);
-/// Ticks without a call after which the thread goes to sleep; waking it costs more than a tick.
+/// Ticks without a call before the thread sleeps; waking it costs more than a tick.
 const IDLE_TICKS: u32 = 50;
 
 #[derive(Debug)]
@@ -26,7 +26,7 @@ struct Shared {
     over: AtomicBool,
 }
 
-/// A call under way; the epoch advances as long as one exists.
+/// Keeps the epoch advancing while it exists.
 #[derive(Debug)]
 pub(crate) struct Ticking<'a>(&'a Shared);
 
@@ -50,7 +50,7 @@ impl Ticker {
                     continue;
                 }
                 own.asleep.store(true, Ordering::SeqCst);
-                // A call that began before the store has not seen it: look again before sleeping.
+                // A call may have begun before the store: check again before sleeping.
                 if own.calls.load(Ordering::SeqCst) == 0 && !own.over.load(Ordering::SeqCst) {
                     thread::park();
                 }
@@ -62,7 +62,7 @@ impl Ticker {
         Ok(Self { shared, thread: thread.thread().clone() })
     }
 
-    /// Keeps the epoch advancing until what it gives is dropped.
+    /// Keeps the epoch advancing until the guard is dropped.
     pub(crate) fn tick(&self) -> Ticking<'_> {
         self.shared.calls.fetch_add(1, Ordering::SeqCst);
         if self.shared.asleep.load(Ordering::SeqCst) {

@@ -1,32 +1,32 @@
-//! The way of a workload's lines out of the engine: bounded, and never blocking the workload's caller.
+//! Output lines of a workload: bounded, and never blocking the workload.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::mpsc;
 
-/// Longest line passed on, in bytes; the rest of a longer one is cut.
-pub const LINE_BYTES: usize = 16 * 1024;
+/// Longest line, in bytes; longer ones are truncated.
+pub const MAX_LINE_BYTES: usize = 16 * 1024;
 
-/// Which of its streams a workload wrote to.
+/// Output stream of a workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
     /// Standard output, `console.log`.
     Stdout,
-    /// Standard error, `console.error`, the engine's own words about a failed call.
+    /// Standard error, `console.error`, and the engine's messages about failed calls.
     Stderr,
 }
 
-/// One line, without its line end.
+/// One line, without its line break.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// Where it was written.
+    /// The stream it was written to.
     pub stream: Stream,
-    /// At most [`LINE_BYTES`] bytes.
+    /// At most [`MAX_LINE_BYTES`] bytes.
     pub text: String,
 }
 
-/// The writing end. When the reader falls behind, lines are dropped and counted: a chatty workload never slows itself by logging.
+/// The writing end. When the reader falls behind, lines are dropped and counted, so that logging never slows the workload.
 #[derive(Debug, Clone)]
 pub struct Output {
     lines: mpsc::Sender<Line>,
@@ -34,7 +34,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// A writing end and its reading end, `capacity` lines between them.
+    /// Creates a channel that buffers `capacity` lines.
     #[must_use]
     pub fn channel(capacity: usize) -> (Self, mpsc::Receiver<Line>) {
         let (lines, receiver) = mpsc::channel(capacity);
@@ -44,8 +44,8 @@ impl Output {
     /// Writes one line, or counts it as dropped.
     pub fn line(&self, stream: Stream, text: impl Into<String>) {
         let mut text = text.into();
-        if text.len() > LINE_BYTES {
-            let cut = (0..=LINE_BYTES).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        if text.len() > MAX_LINE_BYTES {
+            let cut = (0..=MAX_LINE_BYTES).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
             text.truncate(cut);
         }
         if self.lines.try_send(Line { stream, text }).is_err() {
@@ -53,15 +53,15 @@ impl Output {
         }
     }
 
-    /// How many lines were dropped since the last time this was asked.
+    /// Number of lines dropped since the last call.
     #[must_use]
     pub fn take_dropped(&self) -> u64 {
         self.dropped.swap(0, Ordering::Relaxed)
     }
 }
 
-/// Bytes of one stream on their way to becoming lines. Invalid UTF-8 is replaced, a line over [`LINE_BYTES`] is cut, and what
-/// has no line end yet is written when this is dropped.
+/// Splits the bytes of a stream into lines. Invalid UTF-8 is replaced, a line over [`MAX_LINE_BYTES`] is truncated, and an
+/// unterminated line is written on drop.
 #[derive(Debug)]
 pub struct LineWriter {
     output: Output,
@@ -70,29 +70,29 @@ pub struct LineWriter {
 }
 
 impl LineWriter {
-    /// An empty one for `stream`.
+    /// Creates a writer for `stream`.
     #[must_use]
     pub fn new(output: Output, stream: Stream) -> Self {
         Self { output, stream, pending: Vec::new() }
     }
 
-    /// Takes the next bytes; every complete line among them is passed on.
+    /// Writes bytes; every complete line is passed on.
     pub fn write(&mut self, bytes: &[u8]) {
         let mut pieces = bytes.split(|byte| *byte == b'\n');
         let last = pieces.next_back().unwrap_or_default();
         for piece in pieces {
-            self.keep(piece);
-            self.pass_on();
+            self.buffer(piece);
+            self.flush_line();
         }
-        self.keep(last);
+        self.buffer(last);
     }
 
-    fn keep(&mut self, piece: &[u8]) {
-        let room = LINE_BYTES.saturating_sub(self.pending.len());
+    fn buffer(&mut self, piece: &[u8]) {
+        let room = MAX_LINE_BYTES.saturating_sub(self.pending.len());
         self.pending.extend_from_slice(piece.get(..room).unwrap_or(piece));
     }
 
-    fn pass_on(&mut self) {
+    fn flush_line(&mut self) {
         let line = self.pending.strip_suffix(b"\r").unwrap_or(&self.pending);
         self.output.line(self.stream, String::from_utf8_lossy(line));
         self.pending.clear();
@@ -102,7 +102,7 @@ impl LineWriter {
 impl Drop for LineWriter {
     fn drop(&mut self) {
         if !self.pending.is_empty() {
-            self.pass_on();
+            self.flush_line();
         }
     }
 }
@@ -128,13 +128,13 @@ mod tests {
     #[test]
     fn invalid_text_is_replaced_and_a_long_line_is_cut_without_eating_the_next() {
         assert_eq!(lines_of(&[b"a\xffb\n"]), ["a\u{fffd}b"]);
-        let long = vec![b'x'; 3 * LINE_BYTES];
+        let long = vec![b'x'; 3 * MAX_LINE_BYTES];
         let lines = lines_of(&[&long, &long, b"\nnext\n"]);
-        assert_eq!(lines.iter().map(String::len).collect::<Vec<_>>(), [LINE_BYTES, 4]);
+        assert_eq!(lines.iter().map(String::len).collect::<Vec<_>>(), [MAX_LINE_BYTES, 4]);
     }
 
     #[test]
-    fn lines_nobody_reads_are_dropped_and_counted_once() {
+    fn lines_that_do_not_fit_are_dropped_and_counted_once() {
         let (output, _lines) = Output::channel(1);
         (0..5).for_each(|_| output.line(Stream::Stderr, "word"));
         assert_eq!((output.take_dropped(), output.take_dropped()), (4, 0));

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use nex_engine::native::{Rung, Service};
+use nex_engine::native::{Service, StoppedBy};
 use nex_engine::{HostClient, Launch, Limits, Line, Output, Stream};
 use nex_protocol::digest::Digest;
 use nex_protocol::host::{HostError, HostRequest};
@@ -57,13 +57,10 @@ fn rest(mut lines: mpsc::Receiver<Line>) -> Vec<(Stream, String)> {
 }
 
 async fn gone(pid: &str) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    // A zombie has ended too; whoever adopted it reaps it.
+    // A zombie has ended as well; its adoptive parent reaps it.
     let alive = || std::fs::read_to_string(Path::new("/proc").join(pid).join("stat")).is_ok_and(|stat| !stat.contains(") Z "));
-    while alive() {
-        assert!(Instant::now() < deadline, "process {pid} is still there");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let ended = nex_testkit::eventually(Duration::from_secs(10), async || !alive()).await;
+    assert!(ended, "process {pid} still runs");
 }
 
 #[tokio::test]
@@ -75,7 +72,7 @@ async fn a_service_sees_its_arguments_and_only_its_own_environment() {
     let service = Service::start(fixture.launch).await.unwrap();
     let exit = service.wait().await;
     assert_eq!((exit.code, exit.signal), (3, None));
-    assert_eq!(service.stop(Duration::from_secs(1)).await, Rung::AlreadyOver);
+    assert_eq!(service.stop(Duration::from_secs(1)).await, StoppedBy::AlreadyExited);
     drop(service);
     let lines = rest(fixture.lines);
     let home = format!("HOME={}", std::env::current_dir().unwrap().display());
@@ -96,17 +93,17 @@ async fn a_program_is_executed_under_the_workloads_name() {
 }
 
 #[tokio::test]
-async fn the_ladder_stops_at_the_rung_that_worked() {
-    for (traps, rung, signal) in [
-        ("", Rung::Interrupt, Some("SIGINT")),
-        ("trap '' INT", Rung::Terminate, Some("SIGTERM")),
-        ("trap '' INT TERM", Rung::Kill, Some("SIGKILL")),
-        ("trap 'exit 0' INT", Rung::Interrupt, None),
+async fn a_stop_escalates_only_until_the_program_ends() {
+    for (traps, stopped_by, signal) in [
+        ("", StoppedBy::Sigint, Some("SIGINT")),
+        ("trap '' INT", StoppedBy::Sigterm, Some("SIGTERM")),
+        ("trap '' INT TERM", StoppedBy::Sigkill, Some("SIGKILL")),
+        ("trap 'exit 0' INT", StoppedBy::Sigint, None),
     ] {
         let mut fixture = script(&format!("{traps}\necho ready\nsleep 1000 & while :; do wait; done"));
         let service = Service::start(fixture.launch).await.unwrap();
         assert_eq!(line(&mut fixture.lines).await, "ready");
-        assert_eq!(service.stop(Duration::from_millis(1000)).await, rung, "{traps}");
+        assert_eq!(service.stop(Duration::from_millis(1000)).await, stopped_by, "{traps}");
         assert_eq!(service.wait().await.signal.as_deref(), signal, "{traps}");
     }
 }
@@ -123,7 +120,7 @@ async fn a_dropped_service_and_its_children_are_gone() {
 }
 
 #[tokio::test]
-async fn what_the_program_left_running_ends_with_it() {
+async fn children_left_by_a_program_end_with_it() {
     let mut fixture = script("sleep 1000 & echo $!; exit 7");
     let service = Service::start(fixture.launch).await.unwrap();
     assert_eq!(service.wait().await.code, 7);
@@ -141,7 +138,7 @@ async fn memory_over_the_limit_is_refused_to_the_program() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_executed_says_why() {
+async fn an_artifact_or_environment_that_cannot_be_executed_is_refused_with_the_reason() {
     let fixture = script("");
     std::fs::write(&fixture.launch.artifact, b"\0asm").unwrap();
     let error = Service::start(fixture.launch).await.unwrap_err();

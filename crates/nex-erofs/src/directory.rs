@@ -1,16 +1,16 @@
-//! A directory's content: blocks of entries (inode number, offset of the name, kind), sorted by name, each followed by its names.
+//! Directory blocks: entries (inode number, offset of the name, type) sorted by name, followed by the names.
 
-use crate::BLOCK;
+use crate::block::BLOCK;
 use crate::format::{entry_kind, overlay};
 use crate::tree::{NodeId, Tree};
 
 const ENTRY: usize = 12;
 const BLOCK_BYTES: usize = 4096;
 
-/// One name.
+/// An entry: name and node.
 type Named<'a> = (&'a [u8], NodeId);
 
-/// The entries of a directory, `.` and `..` among them, in the order that look-ups expect.
+/// The entries of a directory, including `.` and `..`, in the order that the kernel searches.
 pub(crate) fn entries(tree: &Tree, dir: NodeId, parent: NodeId) -> Vec<Named<'_>> {
     let mut all: Vec<Named<'_>> = tree.node(dir).children.iter().map(|(name, id)| (name.as_slice(), *id)).collect();
     all.push((b".", dir));
@@ -19,7 +19,7 @@ pub(crate) fn entries(tree: &Tree, dir: NodeId, parent: NodeId) -> Vec<Named<'_>
     all
 }
 
-/// Entries as they share blocks.
+/// Splits entries into blocks.
 fn blocks<'e, 't>(entries: &'e [Named<'t>]) -> Vec<&'e [Named<'t>]> {
     let (mut blocks, mut rest, mut used, mut count) = (Vec::new(), entries, 0, 0);
     for (name, _) in entries {
@@ -36,14 +36,14 @@ fn blocks<'e, 't>(entries: &'e [Named<'t>]) -> Vec<&'e [Named<'t>]> {
     blocks
 }
 
-/// How long the content is, in bytes.
+/// Encoded size, in bytes.
 pub(crate) fn size(entries: &[Named<'_>]) -> u64 {
     let blocks = blocks(entries);
     let last: usize = blocks.last().map_or(0, |last| last.iter().map(|(name, _)| ENTRY + name.len()).sum());
     (blocks.len() as u64 - 1) * BLOCK + last as u64
 }
 
-/// The content.
+/// Encodes the directory.
 pub(crate) fn encode(tree: &Tree, entries: &[Named<'_>], number: impl Fn(NodeId) -> u64) -> Vec<u8> {
     let mut content = Vec::new();
     for block in blocks(entries) {

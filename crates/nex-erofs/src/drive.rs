@@ -3,44 +3,47 @@
 use std::fs::File;
 use std::path::Path;
 
-use crate::image::{Options, WriteError, Written};
-use crate::tree::{Kind, Meta, Source, Tree, TreeError};
+use crate::error::WriteError;
+use crate::format::Options;
+use crate::image::Written;
+use crate::source::Source;
+use crate::tree::{Kind, Meta, Tree, TreeError};
 
 /// Name of the file in the drive.
 pub const ARTIFACT: &str = "artifact";
 
-/// Why a drive cannot be made.
+/// Why a drive cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum DriveError {
-    /// The file for it.
-    #[error("cannot make the drive {path}; next: see that its directory is there and that nothing has that name")]
+    /// Its file cannot be created.
+    #[error("cannot create the drive {path}; next: check that its directory exists and that nothing has that name")]
     Create {
         /// Its path.
         path: std::path::PathBuf,
         /// Why.
         source: std::io::Error,
     },
-    /// Its content.
+    /// The image cannot be written.
     #[error(transparent)]
     Write(#[from] WriteError),
-    /// Its tree, which is always the same.
+    /// The tree is invalid; it is the same for every drive, so this is a bug.
     #[error(transparent)]
     Tree(#[from] TreeError),
 }
 
-/// Makes the drive `into`, a new file of a multiple of 4096 bytes, with the content of `file` as `/artifact`: root's, mode 0555. The
-/// content is copied by the kernel, to a block boundary, so a file system that can share blocks does. Blocks the thread for as long.
+/// Creates the drive `out`, a new file, with the content of `file` as `/artifact`, owned by root, mode 0555. The kernel copies the
+/// content to a block boundary, so file systems with reflinks share the blocks. Blocks the thread.
 ///
 /// # Errors
-/// `file` cannot be read, or `into` exists or cannot be written; then nothing is left at `into` that was not there.
-pub fn drive(file: &Path, into: &Path) -> Result<Written, DriveError> {
+/// `file` cannot be read, or `out` exists or cannot be written. No partial drive is left behind.
+pub fn drive(file: &Path, out: &Path) -> Result<Written, DriveError> {
     let mut tree = Tree::new(Meta::root(0o555));
     tree.put(ARTIFACT, Meta::root(0o555), Kind::File(Source::Path(file.to_owned())))?;
-    let failed = |source| DriveError::Create { path: into.to_owned(), source };
-    let mut out = File::create_new(into).map_err(failed)?;
-    tree.write(&mut out, &Options::default()).map_err(|error| {
-        // The first failure is what is told; a half-written drive nobody can take for one is the least that is left.
-        drop(std::fs::remove_file(into));
+    let failed = |source| DriveError::Create { path: out.to_owned(), source };
+    let mut drive = File::create_new(out).map_err(failed)?;
+    tree.write(&mut drive, &Options::default()).map_err(|error| {
+        // Keep the write error; the unlink is best effort.
+        drop(std::fs::remove_file(out));
         error.into()
     })
 }

@@ -1,16 +1,15 @@
-//! How superblock and inodes look on disk: little-endian, as the kernel's documentation of EROFS has them. Inodes are always the
-//! extended kind, which takes any owner, size and time.
+//! On-disk format of superblock and inodes, as in the kernel's EROFS documentation: little-endian. Inodes are always extended ones,
+//! which hold any owner, size and time.
 
-use crate::image::Options;
 use crate::tree::Kind;
 
-/// Where the superblock is, in bytes.
+/// Offset of the superblock, in bytes.
 pub(crate) const SUPER_AT: usize = 1024;
 /// Size of the superblock, in bytes; the first inode follows it.
 pub(crate) const SUPER: usize = 128;
 /// Size of an extended inode, in bytes.
 pub(crate) const INODE: u64 = 64;
-/// What inode numbers count, in bytes.
+/// Unit of inode numbers, in bytes.
 pub(crate) const SLOT: u64 = 32;
 
 const MAGIC: u32 = 0xE0F5_E1E2;
@@ -20,7 +19,18 @@ const EXTENDED: u16 = 1;
 const FLAT_PLAIN: u16 = 0;
 const FLAT_INLINE: u16 = 2;
 
-/// What the superblock says.
+/// Description of an image, kept in its superblock.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Creation time, in seconds since 1970.
+    pub mtime: u64,
+    /// Volume UUID; may be zero.
+    pub uuid: [u8; 16],
+    /// Volume label, zero-padded.
+    pub label: [u8; 16],
+}
+
+/// A superblock.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Super {
     pub(crate) root: u16,
@@ -30,7 +40,7 @@ pub(crate) struct Super {
 }
 
 impl Super {
-    /// Puts it into the first block, which has its inodes already, and seals the block with its checksum.
+    /// Writes it into the first block, which must hold its inodes already, and adds the block checksum.
     pub(crate) fn seal(&self, block: &mut [u8]) {
         let mut fields = Vec::with_capacity(SUPER);
         fields.extend(MAGIC.to_le_bytes());
@@ -51,7 +61,7 @@ impl Super {
         overlay(block, SUPER_AT + 4, &checksum.to_le_bytes());
     }
 
-    /// Reads it back, from its own first byte; the checksum is the kernel's to verify.
+    /// Parses it from its first byte. The kernel verifies the checksum, this does not.
     pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let magic = bytes.first_chunk::<4>().map(|magic| u32::from_le_bytes(*magic));
         if magic != Some(MAGIC) || bytes.get(12) != Some(&BLOCK_BITS) {
@@ -71,18 +81,18 @@ impl Super {
     }
 }
 
-/// What an inode says.
+/// An inode.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Inode<'a> {
     pub(crate) kind: &'a Kind,
     pub(crate) meta: crate::tree::Meta,
     pub(crate) size: u64,
     pub(crate) links: u32,
-    /// Whether the last part of the content follows the inode.
+    /// Whether the tail of the content follows the inode.
     pub(crate) inline: bool,
     /// First block of the content.
     pub(crate) block: u32,
-    /// What `stat` calls its number.
+    /// Inode number that `stat` reports.
     pub(crate) number: u32,
 }
 
@@ -119,7 +129,7 @@ fn kind_bits(kind: &Kind) -> u16 {
     }
 }
 
-/// The kind as a directory entry says it.
+/// File type in a directory entry.
 pub(crate) fn entry_kind(kind: &Kind) -> u8 {
     match kind {
         Kind::File(_) => 1,
@@ -132,7 +142,7 @@ pub(crate) fn entry_kind(kind: &Kind) -> u8 {
     }
 }
 
-/// A device's number as the kernel packs it: 12 bits of major, 20 of minor.
+/// Packs a device number as the kernel does: 12 bits major, 20 bits minor.
 fn device(kind: &Kind) -> Option<u32> {
     match kind {
         Kind::CharDevice { major, minor } | Kind::BlockDevice { major, minor } => {
@@ -142,14 +152,14 @@ fn device(kind: &Kind) -> Option<u32> {
     }
 }
 
-/// Puts bytes over others; what does not fit is not put, and layout sees to it that everything fits.
+/// Copies bytes over others. The layout makes sure that they fit; otherwise nothing is copied.
 pub(crate) fn overlay(into: &mut [u8], at: usize, bytes: &[u8]) {
     if let Some(place) = into.get_mut(at..at + bytes.len()) {
         place.copy_from_slice(bytes);
     }
 }
 
-/// CRC-32C as the kernel computes it here: from all ones, not inverted at the end.
+/// CRC-32C as EROFS uses it: initial value all ones, no final inversion.
 fn crc32c(bytes: &[u8]) -> u32 {
     bytes.iter().fold(u32::MAX, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0x82F6_3B78 } else { crc >> 1 })
@@ -161,12 +171,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_checksum_is_the_known_one() {
+    fn crc32c_matches_the_check_value_of_the_standard() {
         assert_eq!(!crc32c(b"123456789"), 0xE306_9283);
     }
 
     #[test]
-    fn devices_are_packed_as_the_kernel_does() {
+    fn device_numbers_are_packed_as_the_kernel_packs_them() {
         assert_eq!(device(&Kind::CharDevice { major: 5, minor: 1 }), Some(0x501));
         assert_eq!(device(&Kind::BlockDevice { major: 259, minor: 0x12345 }), Some(0x1231_0345));
     }

@@ -1,9 +1,8 @@
-//! A door for `fuzz/` to the reader of superblocks.
+//! Entry point for `fuzz/`: the superblock parser.
 
-use crate::format::Super;
-use crate::image::Options;
+use crate::format::{Options, Super};
 
-/// What a superblock says of its image.
+/// Parses a superblock.
 #[must_use]
 pub fn superblock(bytes: &[u8]) -> Option<Options> {
     Super::parse(bytes).map(|found| found.options)

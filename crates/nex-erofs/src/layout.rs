@@ -1,18 +1,17 @@
-//! Where each inode and each content goes: superblock, then all inodes with short contents right behind them, then whole blocks.
+//! Placement in the image: superblock, inodes with inline tails, then data blocks.
 
 use std::collections::HashMap;
-use std::io;
 
-use crate::BLOCK;
+use crate::block::BLOCK;
 use crate::directory;
+use crate::error::WriteError;
 use crate::format::{INODE, SLOT, SUPER, SUPER_AT};
-use crate::image::WriteError;
-use crate::tree::{Kind, NodeId, Source, Tree};
+use crate::tree::{Kind, NodeId, Tree};
 
-/// Files up to this long lie with their inode; longer ones begin a block, so that their pages are mapped as they are.
-const SMALL_FILE: u64 = 1024;
+/// Files up to this size are stored inline. Longer ones start at a block, so that their pages can be mapped directly.
+const MAX_INLINE_FILE: u64 = 1024;
 
-/// Where one node is.
+/// Placement of one node.
 #[derive(Debug)]
 pub(crate) struct Place {
     pub(crate) node: NodeId,
@@ -26,30 +25,30 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Its inode number.
+    /// Inode number.
     pub(crate) fn number(&self) -> u64 {
         self.at / SLOT
     }
 
-    /// Bytes of the content in blocks of its own.
+    /// Bytes of the content stored in data blocks.
     pub(crate) fn in_blocks(&self) -> u64 {
         if self.inline { self.size - self.size % BLOCK } else { self.size }
     }
 }
 
-/// All places, in the order of their inodes.
+/// Placement of all nodes, in inode order.
 #[derive(Debug)]
 pub(crate) struct Layout {
     pub(crate) places: Vec<Place>,
     index: HashMap<NodeId, usize>,
-    /// Blocks of inodes, the first one with the superblock.
+    /// Number of metadata blocks, including the one with the superblock.
     pub(crate) meta_blocks: u64,
-    /// Blocks in all.
+    /// Total number of blocks.
     pub(crate) blocks: u32,
 }
 
 impl Layout {
-    /// Decides.
+    /// Lays out a tree.
     pub(crate) fn of(tree: &Tree) -> Result<Self, WriteError> {
         let mut layout = Self { places: Vec::new(), index: HashMap::new(), meta_blocks: 0, blocks: 0 };
         layout.collect(tree)?;
@@ -72,12 +71,12 @@ impl Layout {
         Ok(layout)
     }
 
-    /// The inode number of a node that is in the tree.
+    /// Inode number of a node of the tree.
     pub(crate) fn number(&self, id: NodeId) -> u64 {
         self.index.get(&id).and_then(|index| self.places.get(*index)).map_or(0, Place::number)
     }
 
-    /// Every node once, parents first.
+    /// Collects every node once, parents first.
     fn collect(&mut self, tree: &Tree) -> Result<(), WriteError> {
         let mut next = vec![(NodeId::ROOT, NodeId::ROOT)];
         while let Some((node, parent)) = next.pop() {
@@ -98,27 +97,12 @@ impl Layout {
                 Kind::CharDevice { .. } | Kind::BlockDevice { .. } | Kind::Fifo | Kind::Socket => (0, 1),
             };
             let tail = size % BLOCK;
-            let is_small = size <= SMALL_FILE || !matches!(tree.node(node).kind, Kind::File(_));
+            let is_small = size <= MAX_INLINE_FILE || !matches!(tree.node(node).kind, Kind::File(_));
             let inline = tail > 0 && tail + INODE <= BLOCK && is_small;
             self.index.insert(node, self.places.len());
             let links = u32::try_from(links).unwrap_or(u32::MAX);
             self.places.push(Place { node, parent, at: 0, size, inline, block: 0, links });
         }
         Ok(())
-    }
-}
-
-impl Source {
-    /// How long it is now, in bytes.
-    fn len(&self) -> Result<u64, WriteError> {
-        match self {
-            Self::Bytes(bytes) => Ok(bytes.len() as u64),
-            Self::Span { len, .. } => Ok(*len),
-            Self::Path(path) => {
-                let failed = |source: io::Error| WriteError::Source { path: path.clone(), source };
-                let meta = std::fs::metadata(path).map_err(failed)?;
-                if meta.is_file() { Ok(meta.len()) } else { Err(failed(io::Error::other("it is no regular file"))) }
-            }
-        }
     }
 }

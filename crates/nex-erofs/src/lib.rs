@@ -5,23 +5,27 @@
 //!
 //! | room | what is in it |
 //! |---|---|
-//! | [`tree`] | what shall be in an image |
-//! | `layout` | where each inode and block goes |
-//! | `directory`, `format` | how they look on disk |
-//! | [`image`], [`mod@drive`] | writing: any tree, and the drive with one artifact |
+//! | [`tree`], `source` | the content of an image |
+//! | `layout` | placement of inodes and blocks |
+//! | `directory`, `format`, `block` | the on-disk format |
+//! | [`image`], [`mod@drive`] | writing an image; the drive with one artifact |
 
+mod block;
 mod directory;
 pub mod drive;
+mod error;
 mod format;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod image;
 mod layout;
+mod source;
 pub mod tree;
 
+pub use block::BLOCK;
 pub use drive::drive;
-pub use image::{Options, WriteError, Written, identify};
-pub use tree::{Kind, Meta, Source, Tree, TreeError};
-
-/// Size of a block, in bytes; every image is a multiple of it.
-pub const BLOCK: u64 = 4096;
+pub use error::WriteError;
+pub use format::Options;
+pub use image::{Written, identify};
+pub use source::Source;
+pub use tree::{Kind, Meta, Tree, TreeError};

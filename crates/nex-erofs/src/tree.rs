@@ -1,10 +1,9 @@
-//! What shall be in an image: a tree of names, and what each is. Paths are taken by their words: `..` is refused and no symbolic
-//! link is followed, so nothing can be put outside.
+//! The content of an image as a tree. Paths are resolved literally: `..` is refused and symbolic links are not followed, so no entry
+//! can end up outside.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::path::PathBuf;
-use std::sync::Arc;
+
+use crate::source::Source;
 
 /// Longest name, in bytes.
 pub const MAX_NAME: usize = 255;
@@ -13,29 +12,31 @@ pub const MAX_TARGET: usize = 4095;
 /// Deepest directory.
 pub const MAX_DEPTH: usize = 256;
 
-/// Why something cannot be put into a tree.
+/// Why an entry cannot be added.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum TreeError {
-    /// `..`, a NUL byte, or the root itself where something in it is meant.
-    #[error("'{0}' is no path of an image; next: name what is meant from the root down, without '..'")]
+    /// The path contains `..` or a NUL byte, or is the root where an entry in it is required.
+    #[error("'{0}' is no path of an image; next: use a path from the root, without '..'")]
     Path(String),
-    /// A name, target or depth above what the format or we take.
-    #[error("'{0}' is too long for an image: names have {MAX_NAME} bytes at most, links {MAX_TARGET}, paths {MAX_DEPTH} parts")]
+    /// A name, link target or path exceeds a limit.
+    #[error(
+        "'{0}' is too long for an image: names may have {MAX_NAME} bytes, link targets {MAX_TARGET}, paths {MAX_DEPTH} components"
+    )]
     TooLong(String),
-    /// A parent is there and is something else.
+    /// A parent exists and is not a directory.
     #[error("'{0}' lies below something that is no directory")]
     NotADirectory(String),
-    /// The target of a hard link is not there or is a directory.
-    #[error("'{path}' is to be a hard link to '{target}', which is no file of the image")]
+    /// The target of a hard link does not exist or is a directory.
+    #[error("'{path}' is a hard link to '{target}', which is no file of the image")]
     NoTarget {
         /// The link.
         path: String,
-        /// What it names.
+        /// Its target.
         target: String,
     },
 }
 
-/// Permissions, owner and time of an entry.
+/// Mode, owner and modification time of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Meta {
     /// Permission bits, with set-id and sticky; the rest is ignored.
@@ -49,34 +50,16 @@ pub struct Meta {
 }
 
 impl Meta {
-    /// Root's, of 1970.
+    /// Owned by root, modified in 1970.
     #[must_use]
     pub fn root(mode: u16) -> Self {
         Self { mode, uid: 0, gid: 0, mtime: 0 }
     }
 }
 
-/// Where a file's content comes from when the image is written.
+/// Type of an entry.
 #[derive(Debug, Clone)]
-pub enum Source {
-    /// These bytes.
-    Bytes(Arc<[u8]>),
-    /// A file, as long as it is when the image is laid out; symbolic links are followed.
-    Path(PathBuf),
-    /// Part of an open file.
-    Span {
-        /// The file.
-        file: Arc<File>,
-        /// First byte.
-        offset: u64,
-        /// Number of bytes.
-        len: u64,
-    },
-}
-
-/// What an entry is.
-#[derive(Debug, Clone)]
-#[expect(missing_docs, reason = "the kinds of Unix; numbers of devices are what they are")]
+#[expect(missing_docs, reason = "the file types of Unix")]
 pub enum Kind {
     Directory,
     File(Source),
@@ -87,12 +70,12 @@ pub enum Kind {
     Socket,
 }
 
-/// The place of a node in its tree.
+/// Index of a node in its tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct NodeId(usize);
 
 impl NodeId {
-    /// The root of every tree.
+    /// The root.
     pub(crate) const ROOT: Self = Self(0);
 }
 
@@ -100,28 +83,28 @@ impl NodeId {
 pub(crate) struct Node {
     pub(crate) meta: Meta,
     pub(crate) kind: Kind,
-    /// Names in a directory; empty for the rest.
+    /// Entries of a directory; empty for other types.
     pub(crate) children: BTreeMap<Vec<u8>, NodeId>,
 }
 
-/// A tree of entries.
+/// A tree of files.
 #[derive(Debug)]
 pub struct Tree {
     nodes: Vec<Node>,
 }
 
 impl Tree {
-    /// A tree with nothing but its root.
+    /// Creates a tree that is only a root.
     #[must_use]
     pub fn new(root: Meta) -> Self {
         Self { nodes: vec![Node { meta: root, kind: Kind::Directory, children: BTreeMap::new() }] }
     }
 
-    /// Puts an entry at a path (bytes; a leading `/` and `.` mean nothing), over what is there: a directory over a directory keeps
-    /// what is in it, everything else replaces. Missing parents are made, root's, mode 0755. The empty path sets the root's own meta.
+    /// Adds an entry at a path (bytes; a leading `/` and `.` are ignored) and replaces an existing one, except that a directory over a
+    /// directory keeps its entries. Missing parents are created, owned by root, mode 0755. The empty path sets the root's own meta.
     ///
     /// # Errors
-    /// The path is none, too long, or lies below something that is no directory.
+    /// The path is invalid, too long, or leads through something that is not a directory.
     pub fn put(&mut self, path: impl AsRef<[u8]>, meta: Meta, kind: Kind) -> Result<(), TreeError> {
         let path = path.as_ref();
         if matches!(&kind, Kind::Symlink(target) if target.len() > MAX_TARGET || target.is_empty() || target.contains(&0)) {
@@ -145,10 +128,10 @@ impl Tree {
         Ok(())
     }
 
-    /// Gives a file (or link, or device) of the tree a second name.
+    /// Adds a hard link to an entry that is not a directory.
     ///
     /// # Errors
-    /// As [`Tree::put`], and when the target is not there or is a directory.
+    /// As [`Tree::put`], and if the target does not exist or is a directory.
     pub fn link(&mut self, path: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> Result<(), TreeError> {
         let (path, target) = (path.as_ref(), target.as_ref());
         let found = self.find(&parts(target)?).filter(|id| !matches!(self.node(*id).kind, Kind::Directory));
@@ -160,10 +143,10 @@ impl Tree {
         Ok(())
     }
 
-    /// Takes an entry away, with everything below it; whether there was one.
+    /// Removes an entry with everything below it; returns whether it existed.
     ///
     /// # Errors
-    /// The path is none, too long, or the root.
+    /// The path is invalid, too long, or the root.
     pub fn remove(&mut self, path: impl AsRef<[u8]>) -> Result<bool, TreeError> {
         let path = path.as_ref();
         let parts = parts(path)?;
@@ -171,31 +154,31 @@ impl Tree {
         Ok(self.find(parents).is_some_and(|parent| self.node_mut(parent).children.remove(*name).is_some()))
     }
 
-    /// What is at a path; links are not followed.
+    /// The entry at a path; links are not followed.
     #[must_use]
     pub fn get(&self, path: impl AsRef<[u8]>) -> Option<(&Meta, &Kind)> {
         let node = self.node(self.find(&parts(path.as_ref()).ok()?)?);
         Some((&node.meta, &node.kind))
     }
 
-    /// The names in a directory, sorted; none where there is no directory.
+    /// The sorted names in a directory; empty if it does not exist.
     pub fn names(&self, path: impl AsRef<[u8]>) -> impl Iterator<Item = &[u8]> {
         let found = parts(path.as_ref()).ok().and_then(|parts| self.find(&parts));
         found.into_iter().flat_map(|id| self.node(id).children.keys().map(Vec::as_slice))
     }
 
-    /// How many entries were ever put, which is what memory they take.
+    /// Number of entries ever added, which determines the memory used.
     #[must_use]
     pub fn entries(&self) -> usize {
         self.nodes.len()
     }
 
-    #[expect(clippy::indexing_slicing, reason = "ids are made by `add` alone, and nodes are never taken away")]
+    #[expect(clippy::indexing_slicing, reason = "only `add` makes ids, and nodes are never removed")]
     pub(crate) fn node(&self, id: NodeId) -> &Node {
         &self.nodes[id.0]
     }
 
-    #[expect(clippy::indexing_slicing, reason = "ids are made by `add` alone, and nodes are never taken away")]
+    #[expect(clippy::indexing_slicing, reason = "only `add` makes ids, and nodes are never removed")]
     fn node_mut(&mut self, id: NodeId) -> &mut Node {
         &mut self.nodes[id.0]
     }

@@ -1,4 +1,4 @@
-//! Files read with a bound and written whole or not at all.
+//! Bounded reads and atomic writes of files.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -12,7 +12,7 @@ use tempfile::NamedTempFile;
 /// Why a file cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot read {path}")]
     Read {
         /// Its path.
@@ -20,16 +20,16 @@ pub enum FileError {
         /// Why.
         source: io::Error,
     },
-    /// It is larger than anything that is meant.
+    /// The file exceeds its limit.
     #[error("{path} is larger than {limit} bytes; next: check that it is the right file")]
     TooLarge {
         /// Its path.
         path: PathBuf,
-        /// The bound.
+        /// The limit, in bytes.
         limit: u64,
     },
-    /// It cannot be written.
-    #[error("cannot write {path}; next: see that its directory is there, can be written to and has room")]
+    /// The file cannot be written.
+    #[error("cannot write {path}; next: check that its directory exists, is writable and has room")]
     Write {
         /// Its path.
         path: PathBuf,
@@ -50,7 +50,7 @@ impl FileError {
     }
 }
 
-/// A file's content.
+/// Reads a file of limited size.
 pub(crate) fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(FileError::reading(path))?;
@@ -58,7 +58,7 @@ pub(crate) fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, FileError
     if bytes.len() as u64 > limit { Err(FileError::TooLarge { path: path.to_owned(), limit }) } else { Ok(bytes) }
 }
 
-/// A file's SHA-256.
+/// SHA-256 of a file.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -74,19 +74,19 @@ pub fn sha256(path: &Path) -> Result<[u8; 32], FileError> {
     }
 }
 
-/// A digest as people write it.
+/// A digest in hexadecimal.
 #[must_use]
 pub fn hex(digest: &[u8]) -> String {
     HEXLOWER.encode(digest)
 }
 
-/// A file that is not there before it is whole: a nameless one in the same directory, put in its place by [`put`].
+/// Creates a temporary file next to `path`, to be renamed to it by [`put`].
 pub(crate) fn prepare(path: &Path) -> Result<NamedTempFile, FileError> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(parent).and_then(|()| NamedTempFile::new_in(parent)).map_err(FileError::writing(path))
 }
 
-/// Puts a prepared file in its place, over what is there.
+/// Renames a prepared file to its path and replaces an existing file.
 pub(crate) fn put(file: NamedTempFile, path: &Path, mode: u32) -> Result<(), FileError> {
     let permissions = std::fs::Permissions::from_mode(mode);
     file.as_file().set_permissions(permissions).map_err(FileError::writing(path))?;

@@ -1,44 +1,45 @@
-//! Doors for `fuzz/` to parsers that nobody else calls with bytes: images of strangers.
+//! Entry points for `fuzz/`: the parsers of untrusted images.
 
-use crate::base::{Budget, Into, Spool, decompress, layer, read_tar};
-use crate::oci::{Document, Reference, choose};
+use crate::layers::{Budget, ImageBuilder, Spool, decompress, layer, read_tar};
+use crate::oci::{Document, Reference, select_platform};
 use crate::{kernel, resources};
 
-/// A tarball or layer, compressed or not, put into a tree.
+/// Applies a tarball or layer, compressed or not, to a tree.
 ///
 /// # Errors
 /// Why it is refused.
 pub fn layer(bytes: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
     let budget = Budget { bytes: 1 << 20, entries: 1000, names: 1 << 16 };
-    let (tree, spool) = (nex_erofs::Tree::new(nex_erofs::Meta::root(0o755)), Spool::beside(&std::env::temp_dir().join("image"))?);
-    let mut into = Into { tree, spool, budget, latest: None };
-    let entries = read_tar(decompress(bytes)?, &mut into)?;
-    Ok(layer::apply(&mut into.tree, entries, layer::Whiteouts::Apply)?)
+    let (tree, spool) =
+        (nex_erofs::Tree::new(nex_erofs::Meta::root(0o755)), Spool::create_beside(&std::env::temp_dir().join("image"))?);
+    let mut builder = ImageBuilder { tree, spool, budget, latest: None };
+    let entries = read_tar(decompress(bytes)?, &mut builder)?;
+    Ok(layer::apply(&mut builder.tree, entries, layer::Whiteouts::Apply)?)
 }
 
-/// An index or manifest, and a name of an image.
+/// Parses an index or manifest, and an image reference.
 ///
 /// # Errors
 /// Why it is refused.
 pub fn document(bytes: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
     drop(String::from_utf8_lossy(bytes).parse::<Reference>());
     let document = Document::parse(bytes, "it")?;
-    drop(choose(document.manifests.unwrap_or_default())?);
+    drop(select_platform(document.manifests.unwrap_or_default())?);
     Ok(())
 }
 
-/// A library with a kernel in it.
+/// Extracts the kernel of a library.
 ///
 /// # Errors
-/// Why there is none.
-pub fn kernel(bytes: &[u8]) -> Result<Vec<u8>, &'static str> {
+/// Why the library is refused.
+pub fn kernel(bytes: &[u8]) -> Result<Vec<u8>, kernel::KernelError> {
     kernel::from_library(bytes)
 }
 
-/// A zip file with one file of interest.
+/// Extracts a member of a zip archive.
 ///
 /// # Errors
-/// Why it cannot be had.
+/// Why the archive is refused.
 pub fn zip(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
     use std::io::Write as _;
     let mut file = tempfile::tempfile()?;

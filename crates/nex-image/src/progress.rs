@@ -1,31 +1,31 @@
-//! How far a long thing is, told to whoever shows it.
+//! Progress reports of long operations.
 
 use std::io::{self, Read};
 
-/// Something to show.
+/// A progress report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress<'a> {
-    /// The next part of the work begins.
+    /// The next step begins.
     Begin {
-        /// What it is, for people.
+        /// Its name, for people.
         what: &'a str,
-        /// How many bytes it has, where that is known.
+        /// Its size in bytes, if known.
         bytes: Option<u64>,
     },
-    /// That many more bytes are done.
+    /// This many more bytes are done.
     Advance(u64),
 }
 
-/// Who shows it.
+/// Receives the reports.
 pub type Report<'a> = dyn FnMut(Progress<'_>) + 'a;
 
-/// A reader that tells of every byte read.
-pub(crate) struct Counted<'a, 'r, R> {
+/// A reader that reports the bytes read.
+pub(crate) struct ProgressReader<'a, 'r, R> {
     pub(crate) inner: R,
     pub(crate) report: &'a mut Report<'r>,
 }
 
-impl<R: Read> Read for Counted<'_, '_, R> {
+impl<R: Read> Read for ProgressReader<'_, '_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer)?;
         (self.report)(Progress::Advance(count as u64));

@@ -47,7 +47,7 @@ fn all(image: &Path) -> BTreeMap<String, reader::Entry> {
 }
 
 #[test]
-fn an_image_without_a_base_has_the_agent_and_what_it_needs() {
+fn an_image_without_a_base_has_the_agent_and_its_directories_and_devices() {
     let dir = tempfile::tempdir().unwrap();
     let (out, again) = (dir.path().join("a.img"), dir.path().join("b.img"));
     let first = built(Base::Empty, &out);
@@ -80,7 +80,7 @@ fn an_agent_that_cannot_run_in_a_guest_is_refused() {
         if path.exists() {
             let spec = RootfsSpec { agent: path.clone(), ..spec(Base::Empty) };
             let error = build(&spec, &dir.path().join("out"), &mut |_| ()).unwrap_err().to_string();
-            assert!(error.contains("no static ELF file"), "{}: {error}", path.display());
+            assert!(error.contains("not a static ELF file"), "{}: {error}", path.display());
         }
     }
 }
@@ -136,7 +136,7 @@ fn a_tarball_keeps_owners_modes_times_and_long_names() {
 }
 
 #[test]
-fn tarballs_that_want_out_or_too_much_are_refused() {
+fn tarballs_that_escape_or_exceed_the_limits_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let refused = |bytes: Vec<u8>| {
         let path = dir.path().join("base.tar");
@@ -197,7 +197,7 @@ fn an_oci_image_is_the_same_from_a_layout_an_archive_and_a_registry() {
 }
 
 #[test]
-fn blobs_that_are_not_what_their_digests_say_are_refused() {
+fn blobs_that_do_not_match_their_digests_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let mut layout = image();
     let layer = layout.layers[1].clone();
@@ -217,7 +217,7 @@ fn blobs_that_are_not_what_their_digests_say_are_refused() {
 }
 
 #[test]
-fn which_image_is_meant_must_be_clear_and_it_must_fit_this_machine() {
+fn an_ambiguous_image_or_one_for_another_platform_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let mut layout = image();
     layout.image("v2", "s390x", &[]);

@@ -1,4 +1,4 @@
-//! Where the programs are that tests run: put there by `cargo xtask test`.
+//! Paths of the programs that tests run, built or installed by `cargo xtask test`.
 
 use std::path::PathBuf;
 
@@ -19,8 +19,8 @@ pub fn nats_server_binary() -> PathBuf {
     })
 }
 
-/// A program of this workspace as end-to-end tests run it (`nex`, `nex-agent`, `echo-service`): in the directory
-/// `NEX_DIST`, else in `dist` in the target directory.
+/// A program of this workspace for end-to-end tests (`nex`, `nex-agent`, `echo-service`): in `NEX_DIST`, else in `dist` in the target
+/// directory.
 ///
 /// # Panics
 /// When it was not built.
@@ -33,7 +33,7 @@ pub fn dist_binary(name: &str) -> PathBuf {
     })
 }
 
-/// A file in the target directory, found from where the test itself lies: `target/<host>/debug/deps/<test>`.
+/// A file in the target directory, found from the path of the test: `target/<host>/debug/deps/<test>`.
 fn in_target(file: &str) -> Option<PathBuf> {
     let program = std::env::current_exe().ok()?;
     program.ancestors().map(|dir| dir.join(file)).find(|file| file.is_file())

@@ -1,10 +1,10 @@
-//! Small guest programs, kept as text; the well-behaved ones are those of `examples/functions`.
+//! Small guest programs as text; the well-behaved ones are in `examples/functions`.
 
-/// JavaScript: answers with its subject and payload.
+/// JavaScript: replies with its subject and payload.
 pub const ECHO_JS: &str = include_str!("../../../examples/functions/echo.js");
-/// JavaScript, an ES module: greets whom the payload names.
+/// JavaScript module: greets the name in the payload.
 pub const GREET_MJS: &str = include_str!("../../../examples/functions/greet.mjs");
-/// JavaScript: counts its calls in the key-value host service.
+/// JavaScript: counts its calls in the key-value service.
 pub const KV_COUNTER_JS: &str = include_str!("../../../examples/functions/kv-counter.js");
 /// JavaScript: throws.
 pub const FAILING_JS: &str = "(subject, payload) => { throw new Error('it failed on purpose'); };\n";
@@ -14,7 +14,7 @@ pub const LOOPING_JS: &str = "(subject, payload) => { for (;;) {} };\n";
 /// WASI command, text: writes standard input to standard output.
 pub const ECHO_WAT: &str = include_str!("../../../examples/functions/echo.wat");
 
-/// WASI command, text: says why on standard error and exits with status 3.
+/// WASI command, text: writes to standard error and exits with status 3.
 pub const FAILING_WAT: &str = r#"(module
   (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))

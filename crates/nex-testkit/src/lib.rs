@@ -1,7 +1,6 @@
-//! What tests share: a real nats-server, waiting with a deadline, skipping aloud, small guest programs.
+//! Test support: a real nats-server, waiting with a deadline, explicit skips, small guest programs.
 //!
-//! Depends on no other crate of the workspace, so the lowest of them can use it. A thing that fails here fails the test:
-//! it panics, and says what to do.
+//! Depends on no other crate of the workspace, so that all can use it. A failure here fails the test: it panics and says what to do.
 
 mod binaries;
 pub mod machines;

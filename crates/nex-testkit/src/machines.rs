@@ -1,10 +1,10 @@
-//! MicroVMs in tests: whether there can be any here, and the choice to run a node's tests in them.
+//! MicroVMs in tests: whether this machine supports them, and whether tests of nodes run in them.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How much longer things take on emulated processors, at most.
-const EMULATED: u32 = 6;
+/// Factor by which emulation slows things down, at most.
+const EMULATION_FACTOR: u32 = 6;
 
 /// The directory with the kernel and the root image of tests: `NEX_TEST_RESOURCES`, set by `cargo xtask test`.
 #[must_use]
@@ -13,9 +13,9 @@ pub fn resources() -> Option<PathBuf> {
     (dir.join("vmlinux").is_file() && dir.join("rootfs.img").is_file()).then_some(dir)
 }
 
-/// Why no machine can be booted by tests here; nothing if one can.
+/// Why tests cannot boot machines here; `None` if they can.
 #[must_use]
-#[expect(clippy::disallowed_methods, reason = "what the runner found is read where it is used")]
+#[expect(clippy::disallowed_methods, reason = "set by the test runner")]
 pub fn no_machines() -> Option<String> {
     if resources().is_some() {
         return None;
@@ -26,9 +26,9 @@ pub fn no_machines() -> Option<String> {
     )
 }
 
-/// The kind of sandbox in which tests of nodes are to run: `NEX_TEST_SANDBOX`, or jailed processes.
+/// The sandbox of tests of nodes: `NEX_TEST_SANDBOX`, or jailed processes.
 #[must_use]
-#[expect(clippy::disallowed_methods, reason = "the runner's wish, read where it is obeyed")]
+#[expect(clippy::disallowed_methods, reason = "set by the test runner")]
 pub fn sandbox() -> String {
     std::env::var("NEX_TEST_SANDBOX").unwrap_or_else(|_unset| "process".to_owned())
 }
@@ -39,8 +39,8 @@ pub fn in_machines() -> bool {
     sandbox() != "process"
 }
 
-/// How long to wait for what takes this long at most in a jailed process.
+/// Scales a timeout for jailed processes to the sandbox of the test.
 #[must_use]
 pub fn patience(time: Duration) -> Duration {
-    if in_machines() { time * EMULATED } else { time }
+    if in_machines() { time * EMULATION_FACTOR } else { time }
 }

@@ -1,4 +1,4 @@
-//! A real nats-server, one per test: on a free port of the loopback, in its own directory, gone with its value.
+//! A real nats-server, one per test, on a free loopback port and in its own directory. Dropping it removes both.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpStream;
@@ -12,15 +12,15 @@ use tempfile::TempDir;
 
 use crate::{eventually, nats_server_binary};
 
-/// Longest time a server may take to come up or to go down; it takes some 20 ms.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// Timeout of starting and stopping a server, which takes about 20 ms.
+const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How a test's nats-server differs from a plain one with JetStream.
+/// Options of a nats-server; by default it has JetStream and no authentication.
 #[derive(Debug, Clone)]
 pub struct NatsOptions {
-    /// Whether it has JetStream, in a directory of its own.
+    /// Enables JetStream, in its own directory.
     pub jetstream: bool,
-    /// More configuration in nats-server's own syntax: users, accounts, limits. No listen address.
+    /// Additional configuration in the syntax of nats-server, without a listen address.
     pub config: String,
 }
 
@@ -30,7 +30,7 @@ impl Default for NatsOptions {
     }
 }
 
-/// A running nats-server. Dropping it kills the server, waits for its end and removes its files.
+/// A running nats-server. Dropping it kills the server, waits for it and removes its files.
 #[derive(Debug)]
 pub struct NatsServer {
     options: NatsOptions,
@@ -40,7 +40,7 @@ pub struct NatsServer {
 }
 
 impl NatsServer {
-    /// Starts a server with JetStream and without authentication; returns when it accepts clients.
+    /// Starts a server with default options and waits until it accepts clients.
     ///
     /// # Panics
     /// When there is no nats-server, or it does not come up.
@@ -48,7 +48,7 @@ impl NatsServer {
         Self::start_with(NatsOptions::default()).await
     }
 
-    /// Starts a server as the options say; returns when it accepts clients.
+    /// Starts a server and waits until it accepts clients.
     ///
     /// # Panics
     /// When there is no nats-server, or it does not come up.
@@ -60,25 +60,25 @@ impl NatsServer {
         server
     }
 
-    /// Where clients connect.
+    /// URL for clients.
     #[must_use]
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
-    /// The port it listens on; a restarted server has the same.
+    /// The port; it stays the same after a restart.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Process id of the server, while there is one.
+    /// Process id of the server, if it runs.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
     }
 
-    /// A client of this server, for one that asks for no credentials.
+    /// Connects a client without credentials.
     ///
     /// # Panics
     /// When the server refuses.
@@ -87,23 +87,23 @@ impl NatsServer {
         async_nats::connect(self.url()).await.expect("the server of this test accepts a client")
     }
 
-    /// Ends the server the hard way, as a crash would; [`Self::restart`] brings it back.
+    /// Kills the server with SIGKILL; [`Self::restart`] starts it again.
     pub fn kill9(&mut self) {
         let Some(mut child) = self.child.take() else { return };
         signal(&child, Signal::SIGKILL);
-        // It is dead or dying: this wait is short, and it leaves no zombie.
+        // Reap it; the wait is short.
         drop(child.wait());
     }
 
-    /// Stops the server if it runs and starts it again: same port, same store.
+    /// Restarts the server with the same port and store.
     ///
     /// # Panics
     /// When it does not come up again.
     pub async fn restart(&mut self) {
         if let Some(child) = self.child.as_mut() {
             signal(child, Signal::SIGTERM);
-            let ended = eventually(PATIENCE, || std::future::ready(!matches!(child.try_wait(), Ok(None)))).await;
-            assert!(ended, "nats-server did not end within {PATIENCE:?} of SIGTERM");
+            let ended = eventually(TIMEOUT, || std::future::ready(!matches!(child.try_wait(), Ok(None)))).await;
+            assert!(ended, "nats-server did not end within {TIMEOUT:?} of SIGTERM");
             self.child = None;
         }
         self.launch().await;
@@ -115,9 +115,9 @@ impl NatsServer {
         let ports_file = self.ports_dir().join(format!("nats-server_{}.ports", child.id()));
         let child = self.child.insert(child);
         let mut found = None;
-        let up = eventually(PATIENCE, || {
+        let up = eventually(TIMEOUT, || {
             let dead = !matches!(child.try_wait(), Ok(None));
-            found = read_port(&ports_file).filter(|port| greets(*port));
+            found = read_port(&ports_file).filter(|port| sends_info(*port));
             std::future::ready(dead || found.is_some())
         });
         match (up.await, found) {
@@ -146,7 +146,7 @@ impl NatsServer {
         command.arg("--config").arg(config).arg("--ports_file_dir").arg(self.ports_dir());
         command.args(["--addr", "127.0.0.1", "--port", &port]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        // It stays in the test's process group: Ctrl-C at the terminal, which runs no destructor, ends both.
+        // Keep it in the test's process group, so that Ctrl-C, which runs no destructors, ends it as well.
         command
     }
 
@@ -171,19 +171,19 @@ impl Drop for NatsServer {
 
 fn signal(child: &Child, signal: Signal) {
     if let Ok(pid) = i32::try_from(child.id()) {
-        // Gone already is as good.
+        // It may have exited already.
         let _gone = kill(Pid::from_raw(pid), signal);
     }
 }
 
-/// The port in a ports file, `{"nats":["nats://127.0.0.1:4222"]}`; nothing while the file is not there or half written.
+/// The port in a ports file, `{"nats":["nats://127.0.0.1:4222"]}`; `None` until the file is complete.
 fn read_port(file: &Path) -> Option<u16> {
     let ports: serde_json::Value = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
     ports.get("nats")?.get(0)?.as_str()?.rsplit_once(':')?.1.parse().ok()
 }
 
-/// Whether a server says INFO on that port; this needs no credentials.
-fn greets(port: u16) -> bool {
+/// Whether a server sends INFO on a port, which needs no credentials.
+fn sends_info(port: u16) -> bool {
     let connect = || {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_read_timeout(Some(Duration::from_secs(1)))?;

@@ -1,10 +1,10 @@
-//! Tests that cannot run here say so, and can be forced to run.
+//! Skips of tests that cannot run on a machine. They are printed, and can be turned into failures.
 
 use std::io::Write as _;
 
-/// Ends a test that cannot run on this machine: prints `SKIP <test>: <why>` and returns from the function.
+/// Skips a test that cannot run on this machine: prints `SKIP <test>: <why>` and returns from the function.
 ///
-/// `NEX_REQUIRE=kvm,nats` makes every skip whose reason names one of these words a failure; `NEX_REQUIRE=all` every skip.
+/// With `NEX_REQUIRE=kvm,nats` a skip whose reason contains one of these words is a failure, with `NEX_REQUIRE=all` every skip.
 ///
 /// ```no_run
 /// fn a_vm_boots() {
@@ -21,20 +21,20 @@ macro_rules! skip {
     }};
 }
 
-/// Prints the line of a skipped test.
+/// Reports a skipped test.
 ///
 /// # Panics
 /// When `NEX_REQUIRE` names what is missing.
 #[doc(hidden)]
 #[expect(clippy::panic, reason = "a required test that cannot run is a failed test")]
-#[expect(clippy::disallowed_methods, reason = "the runner's wish, read where it is obeyed")]
+#[expect(clippy::disallowed_methods, reason = "set by the test runner")]
 pub fn announce(test: &dyn std::fmt::Display, why: &dyn std::fmt::Display) {
     let why = why.to_string();
     let required = std::env::var("NEX_REQUIRE").unwrap_or_default();
     if is_required(&why, &required) {
         panic!("{test} must run here (NEX_REQUIRE={required}), but: {why}");
     }
-    // Written to the stream itself: the test runner hides what passing tests print.
+    // Write to the stream directly: the test harness captures the output of passing tests.
     drop(writeln!(std::io::stderr(), "SKIP {test}: {why}"));
 }
 

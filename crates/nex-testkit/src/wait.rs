@@ -1,11 +1,11 @@
-//! Waiting for a condition, never for a time.
+//! Waiting for conditions.
 
 use std::future::Future;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Asks again and again until the condition holds or the deadline is over; says which.
+/// Polls a condition until it holds or the deadline has passed; returns whether it held.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
@@ -24,7 +24,7 @@ where
     let end = Instant::now() + deadline;
     let mut pause = Duration::from_millis(1);
     loop {
-        // A condition that hangs is one that does not hold.
+        // A condition that hangs does not hold.
         match tokio::time::timeout_at(end, condition()).await {
             Ok(true) => return true,
             Ok(false) if Instant::now() < end => {}

@@ -1,4 +1,4 @@
-//! The kit's server against a real client.
+//! The test support against a real nats-server and client.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -66,12 +66,12 @@ pub(crate) struct ConnectionArgs {
 }
 
 impl ConnectionArgs {
-    /// The settings the user means: the context named, else the flags, else the context selected, else the local server.
+    /// Resolves the settings: the given context, else the flags, else the selected context, else the local server.
     pub(crate) fn settings(&self, env: &Env) -> Result<ConnectionSettings, ContextError> {
-        // An empty variable says nothing, as an absent one.
+        // An empty variable counts as absent.
         let from_context = match self.context.as_ref().filter(|name| !name.is_empty()) {
             Some(name) => Some(context::load(name, &env.directories)?),
-            None if self.says_nothing() => match context::selected(&env.directories)? {
+            None if self.is_empty() => match context::selected(&env.directories)? {
                 Some(selected) => Some(context::load(&selected, &env.directories)?),
                 None => None,
             },
@@ -83,7 +83,7 @@ impl ConnectionArgs {
         Ok(settings)
     }
 
-    fn says_nothing(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.server.as_ref().is_none_or(String::is_empty)
             && self.user.is_none()
             && self.token.is_none()
@@ -114,11 +114,16 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::args::Cli;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        connection: ConnectionArgs,
+    }
 
     fn settings(flags: &[&str], env: &Env) -> ConnectionSettings {
-        let line = ["nex", "events"].iter().chain(flags);
-        Cli::try_parse_from(line).unwrap().connection.settings(env).unwrap()
+        let line = ["nex"].iter().chain(flags);
+        Line::try_parse_from(line).unwrap().connection.settings(env).unwrap()
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What a node is started with: a configuration file, and flags and `NEX_*` variables over it.
+//! Arguments of a node: a configuration file, overridden by flags and `NEX_*` variables.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use nex_node::{NodeConfig, RawConfig};
 use crate::check::Usage;
 use crate::env::Env;
 
-/// The configuration looked for when none is named, as in 0.2.7.
+/// Default path of the configuration, as in 0.2.7.
 const DEFAULT_CONFIG: &str = "config.json";
 
 /// Flags of `up` and `node up`.
@@ -53,17 +53,17 @@ pub(crate) struct NodeArgs {
     pub(crate) agent: Option<PathBuf>,
 }
 
-/// A configuration and where it came from.
+/// A configuration and its file.
 #[derive(Debug)]
 pub(crate) struct Loaded {
-    /// What is meant.
+    /// The configuration.
     pub(crate) config: NodeConfig,
     /// The file, if one was read.
     pub(crate) file: Option<PathBuf>,
 }
 
 impl NodeArgs {
-    /// Reads the file, puts the flags over it, and gives all of it its meaning.
+    /// Reads the file, applies the flags and resolves the configuration.
     pub(crate) fn load(&self) -> anyhow::Result<Loaded> {
         let default = || Some(PathBuf::from(DEFAULT_CONFIG)).filter(|path| path.is_file());
         let file = self.config.clone().or_else(default);
@@ -82,7 +82,7 @@ impl NodeArgs {
             raw.workload_types = Some(self.workload_types.clone());
         }
         if let Some(sandbox) = &self.sandbox {
-            // Said now, it is meant: what the file says of it is an older wish.
+            // The flag overrides both keys of the file.
             raw.sandbox = Some(sandbox.clone());
             raw.no_sandbox = None;
         }
@@ -92,7 +92,7 @@ impl NodeArgs {
         Ok(Loaded { config: NodeConfig::resolve(raw)?, file })
     }
 
-    /// Where state is kept, absolute.
+    /// The state directory, absolute.
     pub(crate) fn state_root(&self, config: &NodeConfig, env: &Env) -> anyhow::Result<PathBuf> {
         let Some(root) = config.state_dir.clone().or_else(|| env.data.clone()) else {
             let why = "there is no home directory to keep state in; next: set HOME, or name one with --state-dir";
@@ -101,7 +101,7 @@ impl NodeArgs {
         std::path::absolute(&root).with_context(|| format!("{} is no usable path", root.display()))
     }
 
-    /// Where kernel, root image and programs of microVMs lie, absolute.
+    /// The directory of resources, absolute.
     pub(crate) fn resources(&self, config: &NodeConfig, env: &Env) -> anyhow::Result<PathBuf> {
         match (&config.microvm.resource_dir, &env.data) {
             (Some(dir), _) => Ok(std::path::absolute(dir)?),
@@ -112,23 +112,23 @@ impl NodeArgs {
 
     /// The `nats-server` program.
     pub(crate) fn nats_server(&self, env: &Env) -> anyhow::Result<PathBuf> {
-        let found = nex_node::bus::find_nats_server(self.nats_server.as_deref(), &beside_then(env, &[]))?;
+        let found = nex_node::bus::find_nats_server(self.nats_server.as_deref(), &search_path(env, &[]))?;
         Ok(std::path::absolute(found)?)
     }
 
-    /// The `nex-agent` program: the one named, or the first that is found.
+    /// The `nex-agent` program: the given one, or the first found.
     pub(crate) fn agent(&self, config: &NodeConfig, env: &Env) -> anyhow::Result<PathBuf> {
         find_agent(self.agent.as_deref(), &config.bin_path, env)
     }
 }
 
-/// The `nex-agent` program: the one named, or the first that is beside nex, in these directories, or in `$PATH`.
+/// The `nex-agent` program: the given one, or the first found next to nex, in these directories, or in `$PATH`.
 pub(crate) fn find_agent(named: Option<&Path>, bin_path: &[PathBuf], env: &Env) -> anyhow::Result<PathBuf> {
     if let Some(named) = named {
         anyhow::ensure!(named.is_file(), "there is no nex-agent at {}; next: name another with --agent", named.display());
         return Ok(std::path::absolute(named)?);
     }
-    let search = beside_then(env, bin_path);
+    let search = search_path(env, bin_path);
     let found = search.iter().map(|dir| dir.join("nex-agent")).find(|path| path.is_file()).ok_or_else(|| {
         let dirs = search.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(":");
         anyhow::anyhow!("nex-agent was not found in {dirs}; next: put it beside nex, or name it with --agent")
@@ -136,7 +136,7 @@ pub(crate) fn find_agent(named: Option<&Path>, bin_path: &[PathBuf], env: &Env) 
     Ok(std::path::absolute(found)?)
 }
 
-fn beside_then(env: &Env, more: &[PathBuf]) -> Vec<PathBuf> {
+fn search_path(env: &Env, more: &[PathBuf]) -> Vec<PathBuf> {
     let exe = std::env::current_exe().ok();
     let beside = exe.as_deref().and_then(Path::parent);
     let libexec = beside.and_then(Path::parent).map(|prefix| prefix.join("libexec/nex"));

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::Args;
 use nex_bus::settings::Secret;
 use nex_client::artifact::Artifact;
@@ -11,7 +10,6 @@ use nex_protocol::deploy::{ConnectionDetails, RequestedLimits, WorkloadType};
 use nex_protocol::id::WorkloadName;
 
 use crate::check::{self, Usage};
-use crate::words;
 
 /// How a workload is to run.
 #[derive(Debug, Args)]
@@ -58,7 +56,7 @@ pub(crate) struct WorkloadArgs {
     pub(crate) trigger_seed: Option<Secret>,
 }
 
-/// What [`WorkloadArgs`] and `k=v` arguments say, checked before anything is sent.
+/// A workload by its arguments, validated before anything is sent.
 #[derive(Debug)]
 pub(crate) struct WorkloadPlan {
     name: WorkloadName,
@@ -74,7 +72,13 @@ pub(crate) struct WorkloadPlan {
 }
 
 impl WorkloadArgs {
-    /// Checks everything.
+    /// The words of `--argv`.
+    fn words(&self) -> Result<Vec<String>, Usage> {
+        let why = "--argv cannot be split into words: a quote is never closed, or the last character is a backslash";
+        shlex::split(&self.argv).ok_or_else(|| Usage(format!("{why}; next: close the quote, or write \\ before the character")))
+    }
+
+    /// Validates the arguments.
     pub(crate) fn plan(&self, name: WorkloadName, r#type: WorkloadType, environment: &[String]) -> anyhow::Result<WorkloadPlan> {
         if !self.trigger_subject.is_empty() && !r#type.is_function() {
             let why = format!("a {type} workload is not called by subjects; next: leave --trigger_subject out");
@@ -84,7 +88,7 @@ impl WorkloadArgs {
         Ok(WorkloadPlan {
             name,
             r#type,
-            argv: words::split(&self.argv).context("--argv cannot be split into words")?,
+            argv: self.words()?,
             environment: check::environment(environment)?,
             essential: self.essential,
             triggers: self.trigger_subject.clone(),
@@ -107,7 +111,7 @@ impl WorkloadPlan {
         self.r#type
     }
 
-    /// The deployment of an artifact, and whether the function got its name as trigger because none was given.
+    /// The deployment of an artifact, and whether the function's trigger defaulted to its name.
     pub(crate) fn deployment(self, artifact: Artifact, description: String) -> (Deployment, bool) {
         let fresh = Deployment::new(self.name, self.r#type, artifact);
         let is_default = self.triggers.is_empty() && self.r#type.is_function();
@@ -156,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_said_reaches_the_deployment() {
+    fn every_argument_reaches_the_deployment() {
         let seed = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(seed.path(), "SUSEED\n").unwrap();
         let at_seed = format!("@{}", seed.path().display());
@@ -205,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_work_is_refused_before_anything_is_sent() {
+    fn invalid_arguments_are_refused_before_anything_is_sent() {
         for line in [
             &["--trigger_subject", "a..b"][..],
             &["--argv", "'open"],

@@ -30,17 +30,17 @@ pub(crate) struct CallArgs {
     payload: Option<String>,
 }
 
-/// Calls and prints the reply as it is.
+/// Calls and prints the raw reply.
 pub(crate) async fn run(args: &CallArgs, session: &Session, output: &mut Output) -> anyhow::Result<()> {
     if !is_valid_pattern(&args.target) || args.target.contains(['*', '>']) {
         return Err(Usage(format!("'{}' is no subject to call; next: leave out blanks and wildcards", args.target)).into());
     }
     let limit = session.client.nats().server_info().max_payload;
     let payload = payload(args.payload.as_deref(), limit)?;
-    let (subject, reply) = match session.client.call(&args.target, payload.clone(), session.patience).await {
+    let (subject, reply) = match session.client.call(&args.target, payload.clone(), session.work_timeout).await {
         Err(CallError::NobodyListens(_)) => {
             let subject = trigger_of(&args.target, session).await?;
-            let reply = session.client.call(&subject, payload, session.patience).await?;
+            let reply = session.client.call(&subject, payload, session.work_timeout).await?;
             (subject, reply)
         }
         other => (args.target.clone(), other?),
@@ -48,11 +48,11 @@ pub(crate) async fn run(args: &CallArgs, session: &Session, output: &mut Output)
     if output.is_json() { output.document(&as_json(&subject, &reply)) } else { output.reply(&reply) }
 }
 
-/// A subject that calls the function of this name.
+/// Finds a trigger subject of the function with this name.
 async fn trigger_of(name: &str, session: &Session) -> anyhow::Result<String> {
     let nobody = || CallError::NobodyListens(name.to_owned());
     let token = super::stop::workload_token(name).map_err(|_not_a_name| nobody())?;
-    let running = session.client.workloads(Some(token), session.wait).await?;
+    let running = session.client.workloads(Some(token), session.discovery_timeout).await?;
     let mut triggers = running.iter().flat_map(|running| &running.workload.triggers);
     let callable = triggers.find(|subject| !subject.contains(['*', '>']) && subject.as_str() != name);
     Ok(callable.ok_or_else(nobody)?.clone())
@@ -77,7 +77,7 @@ fn payload(given: Option<&str>, limit: usize) -> anyhow::Result<Bytes> {
     Ok(bytes.into())
 }
 
-/// Reads one byte past the limit, so that too much can be told from enough.
+/// Reads one byte more than the limit, so that the caller detects an excess.
 fn bounded(reader: impl std::io::Read, limit: usize) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     reader.take((limit as u64).saturating_add(1)).read_to_end(&mut bytes)?;
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_in_json_stays_json() {
+    fn a_json_reply_stays_json() {
         assert_eq!(as_json("a", b"{\"x\":1}")["reply"]["x"], 1);
         assert_eq!(as_json("a", b"plain")["reply"], "plain");
     }

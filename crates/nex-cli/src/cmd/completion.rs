@@ -1,9 +1,8 @@
 //! `nex completion`: what a shell needs to complete commands.
 
-use clap::{Args, CommandFactory as _};
+use clap::{Args, Command};
 use clap_complete::Shell;
 
-use crate::args::Cli;
 use crate::output::Output;
 
 /// `nex completion`
@@ -14,9 +13,9 @@ pub(crate) struct CompletionArgs {
     shell: Shell,
 }
 
-/// Prints the script.
-pub(crate) fn run(args: &CompletionArgs, output: &mut Output) -> anyhow::Result<()> {
+/// Prints the script for the whole command line.
+pub(crate) fn run(args: &CompletionArgs, mut command: Command, output: &mut Output) -> anyhow::Result<()> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "nex", &mut script);
+    clap_complete::generate(args.shell, &mut command, "nex", &mut script);
     output.reply(&script)
 }

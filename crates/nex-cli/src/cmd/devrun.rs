@@ -1,4 +1,4 @@
-//! `nex devrun`: a file on this machine becomes a workload on whichever node suits best.
+//! `nex devrun`: runs a local file as a workload on the best node.
 
 use std::path::PathBuf;
 
@@ -13,9 +13,9 @@ use nex_protocol::deploy::{Location, WorkloadType};
 use nex_protocol::envelope::ErrorCode;
 use nex_protocol::id::WorkloadName;
 
-use super::run::Deploying;
-use super::stop::Found;
-use crate::args::{Cli, WorkloadArgs};
+use super::run::Deploy;
+use super::stop::StopTarget;
+use crate::args::{ConnectionArgs, WorkloadArgs};
 use crate::check::Usage;
 use crate::env::Env;
 use crate::output::Output;
@@ -55,18 +55,18 @@ pub(crate) struct DevrunArgs {
     workload: WorkloadArgs,
 }
 
-/// Sniffs, finds a node, uploads, replaces, deploys.
-pub(crate) async fn run(args: &DevrunArgs, cli: &Cli, env: &Env, output: &mut Output) -> anyhow::Result<()> {
+/// Detects the type, finds a node, uploads, stops older copies and deploys.
+pub(crate) async fn run(args: &DevrunArgs, connection: &ConnectionArgs, env: &Env, output: &mut Output) -> anyhow::Result<()> {
     let sniffed = sniff(&args.file, args.r#type)?;
     let name = args.workload_name()?;
     let plan = args.workload.plan(name, sniffed.r#type, &args.environment)?;
     let keys = keys::load(None, None, env, output)?;
-    let session = session::open(cli, env).await?;
+    let session = session::open(connection, env).await?;
 
     let wanted = auction_for(&sniffed);
     let (auction, copies) = tokio::join!(
-        session.client.auction(&wanted, session.wait),
-        session.client.workloads(Some(plan.name().as_str()), session.wait),
+        session.client.auction(&wanted, session.discovery_timeout),
+        session.client.workloads(Some(plan.name().as_str()), session.discovery_timeout),
     );
     let bid =
         auction?.best().with_context(|| format!("{} is {}, run as {}", args.file.display(), sniffed.what, plan.r#type()))?;
@@ -76,12 +76,12 @@ pub(crate) async fn run(args: &DevrunArgs, cli: &Cli, env: &Env, output: &mut Ou
     }
     let (deployment, is_default) = plan.deployment(uploaded.artifact, "Workload published in devmode".into());
     let target = Target::from(&bid);
-    let deploying = Deploying { deployment: &deployment, target: &target, keys: &keys, is_default_trigger: is_default };
-    deploying.run(&session, output).await.map(|_started| ())
+    let deploy = Deploy { deployment: &deployment, target: &target, keys: &keys, is_default_trigger: is_default };
+    deploy.run(&session, output).await.map(|_started| ())
 }
 
 impl DevrunArgs {
-    /// The name given, or the file's name without dots, which is the object's key as well.
+    /// The given name, or the file's name without dots. It is also the object's key.
     fn workload_name(&self) -> Result<WorkloadName, Usage> {
         if let Some(name) = &self.name {
             return Ok(name.clone());
@@ -120,7 +120,7 @@ async fn upload(args: &DevrunArgs, name: &WorkloadName, session: &Session, outpu
     Ok(uploaded)
 }
 
-/// Stops the copies we started, on whatever node; those of other issuers are not ours to stop.
+/// Stops older copies on all nodes, except those of other issuers.
 async fn stop_copies(
     copies: &[Running],
     name: &WorkloadName,
@@ -128,7 +128,7 @@ async fn stop_copies(
     session: &Session,
     output: &Output,
 ) -> anyhow::Result<()> {
-    for Found { node, id, .. } in copies.iter().filter_map(Found::of).filter(|found| found.name == *name) {
+    for StopTarget { node, id, .. } in copies.iter().filter_map(StopTarget::of).filter(|found| found.name == *name) {
         output.note(format_args!("Workload {name} ({id}) already exists on node {node}. Attempting to stop it"));
         match session.client.stop(&node, &id, name, &keys.issuer).await {
             Ok(_stopped) => {}

@@ -1,4 +1,4 @@
-//! `nex events`: what happens to nodes and workloads, as it happens.
+//! `nex events`: prints events of nodes and workloads as they happen.
 
 use futures::StreamExt as _;
 use jiff::{Timestamp, Zoned, tz::TimeZone};
@@ -12,7 +12,7 @@ use crate::output::Output;
 use crate::session::Session;
 use crate::style::{Style, harmless};
 
-/// Refuses the namespace that is always included.
+/// Refuses the namespace that is always subscribed.
 pub(crate) fn check(namespace: &Namespace) -> Result<(), Usage> {
     if namespace.as_str() != SYSTEM {
         return Ok(());
@@ -56,7 +56,7 @@ fn as_line(event: &NamespacedEvent, zone: &TimeZone, style: Style) -> String {
     text
 }
 
-/// A value as short as it can be told: texts bare if they are one word, maps as `k=v,k=v`.
+/// Formats a value briefly: a single word without quotes, a map as `k=v,k=v`.
 fn shown(value: &Value) -> String {
     match value {
         Value::String(text) if !text.is_empty() && !text.contains(char::is_whitespace) => ellipsised(text),
@@ -67,7 +67,7 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// A long key or id with its middle left out.
+/// Shortens a long key or id in the middle.
 fn ellipsised(text: &str) -> String {
     let length = text.chars().count();
     if length <= 40 {

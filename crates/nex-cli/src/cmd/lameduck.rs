@@ -14,7 +14,7 @@ pub(crate) struct LameduckArgs {
     node: NodeId,
 }
 
-/// Asks and prints.
+/// Sends the command and prints the answer.
 pub(crate) async fn run(args: &LameduckArgs, session: &Session, output: &mut Output) -> anyhow::Result<()> {
     let answer = session.client.lame_duck(&args.node).await?;
     if output.is_json() {

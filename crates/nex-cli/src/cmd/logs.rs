@@ -1,4 +1,4 @@
-//! `nex logs`: what workloads write, as they write it.
+//! `nex logs`: prints output of workloads as it is written.
 
 use clap::{Args, ValueEnum};
 use futures::StreamExt as _;
@@ -12,7 +12,7 @@ use crate::output::Output;
 use crate::session::Session;
 use crate::style::{Style, harmless};
 
-/// The least serious level to show.
+/// The lowest level to show.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum LevelName {
     Debug,
@@ -108,7 +108,7 @@ fn as_json(entry: &LogEntry) -> serde_json::Value {
     })
 }
 
-/// `15:04:05 INFO  echojs  the text`: workloads of one name are told apart by the end of their ids.
+/// `15:04:05 INFO  echojs/abcd the text`; the end of the id distinguishes workloads with the same name.
 fn as_line(entry: &LogEntry, now: &Zoned, style: Style) -> String {
     let LogEntry { source, line } = entry;
     let level = format!("{:<5}", line.level.as_str());
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_says_when_who_and_how_serious() {
+    fn a_line_has_time_level_and_workload() {
         let now: Zoned = "2026-02-03T15:04:05+00:00[UTC]".parse().unwrap();
         let text = as_line(&entry("listening\x1b[2J\n"), &now, Style::new(false));
         assert_eq!(text, "15:04:05 WARN  echojs/abcd listening\u{fffd}[2J");

@@ -1,4 +1,4 @@
-//! `nex node …`: the commands about nodes, and those of them that are short.
+//! `nex node …`: its subcommands, of which the short ones are here.
 
 use clap::{Args, Subcommand};
 use nex_client::discover::Running;
@@ -45,7 +45,7 @@ pub(crate) struct ProbeArgs {
     workload: Option<String>,
 }
 
-/// Runs one of them.
+/// Runs a subcommand.
 pub(crate) async fn run(command: &NodeCommand, session: &Session, output: &mut Output) -> anyhow::Result<()> {
     match command {
         NodeCommand::Ls(args) => ls(args, session, output).await,
@@ -57,7 +57,7 @@ pub(crate) async fn run(command: &NodeCommand, session: &Session, output: &mut O
 }
 
 async fn ls(args: &LsArgs, session: &Session, output: &mut Output) -> anyhow::Result<()> {
-    let mut nodes = session.client.nodes(session.wait).await?;
+    let mut nodes = session.client.nodes(session.discovery_timeout).await?;
     nodes.sort_by(|a, b| (&a.nexus, name_of(a), &a.node_id).cmp(&(&b.nexus, name_of(b), &b.node_id)));
     if output.is_json() {
         return output.document(&nodes);
@@ -115,7 +115,7 @@ fn id_of(node: &NodeSummary) -> String {
 
 async fn probe(args: &ProbeArgs, session: &Session, output: &mut Output) -> anyhow::Result<()> {
     let wanted = args.workload.as_deref().map(super::stop::workload_token).transpose()?;
-    let running = session.client.workloads(wanted, session.wait).await?;
+    let running = session.client.workloads(wanted, session.discovery_timeout).await?;
     if output.is_json() {
         return output.document(&super::ps::as_json(&running));
     }

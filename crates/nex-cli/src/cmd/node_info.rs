@@ -1,4 +1,4 @@
-//! `nex node info`: one node and the namespace's workloads on it.
+//! `nex node info`: shows a node and the namespace's workloads on it.
 
 use clap::Args;
 use nex_protocol::control::{InfoResponse, Machine};
@@ -19,7 +19,7 @@ pub(crate) struct InfoArgs {
     full: bool,
 }
 
-/// Asks and prints.
+/// Requests and prints the information.
 pub(crate) async fn run(args: &InfoArgs, session: &Session, output: &mut Output) -> anyhow::Result<()> {
     let info = session.client.info(&args.node).await?;
     if output.is_json() {
@@ -90,7 +90,7 @@ fn health(machine: &Machine) -> &'static str {
     if machine.healthy { "🟢" } else { "🔴" }
 }
 
-/// `16384000` as `16,384,000`.
+/// Formats `16384000` as `16,384,000`.
 fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();

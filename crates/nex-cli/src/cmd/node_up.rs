@@ -1,4 +1,4 @@
-//! `nex node up`: a node in the foreground, on a NATS that is there already.
+//! `nex node up`: runs a node in the foreground, connected to an existing NATS server.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use nex_node::{Node, NodeOptions};
 use nex_process::{ProcessId, TaskScope};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::args::{Cli, Loaded, NodeArgs};
+use crate::args::{ConnectionArgs, Loaded, NodeArgs};
 use crate::env::Env;
 use crate::log_feed::LogFeed;
 use crate::output::Output;
@@ -23,7 +23,7 @@ pub(crate) struct NodeUpArgs {
     pub(crate) telemetry: TelemetryArgs,
 }
 
-/// Flags of 0.2.7 that scripts may still give; they have no effect, and the log says so.
+/// Flags of 0.2.7 without effect, accepted with a warning.
 #[derive(Debug, Args)]
 pub(crate) struct TelemetryArgs {
     #[arg(long, hide = true)]
@@ -41,7 +41,7 @@ pub(crate) struct TelemetryArgs {
 /// Runs a node until a signal.
 pub(crate) async fn run(
     args: &NodeUpArgs,
-    cli: &Cli,
+    connection: &ConnectionArgs,
     env: &Env,
     output: &mut Output,
     feed: Option<LogFeed>,
@@ -54,20 +54,20 @@ pub(crate) async fn run(
     }
     let mut signals = Signals::listen()?;
     let loaded = args.node.load()?;
-    let settings = cli.connection.settings(env)?;
+    let settings = connection.settings(env)?;
     let node = start(&args.node, loaded, settings, env, feed).await?;
     output.note(format_args!("node {} is ready", node.id()));
     node.until(&mut signals, std::future::pending()).await
 }
 
-/// A node started by the command line, and its pid file.
+/// A running node with its pid file.
 pub(crate) struct Running {
     node: Node,
     _own_log: TaskScope,
     _pid_file: Option<PidFile>,
 }
 
-/// Starts a node; when this returns, it answers and an agent is warm.
+/// Starts a node and waits until it answers and an agent is warm.
 pub(crate) async fn start(
     args: &NodeArgs,
     loaded: Loaded,
@@ -113,7 +113,7 @@ impl Running {
         &self.node.shared().identity.node
     }
 
-    /// Runs until a signal, or until what the node stands on is gone; then stops in order. A second signal ends that at once.
+    /// Runs until a signal or until `lost` resolves, then stops in order. A second signal ends the process at once.
     pub(crate) async fn until(self, signals: &mut Signals, lost: impl Future<Output = anyhow::Error>) -> anyhow::Result<()> {
         let ended = tokio::select! {
             name = signals.next() => {
@@ -129,17 +129,17 @@ impl Running {
     }
 }
 
-/// The signals that mean: stop.
+/// The signals that stop a node.
 pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
     quit: Signal,
-    /// A terminal that closes; not where `nohup` says that this means nothing.
+    /// SIGHUP, unless `nohup` ignores it.
     hangup: Option<Signal>,
 }
 
 impl Signals {
-    /// Takes them over, before anything is started that they would have to stop.
+    /// Installs the handlers. Call this before anything is started.
     pub(crate) fn listen() -> anyhow::Result<Self> {
         let on = |kind| signal(kind).context("cannot handle signals");
         Ok(Self {
@@ -150,7 +150,7 @@ impl Signals {
         })
     }
 
-    /// The next of them.
+    /// Waits for the next signal.
     pub(crate) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.interrupt.recv() => "SIGINT",
@@ -175,7 +175,7 @@ fn ignores_hangup() -> bool {
     ignored.is_some_and(|signals| signals & 1 == 1)
 }
 
-/// A file with this process's pid, removed in the end.
+/// A file with the pid of this process, removed on drop.
 struct PidFile(PathBuf);
 
 impl PidFile {

@@ -17,10 +17,10 @@ pub(crate) struct PsArgs {
     workload: Option<String>,
 }
 
-/// Asks and prints.
+/// Requests and prints the list.
 pub(crate) async fn run(args: &PsArgs, session: &Session, output: &mut Output) -> anyhow::Result<()> {
     let wanted = args.workload.as_deref().map(super::stop::workload_token).transpose()?;
-    let mut running = session.client.workloads(wanted, session.wait).await?;
+    let mut running = session.client.workloads(wanted, session.discovery_timeout).await?;
     running.sort_by(|a, b| (&a.workload.name, &a.workload.id).cmp(&(&b.workload.name, &b.workload.id)));
     if output.is_json() {
         return output.document(&as_json(&running));
@@ -32,7 +32,7 @@ pub(crate) async fn run(args: &PsArgs, session: &Session, output: &mut Output) -
     output.line(table(&running))
 }
 
-/// Workloads with the node they are on.
+/// Workloads with their nodes as JSON.
 pub(crate) fn as_json(running: &[Running]) -> Vec<Value> {
     let one = |Running { node, node_name, workload }: &Running| {
         let mut object = json!({ "node_id": node, "node_name": node_name });
@@ -71,7 +71,7 @@ fn table(running: &[Running]) -> String {
     titled("Workloads", &columns, running.iter().map(row))
 }
 
-/// The commands that are useful next for a workload.
+/// Suggests commands for a workload.
 pub(crate) fn next_commands(name: &str, id: &str, trigger: Option<&str>, style: Style) -> String {
     let mut lines = vec![format!("  nex logs {name}")];
     lines.extend(trigger.map(|subject| format!("  nex call {subject} <payload>")));
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn workloads_are_listed_with_what_one_needs_to_call_and_stop_them() {
+    fn workloads_are_listed_with_id_state_triggers_and_node() {
         let text = table(&[running()]);
         assert_eq!(text.lines().nth(5), Some("│ w1 │ echojs │ v8   │ running │     3s │        2 │ a.b, c   │ quiet-lamp │"));
     }

@@ -74,7 +74,7 @@ pub(crate) struct RegistryArgs {
 }
 
 impl RegistryArgs {
-    /// What a text names; nothing names the empty base.
+    /// Parses a base; the empty one if absent.
     pub(crate) fn base(&self, text: Option<&str>) -> anyhow::Result<Base> {
         let Some(text) = text else { return Ok(Base::Empty) };
         let credentials = match (&self.registry_user, &self.registry_password) {
@@ -90,12 +90,12 @@ impl RegistryArgs {
     }
 }
 
-/// Name and version that stand in images.
+/// Volume label of images: name and version.
 pub(crate) fn label() -> String {
     format!("nex {}", env!("CARGO_PKG_VERSION"))
 }
 
-/// Builds it.
+/// Builds the image.
 pub(crate) fn run(args: &RootfsArgs, env: &Env, output: &mut Output) -> anyhow::Result<()> {
     if let Some(script) = &args.script {
         let script = script.display();

@@ -1,4 +1,4 @@
-//! `nex run`: an artifact that is uploaded already, on a node that is named. `devrun` ends in the same deploy.
+//! `nex run`: runs an uploaded artifact on a given node. `devrun` shares its deploy.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use nex_protocol::id::{NodeId, WorkloadName};
 use serde_json::json;
 
 use super::ps::next_commands;
-use crate::args::{Cli, WorkloadArgs};
+use crate::args::{ConnectionArgs, WorkloadArgs};
 use crate::env::Env;
 use crate::keys;
 use crate::output::Output;
@@ -49,28 +49,28 @@ pub(crate) struct RunArgs {
 }
 
 /// Deploys.
-pub(crate) async fn run(args: &RunArgs, cli: &Cli, env: &Env, output: &mut Output) -> anyhow::Result<()> {
+pub(crate) async fn run(args: &RunArgs, connection: &ConnectionArgs, env: &Env, output: &mut Output) -> anyhow::Result<()> {
     let plan = args.workload.plan(args.name.clone(), args.r#type, &args.environment)?;
     let keys = keys::load(args.issuer.as_deref(), args.xkey.as_deref(), env, output)?;
-    let session = session::open(cli, env).await?;
+    let session = session::open(connection, env).await?;
     let info = session.client.info(&args.node).await?;
     let artifact = session.client.locate(&args.url, session.jetstream_domain.as_deref()).await?;
     let (deployment, is_default) = plan.deployment(artifact, args.description.clone());
     let target = Target { node: args.node.clone(), xkey: info.public_xkey };
-    let deploying = Deploying { deployment: &deployment, target: &target, keys: &keys, is_default_trigger: is_default };
-    deploying.run(&session, output).await.map(|_started| ())
+    let deploy = Deploy { deployment: &deployment, target: &target, keys: &keys, is_default_trigger: is_default };
+    deploy.run(&session, output).await.map(|_started| ())
 }
 
 /// The last step of `run` and `devrun`.
-pub(crate) struct Deploying<'a> {
+pub(crate) struct Deploy<'a> {
     pub(crate) deployment: &'a Deployment,
     pub(crate) target: &'a Target,
     pub(crate) keys: &'a Keys,
     pub(crate) is_default_trigger: bool,
 }
 
-impl Deploying<'_> {
-    /// Deploys and tells.
+impl Deploy<'_> {
+    /// Deploys and prints the result.
     pub(crate) async fn run(&self, session: &Session, output: &mut Output) -> anyhow::Result<DeployResponse> {
         let started = session.client.deploy(self.deployment, self.target, self.keys).await?;
         let DeployResponse { id, name, .. } = &started;

@@ -1,4 +1,4 @@
-//! `nex stop`: a workload by node and id as in 0.2.7, or by its id or name alone, wherever it runs.
+//! `nex stop`: stops a workload by node and id, as in 0.2.7, or by id or name on any node.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use nex_client::discover::Running;
 use nex_protocol::id::{NodeId, WorkloadId, WorkloadName};
 use serde_json::json;
 
-use crate::args::Cli;
+use crate::args::ConnectionArgs;
 use crate::check::Usage;
 use crate::env::Env;
 use crate::keys;
@@ -35,14 +35,14 @@ pub(crate) struct StopArgs {
 
 /// One workload to stop.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Found {
+pub(crate) struct StopTarget {
     pub(crate) node: NodeId,
     pub(crate) id: WorkloadId,
     pub(crate) name: WorkloadName,
 }
 
-impl Found {
-    /// A running workload, if its node told ids we understand.
+impl StopTarget {
+    /// The target for a running workload, if its ids are valid.
     pub(crate) fn of(running: &Running) -> Option<Self> {
         Some(Self {
             node: running.node.clone(),
@@ -52,7 +52,7 @@ impl Found {
     }
 }
 
-/// What a workload may be asked for by: one token of a subject.
+/// Validates an id or name of a workload: one token of a subject.
 pub(crate) fn workload_token(text: &str) -> Result<&str, Usage> {
     if text.parse::<WorkloadName>().is_ok() {
         return Ok(text);
@@ -60,8 +60,8 @@ pub(crate) fn workload_token(text: &str) -> Result<&str, Usage> {
     Err(Usage(format!("'{text}' is no workload id or name; next: see them with `nex ps`")))
 }
 
-/// Finds and stops.
-pub(crate) async fn run(args: &StopArgs, cli: &Cli, env: &Env, output: &mut Output) -> anyhow::Result<()> {
+/// Finds and stops the workloads.
+pub(crate) async fn run(args: &StopArgs, connection: &ConnectionArgs, env: &Env, output: &mut Output) -> anyhow::Result<()> {
     let (node, wanted) = match args.target.as_slice() {
         [node, id] => (Some(node.parse::<NodeId>().map_err(|e| Usage(e.to_string()))?), id),
         [wanted] => (None, wanted),
@@ -69,13 +69,13 @@ pub(crate) async fn run(args: &StopArgs, cli: &Cli, env: &Env, output: &mut Outp
     };
     let wanted = workload_token(wanted)?;
     let issuer = keys::issuer(args.issuer.as_deref(), env, output)?;
-    let session = session::open(cli, env).await?;
+    let session = session::open(connection, env).await?;
     let found = match (node, wanted.parse::<WorkloadId>(), &args.name) {
-        (Some(node), Ok(id), Some(name)) => vec![Found { node, id, name: name.clone() }],
+        (Some(node), Ok(id), Some(name)) => vec![StopTarget { node, id, name: name.clone() }],
         (node, _, name) => find(wanted, node.as_ref(), name.as_ref(), &session).await?,
     };
     let mut stopped = Vec::new();
-    for Found { node, id, name } in &found {
+    for StopTarget { node, id, name } in &found {
         session.client.stop(node, id, name, &issuer).await?;
         if !output.is_json() {
             output.line(format_args!("✅ Workload '{name}' stopped. ({id} on node {node})"))?;
@@ -85,10 +85,15 @@ pub(crate) async fn run(args: &StopArgs, cli: &Cli, env: &Env, output: &mut Outp
     if output.is_json() { output.document(&stopped) } else { Ok(()) }
 }
 
-async fn find(wanted: &str, node: Option<&NodeId>, name: Option<&WorkloadName>, session: &Session) -> anyhow::Result<Vec<Found>> {
-    let running = session.client.workloads(Some(wanted), session.wait).await?;
-    let fits = |found: &Found| node.is_none_or(|node| *node == found.node) && name.is_none_or(|name| *name == found.name);
-    let found: Vec<Found> = running.iter().filter_map(Found::of).filter(fits).collect();
+async fn find(
+    wanted: &str,
+    node: Option<&NodeId>,
+    name: Option<&WorkloadName>,
+    session: &Session,
+) -> anyhow::Result<Vec<StopTarget>> {
+    let running = session.client.workloads(Some(wanted), session.discovery_timeout).await?;
+    let fits = |found: &StopTarget| node.is_none_or(|node| *node == found.node) && name.is_none_or(|name| *name == found.name);
+    let found: Vec<StopTarget> = running.iter().filter_map(StopTarget::of).filter(fits).collect();
     if found.is_empty() {
         let namespace = session.client.namespace();
         anyhow::bail!(

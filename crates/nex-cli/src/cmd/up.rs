@@ -1,4 +1,4 @@
-//! `nex up`: the newcomer's door. A NATS server if none answers, a node, and what to do next.
+//! `nex up`: starts a NATS server if none answers, and a node; prints what to do next.
 
 use anyhow::Context as _;
 use clap::Args;
@@ -6,7 +6,7 @@ use nex_bus::connect::{ConnectError, Persistence, connect};
 use nex_bus::settings::ConnectionSettings;
 use nex_node::embedded::{EmbeddedDir, EmbeddedNats};
 
-use crate::args::{Cli, NodeArgs};
+use crate::args::{ConnectionArgs, NodeArgs};
 use crate::cmd::node_up::{Signals, start};
 use crate::env::Env;
 use crate::log_feed::LogFeed;
@@ -25,12 +25,18 @@ pub(crate) struct UpArgs {
 }
 
 /// Runs NATS and a node until a signal.
-pub(crate) async fn run(args: &UpArgs, cli: &Cli, env: &Env, output: &mut Output, feed: Option<LogFeed>) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    args: &UpArgs,
+    connection: &ConnectionArgs,
+    env: &Env,
+    output: &mut Output,
+    feed: Option<LogFeed>,
+) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
     let loaded = args.node.load()?;
     let root = args.node.state_root(&loaded.config, env)?;
     let dir = EmbeddedDir::open(&root.join("nats")).await?;
-    let mut settings = cli.connection.settings(env)?;
+    let mut settings = connection.settings(env)?;
     if let Some(port) = args.port {
         settings.servers = vec![format!("nats://127.0.0.1:{port}")];
     }
@@ -71,7 +77,7 @@ async fn died(embedded: Option<&EmbeddedNats>) -> anyhow::Error {
     }
 }
 
-/// Whether something accepts connections there, though it does not talk as a NATS server does.
+/// Whether something else accepts connections on the port.
 async fn is_taken(port: u16) -> bool {
     tokio::net::TcpStream::connect((std::net::Ipv4Addr::LOCALHOST, port)).await.is_ok()
 }
@@ -80,7 +86,7 @@ fn taken(port: u16) -> String {
     format!("something that is no NATS server has port {port}; next: stop it, or choose another port with --port")
 }
 
-/// The port of the one server meant, if that is on this machine.
+/// The port of the configured server, if it is a single one on this machine.
 fn local_port(settings: &ConnectionSettings) -> Option<u16> {
     let [server] = settings.servers.as_slice() else { return None };
     let address = server.strip_prefix("nats://").unwrap_or(server);
@@ -111,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_one_server_on_this_machine_is_ever_started() {
+    fn a_server_is_started_only_for_one_url_of_this_machine() {
         let port = |url: &str| local_port(&ConnectionSettings::to_servers(url));
         assert_eq!(port("nats://127.0.0.1:4333"), Some(4333));
         assert_eq!(port("localhost"), Some(4222));

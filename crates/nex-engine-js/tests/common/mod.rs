@@ -1,7 +1,8 @@
-//! What tests and benches share: a launch for a source, and a host that records what it is asked.
+//! Fixtures of tests and benchmarks: a launch for a source, and a host that records its requests.
 #![allow(dead_code, reason = "the bench uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,12 +11,34 @@ use futures::future::BoxFuture;
 use nex_engine::{Call, HostClient, Launch, Limits, Line, Output};
 use nex_protocol::digest::Digest;
 use nex_protocol::host::{HostError, HostRequest, Service};
-use tokio::sync::mpsc;
+use tokio::sync::{Barrier, mpsc};
 
-/// Answers as the node does, out of its own head.
-#[derive(Default)]
+/// Calls that meet at the host before any of them goes on.
+pub(crate) const MEETING: usize = 4;
+
+/// A host with canned replies.
 pub(crate) struct Host {
     pub(crate) asked: Mutex<Vec<HostRequest>>,
+    meeting: Barrier,
+    waiting: AtomicUsize,
+    pub(crate) max_waiting: AtomicUsize,
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        let (waiting, max_waiting) = (AtomicUsize::default(), AtomicUsize::default());
+        Self { asked: Mutex::default(), meeting: Barrier::new(MEETING), waiting, max_waiting }
+    }
+}
+
+impl Host {
+    /// Waits until [`MEETING`] calls are here.
+    async fn meet(&self) {
+        let waiting = self.waiting.fetch_add(1, Ordering::SeqCst) + 1;
+        self.max_waiting.fetch_max(waiting, Ordering::SeqCst);
+        self.meeting.wait().await;
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl HostClient for Host {
@@ -29,6 +52,10 @@ impl HostClient for Host {
                 (Service::KeyValue, "get") if request.target == "slow" => std::future::pending().await,
                 (Service::KeyValue, "get") => return Ok(Bytes::from_static(&[0, 0x80, 0xff])),
                 (Service::KeyValue, "keys") => r#"["one","two"]"#,
+                (Service::Messaging, "request") if request.target == "meet" => {
+                    self.meet().await;
+                    return Ok(request.body);
+                }
                 (Service::Messaging, "request" | "requestMany") => return Ok(request.body),
                 (Service::ObjectStore, "put") => r#"{"name":"thing","size":3}"#,
                 (Service::ObjectStore, "list") => r#"[{"name":"thing"}]"#,

@@ -1,18 +1,56 @@
-//! What a native artifact is, told from its first bytes, so that a wrong file is refused with a reason before it is executed.
+//! Validates a native artifact before it is executed, so that a wrong file is refused with a reason.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use crate::StartError;
+use object::elf::{ELFCLASS64, ELFDATA2LSB, EM_AARCH64, EM_X86_64, ET_DYN, ET_EXEC, FileHeader64, PT_INTERP};
+use object::read::elf::{FileHeader as _, ProgramHeader as _};
+use object::{LittleEndian, ReadCache};
+
+use crate::error::StartError;
 
 /// `e_machine` of the machine this agent runs on.
-const MACHINE: u16 = if cfg!(target_arch = "aarch64") { 183 } else { 62 };
-/// Longest interpreter path and first line that are looked at; the kernel's own bounds are no larger.
-const PATH_BYTES: usize = 4096;
-/// Program headers looked at; a real program has about a dozen.
-const PROGRAM_HEADERS: u16 = 256;
+const MACHINE: u16 = if cfg!(target_arch = "aarch64") { EM_AARCH64 } else { EM_X86_64 };
+/// Longest interpreter path and first line read; the kernel's own bounds are no larger.
+const MAX_PATH: usize = 4096;
+/// Most program headers read; a real program has about a dozen.
+const MAX_PROGRAM_HEADERS: u16 = 256;
+
+/// Why a file is not a program that runs here.
+#[derive(Debug, thiserror::Error)]
+enum ArtifactError {
+    #[error("expected an ELF program or a #! script, found {0}")]
+    NotAProgram(String),
+    #[error("ELF file ends within its header")]
+    Truncated,
+    #[error("expected a 64-bit little-endian ELF program, found another ELF class")]
+    Class,
+    #[error("ELF program is for machine {0}, this one is {MACHINE} ({arch})", arch = std::env::consts::ARCH)]
+    Machine(u16),
+    #[error("ELF file is no program: its type is {0}, an executable has 2 or 3")]
+    NotExecutable(u16),
+    #[error(
+        "file failed static link check: native binary contains at least one dynamically linked dependency: \
+         it needs {0:?}, which is not in this sandbox; link it statically or use an image that has it"
+    )]
+    DynamicallyLinked(String),
+    #[error("cannot read the script's first line: {0}")]
+    FirstLine(io::Error),
+    #[error("script names no interpreter after #!")]
+    NoInterpreter,
+    #[error("script's interpreter {0:?} is not an absolute path")]
+    RelativeInterpreter(String),
+    #[error("script's interpreter {0:?} is not in this sandbox; use an image that has it")]
+    InterpreterMissing(String),
+}
+
+impl From<ArtifactError> for StartError {
+    fn from(error: ArtifactError) -> Self {
+        Self::Invalid(error.to_string())
+    }
+}
 
 /// Refuses a file that cannot run here, and makes one that can executable.
 pub(super) fn check(path: &Path) -> Result<(), StartError> {
@@ -25,9 +63,9 @@ pub(super) fn check(path: &Path) -> Result<(), StartError> {
     let length = read_up_to(&mut file, &mut head).map_err(host("read the head"))?;
     let head = head.get(..length).unwrap_or_default();
     match head {
-        [0x7f, b'E', b'L', b'F', rest @ ..] => check_elf(&mut file, rest)?,
-        [b'#', b'!', ..] => check_script(&mut file).map_err(StartError::Invalid)?,
-        other => return Err(StartError::Invalid(format!("expected an ELF program or a #! script, found {}", describe(other)))),
+        [0x7f, b'E', b'L', b'F', ..] => check_elf(&file, head)?,
+        [b'#', b'!', ..] => check_script(&mut file)?,
+        other => return Err(ArtifactError::NotAProgram(describe(other)).into()),
     }
     let mode = file.metadata().map_err(host("read the mode"))?.permissions().mode();
     if mode & 0o100 == 0 {
@@ -36,67 +74,54 @@ pub(super) fn check(path: &Path) -> Result<(), StartError> {
     Ok(())
 }
 
-fn check_elf(file: &mut File, after_magic: &[u8]) -> Result<(), StartError> {
-    let invalid = |text: String| Err(StartError::Invalid(text));
-    let &[class, data, ..] = after_magic else { return invalid("ELF file ends within its header".into()) };
-    if (class, data) != (2, 1) {
-        return invalid("expected a 64-bit little-endian ELF program, found another ELF class".into());
+fn check_elf(file: &File, head: &[u8]) -> Result<(), ArtifactError> {
+    match head {
+        [_, _, _, _, ELFCLASS64, ELFDATA2LSB, ..] => {}
+        [_, _, _, _, _, _, ..] => return Err(ArtifactError::Class),
+        _ => return Err(ArtifactError::Truncated),
     }
-    // Offsets in the ELF header, less the four bytes of magic.
-    let (Some(kind), Some(machine), Some(at), Some(size), Some(count)) = (
-        u16_at(after_magic, 16 - 4),
-        u16_at(after_magic, 18 - 4),
-        u64_at(after_magic, 32 - 4),
-        u16_at(after_magic, 54 - 4),
-        u16_at(after_magic, 56 - 4),
-    ) else {
-        return invalid("ELF file ends within its header".into());
-    };
+    let header = FileHeader64::<LittleEndian>::parse(head).map_err(|_short| ArtifactError::Truncated)?;
+    let (machine, kind) = (header.e_machine(LittleEndian), header.e_type(LittleEndian));
     if machine != MACHINE {
-        return invalid(format!("ELF program is for machine {machine}, this one is {MACHINE} ({})", std::env::consts::ARCH));
+        return Err(ArtifactError::Machine(machine));
     }
-    if kind != 2 && kind != 3 {
-        return invalid(format!("ELF file is no program: its type is {kind}, an executable has 2 or 3"));
+    if !matches!(kind, ET_EXEC | ET_DYN) {
+        return Err(ArtifactError::NotExecutable(kind));
     }
-    let Some(interpreter) = interpreter(file, at, size, count.min(PROGRAM_HEADERS)) else { return Ok(()) };
-    if Path::new(&interpreter).exists() {
-        return Ok(());
+    match interpreter(file, header) {
+        Some(path) if !Path::new(&path).exists() => Err(ArtifactError::DynamicallyLinked(path)),
+        _ => Ok(()),
     }
-    invalid(format!(
-        "file failed static link check: native binary contains at least one dynamically linked dependency: \
-         it needs {interpreter:?}, which is not in this sandbox; link it statically or use an image that has it"
-    ))
 }
 
-/// The program's `PT_INTERP`; a file too odd to have one is left to the kernel.
-fn interpreter(file: &mut File, at: u64, size: u16, count: u16) -> Option<String> {
-    for index in 0..count {
-        let mut header = [0; 56];
-        file.seek(SeekFrom::Start(at.checked_add(u64::from(size) * u64::from(index))?)).ok()?;
-        file.read_exact(&mut header).ok()?;
-        if u32::from_le_bytes(*header.first_chunk()?) == 3 {
-            let mut path = vec![0; usize::try_from(u64_at(&header, 32)?).ok()?.min(PATH_BYTES)];
-            file.seek(SeekFrom::Start(u64_at(&header, 8)?)).ok()?;
-            file.read_exact(&mut path).ok()?;
-            return Some(String::from_utf8_lossy(path.split(|byte| *byte == 0).next()?).into_owned());
-        }
+/// The program's `PT_INTERP`. A malformed file has none here: the kernel refuses it.
+fn interpreter(file: &File, header: &FileHeader64<LittleEndian>) -> Option<String> {
+    if header.e_phnum(LittleEndian) > MAX_PROGRAM_HEADERS {
+        return None;
     }
-    None
+    let data = ReadCache::new(file);
+    let segments = header.program_headers(LittleEndian, &data).ok()?;
+    let segment = segments.iter().find(|segment| segment.p_type(LittleEndian) == PT_INTERP)?;
+    if segment.p_filesz(LittleEndian) > MAX_PATH as u64 {
+        return None;
+    }
+    let path = segment.data(LittleEndian, &data).ok()?;
+    Some(String::from_utf8_lossy(path.split(|byte| *byte == 0).next()?).into_owned())
 }
 
-fn check_script(file: &mut File) -> Result<(), String> {
-    let mut line = vec![0; PATH_BYTES];
-    file.seek(SeekFrom::Start(2)).map_err(|error| format!("cannot read the script's first line: {error}"))?;
-    let length = read_up_to(file, &mut line).map_err(|error| format!("cannot read the script's first line: {error}"))?;
+fn check_script(file: &mut File) -> Result<(), ArtifactError> {
+    let mut line = vec![0; MAX_PATH];
+    file.seek(SeekFrom::Start(2)).map_err(ArtifactError::FirstLine)?;
+    let length = read_up_to(file, &mut line).map_err(ArtifactError::FirstLine)?;
     line.truncate(length);
     let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let words = String::from_utf8_lossy(line);
-    let interpreter = words.split_ascii_whitespace().next().ok_or("script names no interpreter after #!")?;
+    let interpreter = words.split_ascii_whitespace().next().ok_or(ArtifactError::NoInterpreter)?;
     if !interpreter.starts_with('/') {
-        return Err(format!("script's interpreter {interpreter:?} is not an absolute path"));
+        return Err(ArtifactError::RelativeInterpreter(interpreter.to_owned()));
     }
     if !Path::new(interpreter).exists() {
-        return Err(format!("script's interpreter {interpreter:?} is not in this sandbox; use an image that has it"));
+        return Err(ArtifactError::InterpreterMissing(interpreter.to_owned()));
     }
     Ok(())
 }
@@ -123,14 +148,6 @@ fn read_up_to(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
         }
     }
     Ok(length)
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes.get(at..)?.first_chunk().copied().map(u16::from_le_bytes)
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
-    bytes.get(at..)?.first_chunk().copied().map(u64::from_le_bytes)
 }
 
 #[cfg(test)]

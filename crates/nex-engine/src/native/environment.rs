@@ -1,11 +1,12 @@
-//! The environment a native workload sees: its own variables and a few defaults, never the agent's.
+//! The environment of a native workload: its own variables and a few defaults, none of the agent's.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::{Launch, StartError};
+use crate::error::StartError;
+use crate::launch::Launch;
 
-/// The given variables under upper-case names (as 0.2.7 gives them), and what every program expects to find.
+/// Builds the environment: the given variables with upper-case names, as in 0.2.7, and the defaults that programs expect.
 pub(super) fn build(launch: &Launch, directory: &Path) -> Result<BTreeMap<String, String>, StartError> {
     let mut environment = BTreeMap::new();
     for (key, value) in &launch.environment {
@@ -13,7 +14,7 @@ pub(super) fn build(launch: &Launch, directory: &Path) -> Result<BTreeMap<String
             return Err(StartError::Invalid(format!("environment variable {key:?} has an empty name, '=' or a NUL byte")));
         }
         let upper = key.to_uppercase();
-        // A variable that is upper-case already wins over one that only becomes so.
+        // A name given in upper case wins over a converted one.
         if *key == upper {
             environment.insert(upper, value.clone());
         } else {

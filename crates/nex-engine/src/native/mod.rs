@@ -1,7 +1,10 @@
-//! Native services: a program executed directly, in a process group of its own, owned until every process of it is gone.
+//! Native services: a program in its own process group, owned until every process of the group is gone.
+//!
+//! `nex_process::Child` does not fit: a service has its own `argv[0]`, retries a busy artifact, and needs the rest of its group killed
+//! between the death of the leader and its reaping.
 //!
 //! ```text
-//! start ──► running ──► leader dead ──► rest of the group killed ──► lines drained ──► exit known
+//! start ──► running ──► leader dead ──► rest of the group killed ──► output drained ──► exit known
 //!              │ stop: SIGINT ─ half of grace ─► SIGTERM ─ half of grace ─► SIGKILL
 //!              └ drop: SIGKILL
 //! ```
@@ -21,8 +24,9 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::error::StartError;
+use crate::launch::Launch;
 use crate::output::{LineWriter, Stream};
-use crate::{Launch, StartError};
 
 mod artifact;
 mod environment;
@@ -30,8 +34,8 @@ mod group;
 
 use group::Group;
 
-/// How long lines are waited for after the group is dead: only a process that left the group can still hold the pipe.
-const DRAIN: Duration = Duration::from_millis(500);
+/// How long output is drained after the group is dead; only a process that left the group can still hold the pipe.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How a service ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,17 +46,17 @@ pub struct Exit {
     pub signal: Option<String>,
 }
 
-/// Which step of the ladder ended a service.
+/// What ended a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rung {
-    /// It was over before it was asked.
-    AlreadyOver,
-    /// SIGINT was enough.
-    Interrupt,
-    /// It took SIGTERM.
-    Terminate,
-    /// It took SIGKILL.
-    Kill,
+pub enum StoppedBy {
+    /// It had exited before.
+    AlreadyExited,
+    /// SIGINT.
+    Sigint,
+    /// SIGTERM.
+    Sigterm,
+    /// SIGKILL.
+    Sigkill,
 }
 
 /// A running program. Dropping it kills its whole process group.
@@ -61,23 +65,23 @@ pub struct Service {
     pid: u32,
     group: Arc<Group>,
     exit: watch::Receiver<Option<Exit>>,
-    // Held for its drop: the supervisor dies with the service.
+    // Dropped with the service: ends the supervisor.
     _supervisor: JoinSet<()>,
 }
 
 impl Service {
-    /// Checks the artifact and executes it; must be called within a Tokio runtime.
+    /// Validates the artifact and executes it. Must be called in a Tokio runtime.
     ///
     /// # Errors
-    /// [`StartError::Invalid`] says what the artifact is instead of a program, [`StartError::Host`] why it could not be run.
+    /// [`StartError::Invalid`] if the artifact is not a program that runs here, [`StartError::Host`] if it cannot be executed.
     pub async fn start(launch: Launch) -> Result<Self, StartError> {
         let path = launch.artifact.clone();
         let check = tokio::task::spawn_blocking(move || artifact::check(&path));
-        check.await.map_err(|error| host("check the artifact", io::Error::other(error)))??;
+        check.await.map_err(|error| StartError::host("check the artifact", io::Error::other(error)))??;
         let mut child = spawn(&launch).await?;
-        let id = child.id().ok_or_else(|| host("find the program's id", io::ErrorKind::NotFound.into()))?;
+        let id = child.id().ok_or_else(|| StartError::host("find the program's id", io::ErrorKind::NotFound.into()))?;
         let pid = i32::try_from(id).ok().and_then(Pid::from_raw);
-        let pid = pid.ok_or_else(|| host("find the program's id", io::ErrorKind::InvalidData.into()))?;
+        let pid = pid.ok_or_else(|| StartError::host("find the program's id", io::ErrorKind::InvalidData.into()))?;
         let group = Arc::new(Group::new(pid));
         let started = limit_memory(pid, launch.limits.memory_bytes).and_then(|()| watch_death(pid));
         let death = started.inspect_err(|_error| group.signal(Signal::KILL))?;
@@ -101,33 +105,33 @@ impl Service {
         Ok(Self { pid: id, group, exit, _supervisor: supervisor })
     }
 
-    /// The program's process id; it is also the id of its group.
+    /// Process id of the program, and id of its process group.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Waits until the program has ended, its group is gone and its last lines are written.
+    /// Waits until the program has ended, its group is gone and its output is drained.
     pub async fn wait(&self) -> Exit {
         let mut exit = self.exit.clone();
         let exit = exit.wait_for(Option::is_some).await.ok().and_then(|exit| exit.clone());
         exit.unwrap_or(Exit { code: -1, signal: None })
     }
 
-    /// Ends the program, at the latest when `grace` is over, and says what it took.
-    pub async fn stop(&self, grace: Duration) -> Rung {
+    /// Stops the program: SIGINT, SIGTERM after half of `grace`, SIGKILL after all of it.
+    pub async fn stop(&self, grace: Duration) -> StoppedBy {
         if self.exit.borrow().is_some() {
-            return Rung::AlreadyOver;
+            return StoppedBy::AlreadyExited;
         }
-        for (signal, rung) in [(Signal::INT, Rung::Interrupt), (Signal::TERM, Rung::Terminate)] {
+        for (signal, stopped_by) in [(Signal::INT, StoppedBy::Sigint), (Signal::TERM, StoppedBy::Sigterm)] {
             self.group.signal(signal);
             if tokio::time::timeout(grace / 2, self.wait()).await.is_ok() {
-                return rung;
+                return stopped_by;
             }
         }
         self.group.signal(Signal::KILL);
         self.wait().await;
-        Rung::Kill
+        StoppedBy::Sigkill
     }
 }
 
@@ -135,10 +139,6 @@ impl Drop for Service {
     fn drop(&mut self) {
         self.group.signal(Signal::KILL);
     }
-}
-
-fn host(doing: &str, source: io::Error) -> StartError {
-    StartError::Host { doing: doing.to_owned(), source }
 }
 
 async fn spawn(launch: &Launch) -> Result<Child, StartError> {
@@ -151,35 +151,36 @@ async fn spawn(launch: &Launch) -> Result<Child, StartError> {
     let mut attempts = 0;
     loop {
         match command.spawn() {
-            // Another thread forked while the artifact was being written; its copy of the descriptor closes in a moment.
+            // A child that another thread forked holds the descriptor through which the artifact was written, until it execs.
             Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && attempts < 20 => {
                 attempts += 1;
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            result => return result.map_err(|error| host(&format!("execute {}", launch.artifact.display()), error)),
+            result => return result.map_err(|error| StartError::host(format!("execute {}", launch.artifact.display()), error)),
         }
     }
 }
 
-/// Bounds the address space. The program is executing already, but has had no time to use much.
+/// Limits the address space of the program, which already runs but has not used much yet.
 fn limit_memory(pid: Pid, bytes: u64) -> Result<(), StartError> {
     if bytes == 0 {
         return Ok(());
     }
     let limit = Rlimit { current: Some(bytes), maximum: Some(bytes) };
     match prlimit(Some(pid), Resource::As, limit) {
-        // Over before the limit was set.
+        // The program has ended already.
         Ok(_) | Err(rustix::io::Errno::SRCH) => Ok(()),
-        Err(error) => Err(host("set the program's memory limit", error.into())),
+        Err(error) => Err(StartError::host("set the program's memory limit", error.into())),
     }
 }
 
-/// Becomes readable when the process is dead, before it is reaped: only then is it safe to signal its group.
+/// A pidfd, readable when the process is dead. Until it is reaped its pid is not reused, so its group can be signalled safely.
 fn watch_death(pid: Pid) -> Result<AsyncFd<OwnedFd>, StartError> {
-    let descriptor = pidfd_open(pid, PidfdFlags::NONBLOCK).map_err(|error| host("watch the program", error.into()))?;
+    let descriptor =
+        pidfd_open(pid, PidfdFlags::NONBLOCK).map_err(|error| StartError::host("watch the program", error.into()))?;
     #[expect(deprecated, reason = "an OwnedFd stays open as long as it is registered, which is all the new unsafe one asks")]
     let registered = AsyncFd::with_interest(descriptor, tokio::io::Interest::READABLE);
-    registered.map_err(|error| host("watch the program", error))
+    registered.map_err(|error| StartError::host("watch the program", error))
 }
 
 async fn supervise(
@@ -197,7 +198,7 @@ async fn supervise(
     tokio::pin!(readers, ended);
     tokio::select! {
         status = &mut ended => {
-            let _drained = tokio::time::timeout(DRAIN, readers).await;
+            let _drained = tokio::time::timeout(DRAIN_TIMEOUT, readers).await;
             status
         }
         () = &mut readers => ended.await,
@@ -216,7 +217,7 @@ fn describe(status: io::Result<ExitStatus>) -> Exit {
     match status {
         Ok(status) => Exit { code: status.code().unwrap_or(-1), signal: status.signal().map(signal_name) },
         Err(error) => {
-            tracing::warn!(%error, "lost sight of a native workload");
+            tracing::warn!(%error, "cannot wait for a native workload");
             Exit { code: -1, signal: None }
         }
     }

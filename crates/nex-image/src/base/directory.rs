@@ -1,4 +1,4 @@
-//! A directory as it is: owners, modes, times, devices and hard links as they are in it. Nothing is followed, nothing copied yet.
+//! Loads a directory with its owners, modes, times, devices and hard links. Symbolic links are not followed; contents are copied later.
 
 use std::collections::HashMap;
 use std::fs::Metadata;
@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 
 use nex_erofs::{Kind, Meta, Source};
 
-use super::{BaseError, Into, LayerError};
+use super::error::BaseError;
 use crate::file::FileError;
+use crate::layers::{ImageBuilder, LayerError};
 
-/// Puts everything below `dir` into the tree.
-pub(super) fn gather(dir: &Path, into: &mut Into) -> Result<(), BaseError> {
+/// Adds everything below `dir`.
+pub(super) fn load(dir: &Path, builder: &mut ImageBuilder) -> Result<(), BaseError> {
     let failed = |source: LayerError| BaseError::Layer { from: dir.display().to_string(), source };
     let mut names: HashMap<(u64, u64), Vec<u8>> = HashMap::new();
     let mut next: Vec<PathBuf> = vec![PathBuf::new()];
@@ -21,13 +22,13 @@ pub(super) fn gather(dir: &Path, into: &mut Into) -> Result<(), BaseError> {
         let found = if relative.as_os_str().is_empty() { path.metadata() } else { path.symlink_metadata() };
         let found = found.map_err(FileError::reading(&path))?;
         let name = relative.as_os_str().as_bytes();
-        into.budget.spend(if found.is_file() { found.len() } else { 0 }).map_err(failed)?;
+        builder.budget.charge(if found.is_file() { found.len() } else { 0 }).map_err(failed)?;
         let inode = (found.dev(), found.ino());
         if found.nlink() > 1
             && !found.is_dir()
             && let Some(first) = names.get(&inode)
         {
-            into.tree.link(name, first).map_err(|error| failed(error.into()))?;
+            builder.tree.link(name, first).map_err(|error| failed(error.into()))?;
             continue;
         }
         let kind = kind(&found, &path)?;
@@ -38,17 +39,17 @@ pub(super) fn gather(dir: &Path, into: &mut Into) -> Result<(), BaseError> {
         } else if found.nlink() > 1 {
             names.insert(inode, name.to_vec());
         }
-        let mtime = into.time(u64::try_from(found.mtime()).unwrap_or_default());
+        let mtime = builder.time(u64::try_from(found.mtime()).unwrap_or_default());
         let mode = u16::try_from(found.mode() & 0o7777).unwrap_or_default();
         let meta = Meta { mode, uid: found.uid(), gid: found.gid(), mtime };
-        into.tree.put(name, meta, kind).map_err(|error| failed(error.into()))?;
+        builder.tree.put(name, meta, kind).map_err(|error| failed(error.into()))?;
     }
     Ok(())
 }
 
 fn kind(found: &Metadata, path: &Path) -> Result<Kind, FileError> {
     let of = found.file_type();
-    // The kernel's packing of numbers of devices.
+    // As the kernel packs device numbers.
     let device = found.rdev();
     let part = |value: u64| u32::try_from(value).unwrap_or_default();
     let (major, minor) = (part(device >> 8 & 0xfff), part(device & 0xff | device >> 12 & 0xf_ff00));

@@ -1,96 +1,58 @@
-//! What a root image is made of, gathered into one tree. Contents of archives go through one nameless file beside the image, not through
-//! memory; contents of directories stay where they are until the image is written.
+//! Bases of root images. Contents of archives are spooled to an unnamed file next to the image, not held in memory; contents of
+//! directories are read when the image is written.
 
-mod compression;
 mod directory;
-pub(crate) mod layer;
-pub(crate) mod spool;
-mod tarball;
+mod error;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use nex_erofs::{Meta, Tree};
 
-pub(crate) use compression::decompress;
-pub use layer::LayerError;
-pub(crate) use spool::{Budget, Spool};
-pub(crate) use tarball::read as read_tar;
+pub use crate::layers::LayerError;
+pub use error::BaseError;
 
 use crate::file::FileError;
-use crate::oci::reference::{Reference, ReferenceError};
-use crate::oci::registry::Credentials;
-use crate::oci::{self, OciError};
-use crate::progress::{Counted, Progress, Report};
+use crate::layers::{Budget, ImageBuilder, Spool, decompress, layer, read_tar};
+use crate::oci::{self, Credentials, Reference};
+use crate::progress::{Progress, ProgressReader, Report};
 
-/// A base.
+/// What a root image contains besides the agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Base {
-    /// Nothing: the agent alone.
+    /// Nothing.
     Empty,
-    /// What is in a directory.
+    /// The content of a directory.
     Dir(PathBuf),
-    /// What is in a tarball, plain or compressed by gzip or zstd.
+    /// The content of a tarball, plain or compressed with gzip or zstd.
     Tarball(PathBuf),
-    /// An image of an OCI layout: a directory, and which of its images if it has several.
+    /// An image in an OCI layout: the directory, and a tag if it has several images.
     OciLayout(PathBuf, Option<String>),
-    /// The same in one tar file.
+    /// An image in a tar file of an OCI layout.
     OciArchive(PathBuf, Option<String>),
     /// An image of a registry.
     Registry {
-        /// Which.
+        /// Name of the image.
         reference: Reference,
-        /// Whether to talk HTTP without TLS.
+        /// Use HTTP without TLS.
         plain_http: bool,
-        /// Who asks.
+        /// Login, if required.
         credentials: Option<Credentials>,
     },
 }
 
-/// Why a base could not be gathered.
-#[derive(Debug, thiserror::Error)]
-pub enum BaseError {
-    /// A file or directory.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// What is in a tarball or a layer.
-    #[error("{from} cannot be used")]
-    Layer {
-        /// The tarball or layer.
-        from: String,
-        /// Why.
-        source: LayerError,
-    },
-    /// An OCI image.
-    #[error(transparent)]
-    Oci(#[from] OciError),
-    /// A text that names no base.
-    #[error(
-        "'{text}' is neither a file nor a directory, and no reference of an image; next: name a directory, a tarball, oci:DIR[:TAG], oci-archive:FILE[:TAG] or an image like alpine:3.22"
-    )]
-    Unknown {
-        /// What was said.
-        text: String,
-        /// Why it is no reference.
-        source: ReferenceError,
-    },
-    /// A path at which nothing is.
-    #[error("there is nothing at {0}; next: name a base that is there")]
-    NotThere(PathBuf),
-}
-
-/// A base, gathered.
+/// The tree of a base, and the digest of its OCI image.
 #[derive(Debug)]
-pub(crate) struct Gathered {
+pub(crate) struct LoadedBase {
     pub(crate) tree: Tree,
     pub(crate) digest: Option<String>,
 }
 
 impl Base {
-    /// What a text means: `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`, a directory, a file, or else an image of a registry.
+    /// Parses `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`, the path of a directory or file, or else an image reference.
     ///
     /// # Errors
-    /// It is none of these.
+    /// The text is none of these.
     pub fn of(text: &str, plain_http: bool, credentials: Option<Credentials>) -> Result<Self, BaseError> {
         if let Some(layout) = text.strip_prefix("oci:") {
             let (path, tag) = with_tag(layout);
@@ -112,54 +74,38 @@ impl Base {
         }
     }
 
-    /// Gathers it; `out` is where the image will be, and temporary files beside it.
-    pub(crate) fn gather(&self, mtime: Option<u64>, out: &Path, report: &mut Report<'_>) -> Result<Gathered, BaseError> {
+    /// Loads the base; temporary files go next to the image, `out`.
+    pub(crate) fn load(&self, mtime: Option<u64>, out: &Path, report: &mut Report<'_>) -> Result<LoadedBase, BaseError> {
         let meta = Meta { mtime: mtime.unwrap_or_default(), ..Meta::root(0o755) };
-        let mut into = Into { tree: Tree::new(meta), spool: Spool::beside(out)?, budget: Budget::default(), latest: mtime };
+        let mut builder =
+            ImageBuilder { tree: Tree::new(meta), spool: Spool::create_beside(out)?, budget: Budget::default(), latest: mtime };
         let digest = match self {
             Self::Empty => None,
             Self::Dir(dir) => {
                 report(Progress::Begin { what: "Reading the directory", bytes: None });
-                directory::gather(dir, &mut into)?;
+                directory::load(dir, &mut builder)?;
                 None
             }
             Self::Tarball(path) => {
                 let file = File::open(path).map_err(FileError::reading(path))?;
                 report(Progress::Begin { what: "Reading the tarball", bytes: file.metadata().ok().map(|meta| meta.len()) });
                 let failed = |source| BaseError::Layer { from: path.display().to_string(), source };
-                let reader = decompress(Counted { inner: file, report }).map_err(|error| failed(error.into()))?;
-                let entries = read_tar(reader, &mut into).map_err(failed)?;
-                layer::apply(&mut into.tree, entries, layer::Whiteouts::Names).map_err(failed)?;
+                let reader = decompress(ProgressReader { inner: file, report }).map_err(|error| failed(error.into()))?;
+                let entries = read_tar(reader, &mut builder).map_err(failed)?;
+                layer::apply(&mut builder.tree, entries, layer::Whiteouts::Literal).map_err(failed)?;
                 None
             }
-            Self::OciLayout(dir, tag) => Some(oci::layout::gather(dir, tag.as_deref(), &mut into, report)?),
-            Self::OciArchive(file, tag) => Some(oci::archive::gather(file, tag.as_deref(), &mut into, report)?),
+            Self::OciLayout(dir, tag) => Some(oci::layout::load(dir, tag.as_deref(), &mut builder, report)?),
+            Self::OciArchive(file, tag) => Some(oci::archive::load(file, tag.as_deref(), &mut builder, report)?),
             Self::Registry { reference, plain_http, credentials } => {
-                Some(oci::registry::gather(reference, *plain_http, credentials.as_ref(), &mut into, report)?)
+                Some(oci::registry::load(reference, *plain_http, credentials.as_ref(), &mut builder, report)?)
             }
         };
-        Ok(Gathered { tree: into.tree, digest })
+        Ok(LoadedBase { tree: builder.tree, digest })
     }
 }
 
-/// What is being gathered, and what it may cost.
-#[derive(Debug)]
-pub(crate) struct Into {
-    pub(crate) tree: Tree,
-    pub(crate) spool: Spool,
-    pub(crate) budget: Budget,
-    /// Times later than this are set back to it.
-    pub(crate) latest: Option<u64>,
-}
-
-impl Into {
-    /// A time as it may be.
-    pub(crate) fn time(&self, mtime: u64) -> u64 {
-        self.latest.map_or(mtime, |latest| mtime.min(latest))
-    }
-}
-
-/// A path and the tag behind it; what has a slash behind its last colon is all path.
+/// Splits `PATH:TAG`; a text with a slash after its last colon is only a path.
 fn with_tag(text: &str) -> (PathBuf, Option<String>) {
     match text.rsplit_once(':') {
         Some((path, tag)) if !tag.contains('/') && !path.is_empty() && !tag.is_empty() => (path.into(), Some(tag.to_owned())),

@@ -1,29 +1,37 @@
-//! OCI layouts: a directory with `index.json` and blobs by their digests.
+//! OCI layouts: a directory with `index.json` and blobs named by their digests.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::{BlobKind, Blobs, Descriptor, Document, MAX_DOCUMENT, OciError};
-use crate::base::Into;
+use super::blobs::{BlobKind, Blobs, select_by_tag};
+use super::document::{Descriptor, Document, MAX_DOCUMENT};
+use super::error::OciError;
+use super::image;
 use crate::file::{FileError, read_bounded};
+use crate::layers::ImageBuilder;
 use crate::progress::Report;
 
 struct Layout(PathBuf);
 
 impl Blobs for Layout {
     fn open(&mut self, blob: &Descriptor, _kind: BlobKind) -> Result<Box<dyn Read + '_>, OciError> {
-        // A digest is 64 hexadecimal digits, so this is a path in the layout.
+        // A digest is 64 hexadecimal digits, so the path stays in the layout.
         let path = self.0.join("blobs/sha256").join(blob.digest.hex());
         Ok(Box::new(File::open(&path).map_err(FileError::reading(&path))?))
     }
 }
 
-/// Puts an image of a layout into the tree; gives the digest of the image.
-pub(crate) fn gather(dir: &Path, tag: Option<&str>, into: &mut Into, report: &mut Report<'_>) -> Result<String, OciError> {
+/// Loads an image of a layout; returns its digest.
+pub(crate) fn load(
+    dir: &Path,
+    tag: Option<&str>,
+    builder: &mut ImageBuilder,
+    report: &mut Report<'_>,
+) -> Result<String, OciError> {
     let index = Document::parse(&read_bounded(&dir.join("index.json"), MAX_DOCUMENT)?, "index.json")?;
     let mut blobs = Layout(dir.to_owned());
-    let (document, digest) = super::pick(&mut blobs, index, &dir.display().to_string(), tag)?;
-    super::gather(&mut blobs, document, into, report)?;
+    let (document, digest) = select_by_tag(&mut blobs, index, &dir.display().to_string(), tag)?;
+    image::load(&mut blobs, document, builder, report)?;
     Ok(digest)
 }

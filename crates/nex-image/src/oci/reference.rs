@@ -1,34 +1,34 @@
-//! Names of images in registries, and digests.
+//! Image references and digests.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::Deserialize;
 
-/// Why a text is no reference or digest.
+/// Why a text is not a reference or digest.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ReferenceError {
-    /// Registry, or registry and port.
+    /// The registry is invalid.
     #[error("'{0}' is no host of a registry")]
     Registry(String),
-    /// Repository.
+    /// The repository is invalid.
     #[error("'{0}' is no repository: lower-case letters and digits, with '.', '_', '-' and '/' between them")]
     Repository(String),
-    /// Tag.
+    /// The tag is invalid.
     #[error("'{0}' is no tag: letters, digits, '.', '_' and '-', 128 at most")]
     Tag(String),
-    /// Digest.
+    /// The digest is invalid.
     #[error("'{0}' is no digest: sha256: and 64 hexadecimal digits")]
     Digest(String),
 }
 
-/// A SHA-256 as images name it.
+/// A SHA-256 digest, `sha256:…`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Digest(String);
 
 impl Digest {
-    /// The 64 digits.
+    /// The 64 hexadecimal digits.
     #[must_use]
     pub fn hex(&self) -> &str {
         &self.0
@@ -53,20 +53,20 @@ impl TryFrom<String> for Digest {
     }
 }
 
-/// `[HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST]`
+/// An image reference: `[HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reference {
-    /// The host, with its port if it has one.
+    /// Host, and port if given.
     pub registry: String,
     /// The repository.
     pub repository: String,
-    /// The tag; `latest` where neither tag nor digest is named.
+    /// The tag; `latest` if none is given.
     pub tag: String,
-    /// The digest, which decides over the tag.
+    /// The digest; takes precedence over the tag.
     pub digest: Option<Digest>,
 }
 
-/// Where images without a host are.
+/// Registry of references without a host.
 const HUB: &str = "registry-1.docker.io";
 
 impl FromStr for Reference {
@@ -81,7 +81,7 @@ impl FromStr for Reference {
             Some((name, tag)) if !tag.contains('/') => (name, tag),
             _ => (text, "latest"),
         };
-        // A first part with a dot or a port, or localhost, is a host; otherwise it is part of the repository.
+        // The first component is a host if it has a dot or a port or is localhost; otherwise it belongs to the repository.
         let host = |part: &str| part.contains(['.', ':']) || part == "localhost";
         let (registry, repository) = match name.split_once('/') {
             Some((first, rest)) if host(first) => (first, rest.to_owned()),
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn references_are_read_as_people_write_them() {
+    fn references_are_normalized_as_docker_does() {
         let digest = format!("sha256:{}", "ab".repeat(32));
         for (text, expected) in [
             ("alpine", "registry-1.docker.io/library/alpine:latest".to_owned()),
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_reference_is_refused() {
+    fn invalid_references_are_refused() {
         for text in ["", "UPPER", "a//b", "ghcr.io/../x", "a:b c", "a@sha256:12", "a@md5:x", "-a", "a.b/..%2f", "ho st.x/a", "a:"]
         {
             assert!(text.parse::<Reference>().is_err(), "{text}");

@@ -1,74 +1,28 @@
-//! Pulls an image from a registry: anonymous, by token, or with a name and a password, as the registry asks. Layers go straight into the
-//! tree; no blob is kept.
+//! Pulls an image from a registry, anonymously or with a login. Layers are applied while they are downloaded; no blob is stored.
 
 use std::io::Read;
 
 use data_encoding::BASE64;
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 use ureq::http::{Response, StatusCode, header};
 use ureq::{Agent, Body};
 
-use super::{BlobKind, Blobs, Descriptor, Document, MAX_DOCUMENT, OciError, Reference, digest_of};
-use crate::base::Into;
+use super::blobs::{BlobKind, Blobs};
+use super::credentials::Credentials;
+use super::document::{Descriptor, Document, MAX_DOCUMENT};
+use super::error::{OciError, RegistryError};
+use super::image;
+use super::reference::Reference;
+use crate::file::hex;
+use crate::http::agent;
+use crate::layers::ImageBuilder;
 use crate::progress::{Progress, Report};
-use crate::resources::fetch::agent;
 
 const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
-/// Longest answer of a token server, in bytes.
+/// Largest response of a token server, in bytes.
 const MAX_TOKEN: u64 = 256 * 1024;
-
-/// Name and password for a registry.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// The name.
-    pub name: String,
-    /// The password, or a token that stands for one.
-    pub password: String,
-}
-
-impl std::fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credentials").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-/// Why a registry gave no image.
-#[derive(Debug, thiserror::Error)]
-pub enum RegistryError {
-    /// Talking to it.
-    #[error(
-        "cannot talk to the registry: {url}; next: check the network and the name, or use --plain-http for a registry without TLS"
-    )]
-    Http {
-        /// What was asked.
-        url: String,
-        /// Why.
-        source: Box<ureq::Error>,
-    },
-    /// It says no.
-    #[error("the registry answered {status} to {url}{}", advice(*.status))]
-    Refused {
-        /// What was asked.
-        url: String,
-        /// The answer.
-        status: StatusCode,
-    },
-    /// Its way of asking who one is.
-    #[error("the registry asks for a login in a way that is not known: {0}")]
-    Challenge(String),
-}
-
-fn advice(status: StatusCode) -> &'static str {
-    match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            "; next: check the name of the image, or give --registry-user and NEX_REGISTRY_PASSWORD"
-        }
-        StatusCode::NOT_FOUND => "; next: check the name and tag of the image",
-        StatusCode::TOO_MANY_REQUESTS => "; next: wait, log in with --registry-user, or use another registry",
-        _ => "",
-    }
-}
 
 struct Client<'a> {
     agent: Agent,
@@ -76,31 +30,31 @@ struct Client<'a> {
     reference: &'a Reference,
     plain_http: bool,
     credentials: Option<&'a Credentials>,
-    /// Value of `Authorization`, once the registry asked for it.
+    /// Value of `Authorization`, after a challenge.
     authorization: Option<String>,
 }
 
-/// Puts an image of a registry into the tree; gives the digest of what was named.
-pub(crate) fn gather(
+/// Loads an image of a registry; returns the digest of the document that the reference names.
+pub(crate) fn load(
     reference: &Reference,
     plain_http: bool,
     credentials: Option<&Credentials>,
-    into: &mut Into,
+    builder: &mut ImageBuilder,
     report: &mut Report<'_>,
 ) -> Result<String, OciError> {
     let scheme = if plain_http { "http" } else { "https" };
     let base = format!("{scheme}://{}/v2/{}", reference.registry, reference.repository);
     let mut client = Client { agent: agent(!plain_http), base, reference, plain_http, credentials, authorization: None };
     report(Progress::Begin { what: "Asking the registry", bytes: None });
-    let bytes = client.top()?;
-    let digest = digest_of(&bytes);
+    let bytes = client.fetch_top()?;
+    let digest = format!("sha256:{}", hex(&Sha256::digest(&bytes)));
     if let Some(wanted) = &reference.digest
         && wanted.to_string() != digest
     {
         let source = std::io::Error::other(format!("the registry sent {digest} for it"));
         return Err(OciError::Blob { digest: wanted.clone(), source });
     }
-    super::gather(&mut client, Document::parse(&bytes, "the manifest")?, into, report)?;
+    image::load(&mut client, Document::parse(&bytes, "the manifest")?, builder, report)?;
     Ok(digest)
 }
 
@@ -113,21 +67,21 @@ impl Blobs for Client<'_> {
 }
 
 impl Client<'_> {
-    /// The document that the reference names.
-    fn top(&mut self) -> Result<Vec<u8>, OciError> {
+    /// Fetches the document that the reference names.
+    fn fetch_top(&mut self) -> Result<Vec<u8>, OciError> {
         let name = self.reference.digest.as_ref().map_or_else(|| self.reference.tag.clone(), ToString::to_string);
         let url = format!("{}/manifests/{name}", self.base);
         let response = self.get(&url)?;
         read(response, MAX_DOCUMENT).map_err(|source| RegistryError::Http { url, source: Box::new(source) }.into())
     }
 
-    /// Asks, and once more with what the registry wants to know.
+    /// Sends a request, and once more with authorization if challenged.
     fn get(&mut self, url: &str) -> Result<Response<Body>, RegistryError> {
-        let mut response = self.ask(url, self.authorization.clone())?;
+        let mut response = self.send(url, self.authorization.clone())?;
         if response.status() == StatusCode::UNAUTHORIZED {
             let challenge = response.headers().get(header::WWW_AUTHENTICATE).and_then(|value| value.to_str().ok());
             self.authorization = Some(self.login(challenge.unwrap_or_default())?);
-            response = self.ask(url, self.authorization.clone())?;
+            response = self.send(url, self.authorization.clone())?;
         }
         if response.status().is_success() {
             Ok(response)
@@ -136,17 +90,17 @@ impl Client<'_> {
         }
     }
 
-    fn ask(&self, url: &str, authorization: Option<String>) -> Result<Response<Body>, RegistryError> {
+    fn send(&self, url: &str, authorization: Option<String>) -> Result<Response<Body>, RegistryError> {
         let mut request = self.agent.get(url).header(header::ACCEPT, ACCEPT);
         if let Some(authorization) = authorization {
             request = request.header(header::AUTHORIZATION, authorization);
         }
-        // Refusals have bodies and headers that matter. A redirect to another host does not get our authorization.
+        // Error responses carry the challenge. ureq drops the authorization on redirects to another host.
         let answer = request.config().http_status_as_error(false).build().call();
         answer.map_err(|source| RegistryError::Http { url: url.to_owned(), source: Box::new(source) })
     }
 
-    /// What to say in `Authorization`.
+    /// Answers a challenge; returns the value for `Authorization`.
     fn login(&self, challenge: &str) -> Result<String, RegistryError> {
         let basic =
             self.credentials.map(|who| format!("Basic {}", BASE64.encode(format!("{}:{}", who.name, who.password).as_bytes())));
@@ -156,8 +110,8 @@ impl Client<'_> {
             return basic.ok_or_else(|| RegistryError::Refused { url: self.base.clone(), status: StatusCode::UNAUTHORIZED });
         }
         let realm = parameter(parameters, "realm").ok_or_else(unknown)?;
-        let is_safe = realm.starts_with("https://") || (self.plain_http && realm.starts_with("http://"));
-        if !scheme.eq_ignore_ascii_case("bearer") || !is_safe {
+        let is_allowed = realm.starts_with("https://") || (self.plain_http && realm.starts_with("http://"));
+        if !scheme.eq_ignore_ascii_case("bearer") || !is_allowed {
             return Err(unknown());
         }
         let mut request = self.agent.get(&realm).query("scope", format!("repository:{}:pull", self.reference.repository));
@@ -206,7 +160,7 @@ mod tests {
     use super::parameter;
 
     #[test]
-    fn challenges_are_taken_apart() {
+    fn parameters_of_challenges_are_parsed() {
         let text = r#"realm="https://auth.example/token",service="registry.example",scope="repository:a/b:pull,push""#;
         assert_eq!(parameter(text, "realm").as_deref(), Some("https://auth.example/token"));
         assert_eq!(parameter(text, "service").as_deref(), Some("registry.example"));

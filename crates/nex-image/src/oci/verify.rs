@@ -1,13 +1,13 @@
-//! Reads a blob and knows at its end whether it was the one meant.
+//! Verifies a blob against its descriptor while it is read.
 
 use std::io::{self, Read};
 
 use sha2::{Digest as _, Sha256};
 
-use super::Descriptor;
+use super::document::Descriptor;
 use crate::file::hex;
 
-/// A reader that never gives more than the blob has.
+/// A reader of no more bytes than the descriptor says.
 pub(super) struct Verifying<'a, R> {
     inner: R,
     hasher: Sha256,
@@ -20,7 +20,7 @@ impl<'a, R: Read> Verifying<'a, R> {
         Self { inner, hasher: Sha256::new(), seen: 0, expected }
     }
 
-    /// Reads what is left and says whether all of it was what its digest and size say.
+    /// Reads the rest and checks size and digest.
     pub(super) fn finish(mut self) -> io::Result<()> {
         io::copy(&mut self, &mut io::sink())?;
         let longer = self.inner.read(&mut [0])? > 0;

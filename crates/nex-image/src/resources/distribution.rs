@@ -1,12 +1,12 @@
-//! What distributions package: which package has a piece, and the command that installs it.
+//! Packages of distributions, and the commands that install them.
 
 use std::path::{Path, PathBuf};
 
-use super::What;
+use super::resource::Resource;
 
-/// A tool that installs packages.
+/// A package manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Manager {
+pub enum PackageManager {
     /// Debian, Ubuntu
     Apt,
     /// Fedora, Red Hat
@@ -15,8 +15,8 @@ pub enum Manager {
     Apk,
 }
 
-impl Manager {
-    /// The one this machine has.
+impl PackageManager {
+    /// The package manager of this machine.
     #[must_use]
     pub fn of(path: &[PathBuf]) -> Option<Self> {
         let is_there =
@@ -27,21 +27,21 @@ impl Manager {
             .map(|found| found.0)
     }
 
-    /// The package that has a piece; `None` for what distributions do not have.
+    /// The package with a resource; `None` if distributions have none.
     #[must_use]
-    pub fn package(self, what: What) -> Option<&'static str> {
-        match (what, self) {
-            (What::Qemu, Self::Apt) => Some("qemu-system-x86"),
-            (What::Qemu, Self::Dnf) => Some("qemu-system-x86-core"),
-            (What::Qemu, Self::Apk) => Some("qemu-system-x86_64"),
-            (What::Nft, _) => Some("nftables"),
-            (What::Cni(_), Self::Apt | Self::Dnf) => Some("containernetworking-plugins"),
-            (What::Cni(_), Self::Apk) => Some("cni-plugins"),
-            (What::Firecracker | What::Jailer | What::Kernel | What::RootImage, _) => None,
+    pub fn package(self, resource: Resource) -> Option<&'static str> {
+        match (resource, self) {
+            (Resource::Qemu, Self::Apt) => Some("qemu-system-x86"),
+            (Resource::Qemu, Self::Dnf) => Some("qemu-system-x86-core"),
+            (Resource::Qemu, Self::Apk) => Some("qemu-system-x86_64"),
+            (Resource::Nft, _) => Some("nftables"),
+            (Resource::Cni(_), Self::Apt | Self::Dnf) => Some("containernetworking-plugins"),
+            (Resource::Cni(_), Self::Apk) => Some("cni-plugins"),
+            (Resource::Firecracker | Resource::Jailer | Resource::Kernel | Resource::RootImage, _) => None,
         }
     }
 
-    /// The command that installs packages, to be run as root: the program, then its arguments.
+    /// The command that installs packages, to be run as root: program and arguments.
     #[must_use]
     pub fn command(self, packages: &[&str]) -> Vec<String> {
         let words: &[&str] = match self {
@@ -52,7 +52,7 @@ impl Manager {
         words.iter().chain(packages).map(|word| (*word).to_owned()).collect()
     }
 
-    /// The command that looks which packages there are.
+    /// The command that updates the package lists.
     #[must_use]
     pub fn refresh(self) -> Vec<String> {
         let words: &[&str] = match self {
@@ -64,11 +64,11 @@ impl Manager {
     }
 }
 
-/// What to type for a piece on each distribution; empty for what none has.
+/// The commands that install a resource; empty if no distribution has it.
 #[must_use]
-pub fn advice(what: What) -> String {
-    let line = |manager: Manager| Some(manager.command(&[manager.package(what)?]).join(" "));
-    [Manager::Apt, Manager::Dnf, Manager::Apk].into_iter().filter_map(line).collect::<Vec<_>>().join(", or ")
+pub fn advice(resource: Resource) -> String {
+    let line = |manager: PackageManager| Some(manager.command(&[manager.package(resource)?]).join(" "));
+    [PackageManager::Apt, PackageManager::Dnf, PackageManager::Apk].into_iter().filter_map(line).collect::<Vec<_>>().join(", or ")
 }
 
 #[cfg(test)]
@@ -76,10 +76,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_distributions_have_is_named_with_its_command() {
-        let text = advice(What::Qemu);
+    fn the_advice_names_the_command_of_each_distribution() {
+        let text = advice(Resource::Qemu);
         assert!(text.starts_with("apt-get install -y --no-install-recommends qemu-system-x86, or dnf install -y "), "{text}");
         assert!(text.ends_with("apk add qemu-system-x86_64"), "{text}");
-        assert_eq!(advice(What::Kernel), "");
+        assert_eq!(advice(Resource::Kernel), "");
     }
 }

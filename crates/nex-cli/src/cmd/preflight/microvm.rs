@@ -1,10 +1,10 @@
-//! What a node with microVMs needs: a monitor, a kernel, a root image with this agent, nft, plug-ins if the configuration has a network
-//! made by them. Whether a machine really boots is not tried here: the node does, and says so.
+//! Checks of microVMs: monitor, kernel, root image with this agent, nft, and plug-ins if the network uses CNI. Does not boot a machine;
+//! the node does when it starts.
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 
-use nex_image::resources::{CNI_BIN_PATH, Found, Layout, Places, Vmm, find, verify};
+use nex_image::resources::{CNI_BIN_PATH, Layout, ResourcePaths, ResourceStatus, Vmm, find, verify};
 use nex_image::rootfs::agent_id;
 use nex_node::NodeConfig;
 use nex_node::config::SandboxChoice;
@@ -14,21 +14,21 @@ use super::check::Check;
 use crate::args::NodeArgs;
 use crate::env::Env;
 
-/// What the configuration wants of microVMs.
+/// Requirements of microVMs by the configuration.
 #[derive(Debug)]
 pub(super) struct Wanted {
-    /// Which monitor.
+    /// The monitor.
     pub(super) vmm: Vmm,
-    /// Whether somebody asked for it, or it would merely be better.
+    /// Whether the configuration demands microVMs, rather than prefers them.
     pub(super) is_asked: bool,
-    /// Where everything is.
-    pub(super) places: Places,
-    /// What the host lacks for the guests' network.
+    /// Paths of the resources.
+    pub(super) paths: ResourcePaths,
+    /// Requirements of the guests' network that the host does not meet.
     lacks: Vec<Lack>,
 }
 
 impl Wanted {
-    /// `None` where workloads run in jailed processes.
+    /// `None` if workloads run in jailed processes.
     pub(super) fn of(args: &NodeArgs, config: &NodeConfig, agent: Option<&Path>, env: &Env) -> anyhow::Result<Option<Self>> {
         let vmm = match config.sandbox {
             SandboxChoice::Process => return Ok(None),
@@ -40,7 +40,7 @@ impl Wanted {
             let named: &[PathBuf] = cni.bin_path.as_deref().unwrap_or_default();
             named.iter().cloned().chain(CNI_BIN_PATH.map(PathBuf::from)).chain(env.path.iter().cloned()).collect()
         });
-        let places = Places {
+        let paths = ResourcePaths {
             layout: Layout::new(args.resources(config, env)?),
             kernel: config.microvm.kernel.clone(),
             rootfs: config.microvm.rootfs.clone(),
@@ -49,26 +49,26 @@ impl Wanted {
             cni_bin_path,
             agent: agent.map(agent_id).transpose()?,
         };
-        // A node that nobody told anything runs jailed processes where it has to.
+        // Without a configuration a node falls back to jailed processes.
         let is_asked = vmm != Vmm::Either || is_configured(args);
-        Ok(Some(Self { vmm, is_asked, places, lacks: network_lacks(config) }))
+        Ok(Some(Self { vmm, is_asked, paths, lacks: network_lacks(config) }))
     }
 
-    /// What is there now.
-    pub(super) fn find(&self) -> Vec<Found> {
-        find(self.vmm, &self.places)
+    /// Finds the resources.
+    pub(super) fn find(&self) -> Vec<ResourceStatus> {
+        find(self.vmm, &self.paths)
     }
 
-    /// The lines of the list.
+    /// The results of all checks.
     pub(super) fn checks(&self, is_verified: bool) -> Vec<Check> {
         let mut checks = vec![self.kvm()];
         for found in self.find() {
             let required = found.required && self.is_asked;
             let Some(path) = &found.path else {
-                checks.push(Check::new(found.what.to_string(), required, Err(anyhow::anyhow!("{}", found.why)), &found.next));
+                checks.push(Check::new(found.resource.to_string(), required, Err(anyhow::anyhow!("{}", found.why)), &found.next));
                 continue;
             };
-            checks.push(Check::new(found.what.to_string(), required, Ok(path.display().to_string()), ""));
+            checks.push(Check::new(found.resource.to_string(), required, Ok(path.display().to_string()), ""));
             if is_verified {
                 checks.extend(self.verified(&found, path));
             }
@@ -77,14 +77,14 @@ impl Wanted {
         checks
     }
 
-    /// The network: rights and devices; programs that are missing have lines of their own.
+    /// Privileges and devices for the network. Missing programs have their own lines.
     fn network(&self) -> Vec<Check> {
         const WHAT: &str = "guests' network";
         if self.lacks.is_empty() {
             let found = "rights, /dev/net/tun and the packet filter's program".to_owned();
             return vec![Check::new(WHAT, self.is_asked, Ok(found), "")];
         }
-        let programs: Vec<&str> = self.find().iter().filter_map(|found| found.what.program()).collect();
+        let programs: Vec<&str> = self.find().iter().filter_map(|found| found.resource.program()).collect();
         let lacks = self.lacks.iter().filter(|lack| !programs.iter().any(|program| lack.what.ends_with(&format!(" {program}"))));
         lacks.map(|lack| Check::new(WHAT, self.is_asked, Err(anyhow::anyhow!("no {}", lack.what)), &lack.advice)).collect()
     }
@@ -99,10 +99,10 @@ impl Wanted {
         Check::new("KVM's device; a node finds out by trying whether guests run on it", self.vmm == Vmm::Firecracker, found, next)
     }
 
-    fn verified(&self, found: &Found, path: &Path) -> Option<Check> {
-        let what = format!("{}, as it was installed", found.what);
+    fn verified(&self, found: &ResourceStatus, path: &Path) -> Option<Check> {
+        let what = format!("{}, as it was installed", found.resource);
         let next = "run 'nex node preflight --force --verify' to install it anew";
-        match verify(found.what, path, &self.places) {
+        match verify(found.resource, path, &self.paths) {
             Ok(None) => None,
             Ok(Some(true)) => Some(Check::new(what, true, Ok(path.display().to_string()), "")),
             Ok(Some(false)) => {

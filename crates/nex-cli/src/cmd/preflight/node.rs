@@ -1,4 +1,4 @@
-//! What every node needs, whatever its sandbox: configuration, NATS, a directory, an agent; and for jailed processes, what confines them.
+//! Checks of every node: configuration, NATS, state directory, agent, and the confinement of jailed processes.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,18 +11,18 @@ use nex_node::config::SandboxChoice;
 use nex_node::sandbox::UID_BASE;
 use nex_process::{ChildSpec, Deadline, Output as ChildOutput};
 
-use super::PreflightArgs;
+use super::args::PreflightArgs;
 use super::check::Check;
 use super::microvm::is_configured;
-use crate::args::{Cli, NodeArgs};
+use crate::args::{ConnectionArgs, NodeArgs};
 use crate::env::Env;
 
-/// Oldest `nats-server` that will do.
-const NATS_SERVER: (u64, u64) = (2, 12);
-/// Longest wait for anything asked.
-const WITHIN: Duration = Duration::from_secs(10);
+/// Oldest supported `nats-server`.
+const MIN_NATS_SERVER: (u64, u64) = (2, 12);
+/// Timeout of each check.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The configuration, and what is to be said of it; the built-in one stands for one that is broken.
+/// Checks the configuration and returns it; the built-in one if it is invalid.
 pub(super) fn configuration(args: &NodeArgs) -> (Vec<Check>, NodeConfig) {
     let loaded = match args.load() {
         Ok(loaded) => loaded,
@@ -39,8 +39,8 @@ pub(super) fn configuration(args: &NodeArgs) -> (Vec<Check>, NodeConfig) {
     (checks, loaded.config)
 }
 
-/// What is there of what every node needs.
-pub(super) async fn checks(args: &PreflightArgs, config: &NodeConfig, cli: &Cli, env: &Env) -> Vec<Check> {
+/// Runs the checks.
+pub(super) async fn checks(args: &PreflightArgs, config: &NodeConfig, connection: &ConnectionArgs, env: &Env) -> Vec<Check> {
     let nats = match args.node.nats_server(env) {
         Ok(path) => nats_version(&path).await,
         Err(error) => Err(error),
@@ -49,15 +49,15 @@ pub(super) async fn checks(args: &PreflightArgs, config: &NodeConfig, cli: &Cli,
     let mut checks = vec![Check::new("nats-server, for the internal bus", true, nats, install)];
     checks.push(Check::new("state directory", true, writable(&args.node, config, env), "name another with --state-dir"));
     let start = "start 'nats-server -js', or let 'nex up' do it";
-    checks.push(Check::new("NATS with JetStream", false, jetstream(cli, env).await, start));
+    checks.push(Check::new("NATS with JetStream", false, jetstream(connection, env).await, start));
     match args.node.agent(config, env) {
         Err(error) => checks.push(Check::new("nex-agent", true, Err(error), "put nex-agent beside nex, or name it with --agent")),
         Ok(agent) => {
             checks.push(agent_version(&agent).await);
-            // Where microVMs were asked for, no workload runs in a jailed process of this host.
-            let asked_for_more = matches!(config.sandbox, SandboxChoice::Firecracker | SandboxChoice::Qemu)
+            // With microVMs no workload runs in a jailed process of this host.
+            let uses_microvms = matches!(config.sandbox, SandboxChoice::Firecracker | SandboxChoice::Qemu)
                 || config.sandbox == SandboxChoice::Auto && is_configured(&args.node);
-            if !asked_for_more {
+            if !uses_microvms {
                 checks.extend(confinement(&agent, &config.require).await);
             }
         }
@@ -66,7 +66,7 @@ pub(super) async fn checks(args: &PreflightArgs, config: &NodeConfig, cli: &Cli,
 }
 
 async fn agent_version(agent: &Path) -> Check {
-    let version = printed(agent, &["--version"]).await.and_then(|said| {
+    let version = output_of(agent, &["--version"]).await.and_then(|said| {
         let own = format!("nex-agent {}", env!("CARGO_PKG_VERSION"));
         if said.trim() == own {
             Ok(agent.display().to_string())
@@ -78,7 +78,7 @@ async fn agent_version(agent: &Path) -> Check {
 }
 
 async fn confinement(agent: &Path, required: &[nex_process::confinement::Part]) -> Vec<Check> {
-    let confinement = match nex_sandbox_probe(agent).await {
+    let confinement = match probe_confinement(agent).await {
         Ok(confinement) => confinement,
         Err(error) => {
             return vec![Check::new(
@@ -98,30 +98,30 @@ async fn confinement(agent: &Path, required: &[nex_process::confinement::Part]) 
     checks
 }
 
-async fn nex_sandbox_probe(agent: &Path) -> anyhow::Result<nex_process::Confinement> {
-    Ok(nex_node::sandbox::probe(agent, UID_BASE, Deadline::after(WITHIN)).await?)
+async fn probe_confinement(agent: &Path) -> anyhow::Result<nex_process::Confinement> {
+    Ok(nex_node::sandbox::probe(agent, UID_BASE, Deadline::after(CHECK_TIMEOUT)).await?)
 }
 
-/// What a program says on standard output.
-async fn printed(program: &Path, arguments: &[&str]) -> anyhow::Result<String> {
+/// Runs a program and returns its standard output.
+async fn output_of(program: &Path, arguments: &[&str]) -> anyhow::Result<String> {
     let text = Arc::new(Mutex::new(String::new()));
     let sink = Arc::clone(&text);
     let lines =
         ChildOutput::Lines(Arc::new(move |line: &str| sink.lock().unwrap_or_else(PoisonError::into_inner).push_str(line)));
     let child = ChildSpec::new(program).args(arguments.iter().copied()).stdout(lines).spawn()?;
-    let exit = Deadline::after(WITHIN).bound(child.exited()).await.context("it does not end")?;
+    let exit = Deadline::after(CHECK_TIMEOUT).bound(child.exited()).await.context("it does not end")?;
     anyhow::ensure!(exit.is_success(), "{} {} {exit}", program.display(), arguments.join(" "));
     let text = text.lock().unwrap_or_else(PoisonError::into_inner).clone();
     Ok(text)
 }
 
 async fn nats_version(path: &Path) -> anyhow::Result<String> {
-    let said = printed(path, &["--version"]).await?;
+    let said = output_of(path, &["--version"]).await?;
     let version = said.rsplit('v').next().unwrap_or_default().trim();
     let mut parts = version.split('.').map(|part| part.parse::<u64>().ok());
     match (parts.next().flatten(), parts.next().flatten()) {
-        (Some(major), Some(minor)) if (major, minor) >= NATS_SERVER => Ok(format!("{} {version}", path.display())),
-        _ => anyhow::bail!("{} is version {version}, older than {}.{}", path.display(), NATS_SERVER.0, NATS_SERVER.1),
+        (Some(major), Some(minor)) if (major, minor) >= MIN_NATS_SERVER => Ok(format!("{} {version}", path.display())),
+        _ => anyhow::bail!("{} is version {version}, older than {}.{}", path.display(), MIN_NATS_SERVER.0, MIN_NATS_SERVER.1),
     }
 }
 
@@ -135,8 +135,8 @@ fn writable(args: &NodeArgs, config: &NodeConfig, env: &Env) -> anyhow::Result<S
     Ok(root.display().to_string())
 }
 
-async fn jetstream(cli: &Cli, env: &Env) -> anyhow::Result<String> {
-    let settings = cli.connection.settings(env)?;
+async fn jetstream(connection: &ConnectionArgs, env: &Env) -> anyhow::Result<String> {
+    let settings = connection.settings(env)?;
     let client = connect(&settings, Persistence::Once).await?;
     let context = async_nats::jetstream::new(client);
     context.query_account().await.context("JetStream does not answer; artifacts cannot be fetched without it")?;

@@ -1,4 +1,4 @@
-//! `--init`: the configuration a newcomer begins with.
+//! `--init`: writes a starter configuration.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ pub(crate) enum Init {
     Nosandbox,
 }
 
-/// Writes it, unless there is one.
+/// Writes the configuration, unless the file exists.
 pub(super) fn write(kind: Init, path: &Path, output: &Output) -> anyhow::Result<()> {
     if path.exists() {
         output.note(format_args!("{} exists and is kept", path.display()));

@@ -1,17 +1,17 @@
-//! Archives as they come: gzip, zstd or neither, told apart by their first bytes and not by what they are called.
+//! Decompresses archives: gzip, zstd or neither, detected by their first bytes, not by their names.
 
 use std::io::{self, BufReader, Cursor, Read};
 
 use flate2::read::MultiGzDecoder;
 use ruzstd::decoding::StreamingDecoder;
 
-/// A reader of what is in it.
+/// Returns a reader of the decompressed bytes.
 pub(crate) fn decompress<'a>(mut from: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
     let head = head(&mut from)?;
     let all = Cursor::new(head.clone()).chain(from);
     Ok(match head.as_slice() {
         [0x1f, 0x8b, ..] => Box::new(MultiGzDecoder::new(all)),
-        [_, b'*', b'M', 0x18] | [0x28, 0xb5, 0x2f, 0xfd] => Box::new(Zstd::Between(Box::new(BufReader::new(all)))),
+        [_, b'*', b'M', 0x18] | [0x28, 0xb5, 0x2f, 0xfd] => Box::new(Zstd::BetweenFrames(Box::new(BufReader::new(all)))),
         _ => Box::new(all),
     })
 }
@@ -26,11 +26,11 @@ fn head(from: &mut impl Read) -> io::Result<Vec<u8>> {
 type Plain<'a> = Box<dyn Read + 'a>;
 type Frame<'a> = StreamingDecoder<io::Chain<Cursor<Vec<u8>>, Plain<'a>>, ruzstd::decoding::FrameDecoder>;
 
-/// Frames of zstd one after the other, with those between them that decoders are to skip.
+/// Reads consecutive zstd frames and skips skippable ones.
 enum Zstd<'a> {
-    Between(Plain<'a>),
-    In(Box<Frame<'a>>),
-    Over,
+    BetweenFrames(Plain<'a>),
+    InFrame(Box<Frame<'a>>),
+    End,
 }
 
 impl Read for Zstd<'_> {
@@ -39,27 +39,27 @@ impl Read for Zstd<'_> {
             return Ok(0);
         }
         loop {
-            *self = match std::mem::replace(self, Self::Over) {
-                Self::Over => return Ok(0),
-                Self::In(mut frame) => {
+            *self = match std::mem::replace(self, Self::End) {
+                Self::End => return Ok(0),
+                Self::InFrame(mut frame) => {
                     let count = frame.read(buffer)?;
                     if count > 0 {
-                        *self = Self::In(frame);
+                        *self = Self::InFrame(frame);
                         return Ok(count);
                     }
-                    Self::Between(frame.into_inner().into_inner().1)
+                    Self::BetweenFrames(frame.into_inner().into_inner().1)
                 }
-                Self::Between(mut source) => match head(&mut source)?.as_slice() {
-                    [] => Self::Over,
+                Self::BetweenFrames(mut source) => match head(&mut source)?.as_slice() {
+                    [] => Self::End,
                     [low, b'*', b'M', 0x18] if low & 0xf0 == 0x50 => {
                         let mut len = [0; 4];
                         source.read_exact(&mut len)?;
                         io::copy(&mut (&mut source).take(u32::from_le_bytes(len).into()), &mut io::sink())?;
-                        Self::Between(source)
+                        Self::BetweenFrames(source)
                     }
                     other => {
                         let frame = StreamingDecoder::new(Cursor::new(other.to_vec()).chain(source));
-                        Self::In(Box::new(frame.map_err(io::Error::other)?))
+                        Self::InFrame(Box::new(frame.map_err(io::Error::other)?))
                     }
                 },
             };

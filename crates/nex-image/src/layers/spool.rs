@@ -1,4 +1,4 @@
-//! Contents on their way from archives into an image: one after the other in a nameless file. And how much of everything there may be.
+//! Spools contents of archives to an unnamed file, and bounds what archives may use.
 
 use std::fs::File;
 use std::io::{self, Read, Seek as _};
@@ -10,14 +10,14 @@ use nex_erofs::Source;
 use super::layer::LayerError;
 use crate::file::FileError;
 
-/// Most bytes that archives may unpack to.
+/// Most bytes unpacked from the archives of an image.
 const MAX_BYTES: u64 = 64 << 30;
-/// Most entries they may have, all layers together.
+/// Most entries of an image, all layers together.
 const MAX_ENTRIES: u64 = 4_000_000;
-/// Most bytes of names and of targets of links, which are kept in memory.
+/// Most bytes of names and link targets, which are held in memory.
 const MAX_NAMES: u64 = 256 << 20;
 
-/// What may still be used up; an archive is refused when it wants more, before it gets it.
+/// What an image may still use. Charged before anything is unpacked; an archive that exceeds it is refused.
 #[derive(Debug)]
 pub(crate) struct Budget {
     pub(crate) bytes: u64,
@@ -32,8 +32,8 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// One more entry with that many bytes.
-    pub(crate) fn spend(&mut self, bytes: u64) -> Result<(), LayerError> {
+    /// Charges an entry of this many bytes.
+    pub(crate) fn charge(&mut self, bytes: u64) -> Result<(), LayerError> {
         match (self.bytes.checked_sub(bytes), self.entries.checked_sub(1)) {
             (Some(bytes), Some(entries)) => {
                 (self.bytes, self.entries) = (bytes, entries);
@@ -43,14 +43,14 @@ impl Budget {
         }
     }
 
-    /// A name or target of that many bytes.
-    pub(crate) fn spend_name(&mut self, bytes: usize) -> Result<(), LayerError> {
+    /// Charges a name or link target of this many bytes.
+    pub(crate) fn charge_name(&mut self, bytes: usize) -> Result<(), LayerError> {
         self.names = self.names.checked_sub(bytes as u64).ok_or(LayerError::TooMuch)?;
         Ok(())
     }
 }
 
-/// The file of contents.
+/// An unnamed file of contents.
 #[derive(Debug)]
 pub(crate) struct Spool {
     file: Arc<File>,
@@ -58,15 +58,15 @@ pub(crate) struct Spool {
 }
 
 impl Spool {
-    /// An empty one, on the file system where the image will be: it has the room, and may share blocks.
-    pub(crate) fn beside(out: &Path) -> Result<Self, FileError> {
+    /// Creates an empty spool on the file system of the image: it has the room, and can share blocks.
+    pub(crate) fn create_beside(out: &Path) -> Result<Self, FileError> {
         let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let file = tempfile::tempfile_in(parent).map_err(FileError::writing(parent))?;
         Ok(Self { file: Arc::new(file), len: 0 })
     }
 
-    /// Keeps exactly that many bytes of a reader.
-    pub(crate) fn keep(&mut self, from: impl Read, len: u64) -> io::Result<Source> {
+    /// Appends exactly this many bytes of a reader.
+    pub(crate) fn append(&mut self, from: impl Read, len: u64) -> io::Result<Source> {
         let mut file: &File = &self.file;
         file.seek(io::SeekFrom::Start(self.len))?;
         let copied = io::copy(&mut from.take(len), &mut file)?;

@@ -1,20 +1,20 @@
-//! Reads a tarball into a list of entries: long names and pax headers applied and bounded, contents kept in the spool. What the entries mean
-//! for a tree is not decided here, see `layer`.
+//! Reads a tarball into a list of entries, with long names and pax headers applied, and spools their contents. `layer` applies the
+//! entries to a tree.
 
 use std::io::{self, Read};
 
 use nex_erofs::{Kind, Meta};
 use tar::{EntryType, Header};
 
-use super::Into;
+use super::builder::ImageBuilder;
 use super::layer::{Entry, EntryKind, LayerError};
 
-/// Longest extended header, in bytes; a path has 4096 at most.
+/// Longest extended header, in bytes; a path has at most 4096.
 const MAX_EXTENSION: u64 = 1 << 20;
 
-/// What headers before an entry say of it.
+/// Values of extended headers, for the entry that follows them.
 #[derive(Debug, Default)]
-struct Said {
+struct PaxHeaders {
     path: Option<Vec<u8>>,
     target: Option<Vec<u8>>,
     uid: Option<u64>,
@@ -23,37 +23,42 @@ struct Said {
     size: Option<u64>,
 }
 
-/// All entries, in their order.
-pub(crate) fn read(from: impl Read, into: &mut Into) -> Result<Vec<Entry>, LayerError> {
+/// Reads all entries, in order.
+pub(crate) fn read(from: impl Read, builder: &mut ImageBuilder) -> Result<Vec<Entry>, LayerError> {
     let mut archive = tar::Archive::new(from);
-    let (mut entries, mut said) = (Vec::new(), Said::default());
+    let (mut entries, mut headers) = (Vec::new(), PaxHeaders::default());
     for entry in archive.entries()?.raw(true) {
         let mut entry = entry?;
         let header = entry.header().clone();
-        // Whatever it is: what is skipped must be unpacked, too.
-        into.budget.spend(header.entry_size()?)?;
+        // Charge every entry: skipped ones are decompressed as well.
+        builder.budget.charge(header.entry_size()?)?;
         match header.entry_type() {
-            EntryType::GNULongName => said.path = Some(text(&mut entry)?),
-            EntryType::GNULongLink => said.target = Some(text(&mut entry)?),
-            EntryType::XHeader => said.extend(&extension(&mut entry)?)?,
+            EntryType::GNULongName => headers.path = Some(read_name(&mut entry)?),
+            EntryType::GNULongLink => headers.target = Some(read_name(&mut entry)?),
+            EntryType::XHeader => headers.extend(&read_extension(&mut entry)?)?,
             EntryType::XGlobalHeader => {}
-            _ => entries.extend(one(&header, std::mem::take(&mut said), entry, into)?),
+            _ => entries.extend(read_entry(&header, std::mem::take(&mut headers), entry, builder)?),
         }
     }
     Ok(entries)
 }
 
-fn one(header: &Header, said: Said, content: impl Read, into: &mut Into) -> Result<Option<Entry>, LayerError> {
-    let path = said.path.unwrap_or_else(|| header.path_bytes().into_owned());
+fn read_entry(
+    header: &Header,
+    headers: PaxHeaders,
+    content: impl Read,
+    builder: &mut ImageBuilder,
+) -> Result<Option<Entry>, LayerError> {
+    let path = headers.path.unwrap_or_else(|| header.path_bytes().into_owned());
     let size = header.entry_size()?;
-    if said.size.is_some_and(|said| said != size) {
+    if headers.size.is_some_and(|declared| declared != size) {
         return Err(LayerError::TooMuch);
     }
-    let target = || said.target.clone().or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned));
+    let target = || headers.target.clone().or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned));
     let target = || target().filter(|target| !target.is_empty()).ok_or_else(|| LayerError::NoTarget(shown(&path)));
     let device = || Ok::<_, io::Error>((header.device_major()?.unwrap_or_default(), header.device_minor()?.unwrap_or_default()));
     let kind = match header.entry_type() {
-        EntryType::Regular | EntryType::Continuous => EntryKind::Node(Kind::File(into.spool.keep(content, size)?)),
+        EntryType::Regular | EntryType::Continuous => EntryKind::Node(Kind::File(builder.spool.append(content, size)?)),
         EntryType::Directory => EntryKind::Node(Kind::Directory),
         EntryType::Symlink => EntryKind::Node(Kind::Symlink(target()?)),
         EntryType::Link => EntryKind::HardLink(target()?),
@@ -61,26 +66,26 @@ fn one(header: &Header, said: Said, content: impl Read, into: &mut Into) -> Resu
         EntryType::Block => device().map(|(major, minor)| EntryKind::Node(Kind::BlockDevice { major, minor }))?,
         EntryType::Fifo => EntryKind::Node(Kind::Fifo),
         EntryType::GNUSparse => return Err(LayerError::Sparse(shown(&path))),
-        // What a reader does not know it is to skip.
+        // POSIX: skip unknown types.
         _ => return Ok(None),
     };
     let target = match &kind {
         EntryKind::Node(Kind::Symlink(target)) | EntryKind::HardLink(target) => target.len(),
         EntryKind::Node(_) => 0,
     };
-    into.budget.spend_name(path.len() + target)?;
+    builder.budget.charge_name(path.len() + target)?;
     let owner = |id: u64| u32::try_from(id).map_err(|source| LayerError::Owner { path: shown(&path), source });
     let meta = Meta {
         mode: u16::try_from(header.mode()? & 0o7777).unwrap_or_default(),
-        uid: owner(said.uid.map_or_else(|| header.uid(), Ok)?)?,
-        gid: owner(said.gid.map_or_else(|| header.gid(), Ok)?)?,
-        mtime: into.time(said.mtime.map_or_else(|| header.mtime(), Ok)?),
+        uid: owner(headers.uid.map_or_else(|| header.uid(), Ok)?)?,
+        gid: owner(headers.gid.map_or_else(|| header.gid(), Ok)?)?,
+        mtime: builder.time(headers.mtime.map_or_else(|| header.mtime(), Ok)?),
     };
     Ok(Some(Entry { path, meta, kind }))
 }
 
-impl Said {
-    /// Reads pax records, `LEN KEY=VALUE\n` each.
+impl PaxHeaders {
+    /// Parses pax records: `LEN KEY=VALUE\n`.
     fn extend(&mut self, mut records: &[u8]) -> Result<(), LayerError> {
         let broken = || io::Error::new(io::ErrorKind::InvalidData, "a pax header is broken");
         while !records.is_empty() {
@@ -97,7 +102,7 @@ impl Said {
                 b"uid" => self.uid = Some(number(value).ok_or_else(broken)?),
                 b"gid" => self.gid = Some(number(value).ok_or_else(broken)?),
                 b"size" => self.size = Some(number(value).ok_or_else(broken)?),
-                // Before 1970 is 1970; fractions are not kept.
+                // Times before 1970 become 1970; fractions are dropped.
                 b"mtime" => self.mtime = Some(number(value.split(|byte| *byte == b'.').next().unwrap_or_default()).unwrap_or(0)),
                 _ => {}
             }
@@ -110,15 +115,15 @@ fn number(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-fn extension(entry: &mut impl Read) -> Result<Vec<u8>, LayerError> {
+fn read_extension(entry: &mut impl Read) -> Result<Vec<u8>, LayerError> {
     let mut bytes = Vec::new();
     entry.take(MAX_EXTENSION + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_EXTENSION { Err(LayerError::TooMuch) } else { Ok(bytes) }
 }
 
-/// A long name, which ends with a NUL.
-fn text(entry: &mut impl Read) -> Result<Vec<u8>, LayerError> {
-    let mut bytes = extension(entry)?;
+/// Reads a GNU long name, which ends with a NUL.
+fn read_name(entry: &mut impl Read) -> Result<Vec<u8>, LayerError> {
+    let mut bytes = read_extension(entry)?;
     bytes.truncate(bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len()));
     Ok(bytes)
 }
@@ -133,9 +138,9 @@ mod tests {
     use tar::Builder;
 
     use super::*;
-    use crate::base::{Budget, Spool};
+    use crate::layers::spool::{Budget, Spool};
 
-    /// Entries of these kinds, with nothing in them.
+    /// A tarball of empty entries of these types.
     fn tarball(kinds: &[EntryType], name: &str) -> Vec<u8> {
         let mut tar = Builder::new(Vec::new());
         for kind in kinds {
@@ -155,13 +160,13 @@ mod tests {
 
     fn read_with(budget: Budget, bytes: &[u8]) -> Result<usize, LayerError> {
         let dir = tempfile::tempdir().unwrap();
-        let spool = Spool::beside(&dir.path().join("image")).unwrap();
-        let mut into = Into { tree: Tree::new(Meta::root(0o755)), spool, budget, latest: None };
-        read(bytes, &mut into).map(|entries| entries.len())
+        let spool = Spool::create_beside(&dir.path().join("image")).unwrap();
+        let mut builder = ImageBuilder { tree: Tree::new(Meta::root(0o755)), spool, budget, latest: None };
+        read(bytes, &mut builder).map(|entries| entries.len())
     }
 
     #[test]
-    fn headers_that_are_no_entries_and_names_that_fill_the_memory_are_too_much() {
+    fn extended_headers_and_names_are_charged_to_the_budget() {
         let budget = |entries, names| Budget { bytes: 1 << 20, entries, names };
         let extensions = tarball(&[EntryType::XGlobalHeader; 9], "pax");
         assert_eq!(read_with(budget(9, 0), &extensions).unwrap(), 0);

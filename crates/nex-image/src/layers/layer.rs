@@ -1,12 +1,12 @@
-//! Puts the entries of a tarball or a layer into a tree. Symbolic links in the middle of paths are followed inside the tree, as a program
-//! in the image would; nothing ever leads out of it. Whiteouts take away what earlier layers put.
+//! Applies the entries of a tarball or layer to a tree. Symbolic links within paths are resolved inside the tree, as by a program in
+//! the image; no path leaves it. Whiteouts remove entries of earlier layers.
 
 use std::collections::VecDeque;
 use std::io;
 
 use nex_erofs::{Kind, Meta, Tree, TreeError};
 
-/// Most symbolic links followed in one path.
+/// Most symbolic links resolved in one path.
 const MAX_HOPS: usize = 40;
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
@@ -14,25 +14,25 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 /// Why a tarball or layer cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
-    /// Reading it.
+    /// The archive cannot be read.
     #[error("it cannot be read: it was cut off or is no tarball")]
     Read(#[from] io::Error),
-    /// Something that fits no tree.
+    /// An entry cannot be added to the tree.
     #[error(transparent)]
     Tree(#[from] TreeError),
-    /// More than images may have.
+    /// The archive exceeds the budget of an image.
     #[error("it holds more than an image may: 64 GiB, 4 million entries, 256 MiB of names, names of 1 MiB")]
     TooMuch,
-    /// A kind of file nobody packs into images.
+    /// Sparse files are not supported.
     #[error("'{0}' is a sparse file of GNU tar; next: pack it without --sparse")]
     Sparse(String),
-    /// A link to nothing.
-    #[error("'{0}' is a link to nowhere")]
+    /// A link without a target.
+    #[error("'{0}' is a link without a target")]
     NoTarget(String),
-    /// Links that lead in circles.
+    /// Symbolic links form a loop.
     #[error("'{0}' lies behind too many symbolic links")]
     Loop(String),
-    /// An owner no Unix has.
+    /// The owner's id does not fit.
     #[error("'{path}' belongs to a user or group beyond 32 bits")]
     Owner {
         /// The entry.
@@ -42,7 +42,7 @@ pub enum LayerError {
     },
 }
 
-/// An entry as it was packed.
+/// An entry of an archive.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) path: Vec<u8>,
@@ -50,38 +50,38 @@ pub(crate) struct Entry {
     pub(crate) kind: EntryKind,
 }
 
-/// What it is.
+/// Type of an entry.
 #[derive(Debug)]
 pub(crate) enum EntryKind {
     Node(Kind),
-    /// A second name of what has this one.
+    /// A hard link to this path.
     HardLink(Vec<u8>),
 }
 
-/// What names that begin with `.wh.` are.
+/// How names that start with `.wh.` are treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Whiteouts {
-    /// Names like others: this is no layer of an image.
-    Names,
-    /// They take something away.
+    /// As ordinary names: the archive is not a layer.
+    Literal,
+    /// As whiteouts.
     Apply,
 }
 
-/// Puts them all in, later ones over earlier ones.
-pub(crate) fn apply(tree: &mut Tree, entries: Vec<Entry>, whiteouts: Whiteouts) -> Result<(), LayerError> {
-    let (gone, put): (Vec<Entry>, Vec<Entry>) =
-        entries.into_iter().partition(|entry| whiteouts == Whiteouts::Apply && name(&entry.path).starts_with(WHITEOUT));
-    // First of all: they are about what is below this layer, wherever in it they stand.
-    for Entry { path, .. } in gone {
+/// Applies all entries; later ones replace earlier ones.
+pub(crate) fn apply(tree: &mut Tree, entries: Vec<Entry>, mode: Whiteouts) -> Result<(), LayerError> {
+    let (whiteouts, entries): (Vec<Entry>, Vec<Entry>) =
+        entries.into_iter().partition(|entry| mode == Whiteouts::Apply && name(&entry.path).starts_with(WHITEOUT));
+    // Whiteouts first: they concern the layers below, wherever they are in this one.
+    for Entry { path, .. } in whiteouts {
         whiteout(tree, &path)?;
     }
-    for Entry { path, meta, kind } in put {
+    for Entry { path, meta, kind } in entries {
         let at = resolve(tree, &path)?;
         match kind {
             EntryKind::Node(kind) => tree.put(&at, meta, kind)?,
             EntryKind::HardLink(target) => {
                 let target = resolve(tree, &target)?;
-                // A link to itself is what it is.
+                // Self-link: no-op.
                 if target != at {
                     tree.link(&at, &target)?;
                 }
@@ -115,7 +115,7 @@ fn name(path: &[u8]) -> &[u8] {
     path.rsplit(|byte| *byte == b'/').find(|part| !part.is_empty()).unwrap_or_default()
 }
 
-/// Where a path leads, its last part not followed. `..` in the path itself is refused; in links it ends at the root.
+/// Resolves a path, except its last component. `..` in the path itself is refused; in link targets it stops at the root.
 fn resolve(tree: &Tree, path: &[u8]) -> Result<Vec<u8>, LayerError> {
     let shown = || String::from_utf8_lossy(path).into_owned();
     let parts = |path: &[u8]| -> Vec<Vec<u8>> {
@@ -204,7 +204,7 @@ mod tests {
         .unwrap();
         assert_eq!((names(&tree, "etc"), names(&tree, "opt")), (vec!["a".to_owned(), "c".to_owned()], vec!["new".to_owned()]));
         let mut plain = Tree::new(Meta::root(0o755));
-        apply(&mut plain, vec![file("a"), file(".wh.a")], Whiteouts::Names).unwrap();
+        apply(&mut plain, vec![file("a"), file(".wh.a")], Whiteouts::Literal).unwrap();
         assert_eq!(names(&plain, ""), [".wh.a", "a"]);
     }
 
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leads_nowhere_is_refused() {
+    fn paths_out_of_the_tree_loops_and_dangling_hard_links_are_refused() {
         let refused = |entries| tree(vec![entries]).unwrap_err().to_string();
         assert!(refused(vec![file("../../etc/passwd")]).contains("no path of an image"));
         assert!(refused(vec![file("a"), link("b", "../a")]).contains("no path of an image"));

@@ -1,0 +1,51 @@
+//! Runs the command of the command line.
+
+use anyhow::Context as _;
+use clap::CommandFactory as _;
+
+use crate::cli::{Cli, Command};
+use crate::cmd::node::NodeCommand;
+use crate::cmd::{
+    call, completion, devrun, events, lameduck, logs, node, node_up, preflight, ps, rootfs, run as run_artifact, stop, up,
+};
+use crate::env::Env;
+use crate::log_feed::LogFeed;
+use crate::output::Output;
+use crate::session;
+
+/// Runs the command.
+pub(crate) async fn run(cli: &Cli, env: &Env, output: &mut Output, feed: Option<LogFeed>) -> anyhow::Result<()> {
+    let connection = &cli.connection;
+    // Commands that need no connection, or validate their arguments before they connect.
+    match &cli.command {
+        Command::Completion(args) => return completion::run(args, Cli::command(), output),
+        Command::Rootfs(args) => return rootfs::run(args, env, output),
+        Command::Up(args) => return Box::pin(up::run(args, connection, env, output, feed)).await,
+        Command::Node(NodeCommand::Up(args)) => return Box::pin(node_up::run(args, connection, env, output, feed)).await,
+        Command::Node(NodeCommand::Preflight(args)) => return preflight::run(args, connection, env, output).await,
+        Command::Devrun(args) => return devrun::run(args, connection, env, output).await,
+        Command::Run(args) => return run_artifact::run(args, connection, env, output).await,
+        Command::Stop(args) => return stop::run(args, connection, env, output).await,
+        Command::Events => events::check(&connection.namespace)?,
+        _ => {}
+    }
+    let session = session::open(connection, env).await?;
+    match &cli.command {
+        Command::Node(command) => node::run(command, &session, output).await,
+        Command::Lameduck(args) => lameduck::run(args, &session, output).await,
+        Command::Call(args) => call::run(args, &session, output).await,
+        Command::Ps(args) => ps::run(args, &session, output).await,
+        Command::Logs(args) => until_interrupted(logs::run(args, &session, output)).await,
+        Command::Events => until_interrupted(events::run(&session, output)).await,
+        Command::Up(_) | Command::Devrun(_) | Command::Run(_) | Command::Stop(_) => Ok(()),
+        Command::Completion(_) | Command::Rootfs(_) => Ok(()),
+    }
+}
+
+/// Runs a stream until Ctrl-C, which is its regular end.
+async fn until_interrupted(tail: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::select! {
+        ended = tail => ended,
+        interrupted = tokio::signal::ctrl_c() => interrupted.context("cannot handle Ctrl-C"),
+    }
+}

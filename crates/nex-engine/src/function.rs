@@ -1,0 +1,46 @@
+//! A started function, and its calls.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+
+/// One call of a function.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// The subject that triggered it.
+    pub subject: String,
+    /// The message's payload.
+    pub payload: Bytes,
+}
+
+/// Why a call failed. The text is for the caller and the log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// The function threw, trapped or exited non-zero.
+    #[error("{0}")]
+    Failed(String),
+    /// It ran longer than [`crate::Limits::call_time`] and was interrupted.
+    #[error("function ran longer than its limit of {} ms and was stopped", .0.as_millis())]
+    Timeout(Duration),
+    /// It needed more than [`crate::Limits::memory_bytes`].
+    #[error("function needs more than its memory limit of {0} bytes")]
+    OutOfMemory(u64),
+    /// Its reply exceeds [`crate::Limits::reply_bytes`].
+    #[error("reply of {actual} bytes is over the limit of {limit} bytes")]
+    ReplyTooLarge {
+        /// Size of the reply, in bytes.
+        actual: usize,
+        /// The limit, in bytes.
+        limit: usize,
+    },
+}
+
+/// A started function. Dropping it stops it.
+pub trait Function: Send + Sync {
+    /// Runs a call within the limits, in a fresh instance or context.
+    ///
+    /// # Errors
+    /// [`CallError`]. A failed call does not affect later ones.
+    fn invoke(&self, call: Call) -> BoxFuture<'_, Result<Bytes, CallError>>;
+}
