@@ -13,6 +13,7 @@ mod error;
 pub mod fuzz;
 mod leftovers;
 mod names;
+mod namespace;
 mod netlink;
 mod netns;
 mod network;

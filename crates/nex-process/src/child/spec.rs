@@ -66,10 +66,17 @@ pub struct ChildSpec {
     stdout: Output,
     stderr: Output,
     inherited: Vec<Arc<OwnedFd>>,
-    netns: Option<PathBuf>,
+    netns: Option<Netns>,
     run_as: Option<u32>,
     group: Option<u32>,
     no_new_privs: bool,
+}
+
+/// A network namespace.
+#[derive(Debug, Clone)]
+enum Netns {
+    Path(PathBuf),
+    Open(Arc<OwnedFd>),
 }
 
 /// A process could not be started.
@@ -180,7 +187,14 @@ impl ChildSpec {
     /// Starts it in the network namespace at that path. Needs root.
     #[must_use]
     pub fn netns(mut self, path: impl Into<PathBuf>) -> Self {
-        self.netns = Some(path.into());
+        self.netns = Some(Netns::Path(path.into()));
+        self
+    }
+
+    /// Starts it in the network namespace that a descriptor holds. Needs root.
+    #[must_use]
+    pub fn netns_fd(mut self, netns: Arc<OwnedFd>) -> Self {
+        self.netns = Some(Netns::Open(netns));
         self
     }
 
@@ -251,9 +265,12 @@ impl ChildSpec {
     }
 
     fn entry(&self) -> Result<Entry, SpawnError> {
-        let open = |path: &PathBuf| {
-            let failed = |source| SpawnError::Namespace { program: self.program.clone(), path: path.clone(), source };
-            std::fs::File::open(path).map(OwnedFd::from).map_err(failed)
+        let open = |netns: &Netns| match netns {
+            Netns::Open(netns) => Ok(Arc::clone(netns)),
+            Netns::Path(path) => {
+                let failed = |source| SpawnError::Namespace { program: self.program.clone(), path: path.clone(), source };
+                std::fs::File::open(path).map(|file| Arc::new(file.into())).map_err(failed)
+            }
         };
         Ok(Entry {
             netns: self.netns.as_ref().map(open).transpose()?,
