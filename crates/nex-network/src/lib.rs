@@ -30,6 +30,7 @@ pub use ipnet::Ipv4Net;
 pub use leftovers::remove_leftovers;
 pub use network::Network;
 pub use preflight::{Lack, check};
+pub use sysctl::forwards;
 
 /// Runs what blocks (netlink, files) where it may.
 async fn blocking<T, F>(function: F) -> Result<T, NetworkError>

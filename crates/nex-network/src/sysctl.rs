@@ -36,7 +36,8 @@ pub(crate) fn namespace() -> Result<(), NetworkError> {
 }
 
 /// Whether the host passes packets on.
-pub(crate) fn forwards() -> bool {
+#[must_use]
+pub fn forwards() -> bool {
     fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|value| value.trim() != "0")
 }
 

@@ -183,6 +183,10 @@ impl Launcher {
         if !handshake.engines.contains(&spec.kind) {
             return Err(NotDeployed::Rejected(failed(format!("this node's agent has no engine for {}", spec.kind))));
         }
+        if spec.kind.is_function() {
+            // Before it sees anything of the workload: an engine needs no more than its bus and its NATS servers.
+            session.restrict_network().await.map_err(|e| NotDeployed::Unanswered(failed(format!("its network: {e}"))))?;
+        }
         let artifact = session
             .admit(&spec.artifact.path, "artifact")
             .await

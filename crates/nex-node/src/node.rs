@@ -148,7 +148,7 @@ impl Node {
             state_dir: state.root(),
             agent_binary: &options.agent_binary,
             resource_dir: &options.resource_dir,
-            nats: &addresses(&options.connection).await,
+            nats: &addresses(&options).await,
         };
         let sandboxes = Box::pin(Sandboxes::open(&options.config, host)).await?;
         let ground = Ground { state, identity, journal, sandboxes: sandboxes.clone() };
@@ -288,7 +288,7 @@ impl Means<'_> {
             node: identity.node.clone(),
             journal,
             events,
-            direct: Direct::new(connections.clone(), sandboxes.share_the_network()),
+            direct: Direct::new(connections.clone(), sandboxes.reach()),
             connections,
             host: Arc::new(HostServices::new(host)),
             scope: TaskScope::new("workloads"),
@@ -298,10 +298,11 @@ impl Means<'_> {
     }
 }
 
-/// Where the user's NATS servers are, as far as that can be looked up now.
-async fn addresses(connection: &ConnectionSettings) -> Vec<SocketAddr> {
+/// Where the user's NATS servers are, the node's and the workloads', as far as that can be looked up now.
+async fn addresses(options: &NodeOptions) -> Vec<SocketAddr> {
+    let workloads = options.config.host_services.nats_url.as_deref().map(nex_bus::settings::split_servers);
     let mut found = Vec::new();
-    for server in &connection.servers {
+    for server in options.connection.servers.iter().chain(workloads.iter().flatten()) {
         let host = server.split_once("://").map_or(server.as_str(), |(_, rest)| rest);
         let host = host.rsplit_once('@').map_or(host, |(_, host)| host).trim_end_matches('/');
         let host = if host.contains(':') { host.to_owned() } else { format!("{host}:4222") };

@@ -21,6 +21,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use nex_process::cgroup::CgroupError;
 use nex_process::{Deadline, Elapsed, Exit, SpawnError};
@@ -174,6 +175,15 @@ pub trait Sandbox: Send + Sync {
     /// # Errors
     /// When it does not exist, is no plain file or is larger than allowed.
     fn open_out(&self, name: &str, max_bytes: u64) -> Result<File, OutError>;
+
+    /// Leaves a jailed process with a network of its own no more than the internal bus and the user's NATS servers. What has none, or
+    /// is a machine, stays as it is.
+    ///
+    /// # Errors
+    /// When its device is gone or the kernel refuses.
+    fn restrict_network(&self) -> BoxFuture<'_, Result<(), nex_network::NetworkError>> {
+        async { Ok(()) }.boxed()
+    }
 
     /// Waits until its agent has ended. May be dropped and called again.
     fn exited(&self) -> BoxFuture<'_, ExitReport>;

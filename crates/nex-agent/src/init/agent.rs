@@ -7,7 +7,7 @@ use std::fs;
 use std::os::fd::AsRawFd as _;
 
 use anyhow::Context as _;
-use nex_process::confinement::{CgroupLayer, Mode};
+use nex_process::confinement::{CgroupLayer, Layer, Mode};
 use nex_process::jail::{JailSpec, ProcessLimits};
 use nex_process::{Child, ChildSpec, Output, Stdin};
 use nex_protocol::guest::{GuestLimits, Welcome};
@@ -81,7 +81,8 @@ fn spec(limits: &GuestLimits) -> JailSpec {
             data_bytes: None,
         },
         cgroup: CgroupLayer::default(),
-        tcp_connect: None,
+        network: Layer::Held,
+        resolv_conf: None,
         require: Vec::new(),
     }
 }

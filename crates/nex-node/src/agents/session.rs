@@ -153,6 +153,14 @@ impl AgentSession {
         Ok(self.sandbox.admit(file, name).await?.to_string_lossy().into_owned())
     }
 
+    /// Leaves the agent its bus and its NATS servers, where it has a network of its own.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn restrict_network(&self) -> Result<(), nex_network::NetworkError> {
+        self.sandbox.restrict_network().await
+    }
+
     /// Opens a file that the agent left for the node.
     ///
     /// # Errors

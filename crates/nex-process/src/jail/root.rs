@@ -26,13 +26,14 @@ pub(super) const ETC: [&str; 13] = [
     "pki/ca-trust/extracted",
     "ca-certificates",
     "crypto-policies",
-    "resolv.conf",
+    RESOLV_CONF,
     "hosts",
     "nsswitch.conf",
     "localtime",
     "alternatives",
     "ld.so.cache",
 ];
+const RESOLV_CONF: &str = "resolv.conf";
 const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 /// Parts of `/proc` that tell about the host and not about the jail.
 const MASKED: [&str; 5] = ["kcore", "keys", "timer_list", "sched_debug", "latency_stats"];
@@ -53,8 +54,14 @@ pub(super) fn build(spec: &JailSpec) -> Result<(), JailError> {
         put(Path::new("/").join(name), system)?;
     }
     for (name, source) in etc {
-        if let Ok(source) = source {
-            put(Path::new("/etc").join(name), |path| bind(&in_old(&source), path, ReadOnly::Yes))?;
+        let path = Path::new("/etc").join(name);
+        match (&spec.resolv_conf, source) {
+            (Some(text), _) if name == RESOLV_CONF => {
+                make_dir(Path::new("/etc"))?;
+                put(path, |path| fs::write(path, text))?;
+            }
+            (_, Ok(source)) => put(path, |path| bind(&in_old(&source), path, ReadOnly::Yes))?,
+            (_, Err(_absent)) => {}
         }
     }
     make_dir(Path::new("/etc"))?;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::JailError;
-use crate::confinement::{CgroupLayer, Mode, Part};
+use crate::confinement::{CgroupLayer, Layer, Mode, Part};
 
 /// Neither line may be longer than this.
 pub const MAX_LINE: usize = 64 * 1024;
@@ -35,8 +35,10 @@ pub struct JailSpec {
     pub limits: ProcessLimits,
     /// The group that the node has put this process into.
     pub cgroup: CgroupLayer,
-    /// If given, these are the only TCP ports that may be connected to, and none may be listened on (needs Landlock ABI 4).
-    pub tcp_connect: Option<Vec<u16>>,
+    /// Whether the node has started this process in a network namespace of its own.
+    pub network: Layer,
+    /// What `/etc/resolv.conf` says, where it is not the host's. Only with an own root.
+    pub resolv_conf: Option<String>,
     /// Layers that must not be missing.
     pub require: Vec<Part>,
 }
@@ -117,7 +119,8 @@ mod tests {
             tmp_bytes: 1 << 20,
             limits: ProcessLimits { open_files: 64, processes: Some(16), file_bytes: 1 << 20, data_bytes: None },
             cgroup: CgroupLayer::default(),
-            tcp_connect: None,
+            network: Layer::Held,
+            resolv_conf: None,
             require: vec![Part::Root],
         }
     }

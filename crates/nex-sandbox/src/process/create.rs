@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use nex_process::confinement::{Layer, Mode};
 use nex_process::jail::{JailSpec, MAX_LINE, ProcessLimits};
-use nex_process::{ChildSpec, Deadline, ProcessId, Stdin};
+use nex_process::{ChildSpec, Deadline, Elapsed, ProcessId, Stdin};
 
 use super::sandbox::ProcessSandbox;
 use super::{Limits, Shared};
@@ -17,16 +17,31 @@ pub(super) async fn create(shared: &Arc<Shared>, spec: SandboxSpec, by: Deadline
     if spec.identity.len() > MAX_LINE || spec.identity.contains(&b'\n') {
         return Err(CreateError::Identity(spec.id));
     }
+    if by.is_past() {
+        return Err(CreateError::Late(Elapsed));
+    }
     let limits = shared.config.limits(spec.size);
     let mut draft = Draft::new(&shared.places, shared.has_own_uids())?;
     let dir = directories(shared, &mut draft, &spec.id)?;
     let last_words = LastWords::default();
-    let child = ChildSpec::new(&shared.config.agent_binary)
+    let mut agent = ChildSpec::new(&shared.config.agent_binary)
         .current_dir(&dir)
         .stdin(Stdin::Held)
         .stdout(to_log(&spec.id, "stdout", None))
-        .stderr(to_log(&spec.id, "stderr", Some(last_words.clone())))
-        .spawn()?;
+        .stderr(to_log(&spec.id, "stderr", Some(last_words.clone())));
+    let mut link = None;
+    if let Some(network) = shared.network() {
+        let (attachment, netns) = network.attach_process(spec.id.as_str(), by).await?;
+        agent = agent.netns_fd(netns);
+        link = Some(attachment);
+    }
+    let child = match agent.spawn() {
+        Ok(child) => child,
+        Err(error) => {
+            shared.detach(link.as_ref()).await;
+            return Err(error.into());
+        }
+    };
     let record = SandboxRecord {
         id: spec.id,
         leader: child.id(),
@@ -38,7 +53,7 @@ pub(super) async fn create(shared: &Arc<Shared>, spec: SandboxSpec, by: Deadline
     };
     draft.done();
     // From here on a sandbox exists that removes itself when it is dropped. Its process waits for its stdin.
-    let mut sandbox = ProcessSandbox::owned(shared, record, child, last_words);
+    let mut sandbox = ProcessSandbox::owned(shared, record, child, link, last_words);
     let cgroup = shared.places.cgroup(&sandbox.record.id, &limits.of_cgroup())?;
     join(sandbox.record.cgroup.insert(cgroup).clone(), sandbox.record.leader.pid).await?;
     let record = &sandbox.record;
@@ -94,7 +109,8 @@ fn jail_spec(shared: &Shared, record: &SandboxRecord, limits: &Limits) -> Vec<u8
             data_bytes: (!limited("memory")).then_some(limits.memory_bytes),
         },
         cgroup: confinement.cgroup.clone(),
-        tcp_connect: config.tcp_connect.clone(),
+        network: confinement.network.clone(),
+        resolv_conf: shared.network.resolv_conf(),
         require: config.require.clone(),
     };
     serde_json::to_vec(&spec).unwrap_or_default()

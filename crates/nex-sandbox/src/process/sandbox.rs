@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use nex_network::{Attachment, NetworkError};
 use nex_process::{Child, Deadline, Exit, Rung, Signal};
 use nix::libc;
 
@@ -27,23 +28,37 @@ pub struct ProcessSandbox {
     out_dir: PathBuf,
     /// Our own child; `None` for one that another node process started.
     child: Option<Child>,
+    /// Its connection, where it has a network of its own.
+    link: Option<Attachment>,
     last_words: LastWords,
     /// Nothing is left to do on drop: it was removed, or given away.
     settled: AtomicBool,
 }
 
 impl ProcessSandbox {
-    pub(super) fn owned(shared: &Arc<Shared>, record: SandboxRecord, child: Child, last_words: LastWords) -> Self {
-        Self::new(shared, record, Some(child), last_words)
+    pub(super) fn owned(
+        shared: &Arc<Shared>,
+        record: SandboxRecord,
+        child: Child,
+        link: Option<Attachment>,
+        last_words: LastWords,
+    ) -> Self {
+        Self::new(shared, record, Some(child), link, last_words)
     }
 
     pub(super) fn adopted(shared: &Arc<Shared>, record: SandboxRecord) -> Self {
-        Self::new(shared, record, None, LastWords::default())
+        Self::new(shared, record, None, None, LastWords::default())
     }
 
-    fn new(shared: &Arc<Shared>, record: SandboxRecord, child: Option<Child>, last_words: LastWords) -> Self {
+    fn new(
+        shared: &Arc<Shared>,
+        record: SandboxRecord,
+        child: Option<Child>,
+        link: Option<Attachment>,
+        last_words: LastWords,
+    ) -> Self {
         let (shared, out_dir) = (Arc::clone(shared), record.dir.join("out"));
-        Self { shared, record, out_dir, child, last_words, settled: AtomicBool::new(false) }
+        Self { shared, record, out_dir, child, link, last_words, settled: AtomicBool::new(false) }
     }
 
     /// Gives the agent what it waits for.
@@ -90,7 +105,10 @@ impl ProcessSandbox {
         };
         // Before its group goes: the count of memory kills goes with it.
         let report = self.report(exit.unwrap_or(Exit::UNKNOWN));
-        self.settled.store(remove_leftover(&self.record, Deadline::after(REMOVAL)).await, Ordering::Release);
+        let removed = remove_leftover(&self.record, Deadline::after(REMOVAL)).await;
+        // By now its namespace is gone, or about to go.
+        self.shared.detach(self.link.as_ref()).await;
+        self.settled.store(removed, Ordering::Release);
         self.shared.places.slots().free(self.record.uid);
         report
     }
@@ -136,6 +154,16 @@ impl Sandbox for ProcessSandbox {
         Ok(file)
     }
 
+    fn restrict_network(&self) -> BoxFuture<'_, Result<(), NetworkError>> {
+        async {
+            match (self.shared.network(), &self.link) {
+                (Some(network), Some(link)) => network.restrict(link).await,
+                _ => Ok(()),
+            }
+        }
+        .boxed()
+    }
+
     fn exited(&self) -> BoxFuture<'_, ExitReport> {
         async { self.report(self.ended().await) }.boxed()
     }
@@ -155,10 +183,12 @@ impl Drop for ProcessSandbox {
             return;
         }
         let child = self.child.take();
+        let (shared, link) = (Arc::clone(&self.shared), self.link.take());
         let end = async move {
             if let Some(child) = &child {
                 child.shutdown(&[KILL, Rung::Kill]).await;
             }
+            shared.detach(link.as_ref()).await;
         };
         Removal::start(&self.shared.places, self.record.clone(), end.boxed());
     }

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use nex_network::{Network, NetworkConfig, NetworkKind, Policy};
 use nex_process::cgroup::Cgroups;
 use nex_process::confinement::{Mode, Part};
 use nex_process::{Deadline, ProcessId};
-use nex_sandbox::process::{Limits, ProcessConfig, ProcessProvider, ProcessSandbox};
+use nex_sandbox::process::{Limits, ProcessConfig, ProcessNetwork, ProcessProvider, ProcessSandbox};
 use nex_sandbox::{Sandbox, SandboxId, SandboxSpec};
 
 pub(crate) fn soon() -> Deadline {
@@ -27,6 +30,8 @@ pub(crate) struct Prison {
     pub(crate) provider: ProcessProvider,
     pub(crate) state: tempfile::TempDir,
     pub(crate) node: String,
+    /// Of its network.
+    owner: String,
 }
 
 pub(crate) fn config(state: &Path, node: &str) -> ProcessConfig {
@@ -36,21 +41,57 @@ pub(crate) fn config(state: &Path, node: &str) -> ProcessConfig {
         state_dir: state.to_owned(),
         limits: Limits { memory_bytes: 64 << 20, pids: 32, tmp_bytes: 2 << 20, ..Limits::default() },
         uid_base: 712_000,
-        tcp_connect: None,
         require: Vec::new(),
     }
 }
 
+/// A network for processes where this user may have one, the host's elsewhere.
+async fn network(owner: &str, state: &Path, servers: Vec<SocketAddrV4>) -> ProcessNetwork {
+    let config = NetworkConfig {
+        kind: NetworkKind::Builtin,
+        owner: owner.to_owned(),
+        state_dir: state.join("network"),
+        subnet: None,
+        gateway: None,
+        policy: Policy { servers, ..Policy::default() },
+        limits: None,
+    };
+    match Network::open(config, soon()).await {
+        Ok(network) => ProcessNetwork::Own { network, resolv_conf: None },
+        Err(error) => ProcessNetwork::Shared { reason: error.to_string() },
+    }
+}
+
 pub(crate) async fn prison_with(change: impl FnOnce(&mut ProcessConfig)) -> Prison {
+    prison_near(Vec::new(), change).await
+}
+
+/// A prison from which these servers are reached.
+pub(crate) async fn prison_near(servers: Vec<SocketAddrV4>, change: impl FnOnce(&mut ProcessConfig)) -> Prison {
     let state = tempfile::tempdir().unwrap();
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let owner = format!("j{:x}x{:x}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let network = network(&owner, state.path(), servers).await;
     let node = format!("t{}{}", std::process::id(), state.path().file_name().unwrap().to_string_lossy().replace(".tmp", ""));
     let mut config = config(state.path(), &node);
     change(&mut config);
-    Prison { provider: ProcessProvider::open(config, soon()).await.unwrap(), state, node }
+    Prison { provider: ProcessProvider::open(config, network, soon()).await.unwrap(), state, node, owner }
 }
 
 pub(crate) async fn prison() -> Prison {
     prison_with(|_| {}).await
+}
+
+/// A test that fails takes its network down, too.
+impl Drop for Prison {
+    fn drop(&mut self) {
+        let (owner, state) = (self.owner.clone(), self.state.path().join("network"));
+        let remove = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(nex_network::remove_leftovers(&owner, &state, soon()));
+        };
+        let _removed = std::thread::spawn(remove).join();
+    }
 }
 
 impl Prison {
