@@ -1,6 +1,5 @@
 //! The agent's conversation with its node: a handshake, then one request at a time answered, until it is told to go.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -26,7 +25,6 @@ const GRACE: Duration = Duration::from_secs(2);
 
 struct Session {
     starter: Starter,
-    out: PathBuf,
     workload: Option<Workload>,
     calls: TaskScope,
 }
@@ -52,7 +50,7 @@ pub(crate) async fn run(identity: Identity, entered: &jail::Entered, place: Plac
     };
     shake(&bus, &identity, &key, message).await?;
     let starter = Starter { bus: bus.clone(), agent: identity.agent.clone(), key, confinement: entered.report.clone() };
-    let mut session = Session { starter, out: entered.layout.out.clone(), workload: None, calls: TaskScope::new("calls") };
+    let mut session = Session { starter, workload: None, calls: TaskScope::new("calls") };
     loop {
         tokio::select! {
             request = requests.next() => match request {
@@ -116,8 +114,8 @@ impl Session {
             "trigger" => self.call(bus, message).await,
             "deploy" => {
                 let accepted = match self.deploy(&message.payload).await {
-                    Ok(compiled) => Accepted { accepted: true, message: String::new(), compiled },
-                    Err(why) => Accepted { accepted: false, message: why, compiled: None },
+                    Ok(()) => Accepted { accepted: true, message: String::new() },
+                    Err(why) => Accepted { accepted: false, message: why },
                 };
                 reply(bus, &message, serde_json::to_vec(&accepted).unwrap_or_default()).await;
             }
@@ -136,15 +134,13 @@ impl Session {
         }
     }
 
-    async fn deploy(&mut self, body: &[u8]) -> Result<Option<String>, String> {
+    async fn deploy(&mut self, body: &[u8]) -> Result<(), String> {
         if self.workload.is_some() {
             return Err("this agent has its one workload already".to_owned());
         }
         let request: Deploy = serde_json::from_slice(body).map_err(|error| format!("unreadable deploy request: {error}"))?;
-        let workload = Box::pin(self.starter.start(request, &self.out)).await?;
-        let compiled = workload.compiled.clone();
-        self.workload = Some(workload);
-        Ok(compiled)
+        self.workload = Some(Box::pin(self.starter.start(request)).await?);
+        Ok(())
     }
 
     async fn call(&self, bus: &Client, message: Message) {

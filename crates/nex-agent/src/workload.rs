@@ -1,6 +1,5 @@
 //! The one workload of an agent: checked, started by the engine of its type, called, stopped.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,8 +21,6 @@ use crate::host_client::BusHostClient;
 use crate::output::{self, Flush};
 use crate::report::Report;
 
-/// File in the out directory that a compiled module is left in.
-const COMPILED: &str = "module.cwasm";
 /// What the kernel adds to a workload's share of memory, in thousandths, when it looks for whom to kill.
 const WORKLOAD_FIRST: &str = "500";
 
@@ -31,8 +28,6 @@ const WORKLOAD_FIRST: &str = "500";
 pub(crate) struct Workload {
     /// Set for functions.
     pub(crate) function: Option<Arc<dyn Function>>,
-    /// Name of a compiled module in the out directory.
-    pub(crate) compiled: Option<String>,
     service: Option<Arc<Service>>,
     lines: Flush,
     serving: TaskScope,
@@ -50,18 +45,22 @@ pub(crate) struct Starter {
 /// A started engine.
 enum Started {
     Service(Service),
-    Function { function: Arc<dyn Function>, compiled: Option<Vec<u8>> },
+    Function(Arc<dyn Function>),
 }
 
 impl Starter {
-    /// Starts the workload of a deploy request; files for the node are left in `out`.
+    /// Starts the workload of a deploy request.
     ///
     /// # Errors
     /// A text for whoever deployed it.
-    pub(crate) async fn start(&self, request: Deploy, out: &Path) -> Result<Workload, String> {
+    pub(crate) async fn start(&self, request: Deploy) -> Result<Workload, String> {
         let environment =
             open(&request.environment, &self.key, &request.sealed_by).map_err(|error| format!("its environment: {error}"))?;
         let artifact = artifact::verify(&request.artifact, request.digest).await?;
+        let precompiled = match request.precompiled {
+            Some(given) => Some(artifact::verify(&given.path, given.digest).await?),
+            None => None,
+        };
         let scope = TaskScope::new("workload");
         let (output, lines, carry) = output::to_bus(self.bus.clone(), &self.agent);
         scope.spawn("output", carry);
@@ -71,7 +70,7 @@ impl Starter {
             digest: request.digest,
             argv: request.argv,
             environment,
-            precompiled: request.precompiled.map(Into::into),
+            precompiled,
             limits: Limits {
                 call_time: Duration::from_millis(request.limits.call_timeout_ms),
                 memory_bytes: request.limits.memory_bytes,
@@ -84,19 +83,13 @@ impl Starter {
         let started = start_engine(request.r#type, launch, &self.confinement).await.map_err(|error| chain(&error))?;
         match started {
             Started::Service(service) => Ok(self.watch(service, lines, scope)),
-            Started::Function { function, compiled } => {
-                // Written before the first call: what a guest does later cannot change what was compiled.
-                let kept = match compiled {
-                    Some(bytes) => tokio::fs::write(out.join(COMPILED), bytes).await.is_ok(),
-                    None => false,
-                };
+            Started::Function(function) => {
                 let serving = TaskScope::new("serving");
                 if let Some(triggers) = &request.triggers {
                     let report = Report { bus: self.bus.clone(), agent: self.agent.clone() };
                     calls::serve(&serving, triggers, &function, request.limits.concurrency, report).await?;
                 }
-                let compiled = kept.then(|| COMPILED.to_owned());
-                Ok(Workload { function: Some(function), compiled, service: None, lines, serving, scope })
+                Ok(Workload { function: Some(function), service: None, lines, serving, scope })
             }
         }
     }
@@ -115,7 +108,7 @@ impl Starter {
             bus.publish(subject, serde_json::to_vec(&event).unwrap_or_default().into()).await.ok();
             bus.flush().await.ok();
         });
-        Workload { function: None, compiled: None, service: Some(service), lines, serving: TaskScope::new("serving"), scope }
+        Workload { function: None, service: Some(service), lines, serving: TaskScope::new("serving"), scope }
     }
 }
 
@@ -136,7 +129,7 @@ async fn start_engine(kind: WorkloadType, launch: Launch, confinement: &Confinem
         WorkloadType::Native => Service::start(launch).await.map(Started::Service),
         WorkloadType::V8 => {
             let function = nex_engine_js::start(launch).await?;
-            Ok(Started::Function { function: Arc::new(function), compiled: None })
+            Ok(Started::Function(Arc::new(function)))
         }
         WorkloadType::Wasm => {
             let instances = u32::try_from(launch.limits.concurrency).unwrap_or(u32::MAX).clamp(1, 1_024);
@@ -144,7 +137,7 @@ async fn start_engine(kind: WorkloadType, launch: Launch, confinement: &Confinem
             // Wasmtime opens /proc/self/pagemap, to find the pages that a call has written.
             jail::while_visible(confinement, || engine.prepare())?;
             let started = engine.start(launch).await?;
-            Ok(Started::Function { function: Arc::new(started.function), compiled: started.compiled })
+            Ok(Started::Function(Arc::new(started.function)))
         }
         WorkloadType::Oci => Err(StartError::Invalid("this agent has no engine for oci".to_owned())),
     }

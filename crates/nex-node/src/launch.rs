@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_nats::Client;
 use nex_host::{CallContext, HostServices};
 use nex_process::{Deadline, TaskScope};
-use nex_protocol::agent::{Deploy, DirectTriggers};
+use nex_protocol::agent::{Deploy, DirectTriggers, Precompiled};
 use nex_protocol::deploy::WorkloadType;
 use nex_protocol::envelope::{ErrorCode, Failure};
 use nex_protocol::host::HostError;
@@ -17,7 +17,8 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::agents::router::Report;
 use crate::agents::{AgentSession, NotDeployed};
-use crate::artifacts::Artifacts;
+use crate::artifacts::{Artifacts, Compiled};
+use crate::compiler::Compiler;
 use crate::connections::Connections;
 use crate::direct::Direct;
 use crate::events::Events;
@@ -29,8 +30,6 @@ use crate::workload::spec::WorkloadSpec;
 
 /// Host calls of one workload answered at once.
 pub const HOST_CALLS: usize = 64;
-/// Largest compiled module kept, bytes.
-const COMPILED_BYTES: u64 = 256 * 1024 * 1024;
 
 /// Agents tried before a workload counts as the one to blame for their end.
 const TRIES: u32 = 2;
@@ -43,6 +42,8 @@ pub struct Launcher {
     pub pools: Pools<AgentSession>,
     /// The artifact cache.
     pub artifacts: Artifacts,
+    /// What compiles WebAssembly for later starts.
+    pub compiler: Compiler,
     /// The internal bus.
     pub bus: Client,
     /// The node's control connection.
@@ -154,22 +155,11 @@ impl Launcher {
         by: Deadline,
     ) -> Result<(), NotDeployed> {
         let request = self.request(spec, session, direct).await?;
-        let answer = session.deploy(&request, by.remaining()).await?;
-        if let Some(name) = answer.compiled.filter(|_| spec.kind == WorkloadType::Wasm) {
-            self.keep_compiled(spec, session, &name);
+        session.deploy(&request, by.remaining()).await?;
+        if spec.kind == WorkloadType::Wasm {
+            self.compiler.request(&spec.artifact);
         }
         Ok(())
-    }
-
-    /// The next start of the same artifact need not compile it. Failing at that costs only time.
-    fn keep_compiled(&self, spec: &WorkloadSpec, session: &AgentSession, name: &str) {
-        let kept = match session.open_out(name, COMPILED_BYTES) {
-            Ok(file) => self.artifacts.keep_compiled(&spec.artifact.digest, file).map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        if let Err(error) = kept {
-            tracing::debug!(workload_id = %spec.id, %error, "the compiled module is not kept");
-        }
     }
 
     async fn request(
@@ -192,7 +182,10 @@ impl Launcher {
             .await
             .map_err(|e| NotDeployed::Unanswered(failed(format!("its artifact cannot be brought in: {e}"))))?;
         let precompiled = match self.artifacts.compiled(&spec.artifact.digest).filter(|_| spec.kind == WorkloadType::Wasm) {
-            Some(path) => session.admit(&path, "precompiled").await.ok(),
+            Some(Compiled { path, digest }) => {
+                let seen = session.admit(&path, "precompiled").await.ok();
+                seen.map(|path| Precompiled { path, digest })
+            }
             None => None,
         };
         let sender = XKey::new();

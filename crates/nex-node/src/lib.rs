@@ -19,6 +19,7 @@ pub mod agents;
 pub mod artifacts;
 pub mod bus;
 pub mod clock;
+mod compiler;
 pub mod config;
 pub mod connections;
 pub mod control;

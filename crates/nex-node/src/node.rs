@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agents::{AgentFactory, AgentRouter};
 use crate::artifacts::Artifacts;
 use crate::bus::{BusError, BusKeys, InternalBus};
+use crate::compiler::Compiler;
 use crate::config::NodeConfig;
 use crate::connections::Connections;
 use crate::control::ControlApi;
@@ -221,6 +222,7 @@ impl Node {
         let workloads = self.shared.registry.all();
         futures::future::join_all(workloads.iter().map(|workload| workload.stop("node shutdown"))).await;
         self.shared.launcher.scope.shutdown(grace).await;
+        self.shared.launcher.compiler.stop().await;
         // The warm agents go with the pool's driver.
         self.agents.shutdown(Duration::from_secs(5)).await;
         self.sandboxes.close().await;
@@ -282,6 +284,7 @@ impl Means<'_> {
         let connections = Connections::new(nats.clone(), connection, &config.host_services);
         Ok(Arc::new(Launcher {
             pools,
+            compiler: Compiler::new(sandboxes.compiler(), artifacts.clone()),
             artifacts,
             bus: bus.client().clone(),
             nats: nats.clone(),

@@ -81,9 +81,6 @@ pub struct Accepted {
     /// Why not.
     #[serde(default)]
     pub message: String,
-    /// Deploy: name of a file in the agent's out directory that the node may keep and bring along next time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub compiled: Option<String>,
 }
 
 /// Node → agent on `agentint.<id>.deploy`.
@@ -99,9 +96,9 @@ pub struct Deploy {
     pub artifact: String,
     /// SHA-256 of the artifact; the agent verifies it.
     pub digest: Digest,
-    /// File of an earlier compilation, as the agent sees it.
+    /// What was compiled from it earlier.
     #[serde(default)]
-    pub precompiled: Option<String>,
+    pub precompiled: Option<Precompiled>,
     /// Arguments.
     pub argv: Vec<String>,
     /// Environment, sealed to the agent's key.
@@ -113,6 +110,15 @@ pub struct Deploy {
     /// Where the function subscribes its triggers itself; without it the node relays.
     #[serde(default)]
     pub triggers: Option<DirectTriggers>,
+}
+
+/// Machine code that the node had made from an artifact.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Precompiled {
+    /// Its file, as the agent sees it.
+    pub path: String,
+    /// SHA-256 of that file; the agent verifies it before it loads the code.
+    pub digest: Digest,
 }
 
 /// Bounds on the workload, decided by the node.

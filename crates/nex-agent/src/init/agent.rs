@@ -16,7 +16,6 @@ use tokio::net::unix::pipe;
 
 /// Its directories; the jail has the same names for them.
 pub(super) const ARTIFACT: &str = "/artifact";
-pub(super) const OUT: &str = "/out";
 pub(super) const WORK: &str = "/work";
 
 /// Before anything else is killed for memory, but for the init itself.
@@ -71,7 +70,6 @@ fn spec(limits: &GuestLimits) -> JailSpec {
         mode_reason: Some("it has a machine of its own".to_owned()),
         uid: Some(limits.uid),
         artifact_dir: ARTIFACT.into(),
-        out_dir: OUT.into(),
         work_dir: Some(WORK.into()),
         tmp_bytes: limits.tmp_bytes,
         limits: ProcessLimits {
@@ -82,6 +80,7 @@ fn spec(limits: &GuestLimits) -> JailSpec {
         },
         cgroup: CgroupLayer::default(),
         network: Layer::Held,
+        no_network: false,
         resolv_conf: None,
         require: Vec::new(),
     }

@@ -146,7 +146,7 @@ impl AgentRouter {
         if !refusal.is_empty() {
             tracing::warn!(agent_id = %agent, reason = %refusal, "handshake refused");
         }
-        let answer = Accepted { accepted: refusal.is_empty(), message: refusal, compiled: None };
+        let answer = Accepted { accepted: refusal.is_empty(), message: refusal };
         if let Some(reply) = message.reply.clone() {
             bus.publish(reply, serde_json::to_vec(&answer).unwrap_or_default().into()).await.ok();
         }

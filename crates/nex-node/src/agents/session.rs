@@ -161,14 +161,6 @@ impl AgentSession {
         self.sandbox.restrict_network().await
     }
 
-    /// Opens a file that the agent left for the node.
-    ///
-    /// # Errors
-    /// When it is not there, no plain file, or too large.
-    pub fn open_out(&self, name: &str, max_bytes: u64) -> Result<std::fs::File, nex_sandbox::OutError> {
-        self.sandbox.open_out(name, max_bytes)
-    }
-
     /// Has the agent start its workload.
     ///
     /// # Errors

@@ -155,6 +155,15 @@ impl Sandboxes {
         }
     }
 
+    /// Who compiles WebAssembly in a jail; nobody where workloads are in machines, which take no file of the node's but an artifact.
+    #[must_use]
+    pub fn compiler(&self) -> Option<ProcessProvider> {
+        match &self.provider {
+            Provider::Process(provider) => Some(provider.clone()),
+            Provider::MicroVm { .. } => None,
+        }
+    }
+
     /// Where the internal bus must listen for agents to reach it.
     #[must_use]
     pub fn bus_host(&self) -> IpAddr {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -51,6 +51,8 @@ pub enum Output {
     Inherit,
     /// To the end of this file, which is made if need be (readable by its owner only).
     Append(PathBuf),
+    /// Into this file, at its present place. What limits the child's files (`RLIMIT_FSIZE`) limits this one.
+    File(Arc<File>),
     /// Line by line to a function; a line longer than [`lines::MAX_LINE`] arrives in pieces.
     Lines(LineSink),
 }
@@ -287,6 +289,9 @@ impl ChildSpec {
             Output::Null => Stdio::null(),
             Output::Inherit => Stdio::inherit(),
             Output::Lines(_) => Stdio::piped(),
+            Output::File(file) => {
+                file.try_clone().map_err(|source| SpawnError::Start { program: self.program.clone(), source })?.into()
+            }
             Output::Append(path) => OpenOptions::new()
                 .append(true)
                 .create(true)
@@ -318,6 +323,7 @@ impl fmt::Debug for Output {
             Self::Null => "Null",
             Self::Inherit => "Inherit",
             Self::Append(_) => "Append",
+            Self::File(_) => "File",
             Self::Lines(_) => "Lines",
         })
     }

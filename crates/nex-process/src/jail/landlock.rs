@@ -5,8 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access, AccessFs, BitFlags, LandlockStatus, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, Scope,
-    path_beneath_rules,
+    ABI, Access, AccessFs, LandlockStatus, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, Scope, path_beneath_rules,
 };
 
 use super::root::{ETC, SYSTEM};
@@ -38,14 +37,8 @@ fn apply(spec: &JailSpec, layout: &Layout) -> Result<LandlockStatus, RulesetErro
     let created = ruleset
         .create()?
         .add_rules(path_beneath_rules(readable(spec, layout), AccessFs::from_read(WANTED)))?
-        .add_rules(path_beneath_rules(writable(spec, layout), AccessFs::from_all(WANTED)))?
-        .add_rules(path_beneath_rules([&layout.out], out()))?;
+        .add_rules(path_beneath_rules(writable(spec, layout), AccessFs::from_all(WANTED)))?;
     Ok(created.restrict_self()?.landlock)
-}
-
-/// What goes back to the node is plain files: no directories to nest, no links to follow, no pipes to block on.
-fn out() -> BitFlags<AccessFs> {
-    AccessFs::ReadDir | AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::MakeReg | AccessFs::RemoveFile
 }
 
 fn readable(spec: &JailSpec, layout: &Layout) -> Vec<PathBuf> {

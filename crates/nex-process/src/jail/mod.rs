@@ -56,8 +56,6 @@ impl fmt::Debug for Entered {
 pub struct Layout {
     /// Files from the node, read-only.
     pub artifact: PathBuf,
-    /// Files for the node.
-    pub out: PathBuf,
     /// Scratch space, gone with the process; the working directory.
     pub work: PathBuf,
 }
@@ -67,10 +65,8 @@ impl Layout {
     #[must_use]
     pub fn of(spec: &JailSpec) -> Self {
         match (&spec.mode, &spec.work_dir) {
-            (Mode::Plain, Some(work)) => {
-                Self { artifact: spec.artifact_dir.clone(), out: spec.out_dir.clone(), work: work.clone() }
-            }
-            _ => Self { artifact: "/artifact".into(), out: "/out".into(), work: "/work".into() },
+            (Mode::Plain, Some(work)) => Self { artifact: spec.artifact_dir.clone(), work: work.clone() },
+            _ => Self { artifact: "/artifact".into(), work: "/work".into() },
         }
     }
 }
@@ -164,7 +160,7 @@ fn confine(spec: &JailSpec) -> Result<Confinement, JailError> {
     spec.check()?;
     single_threaded()?;
     let namespaced = spec.mode != Mode::Plain;
-    let guard = if namespaced { Some(namespaces::enter(spec.mode)?) } else { None };
+    let guard = if namespaced { Some(namespaces::enter(spec)?) } else { None };
     if namespaced {
         root::build(spec)?;
     }

@@ -77,12 +77,12 @@ fn spec(mode: Mode, uid: Option<u32>, mode_reason: Option<String>) -> JailSpec {
         mode_reason,
         uid,
         artifact_dir: "/usr".into(),
-        out_dir: "/usr".into(),
         work_dir: (mode == Mode::Plain).then(|| "/".into()),
         tmp_bytes: 1 << 20,
         limits: ProcessLimits { open_files: 64, processes: None, file_bytes: 1 << 20, data_bytes: None },
         cgroup: CgroupLayer::default(),
         network: Layer::Held,
+        no_network: false,
         resolv_conf: None,
         require: Vec::new(),
     }

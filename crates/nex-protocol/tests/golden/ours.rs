@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use nex_protocol::agent::{Accepted, AgentEvent, Deploy, DirectTriggers, Handshake, Identity, Limits, LogEntry, Logs, Undeploy};
+use nex_protocol::agent::{
+    Accepted, AgentEvent, Deploy, DirectTriggers, Handshake, Identity, Limits, LogEntry, Logs, Precompiled, Undeploy,
+};
 use nex_protocol::control::{
     AuctionRequest, InfoResponse, LameDuckResponse, Machine, MachineWorkload, Memory, NodeSummary, Tags, WorkloadPingResponse,
     WorkloadSummary,
@@ -204,8 +206,8 @@ fn the_conversation_with_an_agent() {
         message: "jailed".into(),
     };
     check("agent-handshake", &handshake);
-    check("agent-accepted", &Accepted { accepted: true, message: String::new(), compiled: Some("compiled".into()) });
-    check("agent-refused", &Accepted { accepted: false, message: "no such engine".into(), compiled: None });
+    check("agent-accepted", &Accepted { accepted: true, message: String::new() });
+    check("agent-refused", &Accepted { accepted: false, message: "no such engine".into() });
     let subscribed =
         DirectTriggers { connection: connection(), queue: "nex.default.greet".into(), subjects: vec!["fn.greet".into()] };
     let deploy = Deploy {
@@ -222,7 +224,10 @@ fn the_conversation_with_an_agent() {
         triggers: Some(subscribed),
     };
     check("agent-deploy", &deploy);
-    check("agent-deploy-relayed", &Deploy { precompiled: Some("compiled".into()), triggers: None, ..deploy });
+    check(
+        "agent-deploy-relayed",
+        &Deploy { precompiled: Some(Precompiled { path: "compiled".into(), digest: deploy.digest }), triggers: None, ..deploy },
+    );
     check("agent-undeploy", &Undeploy { grace_ms: 5_000 });
     check("agent-logs", &Logs { lines: vec![LogEntry { stderr: true, text: "careful".into() }], dropped: 3 });
     check("agent-event-exited", &AgentEvent::Exited { code: -1, message: "killed by SIGKILL".into() });

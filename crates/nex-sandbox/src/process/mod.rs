@@ -6,10 +6,10 @@
 //! ```text
 //! <state>/agents/<id>/record.json   how to remove it, written before the agent runs
 //!                     artifact/     the agent's /artifact, read-only
-//!                     out/          the agent's /out
 //!                     work/         scratch, only where there is no own root
 //! ```
 
+mod compile;
 mod config;
 mod create;
 mod sandbox;
@@ -27,9 +27,11 @@ use nex_process::cgroup::Cgroups;
 use nex_process::confinement::{Layer, Part, UserLayer};
 use nex_process::{ChildSpec, Confinement, Deadline, Exit, Output, SpawnError};
 
+pub use compile::CompileError;
 pub use config::{InvalidConfig, Limits, ProcessConfig, ProcessNetwork};
 pub use sandbox::ProcessSandbox;
 
+use self::create::Role;
 use crate::places::Places;
 use crate::removal::REMOVAL;
 use crate::{CreateError, Sandbox, SandboxId, SandboxProvider, SandboxRecord, SandboxSpec, remove_leftover};
@@ -167,7 +169,7 @@ impl ProcessProvider {
     /// # Errors
     /// [`CreateError`]; nothing is left then.
     pub async fn make(&self, spec: SandboxSpec, by: Deadline) -> Result<ProcessSandbox, CreateError> {
-        create::create(&self.shared, spec, by).await
+        create::create(&self.shared, spec, Role::Agent, by).await
     }
 
     /// Takes over what an earlier node process made, if it still runs; otherwise removes what is left of it.

@@ -1,8 +1,8 @@
 //! One jailed agent in the hands of its owner.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,20 +12,18 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use nex_network::{Attachment, NetworkError};
 use nex_process::{Child, Deadline, Exit, Rung, Signal};
-use nix::libc;
 
 use super::Shared;
 use crate::output::LastWords;
 use crate::record::KILL;
 use crate::removal::{REMOVAL, Removal};
-use crate::{AdmitError, ExitReport, OutError, Sandbox, SandboxId, SandboxRecord, check_file_name, remove_leftover};
+use crate::{AdmitError, ExitReport, Sandbox, SandboxId, SandboxRecord, check_file_name, remove_leftover};
 
 /// A sandbox made here or adopted. Its owner stops it; dropped, it is killed and removed in the background.
 #[derive(Debug)]
 pub struct ProcessSandbox {
     shared: Arc<Shared>,
     pub(super) record: SandboxRecord,
-    out_dir: PathBuf,
     /// Our own child; `None` for one that another node process started.
     child: Option<Child>,
     /// Its connection, where it has a network of its own.
@@ -57,8 +55,7 @@ impl ProcessSandbox {
         link: Option<Attachment>,
         last_words: LastWords,
     ) -> Self {
-        let (shared, out_dir) = (Arc::clone(shared), record.dir.join("out"));
-        Self { shared, record, out_dir, child, link, last_words, settled: AtomicBool::new(false) }
+        Self { shared: Arc::clone(shared), record, child, link, last_words, settled: AtomicBool::new(false) }
     }
 
     /// Gives the agent what it waits for.
@@ -135,25 +132,6 @@ impl Sandbox for ProcessSandbox {
         .boxed()
     }
 
-    fn open_out(&self, name: &str, max_bytes: u64) -> Result<File, OutError> {
-        check_file_name(name)?;
-        // Neither a link nor a pipe that the agent put there may lead or hold us.
-        let open = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(self.out_dir.join(name));
-        let unreadable = |source: io::Error| match source.raw_os_error() {
-            Some(libc::ELOOP) => OutError::NotPlain(name.to_owned()),
-            _ => OutError::Unreadable { name: name.to_owned(), source },
-        };
-        let file = open.map_err(unreadable)?;
-        let found = file.metadata().map_err(unreadable)?;
-        if !found.is_file() {
-            return Err(OutError::NotPlain(name.to_owned()));
-        }
-        if found.len() > max_bytes {
-            return Err(OutError::TooLarge { name: name.to_owned(), bytes: found.len(), max_bytes });
-        }
-        Ok(file)
-    }
-
     fn restrict_network(&self) -> BoxFuture<'_, Result<(), NetworkError>> {
         async {
             match (self.shared.network(), &self.link) {
@@ -195,7 +173,7 @@ impl Drop for ProcessSandbox {
 }
 
 /// Links a file, or copies it where links cannot go. The bytes are never written again, so one file serves all sandboxes.
-fn bring(file: &Path, target: &Path) -> io::Result<()> {
+pub(super) fn bring(file: &Path, target: &Path) -> io::Result<()> {
     let source = fs::metadata(file)?;
     if !source.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file"));

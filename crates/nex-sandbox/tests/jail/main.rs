@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use nex_process::cgroup::{Cgroups, Controller};
 use nex_process::confinement::{Mode, Part};
 use nex_process::{ChildSpec, Confinement, Deadline, Output};
 use nex_sandbox::process::{OpenError, ProcessConfig, ProcessNetwork, ProcessProvider};
-use nex_sandbox::{AdmitError, CreateError, OutError, Sandbox, SandboxProvider, remove_leftover};
+use nex_sandbox::{AdmitError, CreateError, Sandbox, SandboxProvider, remove_leftover};
 use nix::time::{ClockId, clock_gettime};
 
 mod prison;
@@ -56,13 +56,12 @@ async fn a_workload_finds_no_way_out() {
 async fn a_workload_finds_no_way_out_without_a_root_of_its_own_either() {
     let prison = prison().await;
     if prison.provider.confinement().mode != Mode::Plain {
-        return println!("SKIP a_workload_finds_no_way_out_without_a_root_of_its_own_either: this host gives better");
+        nex_testkit::skip!("a_workload_finds_no_way_out_without_a_root_of_its_own_either", "this host gives better");
     }
     let abi = prison.provider.confinement().landlock.abi;
     if abi < 6 {
-        return println!(
-            "SKIP a_workload_finds_no_way_out_without_a_root_of_its_own_either: Landlock {abi} does not scope signals"
-        );
+        let why = format!("Landlock {abi} does not scope signals");
+        nex_testkit::skip!("a_workload_finds_no_way_out_without_a_root_of_its_own_either", why);
     }
     look_for_a_way_out(&prison, "--reach").await;
 }
@@ -102,7 +101,7 @@ async fn killing_everything_from_inside_hits_nothing_outside() {
 async fn a_setuid_program_gains_nothing() {
     let prison = prison().await;
     if !nix::unistd::geteuid().is_root() || !has_own_root("a_setuid_program_gains_nothing", &prison) {
-        return println!("SKIP a_setuid_program_gains_nothing: only root can make one");
+        nex_testkit::skip!("a_setuid_program_gains_nothing", "only root can make one");
     }
     let sandbox = prison.provider.create(spec("s1", "run --whoami"), soon()).await.unwrap();
     let artifact = sandbox.record().dir.join("artifact/inmate");
@@ -311,7 +310,7 @@ async fn an_agent_that_fails_is_quoted() {
 }
 
 #[tokio::test]
-async fn files_come_in_by_link_and_go_out_only_if_they_are_plain() {
+async fn files_come_in_by_link_or_copy_and_never_in_place_of_another() {
     let prison = prison().await;
     let sandbox = prison.lock_up("i1", "stay").await;
     let (cached, other) = (prison.state.path().join("cached"), prison.state.path().join("other"));
@@ -328,15 +327,6 @@ async fn files_come_in_by_link_and_go_out_only_if_they_are_plain() {
     sandbox.admit(elsewhere.path(), "copied").await.unwrap();
     assert_eq!(fs::read(sandbox.record().dir.join("artifact/copied")).unwrap(), b"3");
 
-    let out = sandbox.record().dir.join("out");
-    symlink("/etc/passwd", out.join("link")).unwrap();
-    nix::unistd::mkfifo(&out.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    fs::write(out.join("large"), [0; 11]).unwrap();
-    assert!(matches!(sandbox.open_out("link", 10), Err(OutError::NotPlain(_))));
-    assert!(matches!(sandbox.open_out("pipe", 10), Err(OutError::NotPlain(_))));
-    assert!(matches!(sandbox.open_out("large", 10), Err(OutError::TooLarge { .. })));
-    assert!(matches!(sandbox.open_out("../record.json", 10), Err(OutError::Name(_))));
-    assert!(sandbox.open_out("large", 11).is_ok());
     sandbox.stop(GRACE).await;
     prison.leaves_no_trace().await;
 }
@@ -345,7 +335,7 @@ async fn files_come_in_by_link_and_go_out_only_if_they_are_plain() {
 async fn a_host_that_lacks_what_is_required_is_refused_by_name() {
     let prison = prison().await;
     let Some((part, _)) = prison.provider.confinement().missing().first().map(|(part, reason)| (*part, *reason)) else {
-        return println!("SKIP a_host_that_lacks_what_is_required_is_refused_by_name: this host lacks nothing");
+        nex_testkit::skip!("a_host_that_lacks_what_is_required_is_refused_by_name", "this host lacks nothing");
     };
     let state = tempfile::tempdir().unwrap();
     let refused =
@@ -357,7 +347,8 @@ async fn a_host_that_lacks_what_is_required_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn setting_up_takes_milliseconds() {
+#[ignore = "measures and prints, asserts nothing: cargo test -p nex-sandbox --test jail -- --ignored --nocapture"]
+async fn how_long_setting_up_takes() {
     let prison = prison().await;
     let (mut whole, mut jailed, mut plain) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..20 {
@@ -386,13 +377,12 @@ async fn setting_up_takes_milliseconds() {
         median(&mut jailed),
         median(&mut plain)
     );
-    assert!(whole < Duration::from_millis(100), "{whole:?}");
 }
 
 /// Runs all other tests once more as somebody else.
 async fn all_again(test: &str, as_whom: &[&str]) {
     if !nix::unistd::geteuid().is_root() || std::env::var_os("NEX_INMATE").is_some() {
-        return println!("SKIP {test}: only root can be somebody else");
+        nex_testkit::skip!(test, "only root can be somebody else");
     }
     // The build directory may be closed to others.
     let place = tempfile::tempdir().unwrap();
@@ -415,7 +405,7 @@ async fn all_again(test: &str, as_whom: &[&str]) {
     let exit = Deadline::after(Duration::from_secs(120)).bound(child.exited()).await.unwrap();
     println!("{}", sink.try_iter().collect::<Vec<_>>().join("\n"));
     if exit.code == Some(127) {
-        return println!("SKIP {test}: no setpriv or unshare on this host");
+        nex_testkit::skip!(test, "no setpriv or unshare on this host");
     }
     assert!(exit.is_success(), "{as_whom:?}: {exit}");
 }
