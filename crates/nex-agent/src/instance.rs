@@ -1,6 +1,5 @@
 //! One instance: checked, started by the engine of its type, called, stopped.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,8 +61,6 @@ impl InstanceError {
 pub(crate) struct Instance {
     /// Set for functions.
     pub(crate) function: Option<Arc<dyn Function>>,
-    /// Name of a compiled module in the out directory.
-    pub(crate) compiled: Option<String>,
     service: Option<Arc<Service>>,
     lines: Flush,
     serving: TaskScope,
@@ -77,14 +74,12 @@ pub(crate) struct Starter {
     pub(crate) key: XKey,
     pub(crate) confinement: Confinement,
     pub(crate) events: Arc<EventSender>,
-    /// Where files for the node are left.
-    pub(crate) out: PathBuf,
 }
 
 /// A started engine.
 enum Started {
     Service(Service),
-    Function { function: Arc<dyn Function>, compiled: Option<Vec<u8>> },
+    Function(Arc<dyn Function>),
 }
 
 impl Starter {
@@ -92,6 +87,11 @@ impl Starter {
     pub(crate) async fn start(&self, id: &InstanceId, request: Deploy) -> Result<Instance, InstanceError> {
         let environment = open(&request.environment, &self.key, &request.sealed_by).map_err(InstanceError::Environment)?;
         let artifact = artifact::verify(&request.artifact, request.digest).await?;
+        let precompiled = match request.precompiled {
+            // What is not what the node had made is not loaded; the engine compiles for itself then.
+            Some(given) => artifact::verify(&given.path, given.digest).await.ok(),
+            None => None,
+        };
         let scope = TaskScope::new("instance");
         let (output, lines, forward) = output::to_bus(self.bus.clone(), &self.agent, id);
         scope.spawn("output", forward);
@@ -101,7 +101,7 @@ impl Starter {
             digest: request.digest,
             argv: request.argv,
             environment,
-            precompiled: request.precompiled.map(Into::into),
+            precompiled,
             limits: Limits {
                 call_time: Duration::from_millis(request.limits.call_timeout_ms),
                 memory_bytes: request.limits.memory_bytes,
@@ -113,20 +113,13 @@ impl Starter {
         };
         match start_engine(request.r#type, launch, &self.confinement).await? {
             Started::Service(service) => Ok(self.watch(id, service, lines, scope)),
-            Started::Function { function, compiled } => {
-                // Written before the first call: what a guest does later cannot change what was compiled.
-                let name = format!("{id}.cwasm");
-                let kept = match compiled {
-                    Some(bytes) => tokio::fs::write(self.out.join(&name), bytes).await.is_ok(),
-                    None => false,
-                };
+            Started::Function(function) => {
                 let serving = TaskScope::new("serving");
                 if let Some(triggers) = &request.triggers {
                     let report = Report { events: Arc::clone(&self.events), instance: id.clone() };
                     direct::serve(&serving, triggers, &function, request.limits.concurrency, report).await?;
                 }
-                let compiled = kept.then_some(name);
-                Ok(Instance { function: Some(function), compiled, service: None, lines, serving, scope })
+                Ok(Instance { function: Some(function), service: None, lines, serving, scope })
             }
         }
     }
@@ -143,7 +136,7 @@ impl Starter {
             let exited = AgentEvent::Exited { code: exit.code, message: exit.signal.unwrap_or_default() };
             events.deliver(&id, &exited).await;
         });
-        Instance { function: None, compiled: None, service: Some(service), lines, serving: TaskScope::new("serving"), scope }
+        Instance { function: None, service: Some(service), lines, serving: TaskScope::new("serving"), scope }
     }
 }
 
@@ -164,7 +157,7 @@ async fn start_engine(kind: WorkloadType, launch: Launch, confinement: &Confinem
         WorkloadType::Native => Ok(Started::Service(Service::start(launch).await?)),
         WorkloadType::V8 => {
             let function = nex_engine_js::start(launch).await?;
-            Ok(Started::Function { function: Arc::new(function), compiled: None })
+            Ok(Started::Function(Arc::new(function)))
         }
         WorkloadType::Wasm => {
             let instances = u32::try_from(launch.limits.concurrency).unwrap_or(u32::MAX).clamp(1, 1_024);
@@ -172,7 +165,7 @@ async fn start_engine(kind: WorkloadType, launch: Launch, confinement: &Confinem
             // Wasmtime opens /proc/self/pagemap, to find the pages that a call has written.
             jail::while_visible(confinement, || engine.prepare())?;
             let started = engine.start(launch).await?;
-            Ok(Started::Function { function: Arc::new(started.function), compiled: started.compiled })
+            Ok(Started::Function(Arc::new(started.function)))
         }
         WorkloadType::Oci => Err(InstanceError::Unsupported(kind)),
     }

@@ -69,9 +69,8 @@ impl Instances {
             // Between the start and this line somebody may have asked for its end.
             Some(Ok(_)) | None if stop.is_cancelled() => rejected(RejectCode::Stopped, "it was stopped while it started"),
             Some(Ok(instance)) => {
-                let compiled = instance.compiled.clone();
                 slots.insert(id, Slot::Running(Box::new(instance)));
-                return Answer::Done { compiled };
+                return Answer::Done;
             }
             Some(Err(error)) => rejected(error.code(), chain(&error)),
             None => rejected(RejectCode::Stopped, "it was stopped while it started"),
@@ -87,7 +86,7 @@ impl Instances {
         let (instance, gone) = {
             let mut slots = self.lock();
             match slots.remove(id) {
-                None => return Answer::DONE,
+                None => return Answer::Done,
                 Some(Slot::Starting { stop, gone }) => {
                     stop.cancel();
                     slots.insert(id.clone(), Slot::Starting { stop, gone: gone.clone() });
@@ -115,7 +114,7 @@ impl Instances {
             }
             None => gone.cancelled().await,
         }
-        Answer::DONE
+        Answer::Done
     }
 
     /// The function of an instance.

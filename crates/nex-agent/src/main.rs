@@ -5,7 +5,7 @@
 //! stdin ─► jail ─► bus ─► handshake ─► deploy ─► (invocations, logs, events) ─► undeploy ─► gone with its sandbox
 //! ```
 //!
-//! As process 1 of a virtual machine it is that machine's [`init`] first.
+//! As process 1 of a virtual machine it is that machine's [`init`] first. With `--compile` it runs no workload, but compiles one.
 
 mod artifact;
 mod direct;
@@ -33,6 +33,7 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     match (arguments.next().as_deref(), arguments.next()) {
         (Some("--version"), _) => say(&format!("nex-agent {}", env!("CARGO_PKG_VERSION"))),
+        (Some("--compile"), _) => exit_code(compile()),
         (Some("--probe"), uid) => jail::probe_main(uid.and_then(|uid| uid.parse().ok()).unwrap_or(65_534)),
         // Whatever the kernel's command line left for it.
         _ if std::process::id() == 1 => init::main(),
@@ -79,6 +80,13 @@ fn live(place: Place) -> anyhow::Result<()> {
     let lived = runtime.block_on(session::run(identity, &entered, place));
     runtime.shutdown_background();
     lived
+}
+
+/// Enters the jail, compiles its artifact to standard output, and runs nothing of it.
+fn compile() -> anyhow::Result<()> {
+    let entered = jail::enter(std::io::stdin().lock()).context("cannot enter the jail")?;
+    let compiled = nex_engine_wasm::compile(&entered.layout.artifact.join("artifact"))?;
+    std::io::stdout().write_all(&compiled).context("cannot write what was compiled")
 }
 
 fn usage() -> ExitCode {

@@ -55,7 +55,6 @@ pub(crate) async fn run(identity: Identity, entered: &jail::Entered, place: Plac
         key,
         confinement: entered.report.clone(),
         events: Arc::new(EventSender::new(bus.clone(), identity.agent.clone())),
-        out: entered.layout.out.clone(),
     };
     let session = Arc::new(Session { bus, instances: Instances::new(starter) });
     let verbs = TaskScope::new("verbs");

@@ -6,6 +6,7 @@
 //! Wasmtime is set up by the first [`Engine::start`], so that an idle agent stays small.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nex_engine::{Launch, StartError};
@@ -33,8 +34,8 @@ pub struct Engine {
 pub struct Started {
     /// The function.
     pub function: WasmFunction,
-    /// What to keep and hand back as [`Launch::precompiled`] next time; absent when that was used just now.
-    pub compiled: Option<Vec<u8>>,
+    /// Whether [`Launch::precompiled`] was used.
+    pub precompiled: bool,
 }
 
 impl Engine {
@@ -62,10 +63,19 @@ impl Engine {
         let started = tokio::task::spawn_blocking(move || {
             let runtime = shared(&runtime, config)?;
             let loaded = load::load(&runtime, &launch)?;
-            Ok(Started { function: WasmFunction::new(runtime, loaded.program, launch), compiled: loaded.compiled })
+            Ok(Started { function: WasmFunction::new(runtime, loaded.program, launch), precompiled: loaded.precompiled })
         });
         started.await.map_err(|error| StartError::host("compile the module", std::io::Error::other(error)))?
     }
+}
+
+/// Compiles a module or component into what [`Launch::precompiled`] takes. Blocks; nothing of the guest runs.
+///
+/// # Errors
+/// [`StartError::Invalid`] when the artifact is no WebAssembly, [`StartError::Host`] when the compiler cannot be set up.
+pub fn compile(artifact: &Path) -> Result<Vec<u8>, StartError> {
+    let engine = runtime::compiler().map_err(|error| StartError::host("set up the wasm compiler", error))?;
+    load::precompile(&engine, artifact)
 }
 
 impl fmt::Debug for Engine {

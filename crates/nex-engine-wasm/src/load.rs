@@ -19,7 +19,8 @@ pub(crate) enum Program {
 
 pub(crate) struct Loaded {
     pub(crate) program: Program,
-    pub(crate) compiled: Option<Vec<u8>>,
+    /// Whether the code compiled earlier was used.
+    pub(crate) precompiled: bool,
 }
 
 enum Code {
@@ -29,34 +30,53 @@ enum Code {
 
 pub(crate) fn load(runtime: &Runtime, launch: &Launch) -> Result<Loaded, StartError> {
     let earlier = launch.precompiled.as_deref().and_then(|path| load_compiled(&runtime.engine, path));
-    let (code, compiled) = match earlier {
-        Some(code) => (code, None),
-        None => {
-            let code = compile(&runtime.engine, &launch.artifact)?;
-            let bytes = match &code {
-                Code::Module(module) => module.serialize(),
-                Code::Component(component) => component.serialize(),
-            };
-            (code, bytes.inspect_err(|error| tracing::warn!(%error, "compiled module cannot be kept")).ok())
-        }
+    let precompiled = earlier.is_some();
+    let code = match earlier {
+        Some(code) => code,
+        None => compile(&runtime.engine, &launch.artifact)?,
     };
     let program = match code {
         Code::Module(module) => link_module(runtime, &module)?,
         Code::Component(component) => link_component(runtime, &component)?,
     };
-    Ok(Loaded { program, compiled })
+    Ok(Loaded { program, precompiled })
 }
 
-fn compile(engine: &Engine, path: &Path) -> Result<Code, StartError> {
+/// What a file holds.
+enum Source {
+    Module(Vec<u8>),
+    Component(Vec<u8>),
+}
+
+fn read(path: &Path) -> Result<Source, StartError> {
     let source = std::fs::read(path).map_err(|source| StartError::host(format!("read {}", path.display()), source))?;
-    let invalid = |error: Error| StartError::Invalid(format!("failed to compile module: {error:#}"));
     match source.as_slice() {
-        [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Module::new(engine, &source).map(Code::Module).map_err(invalid),
-        [0, b'a', b's', b'm', _, 0, 1, 0, ..] => Component::new(engine, &source).map(Code::Component).map_err(invalid),
+        [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Ok(Source::Module(source)),
+        [0, b'a', b's', b'm', _, 0, 1, 0, ..] => Ok(Source::Component(source)),
         _ => {
             let head = source.get(..8).unwrap_or(&source);
             Err(StartError::Invalid(format!("failed to compile module: not WebAssembly, it begins with {head:02x?}")))
         }
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn invalid(error: Error) -> StartError {
+    StartError::Invalid(format!("failed to compile module: {error:#}"))
+}
+
+fn compile(engine: &Engine, path: &Path) -> Result<Code, StartError> {
+    match read(path)? {
+        Source::Module(source) => Module::new(engine, &source).map(Code::Module).map_err(invalid),
+        Source::Component(source) => Component::new(engine, &source).map(Code::Component).map_err(invalid),
+    }
+}
+
+/// Compiles without making anything that could run.
+pub(crate) fn precompile(engine: &Engine, path: &Path) -> Result<Vec<u8>, StartError> {
+    match read(path)? {
+        Source::Module(source) => engine.precompile_module(&source).map_err(invalid),
+        Source::Component(source) => engine.precompile_component(&source).map_err(invalid),
     }
 }
 
@@ -73,8 +93,8 @@ fn load_compiled(engine: &Engine, path: &Path) -> Option<Code> {
 )]
 fn deserialize(engine: &Engine, kind: Precompiled, path: &Path) -> wasmtime::Result<Code> {
     match kind {
-        // SAFETY: the file holds what `serialize` gave for this artifact; the node keeps it where no workload can write, and
-        // nothing changes a kept file while it is mapped. Another version or configuration is refused by its header.
+        // SAFETY: the file holds what `compile` gave for this artifact, in a process that ran no guest; whoever calls has compared its
+        // digest with the node's, and nothing changes a kept file while it is mapped. Another version or configuration is refused by its header.
         Precompiled::Module => unsafe { Module::deserialize_file(engine, path) }.map(Code::Module),
         // SAFETY: as above.
         Precompiled::Component => unsafe { Component::deserialize_file(engine, path) }.map(Code::Component),

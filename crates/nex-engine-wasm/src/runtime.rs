@@ -54,6 +54,11 @@ impl Runtime {
     }
 }
 
+/// A compiler for engines of every size: what it makes fits them all.
+pub(crate) fn compiler() -> io::Result<Engine> {
+    Engine::new(&settings(None)).map_err(io::Error::other)
+}
+
 fn settings(pooled: Option<u32>) -> Config {
     let mut config = Config::new();
     config.epoch_interruption(true);

@@ -11,7 +11,7 @@ use ipnet::Ipv4Net;
 use nex_process::tap::{claim_tap, create_tap};
 
 use crate::config::first_host;
-use crate::error::NetworkError;
+use crate::error::{NetworkError, device};
 use crate::names::{Names, alias};
 use crate::netlink::{Change, Link, Netlink};
 use crate::sysctl;
@@ -118,10 +118,4 @@ fn configure(netlink: &mut Netlink, owner: &str, gateway: Ipv4Addr, link: &Link)
     let change = Change { alias: Some(&alias(owner)), up: true, ..Change::default() };
     netlink.change_link(link.index, change).map_err(device("configure", &link.name))?;
     netlink.add_address(link.index, gateway).map_err(device("give the gateway's address to", &link.name))
-}
-
-/// An error of the kernel about a device.
-pub(crate) fn device(action: &'static str, device: &str) -> impl FnOnce(io::Error) -> NetworkError {
-    let device = device.to_owned();
-    move |source| NetworkError::Device { action, device, source }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub struct Attachment {
     /// The guest's id, as given to attach.
     pub id: String,
-    /// The tap device that the VMM opens; in `netns`, if there is one.
+    /// The tap device that the VMM opens, in `netns` if there is one; for a process the host's end of its veth.
     pub tap: String,
     /// The namespace the tap is in; absent means the host's own.
     pub netns: Option<PathBuf>,

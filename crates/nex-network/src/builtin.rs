@@ -1,19 +1,23 @@
-//! The built-in network: per guest a persistent tap and a route to its one address. Everything here blocks for a few milliseconds.
+//! The built-in network: per guest a device and a route to its one address. A machine's device is a persistent tap, a process's the end of
+//! a veth into its namespace. Everything here blocks for a few milliseconds.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nex_process::tap::{create_tap, give_tap};
 
-use crate::anchor::{Anchor, device};
+use crate::anchor::Anchor;
 use crate::attachment::Attachment;
 use crate::config::Limits;
-use crate::error::NetworkError;
+use crate::error::{NetworkError, device};
 use crate::names::{Names, guest_alias, mac};
+use crate::namespace::Namespace;
 use crate::netlink::{Change, Netlink, Route};
+use crate::rules::RESTRICTED;
 use crate::sysctl;
 
 /// Ethernet's.
@@ -38,19 +42,41 @@ impl Builtin {
     pub(crate) fn attach(&self, id: &str, opener: Option<u32>) -> Result<Attachment, NetworkError> {
         let mut netlink = Netlink::open().map_err(device("open netlink for", "a tap"))?;
         // The file is closed at the end: until then nobody else can attach to the tap, after it the device stays.
-        let (number, making, tap) = self.tap()?;
-        let address = self.anchor.names.address(number);
+        let (number, making, tap) = self.number(|name, _address| create_tap(name))?;
         let given = give_tap(&tap, opener.unwrap_or(0)).map_err(device("give away", &making.name));
-        let done = given.and_then(|()| self.configure(&mut netlink, id, number));
-        if let Err(error) = done {
-            remove(&mut netlink, &making.name);
-            remove(&mut netlink, &self.anchor.names.queue(number));
+        self.finish(&mut netlink, id, number, &making.name, given)
+    }
+
+    /// Makes a namespace for a process and connects it. A failure leaves nothing.
+    pub(crate) fn attach_namespace(&self, id: &str) -> Result<(Attachment, OwnedFd), NetworkError> {
+        let mut netlink = Netlink::open().map_err(device("open netlink for", "a veth"))?;
+        let mut namespace = Namespace::new()?;
+        let (number, making, ()) = self.number(|name, address| netlink.make_veth(name, namespace.peer(address)))?;
+        let attached = self.finish(&mut netlink, id, number, &making.name, Ok(()))?;
+        if let Err(error) = namespace.configure(attached.address, attached.gateway) {
+            self.undo(&mut netlink, number, &making.name);
             return Err(error);
         }
-        let gateway = self.anchor.gateway;
+        Ok((attached, namespace.into_fd()))
+    }
+
+    /// Configures a device that was just made, or removes it.
+    fn finish(
+        &self,
+        netlink: &mut Netlink,
+        id: &str,
+        number: u32,
+        name: &str,
+        made: Result<(), NetworkError>,
+    ) -> Result<Attachment, NetworkError> {
+        if let Err(error) = made.and_then(|()| self.configure(netlink, id, number)) {
+            self.undo(netlink, number, name);
+            return Err(error);
+        }
+        let (address, gateway) = (self.anchor.names.address(number), self.anchor.gateway);
         Ok(Attachment {
             id: id.to_owned(),
-            tap: making.name.clone(),
+            tap: name.to_owned(),
             netns: None,
             mac: mac(address),
             address,
@@ -62,18 +88,24 @@ impl Builtin {
         })
     }
 
-    /// Finds a free number by making its tap: the kernel decides who was first.
-    fn tap(&self) -> Result<(u32, Making<'_>, File), NetworkError> {
+    fn undo(&self, netlink: &mut Netlink, number: u32, name: &str) {
+        remove(netlink, name);
+        remove(netlink, &self.anchor.names.queue(number));
+    }
+
+    /// Finds a free number by making its device: the kernel decides who was first.
+    fn number<T>(&self, mut make: impl FnMut(&str, Ipv4Addr) -> io::Result<T>) -> Result<(u32, Making<'_>, T), NetworkError> {
         let names = &self.anchor.names;
         for _ in 0..=names.last() {
             let number = self.next.fetch_add(1, Ordering::Relaxed) % names.last() + 1;
-            if names.address(number) == self.anchor.gateway {
+            let address = names.address(number);
+            if address == self.anchor.gateway {
                 continue;
             }
             let making = Making::new(self, names.tap(number));
-            match create_tap(&making.name) {
-                Ok(tap) => return Ok((number, making, tap)),
-                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
+            match make(&making.name, address) {
+                Ok(made) => return Ok((number, making, made)),
+                Err(error) if matches!(error.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::AlreadyExists) => {}
                 Err(source) => return Err(device("make", &making.name)(source)),
             }
         }
@@ -141,6 +173,14 @@ fn remove(netlink: &mut Netlink, name: &str) {
     if let Err(error) = gone {
         tracing::warn!(device = name, %error, "a device could not be removed; a later sweep tries again");
     }
+}
+
+/// Puts a guest's device into the group of those that reach servers only.
+pub(crate) fn restrict(attachment: &Attachment) -> Result<(), NetworkError> {
+    let mut netlink = Netlink::open().map_err(device("open netlink for", &attachment.tap))?;
+    let index = index(&mut netlink, &attachment.tap)?;
+    let change = Change { group: Some(RESTRICTED), up: true, ..Change::default() };
+    netlink.change_link(index, change).map_err(device("restrict", &attachment.tap))
 }
 
 /// Removes a guest's devices, which are told by their alias: a tap of that name that is by now another guest's stays.

@@ -1,6 +1,7 @@
 //! What a node decides about the network of its guests.
 
-use std::net::Ipv4Addr;
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 
 use ipnet::Ipv4Net;
@@ -58,6 +59,22 @@ pub struct Policy {
     pub allow: Vec<Allow>,
     /// TCP ports of the gateway's address that lead to the same port of the host's 127.0.0.1.
     pub host_ports: Vec<u16>,
+    /// TCP servers that every guest reaches, even one that was [restricted](crate::Network::restrict). Those on the host's loopback
+    /// are reached like `host_ports`.
+    pub servers: Vec<SocketAddrV4>,
+}
+
+impl Policy {
+    /// Every port of the gateway that leads to the host's loopback, in order.
+    pub(crate) fn loopback_ports(&self) -> BTreeSet<u16> {
+        let servers = self.servers.iter().filter(|server| server.ip().is_loopback()).map(SocketAddrV4::port);
+        self.host_ports.iter().copied().chain(servers).collect()
+    }
+
+    /// Whether anything of it lies beyond the host.
+    pub(crate) fn leads_beyond(&self) -> bool {
+        !self.allow.is_empty() || self.servers.iter().any(|server| !server.ip().is_loopback())
+    }
 }
 
 /// A destination guests may open connections to.

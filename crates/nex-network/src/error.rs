@@ -90,6 +90,12 @@ pub enum NetworkError {
     },
 }
 
+/// An error of the kernel about a device.
+pub(crate) fn device(action: &'static str, device: &str) -> impl FnOnce(io::Error) -> NetworkError {
+    let device = device.to_owned();
+    move |source| NetworkError::Device { action, device, source }
+}
+
 fn advice(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::PermissionDenied => "run the node as root or with CAP_NET_ADMIN",

@@ -114,7 +114,7 @@ fn nameless<'a>(owner: &str, links: &'a [Link]) -> Vec<&'a Link> {
 /// The name of the tap that a device is, or is the queue of.
 fn tap_of(link: &Link) -> Option<String> {
     match link.kind.as_str() {
-        "tun" => Some(link.name.clone()),
+        "tun" | "veth" => Some(link.name.clone()),
         "ifb" => Some(format!("nx{}", link.name.strip_prefix("ni")?)),
         _ => None,
     }
@@ -168,6 +168,6 @@ mod tests {
         let guests: Vec<_> = of_guests("n1", &links).iter().map(|(id, link)| (*id, link.index)).collect();
         assert_eq!(guests, [("a", 3), ("b", 10)]);
         let nameless: Vec<_> = nameless("n1", &links).iter().map(|link| link.index).collect();
-        assert_eq!(nameless, [4, 5]);
+        assert_eq!(nameless, [4, 5, 9]);
     }
 }

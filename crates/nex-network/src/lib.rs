@@ -13,6 +13,7 @@ mod error;
 pub mod fuzz;
 mod leftovers;
 mod names;
+mod namespace;
 mod netlink;
 mod netns;
 mod network;
@@ -29,6 +30,7 @@ pub use ipnet::Ipv4Net;
 pub use leftovers::remove_leftovers;
 pub use network::Network;
 pub use preflight::{Lack, check};
+pub use sysctl::forwards;
 
 /// Runs what blocks (netlink, files) where it may.
 async fn blocking<T, F>(function: F) -> Result<T, NetworkError>

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -40,6 +41,8 @@ struct Inner {
     anchor: Anchor,
     kind: Kind,
     warnings: Vec<String>,
+    /// Ports of the gateway that lead to the host's loopback.
+    loopback_ports: BTreeSet<u16>,
     closed: AtomicBool,
     /// Guests that this process attaches or has attached.
     live: Mutex<BTreeSet<String>>,
@@ -99,6 +102,7 @@ impl Network {
             anchor,
             kind,
             warnings,
+            loopback_ports: config.policy.loopback_ports(),
             closed: AtomicBool::new(false),
             live: Mutex::default(),
         };
@@ -139,6 +143,32 @@ impl Network {
     /// # Cancel safety
     /// If the future is dropped, what was made is undone in the background.
     pub async fn attach(&self, id: &str, opener: Option<u32>, by: Deadline) -> Result<Attachment, NetworkError> {
+        let attach = move |inner: Arc<Inner>, id: String| async move { Ok((inner.attach(&id, opener, by).await?, ())) };
+        self.attach_by(id, attach, by).await.map(|(attachment, ())| attachment)
+    }
+
+    /// Makes a namespace for a process and connects it, in the built-in network. The namespace lives as long as the descriptor or a
+    /// process in it. At its own 127.0.0.1, the process finds the ports of the policy's `host_ports` and loopback servers.
+    ///
+    /// # Errors
+    /// As [`attach`](Self::attach).
+    ///
+    /// # Cancel safety
+    /// As [`attach`](Self::attach).
+    pub async fn attach_process(&self, id: &str, by: Deadline) -> Result<(Attachment, Arc<OwnedFd>), NetworkError> {
+        self.attach_by(id, move |inner, id| async move { inner.attach_process(&id, by).await }, by).await
+    }
+
+    async fn attach_by<T, F>(
+        &self,
+        id: &str,
+        attach: impl FnOnce(Arc<Inner>, String) -> F,
+        by: Deadline,
+    ) -> Result<(Attachment, T), NetworkError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<(Attachment, T), NetworkError>> + Send + 'static,
+    {
         check_id(id)?;
         if self.inner.closed.load(Ordering::Acquire) {
             return Err(NetworkError::Closed);
@@ -149,9 +179,10 @@ impl Network {
         let (report, result) = oneshot::channel();
         let (take, taken) = oneshot::channel();
         let (inner, id) = (Arc::clone(&self.inner), id.to_owned());
+        let attached = attach(Arc::clone(&inner), id.clone());
         self.tasks.spawn("attach", async move {
-            let made = inner.attach(&id, opener, by).await;
-            let attachment = made.as_ref().ok().cloned();
+            let made = attached.await;
+            let attachment = made.as_ref().ok().map(|(attachment, _)| attachment.clone());
             // Not even an answer that was sent has arrived until the other side says so.
             let arrived = report.send(made).is_ok() && taken.await.is_ok();
             match attachment {
@@ -163,6 +194,15 @@ impl Network {
         let made = bound(by, result).await?.map_err(|_aborted| NetworkError::Closed)?;
         let _taken = take.send(());
         made
+    }
+
+    /// Leaves a guest of the built-in network no more than the permitted ports of the gateway and the policy's servers.
+    ///
+    /// # Errors
+    /// When its device is gone or the kernel refuses.
+    pub async fn restrict(&self, attachment: &Attachment) -> Result<(), NetworkError> {
+        let attachment = attachment.clone();
+        blocking(move || builtin::restrict(&attachment)).await
     }
 
     /// Removes a guest's connection; one that is gone already is fine. Says whether nothing is left of it.
@@ -214,6 +254,23 @@ impl Inner {
         }
     }
 
+    async fn attach_process(self: Arc<Self>, id: &str, by: Deadline) -> Result<(Attachment, Arc<OwnedFd>), NetworkError> {
+        let Kind::Builtin(builtin) = &self.kind else {
+            return Err(NetworkError::Config("processes are connected by the built-in network only".to_owned()));
+        };
+        let (builtin, owned) = (Arc::clone(builtin), id.to_owned());
+        let (attachment, netns) = blocking(move || builtin.attach_namespace(&owned)).await?;
+        let netns = Arc::new(netns);
+        if !self.loopback_ports.is_empty() {
+            let rules = rules::loopback(self.anchor.gateway, &self.loopback_ports);
+            if let Err(error) = nft::load_in(Arc::clone(&netns), rules, by).await {
+                self.detach(&attachment, Deadline::after(UNDO)).await;
+                return Err(error);
+            }
+        }
+        Ok((attachment, netns))
+    }
+
     async fn detach(&self, attachment: &Attachment, by: Deadline) -> bool {
         let gone = if attachment.netns.is_some() {
             cni::detach(&self.owner, &self.state_dir, &attachment.id, by).await
@@ -238,7 +295,7 @@ impl Inner {
 
 fn kind(config: &NetworkConfig, anchor: &Anchor, listed: Option<serde_json::Value>) -> Result<Kind, NetworkError> {
     let limits = config.limits.unwrap_or_default();
-    let (owner, anchor, to_loopback) = (config.owner.clone(), anchor.clone(), !config.policy.host_ports.is_empty());
+    let (owner, anchor, to_loopback) = (config.owner.clone(), anchor.clone(), !config.policy.loopback_ports().is_empty());
     Ok(match &config.kind {
         NetworkKind::Builtin => {
             let (next, making) = (AtomicU32::new(0), Mutex::default());
@@ -259,7 +316,7 @@ fn warnings(config: &NetworkConfig) -> Vec<String> {
         return Vec::new();
     }
     match config.kind {
-        NetworkKind::Builtin if config.policy.allow.is_empty() => Vec::new(),
+        NetworkKind::Builtin if !config.policy.leads_beyond() => Vec::new(),
         NetworkKind::Builtin => vec![
             "the policy lets guests out, but this host passes no packets on; next: sysctl -w net.ipv4.ip_forward=1".to_owned(),
         ],

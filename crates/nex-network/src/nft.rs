@@ -1,6 +1,8 @@
 //! The packet filter's program: `nft -f -`, which takes a file as one transaction.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nex_process::{ChildSpec, Deadline, Stdin};
 
@@ -15,9 +17,21 @@ pub(crate) fn find() -> Option<PathBuf> {
 
 /// Loads a file: all of it or nothing.
 pub(crate) async fn load(action: &'static str, rules: String, by: Deadline) -> Result<(), NetworkError> {
+    run(action, rules, None, by).await
+}
+
+/// The same in another namespace.
+pub(crate) async fn load_in(netns: Arc<OwnedFd>, rules: String, by: Deadline) -> Result<(), NetworkError> {
+    run("load the rules of a namespace", rules, Some(netns), by).await
+}
+
+async fn run(action: &'static str, rules: String, netns: Option<Arc<OwnedFd>>, by: Deadline) -> Result<(), NetworkError> {
     let failed = |said: String| NetworkError::Filter { action, said };
     let nft = find().ok_or_else(|| failed("the program nft is not installed".to_owned()))?;
-    let spec = ChildSpec::new(nft).args(["-f", "-"]).stdin(Stdin::Bytes(rules.into_bytes()));
+    let mut spec = ChildSpec::new(nft).args(["-f", "-"]).stdin(Stdin::Bytes(rules.into_bytes()));
+    if let Some(netns) = netns {
+        spec = spec.netns_fd(netns);
+    }
     let ran = program::run(spec, by).await.map_err(|error| failed(error.to_string()))?;
     if ran.exit.is_success() { Ok(()) } else { Err(failed(format!("{}: {}", ran.exit, ran.stderr.trim()))) }
 }

@@ -3,6 +3,7 @@
 //! Guests are told by the name of their tap or the group of their veth, never by an address that they could forge. Every chain
 //! stands before the usual ones of others, and a drop here is final; what is accepted here others may still drop.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
@@ -10,9 +11,12 @@ use ipnet::Ipv4Net;
 
 use crate::config::{Allow, Policy};
 
-/// Nets that are not the internet (IANA's special-purpose registry).
-const NOT_INTERNET: &str = "0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 169.254.0.0/16, 172.16.0.0/12, 192.0.0.0/24, \
-                            192.0.2.0/24, 192.168.0.0/16, 198.18.0.0/15, 198.51.100.0/24, 203.0.113.0/24, 224.0.0.0/3";
+/// Nets that are not the internet: IANA's special-purpose registry, and the public address at which Azure serves metadata.
+const NOT_INTERNET: &str = "0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 168.63.129.16, 169.254.0.0/16, 172.16.0.0/12, \
+                            192.0.0.0/24, 192.0.2.0/24, 192.168.0.0/16, 198.18.0.0/15, 198.51.100.0/24, 203.0.113.0/24, 224.0.0.0/3";
+
+/// The group of the devices of restricted guests. As an address it is a public one, so it is no net's group.
+pub(crate) const RESTRICTED: u32 = 0x6e65_7866;
 
 /// How packets of guests are told from others.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +45,18 @@ pub(crate) fn table(owner: &str) -> String {
 /// Lets guests reach a port of the gateway.
 pub(crate) fn permit(owner: &str, port: u16) -> String {
     format!("add element inet {} gateway_ports {{ {port} }}\n", table(owner))
+}
+
+/// What a process finds at its own 127.0.0.1: the ports that lead to the host's loopback, by way of the gateway. The table of one
+/// process's namespace.
+pub(crate) fn loopback(gateway: Ipv4Addr, ports: &BTreeSet<u16>) -> String {
+    let ports = list(ports);
+    format!(
+        "table ip nex {{\n\tchain redirected {{\n\t\ttype nat hook output priority -100; policy accept;\n\
+         \t\tip daddr 127.0.0.1 tcp dport {{ {ports} }} dnat to {gateway}\n\t}}\n\
+         \tchain masqueraded {{\n\t\ttype nat hook postrouting priority 100; policy accept;\n\
+         \t\toifname != \"lo\" ip saddr 127.0.0.0/8 masquerade\n\t}}\n}}\n"
+    )
 }
 
 impl Guests {
@@ -99,11 +115,32 @@ impl Rules<'_> {
     }
 
     fn redirected(&self) -> Vec<String> {
-        if self.policy.host_ports.is_empty() {
+        let ports = self.policy.loopback_ports();
+        if ports.is_empty() {
             return Vec::new();
         }
         let (from, gateway) = (self.guests.from(), self.gateway);
-        vec![format!("{from} ip daddr {gateway} tcp dport {{ {} }} dnat ip to 127.0.0.1", list(&self.policy.host_ports))]
+        vec![format!("{from} ip daddr {gateway} tcp dport {{ {} }} dnat ip to 127.0.0.1", list(&ports))]
+    }
+
+    /// Accepts what was sent to these ports of the gateway and redirected.
+    fn accept_redirected(&self, ports: &BTreeSet<u16>) -> Option<String> {
+        let (from, gateway) = (self.guests.from(), self.gateway);
+        let redirected = "ct status dnat ip daddr 127.0.0.1";
+        (!ports.is_empty())
+            .then(|| format!("{from} {redirected} tcp dport {{ {} }} ct original ip daddr {gateway} accept", list(ports)))
+    }
+
+    /// Accepts the servers that even restricted guests reach, then drops the rest of what those send.
+    fn servers_only(&self) -> Vec<String> {
+        let from = self.guests.from();
+        let remote = self.policy.servers.iter().filter(|server| !server.ip().is_loopback());
+        let mut rules: Vec<_> =
+            remote.map(|server| format!("{from} ip daddr {} tcp dport {} accept", server.ip(), server.port())).collect();
+        if let Guests::Named(_) = self.guests {
+            rules.push(format!("{from} iifgroup {RESTRICTED} drop"));
+        }
+        rules
     }
 
     fn to_host(&self) -> Vec<String> {
@@ -113,14 +150,12 @@ impl Rules<'_> {
             format!("iifname != \"lo\" {} ip daddr {gateway} drop", self.guests.not_from()),
             format!("{from} ct state established,related accept"),
             format!("{from} ip daddr {gateway} tcp dport @gateway_ports accept"),
-            format!("{from} ip daddr {gateway} icmp type echo-request limit rate 100/second accept"),
         ];
-        if !self.policy.host_ports.is_empty() {
-            let ports = list(&self.policy.host_ports);
-            rules.push(format!(
-                "{from} ct status dnat ip daddr 127.0.0.1 tcp dport {{ {ports} }} ct original ip daddr {gateway} accept"
-            ));
-        }
+        let servers = self.policy.servers.iter().filter(|server| server.ip().is_loopback()).map(std::net::SocketAddrV4::port);
+        rules.extend(self.accept_redirected(&servers.collect()));
+        rules.extend(self.servers_only());
+        rules.push(format!("{from} ip daddr {gateway} icmp type echo-request limit rate 100/second accept"));
+        rules.extend(self.accept_redirected(&self.policy.host_ports.iter().copied().collect()));
         // An address named alone and with a port may be the host's own: a server that listens on another device's address.
         for (net, port) in self.policy.allow.iter().filter_map(Allow::service) {
             rules.push(format!("{from} ip daddr {} meta l4proto {{ tcp, udp }} th dport {port} accept", net.addr()));
@@ -132,6 +167,7 @@ impl Rules<'_> {
     fn beyond(&self) -> Vec<String> {
         let (from, to) = (self.guests.from(), self.guests.to());
         let mut rules = vec![format!("{from} {to} drop"), format!("{from} ct state established,related accept")];
+        rules.extend(self.servers_only());
         for allow in &self.policy.allow {
             rules.push(match allow {
                 Allow::Internet => format!("{from} ip daddr != {{ {NOT_INTERNET} }} accept"),
@@ -148,7 +184,7 @@ impl Rules<'_> {
     }
 
     fn masqueraded(&self) -> Vec<String> {
-        if self.policy.allow.is_empty() {
+        if !self.policy.leads_beyond() {
             return Vec::new();
         }
         let (subnet, gateway, not_to) = (self.subnet, self.gateway, self.guests.not_to());
@@ -156,9 +192,8 @@ impl Rules<'_> {
     }
 }
 
-fn list(ports: &[u16]) -> String {
-    let unique: std::collections::BTreeSet<_> = ports.iter().collect();
-    unique.into_iter().map(u16::to_string).collect::<Vec<_>>().join(", ")
+fn list(ports: &BTreeSet<u16>) -> String {
+    ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -180,7 +215,8 @@ mod tests {
     fn the_rules_of_an_open_network_are_the_golden_ones() {
         let net = Allow::Net { net: "10.1.2.3/16".parse().unwrap(), port: None };
         let port = Allow::Net { net: "10.9.0.5/32".parse().unwrap(), port: Some(53) };
-        let policy = Policy { allow: vec![Allow::Internet, net, port], host_ports: vec![4222, 80, 80] };
+        let servers = vec!["127.0.0.1:4222".parse().unwrap(), "10.9.0.6:4222".parse().unwrap()];
+        let policy = Policy { allow: vec![Allow::Internet, net, port], host_ports: vec![80, 80], servers };
         check(Guests::Named("nx127-".to_owned()), &policy, include_str!("../tests/golden/open.nft"));
         check(Guests::Group(3_232_268_032), &policy, include_str!("../tests/golden/open-group.nft"));
     }

@@ -27,8 +27,17 @@ pub(crate) fn guest(device: &str, to_loopback: bool) -> Result<(), NetworkError>
     if to_loopback { write("ipv4", device, "route_localnet", 1) } else { Ok(()) }
 }
 
+/// What a namespace of one process is: without IPv6, and free to send packets of 127.0.0.1 to the gateway. Of the caller's namespace.
+pub(crate) fn namespace() -> Result<(), NetworkError> {
+    for devices in ["all", "default"] {
+        no_ipv6(devices)?;
+    }
+    write("ipv4", "all", "route_localnet", 1)
+}
+
 /// Whether the host passes packets on.
-pub(crate) fn forwards() -> bool {
+#[must_use]
+pub fn forwards() -> bool {
     fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|value| value.trim() != "0")
 }
 

@@ -145,7 +145,8 @@ fn a_subnet_that_is_taken_is_refused_by_name() {
         let before = host_state().await;
         let dir = tempfile::tempdir().unwrap();
         let ask = |owner: &str, subnet: &str| {
-            let mut config = config(owner, dir.path(), Policy { allow: vec![Allow::Internet], host_ports: vec![] });
+            let mut config =
+                config(owner, dir.path(), Policy { allow: vec![Allow::Internet], host_ports: vec![], ..Policy::default() });
             config.subnet = Some(subnet.parse().unwrap());
             Network::open(config, soon())
         };

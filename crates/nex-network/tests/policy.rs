@@ -63,7 +63,7 @@ async fn try_the_policy(kind: NetworkKind) {
         Allow::Net { net: "10.77.0.0/24".parse().unwrap(), port: Some(7_000) },
         Allow::Net { net: uplink.into(), port: Some(on_uplink) },
     ];
-    let policy = Policy { allow, host_ports: vec![redirected] };
+    let policy = Policy { allow, host_ports: vec![redirected], ..Policy::default() };
     let network = Network::open(support::with_kind(config(&unique(), dir.path(), policy), kind), soon()).await.unwrap();
     let gateway = network.gateway();
     let permitted = listen(gateway, 0);

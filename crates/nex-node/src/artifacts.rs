@@ -164,20 +164,37 @@ impl Artifacts {
         }
     }
 
-    /// What an engine compiled from an artifact earlier, made by an agent of this very build.
+    /// What was compiled from an artifact earlier by an agent of this very build.
     #[must_use]
-    pub fn compiled(&self, digest: &Digest) -> Option<PathBuf> {
-        Some(self.compiled_path(digest)).filter(|path| path.is_file())
+    pub fn compiled(&self, digest: &Digest) -> Option<Compiled> {
+        let path = self.compiled_path(digest);
+        let digest = fs::read_to_string(with_digest(&path)).ok()?.trim().parse().ok()?;
+        path.is_file().then_some(Compiled { path, digest })
     }
 
-    /// Keeps what an agent compiled: the bytes are copied, so nobody who can write the original can change them later.
+    /// A file to compile into.
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn keep_compiled(&self, digest: &Digest, mut from: fs::File) -> io::Result<()> {
-        let mut draft = Draft::new(&self.dir)?;
-        io::copy(&mut from, &mut draft.file)?;
-        draft.keep(&self.compiled_path(digest))
+    pub fn draft(&self) -> io::Result<Draft> {
+        Draft::new(&self.dir)
+    }
+
+    /// Keeps what was compiled, with its digest beside it. Blocks: it is read once.
+    ///
+    /// # Errors
+    /// Those of the file system, and when nothing was compiled.
+    pub fn keep_compiled(&self, digest: &Digest, mut draft: Draft) -> io::Result<()> {
+        let (compiled, bytes) = Digest::read(fs::File::open(&draft.path)?)?;
+        if bytes == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let path = self.compiled_path(digest);
+        // The digest first: without it the file counts for nothing, and with the one of an older file it is refused.
+        let mut beside = Draft::new(&self.dir)?;
+        writeln!(beside.file, "{compiled}")?;
+        beside.keep(&with_digest(&path))?;
+        draft.keep(&path)
     }
 
     fn compiled_path(&self, digest: &Digest) -> PathBuf {
@@ -221,14 +238,37 @@ fn set_readable(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o555))
 }
 
+/// The file in which the digest of another is kept.
+fn with_digest(path: &Path) -> PathBuf {
+    path.with_added_extension("sha256")
+}
+
+/// Machine code in the cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compiled {
+    /// Its file.
+    pub path: PathBuf,
+    /// SHA-256 of that file.
+    pub digest: Digest,
+}
+
 /// A file on its way into the cache, removed unless it is kept.
-struct Draft {
+#[derive(Debug)]
+pub struct Draft {
     path: PathBuf,
     file: fs::File,
     kept: bool,
 }
 
 impl Draft {
+    /// The file, for whoever fills it.
+    ///
+    /// # Errors
+    /// When no descriptor is free.
+    pub fn file(&self) -> io::Result<fs::File> {
+        self.file.try_clone()
+    }
+
     fn new(dir: &Path) -> io::Result<Self> {
         let path = dir.join(format!("{DRAFT}{:016x}", rand::random::<u64>()));
         let file = fs::OpenOptions::new().create_new(true).write(true).open(&path)?;
@@ -258,6 +298,22 @@ impl Drop for Draft {
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    #[test]
+    fn what_was_compiled_is_kept_with_its_digest_and_nothing_is_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Artifacts::new(dir.path().to_owned());
+        let artifact = Digest::of(b"artifact");
+        assert!(cache.keep_compiled(&artifact, cache.draft().unwrap()).is_err());
+        assert_eq!(cache.compiled(&artifact), None);
+        let draft = cache.draft().unwrap();
+        draft.file().unwrap().write_all(b"code").unwrap();
+        cache.keep_compiled(&artifact, draft).unwrap();
+        let compiled = cache.compiled(&artifact).unwrap();
+        assert_eq!((compiled.digest, fs::read(&compiled.path).unwrap()), (Digest::of(b"code"), b"code".to_vec()));
+        fs::remove_file(with_digest(&compiled.path)).unwrap();
+        assert_eq!(cache.compiled(&artifact), None, "without a digest it is nobody's");
+    }
 
     #[test]
     fn a_full_cache_loses_what_was_used_longest_ago_but_nothing_in_use() {

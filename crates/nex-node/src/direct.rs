@@ -9,26 +9,26 @@ use nex_protocol::deploy::ConnectionDetails;
 use nex_protocol::subject::trigger_queue;
 
 use crate::connections::Connections;
+use crate::sandbox::Reach;
 use crate::workload::spec::WorkloadSpec;
 
 /// Decides between the short way and the relay.
 #[derive(Debug, Clone)]
 pub struct Direct {
     connections: Connections,
-    reachable: bool,
+    reach: Reach,
 }
 
 impl Direct {
-    /// For workloads on these connections; never where agents have a network of their own, in which addresses mean something else and
-    /// credentials have no business.
+    /// For workloads on these connections; only to servers that agents reach.
     #[must_use]
-    pub fn new(connections: Connections, share_the_network: bool) -> Self {
-        Self { connections, reachable: share_the_network }
+    pub fn new(connections: Connections, reach: Reach) -> Self {
+        Self { connections, reach }
     }
 
     /// What the agent needs to subscribe by itself; nothing where the node has to relay.
     pub async fn triggers(&self, spec: &WorkloadSpec) -> Option<DirectTriggers> {
-        if !spec.kind.is_function() || !self.reachable {
+        if !spec.kind.is_function() || self.reach == Reach::Nothing {
             return None;
         }
         let given = spec.trigger_connection.as_ref().or(spec.host_services.as_ref()).or(self.connections.configured());
@@ -44,7 +44,7 @@ impl Direct {
             nex_bus::settings::split_servers(&connection.nats_url)
         };
         let uses_tls = node.tls_first || node.tls_ca.is_some() || node.tls_cert.is_some() || self.connections.node_demands_tls();
-        connection.nats_url = if uses_tls { return None } else { as_ip_literals(&servers).await? };
+        connection.nats_url = if uses_tls { return None } else { as_ip_literals(&servers, &self.reach).await? };
         Some(DirectTriggers { connection, queue: trigger_queue(&spec.namespace, &spec.name), subjects: spec.triggers.clone() })
     }
 }
@@ -60,8 +60,8 @@ fn carries_credentials(settings: &nex_bus::settings::ConnectionSettings) -> bool
         || settings.servers.iter().any(|url| url.contains('@'))
 }
 
-/// The servers with their names looked up; nothing when one needs TLS, carries a password or cannot be looked up.
-async fn as_ip_literals(servers: &[String]) -> Option<String> {
+/// The servers with their names looked up; nothing when one needs TLS, carries a password, cannot be looked up or is out of reach.
+async fn as_ip_literals(servers: &[String], reach: &Reach) -> Option<String> {
     let mut literals = Vec::new();
     for server in servers {
         let address = server.strip_prefix("nats://").or_else(|| (!server.contains("://")).then_some(server.as_str()))?;
@@ -73,7 +73,7 @@ async fn as_ip_literals(servers: &[String]) -> Option<String> {
         if address.contains('@') {
             return None;
         }
-        let found = tokio::net::lookup_host(&address).await.ok()?.next()?;
+        let found = tokio::net::lookup_host(&address).await.ok()?.find(|found| reach.includes(found))?;
         literals.push(format!("nats://{found}"));
     }
     (!literals.is_empty()).then(|| literals.join(","))
@@ -84,10 +84,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn only_plain_servers_become_literals() {
-        let literal = as_ip_literals(&["nats://127.0.0.1".into(), "127.0.0.1:4333".into()]).await;
+    async fn only_plain_servers_within_reach_become_literals() {
+        let all = &Reach::Everything;
+        let literal = as_ip_literals(&["nats://127.0.0.1".into(), "127.0.0.1:4333".into()], all).await;
         assert_eq!(literal.as_deref(), Some("nats://127.0.0.1:4222,nats://127.0.0.1:4333"));
-        assert_eq!(as_ip_literals(&["tls://127.0.0.1".into()]).await, None);
-        assert_eq!(as_ip_literals(&["nats://me:secret@127.0.0.1:4222".into()]).await, None);
+        assert_eq!(as_ip_literals(&["tls://127.0.0.1".into()], all).await, None);
+        assert_eq!(as_ip_literals(&["nats://me:secret@127.0.0.1:4222".into()], all).await, None);
+        let some = Reach::Only(vec!["127.0.0.1:4222".parse().unwrap()]);
+        assert!(as_ip_literals(&["127.0.0.1".into()], &some).await.is_some());
+        assert_eq!(as_ip_literals(&["127.0.0.1".into(), "127.0.0.1:4333".into()], &some).await, None);
     }
 }

@@ -21,6 +21,7 @@ pub mod artifacts;
 pub mod bus;
 pub mod call_reporter;
 pub mod clock;
+mod compiler;
 pub mod config;
 pub mod connections;
 pub mod control;

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agents::{AgentFactory, AgentRouter};
 use crate::artifacts::Artifacts;
 use crate::bus::{BusError, BusKeys, InternalBus};
+use crate::compiler::Compiler;
 use crate::config::NodeConfig;
 use crate::connections::Connections;
 use crate::control::ControlApi;
@@ -154,7 +155,7 @@ impl Node {
             state_dir: state.root(),
             agent_binary: &options.agent_binary,
             resource_dir: &options.resource_dir,
-            nats: &addresses(&options.connection).await,
+            nats: &addresses(&options).await,
         };
         let sandboxes = Box::pin(Sandboxes::open(&options.config, host)).await?;
         let resources = NodeResources { state, identity, journal, sandboxes: sandboxes.clone() };
@@ -239,6 +240,7 @@ impl Node {
         let workloads = self.shared.registry.all();
         futures::future::join_all(workloads.iter().map(|workload| workload.stop("node shutdown"))).await;
         self.shared.drivers.scope.shutdown(grace).await;
+        self.shared.drivers.launcher.compiler.stop().await;
         // The warm agents go with the pool's driver.
         self.agents.shutdown(Duration::from_secs(5)).await;
         self.sandboxes.close().await;
@@ -301,14 +303,21 @@ impl DriverParts<'_> {
             pools.add(name.clone(), agents, AgentFactory { size: Some(class.size), ..factory.clone() }, class.pool_size);
         }
         let connections = Connections::new(nats.clone(), connection, &config.host_services);
-        let direct = Direct::new(connections.clone(), sandboxes.share_the_network());
+        let direct = Direct::new(connections.clone(), sandboxes.reach());
         let host_calls = HostCallServer {
             host: Arc::new(HostServices::new(host)),
             connections: connections.clone(),
             bus: bus.client().clone(),
         };
         Ok(Arc::new(DriverServices {
-            launcher: Launcher { pools, artifacts, nats: nats.clone(), connections, direct },
+            launcher: Launcher {
+                pools,
+                compiler: Compiler::new(sandboxes.compiler(), artifacts.clone()),
+                artifacts,
+                nats: nats.clone(),
+                connections,
+                direct,
+            },
             host_calls,
             journal,
             events,
@@ -321,10 +330,11 @@ impl DriverParts<'_> {
     }
 }
 
-/// Where the user's NATS servers are, as far as that can be looked up now.
-async fn addresses(connection: &ConnectionSettings) -> Vec<SocketAddr> {
+/// Where the user's NATS servers are, the node's and the workloads', as far as that can be looked up now.
+async fn addresses(options: &NodeOptions) -> Vec<SocketAddr> {
+    let workloads = options.config.host_services.nats_url.as_deref().map(nex_bus::settings::split_servers);
     let mut found = Vec::new();
-    for server in &connection.servers {
+    for server in options.connection.servers.iter().chain(workloads.iter().flatten()) {
         let host = server.split_once("://").map_or(server.as_str(), |(_, rest)| rest);
         let host = host.rsplit_once('@').map_or(host, |(_, host)| host).trim_end_matches('/');
         let host = if host.contains(':') { host.to_owned() } else { format!("{host}:4222") };

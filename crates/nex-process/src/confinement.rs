@@ -3,6 +3,7 @@
 //! A jail writes this about itself; preflight shows it, the node turns it into tags and compares it with what is required.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +35,41 @@ pub enum Part {
     Seccomp,
     /// File and signal rules that hold even for the owner of a file.
     Landlock,
+    /// A network namespace in which only what policy allows can be reached.
+    Network,
+}
+
+impl Part {
+    /// Every layer.
+    pub const ALL: [Self; 7] =
+        [Self::Namespaces, Self::Root, Self::User, Self::Cgroup, Self::Seccomp, Self::Landlock, Self::Network];
+
+    /// Its name in a configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Namespaces => "namespaces",
+            Self::Root => "root",
+            Self::User => "user",
+            Self::Cgroup => "cgroup",
+            Self::Seccomp => "seccomp",
+            Self::Landlock => "landlock",
+            Self::Network => "network",
+        }
+    }
+}
+
+/// Not the name of a layer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is no layer of confinement; next: use namespaces, root, user, cgroup, seccomp, landlock or network")]
+pub struct UnknownPart(String);
+
+impl FromStr for Part {
+    type Err = UnknownPart;
+
+    fn from_str(name: &str) -> Result<Self, UnknownPart> {
+        Self::ALL.into_iter().find(|part| part.name() == name).ok_or_else(|| UnknownPart(name.chars().take(40).collect()))
+    }
 }
 
 /// A layer that is there or not.
@@ -91,6 +127,9 @@ pub struct CgroupLayer {
     pub reason: Option<String>,
 }
 
+/// Landlock's ABI that keeps abstract Unix sockets and signals of others out of reach.
+const SCOPES_SOCKETS: u32 = 6;
+
 /// Landlock's part.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LandlockLayer {
@@ -117,6 +156,8 @@ pub struct Confinement {
     pub seccomp: Layer,
     /// The file rules.
     pub landlock: LandlockLayer,
+    /// The network, known to the node: the jail is started inside its namespace.
+    pub network: Layer,
 }
 
 impl Confinement {
@@ -124,7 +165,13 @@ impl Confinement {
     #[must_use]
     pub fn missing(&self) -> Vec<(Part, &str)> {
         let mut missing = Vec::new();
-        for (part, layer) in [(Part::Namespaces, &self.namespaces), (Part::Root, &self.root), (Part::Seccomp, &self.seccomp)] {
+        let layers = [
+            (Part::Namespaces, &self.namespaces),
+            (Part::Root, &self.root),
+            (Part::Seccomp, &self.seccomp),
+            (Part::Network, &self.network),
+        ];
+        for (part, layer) in layers {
             if let Layer::Missing { reason } = layer {
                 missing.push((part, reason.as_str()));
             }
@@ -137,6 +184,9 @@ impl Confinement {
         }
         if let Some(reason) = &self.landlock.reason {
             missing.push((Part::Landlock, reason));
+        } else if self.network != Layer::Held && self.landlock.abi < SCOPES_SOCKETS {
+            // Elsewhere the namespace keeps them out of reach.
+            missing.push((Part::Landlock, "abstract Unix sockets of the host can be reached (that needs Linux 6.12)"));
         }
         missing
     }
@@ -157,6 +207,7 @@ impl fmt::Display for Part {
             Self::Cgroup => "cgroup limits",
             Self::Seccomp => "seccomp",
             Self::Landlock => "landlock",
+            Self::Network => "own network",
         })
     }
 }
@@ -179,9 +230,10 @@ impl fmt::Display for Confinement {
         }
         f.write_str(if self.seccomp == Layer::Held { ", seccomp" } else { ", no seccomp" })?;
         match self.landlock.abi {
-            0 => f.write_str(", no landlock"),
-            abi => write!(f, ", landlock {abi}"),
+            0 => f.write_str(", no landlock")?,
+            abi => write!(f, ", landlock {abi}")?,
         }
+        f.write_str(if self.network == Layer::Held { ", own network" } else { ", the host's network" })
     }
 }
 
@@ -199,11 +251,40 @@ mod tests {
             cgroup: CgroupLayer::default(),
             seccomp: Layer::Held,
             landlock: LandlockLayer { abi: 0, reason: Some("old kernel".to_owned()) },
+            network: Layer::Held,
         };
         assert_eq!(confinement.lacks(&[Part::User, Part::Landlock]), Some((Part::Landlock, "old kernel")));
         assert_eq!(confinement.lacks(&[Part::Seccomp]), None);
-        assert_eq!(confinement.to_string(), "no namespaces, own uid, no cgroup, seccomp, no landlock");
+        assert_eq!(confinement.to_string(), "no namespaces, own uid, no cgroup, seccomp, no landlock, own network");
         let text = serde_json::to_string(&confinement).unwrap();
         assert_eq!(serde_json::from_str::<Confinement>(&text).unwrap(), confinement);
+    }
+
+    #[test]
+    fn an_old_landlock_is_enough_only_in_a_network_of_its_own() {
+        let held = |network, abi| Confinement {
+            mode: Mode::Privileged,
+            namespaces: Layer::Held,
+            root: Layer::Held,
+            user: UserLayer::OwnUid { uid: 7 },
+            cgroup: CgroupLayer::default(),
+            seccomp: Layer::Held,
+            landlock: LandlockLayer { abi, reason: None },
+            network,
+        };
+        let shared = || Layer::Missing { reason: "a test".to_owned() };
+        let missing = |network, abi| held(network, abi).missing().into_iter().map(|(part, _)| part).collect::<Vec<_>>();
+        assert_eq!(missing(Layer::Held, 2), []);
+        assert_eq!(missing(shared(), 2), [Part::Network, Part::Landlock]);
+        assert_eq!(missing(shared(), 6), [Part::Network]);
+    }
+
+    #[test]
+    fn a_layer_is_named_as_it_is_written() {
+        for part in Part::ALL {
+            assert_eq!(part.name().parse(), Ok(part));
+            assert_eq!(serde_json::to_string(&part).unwrap(), format!("\"{}\"", part.name()));
+        }
+        assert!("own user".parse::<Part>().is_err());
     }
 }

@@ -16,11 +16,11 @@ mod remove;
 mod slots;
 
 use std::fmt;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use nex_process::cgroup::CgroupError;
 use nex_process::{Deadline, Elapsed, Exit, SpawnError};
@@ -169,11 +169,14 @@ pub trait Sandbox: Send + Sync {
     /// When the name is unusable or taken by another file, or the file cannot be linked, copied or attached.
     fn admit<'a>(&'a self, file: &'a Path, name: &'a str) -> BoxFuture<'a, Result<PathBuf, AdmitError>>;
 
-    /// Opens a file that the agent left for the node. *Trust:* its content is the agent's; its kind and size are checked.
+    /// Leaves a jailed process with a network of its own no more than the internal bus and the user's NATS servers. What has none, or
+    /// is a machine, stays as it is.
     ///
     /// # Errors
-    /// When it does not exist, is no plain file or is larger than allowed.
-    fn open_out(&self, name: &str, max_bytes: u64) -> Result<File, OutError>;
+    /// When its device is gone or the kernel refuses.
+    fn restrict_network(&self) -> BoxFuture<'_, Result<(), nex_network::NetworkError>> {
+        async { Ok(()) }.boxed()
+    }
 
     /// Waits until its agent has ended. May be dropped and called again.
     fn exited(&self) -> BoxFuture<'_, ExitReport>;
@@ -258,36 +261,6 @@ pub enum AdmitError {
         /// What the system said.
         #[source]
         source: io::Error,
-    },
-}
-
-/// A file handed back could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OutError {
-    /// The name is unusable.
-    #[error(transparent)]
-    Name(#[from] InvalidName),
-    /// It is not there or not readable.
-    #[error("the agent left no readable file {name}")]
-    Unreadable {
-        /// The name.
-        name: String,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// It is a link, a pipe, a directory or a device.
-    #[error("what the agent left as {0} is no plain file")]
-    NotPlain(String),
-    /// It is larger than allowed.
-    #[error("the file {name} that the agent left has {bytes} bytes, the limit is {max_bytes}")]
-    TooLarge {
-        /// The name.
-        name: String,
-        /// Its size.
-        bytes: u64,
-        /// The limit.
-        max_bytes: u64,
     },
 }
 

@@ -1,69 +1,112 @@
 //! Removes a directory tree that a stranger may have shaped: bounded stack and descriptors however deep it is, no link followed,
-//! no permission in the way.
+//! no permission in the way. Everything is named by a descriptor of its directory, so nothing that is moved or replaced meanwhile
+//! leads elsewhere.
 
-use std::fs;
+use std::ffi::{CStr, CString};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, chmod, openat, renameat, statat, unlinkat};
+use rustix::io::Errno;
+
+/// Names read at once.
+const MAX_NAMES: usize = 4096;
 
 /// Removes the tree. One that is gone already is fine.
 ///
 /// Directories inside are not descended into but lifted to the top first, so depth never matters.
 pub(crate) fn remove_tree(top: &Path) -> io::Result<()> {
+    let directory = match open(CWD, top) {
+        Ok(directory) => directory,
+        Err(Errno::NOENT) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
     let mut lifted = 0_u64;
     loop {
-        let entries = match fs::read_dir(top) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error),
-        };
         let mut any = false;
-        for entry in entries {
+        for name in names(&directory)? {
             any = true;
-            let path = entry?.path();
-            if is_dir(&path)? { flatten(&path, top, &mut lifted)? } else { fs::remove_file(&path)? }
+            if is_dir(&directory, &name)? {
+                flatten(&directory, &name, &mut lifted)?;
+            } else {
+                unlinkat(&directory, &name, AtFlags::empty())?;
+            }
         }
         if !any {
-            return fs::remove_dir(top);
+            return Ok(unlinkat(CWD, top, AtFlags::REMOVEDIR)?);
         }
     }
 }
 
 /// Empties one directory of the top: files go, directories move up beside it.
-fn flatten(dir: &Path, top: &Path, lifted: &mut u64) -> io::Result<()> {
-    if fs::remove_dir(dir).is_ok() {
+fn flatten(top: &OwnedFd, name: &CStr, lifted: &mut u64) -> io::Result<()> {
+    if unlinkat(top, name, AtFlags::REMOVEDIR).is_ok() {
         return Ok(());
     }
-    open_up(dir)?;
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        if !is_dir(&path)? {
-            fs::remove_file(&path)?;
+    let directory = open(top, name)?;
+    loop {
+        empty(&directory, top, lifted)?;
+        match unlinkat(top, name, AtFlags::REMOVEDIR) {
+            Err(Errno::NOTEMPTY) => {}
+            result => return Ok(result?),
+        }
+    }
+}
+
+fn empty(directory: &OwnedFd, top: &OwnedFd, lifted: &mut u64) -> io::Result<()> {
+    for entry in names(directory)? {
+        if !is_dir(directory, &entry)? {
+            unlinkat(directory, &entry, AtFlags::empty())?;
             continue;
         }
-        open_up(&path)?;
+        // A directory is moved only by whoever may write to it, for its own ".." changes.
+        drop(open(directory, &entry)?);
         // A name that the stranger took makes rename fail or replace an empty directory; then the next number serves.
-        while fs::rename(&path, top.join(format!("lifted-{lifted}"))).is_err() {
+        while renameat(directory, &entry, top, format!("lifted-{lifted}")).is_err() {
             *lifted += 1;
-            if fs::symlink_metadata(&path).is_err() {
+            if matches!(statat(directory, &entry, AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT)) {
                 break;
             }
         }
         *lifted += 1;
     }
-    fs::remove_dir(dir)
+    Ok(())
 }
 
-fn is_dir(path: &Path) -> io::Result<bool> {
-    Ok(fs::symlink_metadata(path)?.is_dir())
+/// Opens a directory, whatever its permissions were, for its owner.
+fn open(parent: impl AsFd, name: impl rustix::path::Arg) -> Result<OwnedFd, Errno> {
+    let found = openat(parent, name, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    // By the descriptor: the name may lead elsewhere by now.
+    chmod(format!("/proc/self/fd/{}", found.as_raw_fd()), Mode::RWXU)?;
+    openat(&found, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
-fn open_up(dir: &Path) -> io::Result<()> {
-    fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
+fn names(directory: &OwnedFd) -> io::Result<Vec<CString>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        if entry.file_name() != c"." && entry.file_name() != c".." {
+            names.push(entry.file_name().to_owned());
+        }
+        // The next round finds the rest.
+        if names.len() == MAX_NAMES {
+            break;
+        }
+    }
+    Ok(names)
+}
+
+fn is_dir(directory: &OwnedFd, name: &CStr) -> io::Result<bool> {
+    let found = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(FileType::from_raw_mode(found.st_mode) == FileType::Directory)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]

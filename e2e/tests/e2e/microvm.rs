@@ -65,8 +65,8 @@ fn workloads_in_guests_are_strangers_to_each_other_and_to_the_host() {
 
 fn is_told_by_its_tags(world: &World) {
     let tags = &world.nodes()[0]["tags"];
-    assert_eq!((&tags["nex.sandbox"], &tags["nex.unsafe"]), (&"qemu".into(), &"false".into()), "{tags}");
-    world.nex(&["node", "info", &world.node_id()]).expect(0).says(&["nex.sandbox=qemu", "nex.unsafe=false"]);
+    assert_eq!((&tags["nex.sandbox"], &tags["nex.unsafe"]), (&"qemu".into(), &"true".into()), "{tags}");
+    world.nex(&["node", "info", &world.node_id()]).expect(0).says(&["nex.sandbox=qemu", "nex.unsafe=true"]);
 }
 
 fn has_the_time(world: &World) {

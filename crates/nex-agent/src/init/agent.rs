@@ -7,7 +7,7 @@ use std::fs;
 use std::os::fd::AsRawFd as _;
 
 use anyhow::Context as _;
-use nex_process::confinement::{CgroupLayer, Mode};
+use nex_process::confinement::{CgroupLayer, Layer, Mode};
 use nex_process::jail::{JailSpec, ProcessLimits};
 use nex_process::{Child, ChildSpec, Output, Stdin};
 use nex_protocol::guest::{GuestLimits, Welcome};
@@ -16,7 +16,6 @@ use tokio::net::unix::pipe;
 
 /// Its directories; the jail has the same names for them.
 pub(super) const ARTIFACT: &str = "/artifact";
-pub(super) const OUT: &str = "/out";
 pub(super) const WORK: &str = "/work";
 
 /// Before anything else is killed for memory, but for the init itself.
@@ -71,7 +70,6 @@ fn spec(limits: &GuestLimits) -> JailSpec {
         mode_reason: Some("it has a machine of its own".to_owned()),
         uid: Some(limits.uid),
         artifact_dir: ARTIFACT.into(),
-        out_dir: OUT.into(),
         work_dir: Some(WORK.into()),
         tmp_bytes: limits.tmp_bytes,
         limits: ProcessLimits {
@@ -81,7 +79,9 @@ fn spec(limits: &GuestLimits) -> JailSpec {
             data_bytes: None,
         },
         cgroup: CgroupLayer::default(),
-        tcp_connect: None,
+        network: Layer::Held,
+        no_network: false,
+        resolv_conf: None,
         require: Vec::new(),
     }
 }

@@ -10,7 +10,7 @@ use nex_protocol::guest::GuestLimits;
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 
-use super::agent::{ARTIFACT, OUT, WORK};
+use super::agent::{ARTIFACT, WORK};
 
 /// Where the pieces of the overlay are put together: the one directory that every image has besides `/proc` and `/dev`.
 const STAGE: &str = "/run";
@@ -54,10 +54,8 @@ pub(super) fn scratch(limits: &GuestLimits) -> anyhow::Result<()> {
     for path in ["/tmp", "/dev/shm"] {
         attach("tmpfs", path, flags, Some(&format!("mode=1777,size={size}")))?;
     }
-    for path in [WORK, OUT] {
-        attach("tmpfs", path, flags, Some(&format!("mode=0700,size={size},uid={uid},gid={uid}")))?;
-        chown(path, Some(uid), Some(uid)).with_context(|| format!("cannot give {path} to the agent"))?;
-    }
+    attach("tmpfs", WORK, flags, Some(&format!("mode=0700,size={size},uid={uid},gid={uid}")))?;
+    chown(WORK, Some(uid), Some(uid)).with_context(|| format!("cannot give {WORK} to the agent"))?;
     directory(ARTIFACT)
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::Args;
 use nex_node::{NodeConfig, RawConfig};
+use nex_process::confinement::Part;
 
 use crate::check::Usage;
 use crate::env::Env;
@@ -42,6 +43,9 @@ pub(crate) struct NodeArgs {
     /// Where agents live: auto, firecracker, qemu or process [default: the configuration's, or else auto]
     #[arg(long, value_name = "KIND", env = "NEX_SANDBOX", hide_env_values = true)]
     pub(crate) sandbox: Option<String>,
+    /// Layer of confinement that may be missing though the node is root: cgroup, network, ...; may be repeated
+    #[arg(long, value_name = "LAYER", env = "NEX_WAIVE", hide_env_values = true, value_delimiter = ',')]
+    pub(crate) waive: Vec<Part>,
     /// Where kernel, root image and programs of microVMs lie [default: resources in the user's data directory]
     #[arg(long, value_name = "DIR", env = "NEX_RESOURCE_DIR", hide_env_values = true)]
     pub(crate) resource_dir: Option<PathBuf>,
@@ -85,6 +89,9 @@ impl NodeArgs {
             // The flag overrides both keys of the file.
             raw.sandbox = Some(sandbox.clone());
             raw.no_sandbox = None;
+        }
+        if !self.waive.is_empty() {
+            raw.waive.get_or_insert_default().extend(&self.waive);
         }
         raw.default_resource_dir = self.resource_dir.clone().or(raw.default_resource_dir);
         raw.machine_pool_size = self.pool_size.or(raw.machine_pool_size);

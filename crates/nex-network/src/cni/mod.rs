@@ -11,10 +11,10 @@ use std::path::PathBuf;
 use nex_process::Deadline;
 use nex_process::tap::create_tap;
 
-use crate::anchor::{Anchor, device};
+use crate::anchor::Anchor;
 use crate::attachment::Attachment;
 use crate::config::{CniConfig, Limits, TAP_IN_NAMESPACE};
-use crate::error::NetworkError;
+use crate::error::{NetworkError, device};
 use crate::names::{guest_alias, mac};
 use crate::netlink::{Change, Link, Netlink};
 use crate::{blocking, netns, sysctl};

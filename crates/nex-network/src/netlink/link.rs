@@ -1,6 +1,7 @@
 //! Devices: find, make, change, delete.
 
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::message::{attributes, i32_at, text, u32_at};
 use super::{NLM_F_CREATE, NLM_F_EXCL, Netlink, change, dump};
@@ -14,7 +15,10 @@ const IFLA_MTU: u16 = 4;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
 const IFLA_GROUP: u16 = 27;
+const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const VETH_INFO_PEER: u16 = 1;
 const IFF_UP: u32 = 1;
 /// Length of `struct ifinfomsg`.
 const FIXED: usize = 16;
@@ -29,6 +33,14 @@ pub(crate) struct Link {
     pub(crate) kind: String,
     pub(crate) mac: Option<[u8; 6]>,
     pub(crate) mtu: u16,
+}
+
+/// The far end of a veth.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) mac: [u8; 6],
+    pub(crate) netns: BorrowedFd<'a>,
 }
 
 /// What is to be changed about a device, in one request.
@@ -62,6 +74,19 @@ impl Netlink {
     pub(crate) fn make_link(&mut self, name: &str, kind: &str) -> io::Result<()> {
         let message = change(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL).fixed(&header(0, 0)).text(IFLA_IFNAME, name);
         self.tell(message.nested(IFLA_LINKINFO, |info| info.text(IFLA_INFO_KIND, kind)))
+    }
+
+    /// Makes a pair of connected devices, the peer in another namespace. The name of the one here is taken by whoever is first.
+    pub(crate) fn make_veth(&mut self, name: &str, peer: Peer<'_>) -> io::Result<()> {
+        let message = change(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL).fixed(&header(0, 0)).text(IFLA_IFNAME, name);
+        self.tell(message.nested(IFLA_LINKINFO, |info| {
+            info.text(IFLA_INFO_KIND, "veth").nested(IFLA_INFO_DATA, |data| {
+                data.nested(VETH_INFO_PEER, |inner| {
+                    let inner = inner.fixed(&header(0, 0)).text(IFLA_IFNAME, peer.name).attribute(IFLA_ADDRESS, &peer.mac);
+                    inner.attribute(IFLA_NET_NS_FD, &peer.netns.as_raw_fd().to_ne_bytes())
+                })
+            })
+        }))
     }
 
     /// Changes a device.

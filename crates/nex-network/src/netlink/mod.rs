@@ -16,7 +16,7 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 
-pub(crate) use link::{Change, Link};
+pub(crate) use link::{Change, Link, Peer};
 pub(crate) use route::Route;
 
 use message::{Message, Reply, i32_at, messages};

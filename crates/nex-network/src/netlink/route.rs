@@ -17,9 +17,11 @@ const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
+const RTA_GATEWAY: u16 = 5;
 const RTA_PREFSRC: u16 = 7;
 const RT_TABLE_MAIN: u8 = 254;
 const RTPROT_STATIC: u8 = 4;
+const RT_SCOPE_UNIVERSE: u8 = 0;
 const RT_SCOPE_LINK: u8 = 253;
 const RTN_UNICAST: u8 = 1;
 
@@ -57,6 +59,13 @@ impl Netlink {
         let message = change(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL).fixed(&header);
         let message = message.attribute(RTA_DST, &route.to.octets()).attribute(RTA_OIF, &route.index.to_ne_bytes());
         self.tell(message.attribute(RTA_PREFSRC, &route.source.octets()))
+    }
+
+    /// Routes everything else through a gateway, to which there must be a route already.
+    pub(crate) fn add_default_route(&mut self, index: i32, gateway: Ipv4Addr) -> io::Result<()> {
+        let header = [AF_INET, 0, 0, 0, RT_TABLE_MAIN, RTPROT_STATIC, RT_SCOPE_UNIVERSE, RTN_UNICAST, 0, 0, 0, 0];
+        let message = change(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL).fixed(&header);
+        self.tell(message.attribute(RTA_OIF, &index.to_ne_bytes()).attribute(RTA_GATEWAY, &gateway.octets()))
     }
 
     /// Every address with its net.

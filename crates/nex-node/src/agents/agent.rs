@@ -131,12 +131,12 @@ impl Agent {
         Ok(self.sandbox.admit(file, name).await?.to_string_lossy().into_owned())
     }
 
-    /// Opens a file that the agent left for the node.
+    /// Leaves the agent its bus and its NATS servers, where it has a network of its own.
     ///
     /// # Errors
-    /// When it is not there, no plain file, or too large.
-    pub fn open_output(&self, name: &str, max_bytes: u64) -> Result<std::fs::File, nex_sandbox::OutError> {
-        self.sandbox.open_out(name, max_bytes)
+    /// When the kernel refuses.
+    pub async fn restrict_network(&self) -> Result<(), nex_network::NetworkError> {
+        self.sandbox.restrict_network().await
     }
 
     /// Ends the agent and removes its sandbox.

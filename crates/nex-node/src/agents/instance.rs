@@ -70,9 +70,9 @@ impl Instance {
     ///
     /// # Errors
     /// [`InstanceError`].
-    pub async fn deploy(&self, request: &Deploy, by: Deadline) -> Result<Option<String>, InstanceError> {
+    pub async fn deploy(&self, request: &Deploy, by: Deadline) -> Result<(), InstanceError> {
         match self.ask(subject::deploy(self.agent.id(), &self.id), request, by.remaining()).await? {
-            Answer::Done { compiled } => Ok(compiled),
+            Answer::Done => Ok(()),
             Answer::Rejected { code, message } => Err(InstanceError::Rejected { code, message }),
         }
     }

@@ -64,6 +64,9 @@ pub struct BusServer {
     url: String,
 }
 
+/// Size at which its log is begun anew, and how many of the old ones are kept.
+const LOG_BYTES: u64 = 8 * 1024 * 1024;
+const LOG_FILES: u32 = 2;
 const START: Duration = Duration::from_secs(10);
 const STOP: [Rung; 1] = [Rung::Signal(Signal::SIGTERM, Duration::from_secs(2))];
 
@@ -79,9 +82,15 @@ impl BusServer {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
             _ => std::fs::create_dir_all(&ports)?,
         }
-        crate::state_dir::write_private(&config_file, config(&ports.display().to_string()).as_bytes())?;
+        let text = format!(
+            "{}log_file: \"{}\"\nlog_size_limit: {LOG_BYTES}\nlog_max_num: {LOG_FILES}\n",
+            config(&ports.display().to_string()),
+            log.display()
+        );
+        crate::state_dir::write_private(&config_file, text.as_bytes())?;
         let child = ChildSpec::new(program)
             .args([std::ffi::OsStr::new("-c"), config_file.as_os_str()])
+            // What it says before it has read where its log is.
             .stdout(Output::Append(log.clone()))
             .stderr(Output::Append(log.clone()))
             .spawn()?;

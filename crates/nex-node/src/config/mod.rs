@@ -53,6 +53,8 @@ pub struct NodeConfig {
     pub require_digest: bool,
     /// Parts of the confinement that must not be missing.
     pub require: Vec<Part>,
+    /// Parts that may be missing even where the node is root.
+    pub waive: Vec<Part>,
     /// Directories in which `nex-agent` is looked for first.
     pub bin_path: Vec<PathBuf>,
     /// Where state is kept, if not in the user's data directory.
@@ -155,6 +157,7 @@ impl NodeConfig {
             deny_triggers: raw.deny_trigger_subjects.into_iter().flatten().chain(ALWAYS_DENIED.map(str::to_owned)).collect(),
             require_digest: raw.require_digest.unwrap_or_default(),
             require: raw.require.unwrap_or_default(),
+            waive: raw.waive.unwrap_or_default(),
             bin_path: raw.bin_path.unwrap_or_default(),
             state_dir: raw.state_dir,
             pid_file: raw.pid_filepath,
@@ -163,6 +166,16 @@ impl NodeConfig {
             autostart: raw.autostart.unwrap_or_default().workloads,
             warnings,
         })
+    }
+}
+
+impl NodeConfig {
+    /// The layers of a jailed process without which the node does not start. Root can have them all, so what is missing is named
+    /// by the operator or not missed by accident.
+    #[must_use]
+    pub fn required(&self, is_root: bool) -> Vec<Part> {
+        let by_default = Part::ALL.into_iter().filter(|part| is_root && !self.waive.contains(part));
+        by_default.chain(self.require.iter().copied()).collect()
     }
 }
 
@@ -261,6 +274,17 @@ mod tests {
         let config = NodeConfig::resolve(raw).unwrap();
         assert_eq!(config.warnings.len(), 2, "{:?}", config.warnings);
         assert!(config.deny_triggers.iter().any(|subject| subject == "$NEX.>"));
+    }
+
+    #[test]
+    fn root_requires_every_layer_but_those_that_are_waived_and_others_what_they_name() {
+        let config = |text: &str| NodeConfig::resolve(RawConfig::parse(text).unwrap()).unwrap();
+        assert_eq!(config("{}").required(true), Part::ALL);
+        assert_eq!(config("{}").required(false), []);
+        let waived = config(r#"{"waive":["cgroup","network"],"require":["seccomp"]}"#);
+        assert!(!waived.required(true).iter().any(|part| [Part::Cgroup, Part::Network].contains(part)));
+        assert_eq!(waived.required(false), [Part::Seccomp]);
+        assert!(RawConfig::parse(r#"{"waive":["walls"]}"#).is_err());
     }
 
     #[test]

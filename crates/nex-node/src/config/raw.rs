@@ -81,6 +81,7 @@ pub struct RawConfig {
     pub jailer: Option<bool>,
     pub require: Option<Vec<nex_process::confinement::Part>>,
     pub require_digest: Option<bool>,
+    pub waive: Option<Vec<nex_process::confinement::Part>>,
     pub state_dir: Option<PathBuf>,
     pub workload_limits: Option<RawWorkloadLimits>,
     pub artifact_cache_mib: Option<u64>,

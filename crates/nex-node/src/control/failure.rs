@@ -12,9 +12,11 @@ impl From<LaunchError> for Failure {
             LaunchError::Stopped | LaunchError::NodeStopping | LaunchError::Pool(_) => ErrorCode::Unavailable,
             LaunchError::MachineClass(_) => ErrorCode::BadRequest,
             LaunchError::Journal(_) => ErrorCode::Internal,
-            LaunchError::Engine(_) | LaunchError::Artifact(_) | LaunchError::Seal(_) | LaunchError::Triggers(_) => {
-                ErrorCode::Failed
-            }
+            LaunchError::Engine(_)
+            | LaunchError::Network(_)
+            | LaunchError::Artifact(_)
+            | LaunchError::Seal(_)
+            | LaunchError::Triggers(_) => ErrorCode::Failed,
             LaunchError::Agent(_) => match error.rejected() {
                 Some(RejectCode::Full) => ErrorCode::Unavailable,
                 _ => ErrorCode::Failed,

@@ -1,19 +1,18 @@
 //! MicroVMs on this host: which monitors there are, where their files lie, and whether a machine really boots.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nex_network::{Allow, CniConfig, Ipv4Net, Lack, Network, NetworkConfig, NetworkError, NetworkKind, Policy, Rate};
+use nex_network::{CniConfig, Lack, Network, NetworkConfig, NetworkError, NetworkKind, Rate};
 use nex_process::Deadline;
 use nex_protocol::guest::GuestLimits;
 use nex_sandbox::CreateError;
 use nex_sandbox::microvm::{MicroVmConfig, MicroVmProvider, OpenError};
 use nex_vmm::{Firecracker, Jailer, Qemu, RateLimiter, Vmm, VmmKind};
 
-use super::{Host, SWEEP, UID_BASE, short};
+use super::{Host, SWEEP, UID_BASE, network, short};
 use crate::config::{NodeConfig, RawCni, SandboxChoice};
 
 /// Longest time for the first machine to boot: with real processors (where it takes less than a second), and emulated.
@@ -58,6 +57,14 @@ pub struct Candidate {
     pub binary: PathBuf,
     /// Firecracker's jailer, if it is to be used.
     pub jailer: Option<PathBuf>,
+}
+
+impl Candidate {
+    /// Whether its machines hold a hostile workload: by the processor, and with the monitor in a jail behind it.
+    #[must_use]
+    pub fn is_safe(&self) -> bool {
+        self.accel == Accel::Kvm && self.jailer.is_some()
+    }
 }
 
 impl fmt::Display for Candidate {
@@ -192,27 +199,9 @@ fn vmm(candidate: &Candidate) -> Arc<dyn Vmm> {
 }
 
 fn network_config(config: &NodeConfig, host: Host<'_>, kind: VmmKind) -> NetworkConfig {
-    let network = &config.microvm.network;
-    let (mut host_ports, mut allow) = (network.host_ports.clone(), network.allow.clone());
-    for server in host.nats {
-        match server.ip() {
-            IpAddr::V4(ip) if ip.is_loopback() => host_ports.push(server.port()),
-            IpAddr::V4(ip) => allow.push(Allow::Net { net: Ipv4Net::from(ip), port: Some(server.port()) }),
-            IpAddr::V6(_) => {}
-        }
-    }
-    host_ports.sort_unstable();
-    host_ports.dedup();
     let rate = config.microvm.rates.filter(|_| kind == VmmKind::Qemu).and_then(|limiter| rate(&limiter));
-    NetworkConfig {
-        kind: network_kind(config),
-        owner: short(host.node),
-        state_dir: host.state_dir.join("network"),
-        subnet: network.subnet,
-        gateway: network.gateway,
-        policy: Policy { allow, host_ports },
-        limits: rate.map(|rate| nex_network::Limits { to_guest: Some(rate), from_guest: Some(rate) }),
-    }
+    let limits = rate.map(|rate| nex_network::Limits { to_guest: Some(rate), from_guest: Some(rate) });
+    network::config(config, host, network_kind(config), limits)
 }
 
 fn network_kind(config: &NodeConfig) -> NetworkKind {

@@ -1,9 +1,10 @@
 //! Which sandboxes this node's agents live in, decided by its configuration and by what the host really gives.
 //!
-//! With `auto` the best that works is taken, found out by trying: Firecracker, then QEMU, then jailed processes; the log and the tags say
+//! With `auto` the best that works is taken, found out by trying: Firecracker, then QEMU on KVM, then jailed processes; the log and the tags say
 //! why it is not a better one. A kind that is named is that kind or nothing.
 
 mod machines;
+mod network;
 mod tried;
 
 use std::collections::BTreeSet;
@@ -12,12 +13,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nex_network::Network;
+use nex_process::confinement::Part;
 use nex_process::{Confinement, Deadline};
 use nex_protocol::control::Tags;
 use nex_protocol::id::NodeId;
 use nex_sandbox::SandboxProvider;
 use nex_sandbox::microvm::MicroVmProvider;
-use nex_sandbox::process::{Limits, OpenError, ProcessConfig, ProcessProvider};
+use nex_sandbox::process::{Limits, OpenError, ProcessConfig, ProcessNetwork, ProcessProvider};
 
 pub use machines::{Accel, Candidate, NoMachines, network_lacks, resources, vmm_candidates};
 pub use nex_network::Lack;
@@ -64,12 +67,39 @@ pub struct Sandboxes {
     provider: Provider,
     /// Why they are not of a better kind.
     reasons: Vec<String>,
+    /// The NATS servers that a process in a network of its own reaches.
+    servers: Vec<SocketAddr>,
+    /// Layers that the operator does without.
+    waived: Vec<Part>,
+}
+
+/// Which servers an agent reaches at the addresses that the node knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reach {
+    /// Those that the node reaches.
+    Everything,
+    /// These.
+    Only(Vec<SocketAddr>),
+    /// None: addresses mean something else where it is.
+    Nothing,
+}
+
+impl Reach {
+    /// Whether that server is reached.
+    #[must_use]
+    pub fn includes(&self, server: &SocketAddr) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Only(servers) => servers.contains(server),
+            Self::Nothing => false,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
 enum Provider {
     Process(ProcessProvider),
-    MicroVm { provider: MicroVmProvider, accel: Accel },
+    MicroVm { provider: MicroVmProvider, candidate: Candidate },
 }
 
 impl Sandboxes {
@@ -80,11 +110,12 @@ impl Sandboxes {
     pub async fn open(config: &NodeConfig, host: Host<'_>) -> Result<Self, SandboxError> {
         let mut reasons = Vec::new();
         if config.sandbox != SandboxChoice::Process {
-            if let Some((provider, accel)) = Box::pin(first_that_works(config, host, &mut reasons)).await {
+            if let Some((provider, candidate)) = Box::pin(first_that_works(config, host, &mut reasons)).await {
                 reasons.iter().for_each(|reason| tracing::info!("not used: {reason}"));
-                tracing::info!(monitor = %provider.kind(), %accel, "workloads run in microVMs");
+                tracing::info!(monitor = %provider.kind(), accel = %candidate.accel, "workloads run in microVMs");
                 provider.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
-                return Ok(Self { provider: Provider::MicroVm { provider, accel }, reasons });
+                let provider = Provider::MicroVm { provider, candidate };
+                return Ok(Self { provider, reasons, servers: Vec::new(), waived: Vec::new() });
             }
             if config.sandbox != SandboxChoice::Auto {
                 return Err(SandboxError::NoMachines(reasons));
@@ -100,13 +131,19 @@ impl Sandboxes {
                 );
             }
         }
-        // Machines of an earlier run of this node have networks, which a node without machines knows nothing of.
-        let network = host.state_dir.join("network");
-        if network.is_dir() {
-            nex_network::remove_leftovers(&short(host.node), &network, Deadline::after(SWEEP)).await;
+        let network = network::open(config, host).await;
+        let left = host.state_dir.join("network");
+        if matches!(network, ProcessNetwork::Shared { .. }) && left.is_dir() {
+            // An earlier run of this node had one, which a node without knows nothing of.
+            nex_network::remove_leftovers(&short(host.node), &left, Deadline::after(SWEEP)).await;
         }
-        let provider = ProcessProvider::open(process_config(config, host), Deadline::after(PROBE)).await?;
-        Ok(Self { provider: Provider::Process(provider), reasons })
+        let provider = ProcessProvider::open(process_config(config, host), network, Deadline::after(PROBE)).await?;
+        for (part, reason) in provider.confinement().missing() {
+            tracing::warn!("workloads lack a layer of confinement: {part}: {reason}");
+        }
+        let reached = |server: &&SocketAddr| matches!(server, SocketAddr::V4(server) if network::reaches(*server));
+        let servers = host.nats.iter().filter(reached).copied().collect();
+        Ok(Self { provider: Provider::Process(provider), reasons, servers, waived: config.waive.clone() })
     }
 
     /// The provider, for the pool.
@@ -118,11 +155,20 @@ impl Sandboxes {
         }
     }
 
+    /// Who compiles WebAssembly in a jail; nobody where workloads are in machines, which take no file of the node's but an artifact.
+    #[must_use]
+    pub fn compiler(&self) -> Option<ProcessProvider> {
+        match &self.provider {
+            Provider::Process(provider) => Some(provider.clone()),
+            Provider::MicroVm { .. } => None,
+        }
+    }
+
     /// Where the internal bus must listen for agents to reach it.
     #[must_use]
     pub fn bus_host(&self) -> IpAddr {
         match &self.provider {
-            Provider::Process(_) => Ipv4Addr::LOCALHOST.into(),
+            Provider::Process(provider) => provider.network().map_or(Ipv4Addr::LOCALHOST, Network::gateway).into(),
             Provider::MicroVm { provider, .. } => provider.gateway().into(),
         }
     }
@@ -133,21 +179,28 @@ impl Sandboxes {
     /// [`nex_network::NetworkError`]
     pub async fn permit_bus(&self, port: u16) -> Result<(), nex_network::NetworkError> {
         match &self.provider {
-            Provider::Process(_) => Ok(()),
+            Provider::Process(provider) => match provider.network() {
+                Some(network) => network.permit_gateway_port(port).await,
+                None => Ok(()),
+            },
             Provider::MicroVm { provider, .. } => provider.permit_gateway_port(port).await,
         }
     }
 
-    /// Whether agents reach what this process reaches, so that they may be told addresses.
+    /// Which NATS servers agents reach at the addresses that this process knows, so that they may be told them.
     #[must_use]
-    pub fn share_the_network(&self) -> bool {
-        matches!(self.provider, Provider::Process(_))
+    pub fn reach(&self) -> Reach {
+        match &self.provider {
+            Provider::Process(provider) if provider.network().is_none() => Reach::Everything,
+            Provider::Process(_) => Reach::Only(self.servers.clone()),
+            Provider::MicroVm { .. } => Reach::Nothing,
+        }
     }
 
     /// Whether workloads run on processors that are emulated, many times slower than real ones.
     #[must_use]
     pub fn are_emulated(&self) -> bool {
-        matches!(self.provider, Provider::MicroVm { accel: Accel::Emulation, .. })
+        matches!(&self.provider, Provider::MicroVm { candidate, .. } if candidate.accel == Accel::Emulation)
     }
 
     /// Removes sandboxes that an earlier process of this node left; says how many.
@@ -172,22 +225,30 @@ impl Sandboxes {
         match &self.provider {
             Provider::Process(provider) => {
                 let mut tags = tags(provider.confinement());
+                if !self.waived.is_empty() {
+                    let waived: Vec<_> = self.waived.iter().map(|part| part.name()).collect();
+                    tags.insert("nex.sandbox.waived".into(), waived.join(", "));
+                }
                 if !self.reasons.is_empty() {
                     tags.insert("nex.sandbox.reason".into(), self.reasons.join("; "));
                 }
                 tags
             }
-            Provider::MicroVm { provider, accel } => Tags::from([
+            Provider::MicroVm { provider, candidate } => Tags::from([
                 ("nex.sandbox".to_owned(), provider.kind().to_string()),
-                ("nex.sandbox.accel".to_owned(), accel.to_string()),
-                ("nex.unsafe".to_owned(), "false".to_owned()),
+                ("nex.sandbox.accel".to_owned(), candidate.accel.to_string()),
+                ("nex.unsafe".to_owned(), (!candidate.is_safe()).to_string()),
             ]),
         }
     }
 }
 
 /// Tries the candidates in turn, but for those of which it is known that they need not be.
-async fn first_that_works(config: &NodeConfig, host: Host<'_>, reasons: &mut Vec<String>) -> Option<(MicroVmProvider, Accel)> {
+async fn first_that_works(
+    config: &NodeConfig,
+    host: Host<'_>,
+    reasons: &mut Vec<String>,
+) -> Option<(MicroVmProvider, Candidate)> {
     let (kernel, rootfs) = resources(config, host.resource_dir);
     let mut tried = Tried::load(host.state_dir);
     let candidates = vmm_candidates(config, host.resource_dir, reasons);
@@ -195,6 +256,12 @@ async fn first_that_works(config: &NodeConfig, host: Host<'_>, reasons: &mut Vec
         tracing::info!("Virtual machine manager starting");
     }
     for candidate in candidates {
+        if config.sandbox == SandboxChoice::Auto && candidate.accel == Accel::Emulation {
+            // QEMU's own policy calls its emulator no security boundary, and it runs in no jail here.
+            let instead = "next: say \"sandbox\": \"qemu\" to have it all the same";
+            reasons.push(format!("{candidate}: an emulator holds no hostile guest, and is slow; {instead}"));
+            continue;
+        }
         let key = tried::key(&candidate, &[&kernel, &rootfs]);
         // Where nothing else would do, even what is hopeless is tried.
         let known = tried.why_not(&key).filter(|_| config.sandbox != SandboxChoice::Firecracker);
@@ -203,7 +270,7 @@ async fn first_that_works(config: &NodeConfig, host: Host<'_>, reasons: &mut Vec
             continue;
         }
         match Box::pin(machines::open(config, host, &candidate)).await {
-            Ok(provider) => return Some((provider, candidate.accel)),
+            Ok(provider) => return Some((provider, candidate)),
             Err(why) => {
                 if candidate.accel == Accel::Kvm && why.is_silence() {
                     tried.keep(key, why.to_string());
@@ -234,9 +301,14 @@ fn process_config(config: &NodeConfig, host: Host<'_>) -> ProcessConfig {
             ..Limits::default()
         },
         uid_base: UID_BASE,
-        tcp_connect: None,
-        require: config.require.clone(),
+        require: required(config),
     }
+}
+
+/// The layers without which jailed processes are not taken, by this user.
+#[must_use]
+pub fn required(config: &NodeConfig) -> Vec<Part> {
+    config.required(nix::unistd::geteuid().is_root())
 }
 
 /// What this host gives, for preflight.
@@ -244,7 +316,7 @@ fn process_config(config: &NodeConfig, host: Host<'_>) -> ProcessConfig {
 /// # Errors
 /// [`OpenError`] when the agent does not start or does not report.
 pub async fn probe(agent_binary: &Path, uid: u32, by: Deadline) -> Result<Confinement, OpenError> {
-    nex_sandbox::process::probe(agent_binary, uid, by).await
+    nex_sandbox::process::probe(agent_binary, uid, network::of_processes(), by).await
 }
 
 /// How agents are confined, as tags: the kind of sandbox, and what this host lacks of it.
@@ -252,7 +324,7 @@ pub async fn probe(agent_binary: &Path, uid: u32, by: Deadline) -> Result<Confin
 pub fn tags(confinement: &Confinement) -> Tags {
     // As in 0.2.7: workloads are not in VMs of their own. How they are confined instead stands in the other tags.
     let mut tags = Tags::from([("nex.sandbox".to_owned(), "process".to_owned()), ("nex.unsafe".to_owned(), "true".to_owned())]);
-    let missing: Vec<String> = confinement.missing().into_iter().map(|(part, _)| part.to_string()).collect();
+    let missing: Vec<String> = confinement.missing().into_iter().map(|(part, _)| part.name().to_owned()).collect();
     if !missing.is_empty() {
         tags.insert("nex.sandbox.missing".into(), missing.join(", "));
     }

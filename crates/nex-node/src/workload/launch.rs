@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_nats::Client;
 use nex_process::{Deadline, TaskScope};
-use nex_protocol::agent::{Deploy, DirectTriggers};
+use nex_protocol::agent::{Deploy, DirectTriggers, Precompiled};
 use nex_protocol::deploy::WorkloadType;
 use nex_protocol::envelope::{ErrorCode, Failure};
 use nex_protocol::id::InstanceId;
@@ -14,16 +14,15 @@ use nkeys::XKey;
 use super::launch_error::LaunchError;
 use super::spec::WorkloadSpec;
 use crate::agents::{Agent, Instance};
-use crate::artifacts::{Artifacts, Offer};
+use crate::artifacts::{Artifacts, Compiled, Offer};
 use crate::call_reporter::CallReporter;
 use crate::clock;
+use crate::compiler::Compiler;
 use crate::connections::Connections;
 use crate::direct::Direct;
 use crate::pool::Pools;
 use crate::trigger;
 
-/// Largest compiled module kept, bytes.
-const COMPILED_BYTES: u64 = 256 * 1024 * 1024;
 /// Agents tried before a workload counts as the one to blame for their end.
 const MAX_AGENTS: u32 = 2;
 /// Time an agent has to end.
@@ -38,6 +37,8 @@ pub struct Launcher {
     pub pools: Pools<Agent>,
     /// The artifact cache.
     pub artifacts: Artifacts,
+    /// What compiles WebAssembly for later starts.
+    pub compiler: Compiler,
     /// The connection to the object stores that artifacts come from.
     pub nats: Client,
     /// The connections workloads use.
@@ -135,22 +136,11 @@ impl Launcher {
         by: Deadline,
     ) -> Result<(), LaunchError> {
         let request = self.request(spec, instance.agent(), direct).await?;
-        let compiled = instance.deploy(&request, by).await?;
-        if let Some(name) = compiled.filter(|_| spec.kind == WorkloadType::Wasm) {
-            self.keep_compiled(spec, instance.agent(), &name);
+        instance.deploy(&request, by).await?;
+        if spec.kind == WorkloadType::Wasm {
+            self.compiler.request(&spec.artifact);
         }
         Ok(())
-    }
-
-    /// The next start of the same artifact need not compile it. Failing at that costs only time.
-    fn keep_compiled(&self, spec: &WorkloadSpec, agent: &Agent, name: &str) {
-        let kept = match agent.open_output(name, COMPILED_BYTES) {
-            Ok(file) => self.artifacts.keep_compiled(&spec.artifact.digest, file).map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        if let Err(error) = kept {
-            tracing::debug!(workload_id = %spec.id, %error, "the compiled module is not kept");
-        }
     }
 
     async fn request(&self, spec: &WorkloadSpec, agent: &Agent, triggers: Option<DirectTriggers>) -> Result<Deploy, LaunchError> {
@@ -158,10 +148,17 @@ impl Launcher {
         if !handshake.engines.contains(&spec.kind) {
             return Err(LaunchError::Engine(spec.kind));
         }
+        if spec.kind.is_function() {
+            // Before it sees anything of the workload: an engine needs no more than its bus and its NATS servers.
+            agent.restrict_network().await.map_err(|error| LaunchError::Network(error.to_string()))?;
+        }
         let artifact = agent.attach_file(&spec.artifact.path, "artifact").await;
         let artifact = artifact.map_err(|error| LaunchError::Artifact(error.to_string()))?;
         let precompiled = match self.artifacts.compiled(&spec.artifact.digest).filter(|_| spec.kind == WorkloadType::Wasm) {
-            Some(path) => agent.attach_file(&path, "precompiled").await.ok(),
+            Some(Compiled { path, digest }) => {
+                let seen = agent.attach_file(&path, "precompiled").await.ok();
+                seen.map(|path| Precompiled { path, digest })
+            }
             None => None,
         };
         let sender = XKey::new();

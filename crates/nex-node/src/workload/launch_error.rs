@@ -30,6 +30,9 @@ pub enum LaunchError {
     /// Its artifact is not there, or cannot be brought into the sandbox.
     #[error("Failed to deploy workload: its artifact cannot be brought in: {0}")]
     Artifact(String),
+    /// The network of its sandbox.
+    #[error("Failed to deploy workload: its network: {0}")]
+    Network(String),
     /// Its artifact cannot be fetched again.
     #[error(transparent)]
     Fetch(Failure),
@@ -54,7 +57,7 @@ impl LaunchError {
     /// Whether another agent may do what this one did not: it was lost, or did not answer.
     #[must_use]
     pub fn is_the_agents(&self) -> bool {
-        matches!(self, Self::Artifact(_) | Self::Agent(InstanceError::Unanswered(_)))
+        matches!(self, Self::Artifact(_) | Self::Network(_) | Self::Agent(InstanceError::Unanswered(_)))
     }
 
     /// Whether the deployer can do something about it.

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 use async_nats::Message;
 use async_nats::service::{NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE};
 use nex_bus::settings::ConnectionSettings;
+use nex_node::artifacts::Artifacts;
 use nex_protocol::deploy::{ConnectionDetails, WorkloadType};
-use nex_testkit::{NatsOptions, NatsServer, guest};
+use nex_protocol::digest::Digest;
+use nex_testkit::{NatsOptions, NatsServer, guest, machines};
 use serde_json::{Value, json};
 
 use crate::world::{World, kill9};
@@ -181,6 +183,30 @@ async fn the_relay_serves_many_calls_at_once_and_sees_wildcards() {
     world.stop_workload(&started).await;
     let gone = world.client.call("mood.swing", "".into(), Duration::from_secs(2)).await;
     assert!(matches!(gone, Err(nex_client::call::CallError::NobodyListens(_))), "{gone:?}");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_module_is_compiled_for_later_starts_by_a_process_that_runs_no_guest() {
+    if machines::in_machines() {
+        let test = "a_module_is_compiled_for_later_starts_by_a_process_that_runs_no_guest";
+        nex_testkit::skip!(test, "a machine compiles for itself");
+    }
+    let mut world = World::start(json!({})).await;
+    let module = guest::assemble(guest::ECHO_WAT);
+    let (artifacts, digest) = (Artifacts::new(world.state().join("artifacts")), Digest::of(&module));
+    world.run("echo", WorkloadType::Wasm, &module).await;
+    world.until("it is compiled", |_world| artifacts.compiled(&digest).is_some()).await;
+    let compiled = artifacts.compiled(&digest).unwrap();
+    assert_eq!(Digest::of(&std::fs::read(&compiled.path).unwrap()), compiled.digest);
+    world.until("the compiler is gone", |world| world.agents().len() == 2).await;
+    world.run("again", WorkloadType::Wasm, &module).await;
+    assert_eq!(world.call("again", "compiled").await, "compiled");
+    // Whoever changes the code without the node's doing changes nothing.
+    std::fs::remove_file(&compiled.path).unwrap();
+    std::fs::write(&compiled.path, b"poison").unwrap();
+    world.run("once-more", WorkloadType::Wasm, &module).await;
+    assert_eq!(world.call("once-more", "unharmed").await, "unharmed");
     world.stop().await;
 }
 

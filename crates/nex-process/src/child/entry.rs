@@ -14,7 +14,7 @@ use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid, setsid};
 
 /// What is prepared before the fork.
 pub(super) struct Entry {
-    pub(super) netns: Option<OwnedFd>,
+    pub(super) netns: Option<Arc<OwnedFd>>,
     pub(super) inherited: Vec<Arc<OwnedFd>>,
     pub(super) run_as: Option<u32>,
     pub(super) group: Option<Gid>,

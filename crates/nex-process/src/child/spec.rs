@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -51,6 +51,8 @@ pub enum Output {
     Inherit,
     /// To the end of this file, which is made if need be (readable by its owner only).
     Append(PathBuf),
+    /// Into this file, at its present place. What limits the child's files (`RLIMIT_FSIZE`) limits this one.
+    File(Arc<File>),
     /// Line by line to a function; a line longer than [`lines::MAX_LINE`] arrives in pieces.
     Lines(LineSink),
 }
@@ -66,10 +68,17 @@ pub struct ChildSpec {
     stdout: Output,
     stderr: Output,
     inherited: Vec<Arc<OwnedFd>>,
-    netns: Option<PathBuf>,
+    netns: Option<Netns>,
     run_as: Option<u32>,
     group: Option<u32>,
     no_new_privs: bool,
+}
+
+/// A network namespace.
+#[derive(Debug, Clone)]
+enum Netns {
+    Path(PathBuf),
+    Open(Arc<OwnedFd>),
 }
 
 /// A process could not be started.
@@ -180,7 +189,14 @@ impl ChildSpec {
     /// Starts it in the network namespace at that path. Needs root.
     #[must_use]
     pub fn netns(mut self, path: impl Into<PathBuf>) -> Self {
-        self.netns = Some(path.into());
+        self.netns = Some(Netns::Path(path.into()));
+        self
+    }
+
+    /// Starts it in the network namespace that a descriptor holds. Needs root.
+    #[must_use]
+    pub fn netns_fd(mut self, netns: Arc<OwnedFd>) -> Self {
+        self.netns = Some(Netns::Open(netns));
         self
     }
 
@@ -251,9 +267,12 @@ impl ChildSpec {
     }
 
     fn entry(&self) -> Result<Entry, SpawnError> {
-        let open = |path: &PathBuf| {
-            let failed = |source| SpawnError::Namespace { program: self.program.clone(), path: path.clone(), source };
-            std::fs::File::open(path).map(OwnedFd::from).map_err(failed)
+        let open = |netns: &Netns| match netns {
+            Netns::Open(netns) => Ok(Arc::clone(netns)),
+            Netns::Path(path) => {
+                let failed = |source| SpawnError::Namespace { program: self.program.clone(), path: path.clone(), source };
+                std::fs::File::open(path).map(|file| Arc::new(file.into())).map_err(failed)
+            }
         };
         Ok(Entry {
             netns: self.netns.as_ref().map(open).transpose()?,
@@ -270,6 +289,9 @@ impl ChildSpec {
             Output::Null => Stdio::null(),
             Output::Inherit => Stdio::inherit(),
             Output::Lines(_) => Stdio::piped(),
+            Output::File(file) => {
+                file.try_clone().map_err(|source| SpawnError::Start { program: self.program.clone(), source })?.into()
+            }
             Output::Append(path) => OpenOptions::new()
                 .append(true)
                 .create(true)
@@ -301,6 +323,7 @@ impl fmt::Debug for Output {
             Self::Null => "Null",
             Self::Inherit => "Inherit",
             Self::Append(_) => "Append",
+            Self::File(_) => "File",
             Self::Lines(_) => "Lines",
         })
     }

@@ -1,12 +1,11 @@
-//! File, signal and TCP rules that hold whoever owns a file: read and execute everywhere, write only in the scratch places.
+//! File and signal rules that hold whoever owns a file: read and execute everywhere, write only in the scratch places.
 //!
 //! With an own root, "everywhere" is that root; without one it is a short list of system directories.
 
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, NetPort, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError,
-    Scope, path_beneath_rules,
+    ABI, Access, AccessFs, LandlockStatus, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, Scope, path_beneath_rules,
 };
 
 use super::root::{ETC, SYSTEM};
@@ -34,24 +33,12 @@ pub(super) fn restrict(spec: &JailSpec, layout: &Layout) -> Result<LandlockLayer
 }
 
 fn apply(spec: &JailSpec, layout: &Layout) -> Result<LandlockStatus, RulesetError> {
-    let mut ruleset = Ruleset::default().handle_access(AccessFs::from_all(WANTED))?.scope(Scope::from_all(WANTED))?;
-    if spec.tcp_connect.is_some() {
-        ruleset = ruleset.handle_access(AccessNet::from_all(WANTED))?;
-    }
-    let mut created = ruleset
+    let ruleset = Ruleset::default().handle_access(AccessFs::from_all(WANTED))?.scope(Scope::from_all(WANTED))?;
+    let created = ruleset
         .create()?
         .add_rules(path_beneath_rules(readable(spec, layout), AccessFs::from_read(WANTED)))?
-        .add_rules(path_beneath_rules(writable(spec, layout), AccessFs::from_all(WANTED)))?
-        .add_rules(path_beneath_rules([&layout.out], out()))?;
-    for port in spec.tcp_connect.iter().flatten() {
-        created = created.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?;
-    }
+        .add_rules(path_beneath_rules(writable(spec, layout), AccessFs::from_all(WANTED)))?;
     Ok(created.restrict_self()?.landlock)
-}
-
-/// What goes back to the node is plain files: no directories to nest, no links to follow, no pipes to block on.
-fn out() -> BitFlags<AccessFs> {
-    AccessFs::ReadDir | AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::MakeReg | AccessFs::RemoveFile
 }
 
 fn readable(spec: &JailSpec, layout: &Layout) -> Vec<PathBuf> {

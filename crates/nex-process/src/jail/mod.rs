@@ -10,10 +10,7 @@
 //! Order: namespaces, root directory, limits, capabilities and identity, Landlock, seccomp, then the fork of the agent. The init is
 //! as confined as the agent. Nothing here starts a thread, and the caller must not have started one.
 //!
-//! **The network is the host's, on purpose:** a service must reach its NATS servers wherever they are, and no address is translated.
-//! What must not be reached from a workload is kept from it by credentials, or by `tcp_connect` in the spec for agents that need only
-//! known ports. That rule is given at the start and not later: Landlock binds the calling thread and its descendants, so a process
-//! whose worker threads already run cannot put it on all of them (that came with ABI 8).
+//! **The network** is the namespace that the node started stage 1 in: one of its own where the node can make that, the host's elsewhere.
 //!
 //! **Files of the host that are seen**, read-only: `/usr` with its programs and libraries, names and certificates of `/etc`.
 
@@ -59,8 +56,6 @@ impl fmt::Debug for Entered {
 pub struct Layout {
     /// Files from the node, read-only.
     pub artifact: PathBuf,
-    /// Files for the node.
-    pub out: PathBuf,
     /// Scratch space, gone with the process; the working directory.
     pub work: PathBuf,
 }
@@ -70,10 +65,8 @@ impl Layout {
     #[must_use]
     pub fn of(spec: &JailSpec) -> Self {
         match (&spec.mode, &spec.work_dir) {
-            (Mode::Plain, Some(work)) => {
-                Self { artifact: spec.artifact_dir.clone(), out: spec.out_dir.clone(), work: work.clone() }
-            }
-            _ => Self { artifact: "/artifact".into(), out: "/out".into(), work: "/work".into() },
+            (Mode::Plain, Some(work)) => Self { artifact: spec.artifact_dir.clone(), work: work.clone() },
+            _ => Self { artifact: "/artifact".into(), work: "/work".into() },
         }
     }
 }
@@ -167,7 +160,7 @@ fn confine(spec: &JailSpec) -> Result<Confinement, JailError> {
     spec.check()?;
     single_threaded()?;
     let namespaced = spec.mode != Mode::Plain;
-    let guard = if namespaced { Some(namespaces::enter(spec.mode)?) } else { None };
+    let guard = if namespaced { Some(namespaces::enter(spec)?) } else { None };
     if namespaced {
         root::build(spec)?;
     }
@@ -198,7 +191,16 @@ fn report(spec: &JailSpec, landlock: crate::confinement::LandlockLayer, seccomp:
         (Mode::Privileged | Mode::Plain, Some(uid)) => UserLayer::OwnUid { uid },
         (Mode::Privileged | Mode::Plain, None) => UserLayer::Shared { reason: reason() },
     };
-    Confinement { mode: spec.mode, root: namespaces.clone(), namespaces, user, cgroup: spec.cgroup.clone(), seccomp, landlock }
+    Confinement {
+        mode: spec.mode,
+        root: namespaces.clone(),
+        namespaces,
+        user,
+        cgroup: spec.cgroup.clone(),
+        seccomp,
+        landlock,
+        network: spec.network.clone(),
+    }
 }
 
 /// A namespace, a uid and a filter are put on a thread; only a process of one thread is wholly confined.
@@ -227,6 +229,7 @@ mod tests {
             cgroup: CgroupLayer::default(),
             seccomp: Layer::Held,
             landlock: LandlockLayer { abi: 0, reason: None },
+            network: missing(),
         };
         let alone = while_visible(&confined(UserLayer::OwnUid { uid: 7 }), prctl::get_dumpable);
         assert_eq!((alone, prctl::get_dumpable()), (Ok(true), Ok(false)));

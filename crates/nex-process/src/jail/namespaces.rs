@@ -6,8 +6,8 @@ use std::io;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{getgid, getuid};
 
-use super::JailError;
 use super::forks::{self, Guard};
+use super::{JailError, JailSpec};
 use crate::confinement::Mode;
 
 const ALLOW: &str = "allow namespaces on this host, or give the node no more than the plain jail";
@@ -15,13 +15,15 @@ const ALLOW_USER: &str = "allow user namespaces for ordinary users on this host 
                           user.max_user_namespaces, AppArmor's restriction), or run the node as root";
 
 /// Makes the namespaces and forks. Returns in the init; stage 1 exits inside, with the init's status.
-pub(super) fn enter(mode: Mode) -> Result<Guard, JailError> {
+pub(super) fn enter(spec: &JailSpec) -> Result<Guard, JailError> {
     // If the host runs short of memory, an agent goes before anybody else's process. Raising this is allowed to everyone.
     let _unsupported = fs::write("/proc/self/oom_score_adj", "500");
-    if mode == Mode::UserNamespace {
+    if spec.mode == Mode::UserNamespace {
         own_user()?;
     }
-    let flags = CloneFlags::CLONE_NEWNS
+    let no_network = if spec.no_network { CloneFlags::CLONE_NEWNET } else { CloneFlags::empty() };
+    let flags = no_network
+        | CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWUTS

@@ -10,7 +10,7 @@ use nix::unistd::{ForkResult, geteuid, pipe2};
 use serde::{Deserialize, Serialize};
 
 use super::{JailError, JailSpec, ProcessLimits, confine, forks};
-use crate::confinement::{CgroupLayer, Confinement, Mode};
+use crate::confinement::{CgroupLayer, Confinement, Layer, Mode};
 
 /// A report is a few hundred bytes; more than this is no report.
 const MAX_REPORT: u64 = 64 * 1024;
@@ -22,8 +22,8 @@ enum Outcome {
     Failed(String),
 }
 
-/// The strongest confinement that can be had, each missing layer with its reason; nothing is required. The cgroup's part is
-/// left empty, since a process is put into its group from outside. `uid` is one that an agent would get if this is root.
+/// The strongest confinement that can be had, each missing layer with its reason; nothing is required. Group and network are for the
+/// caller to fill in, since a process is put into them from outside. `uid` is one that an agent would get if this is root.
 ///
 /// # Errors
 /// When the process has threads already, or can neither fork nor confine itself at all.
@@ -77,12 +77,13 @@ fn spec(mode: Mode, uid: Option<u32>, mode_reason: Option<String>) -> JailSpec {
         mode_reason,
         uid,
         artifact_dir: "/usr".into(),
-        out_dir: "/usr".into(),
         work_dir: (mode == Mode::Plain).then(|| "/".into()),
         tmp_bytes: 1 << 20,
         limits: ProcessLimits { open_files: 64, processes: None, file_bytes: 1 << 20, data_bytes: None },
         cgroup: CgroupLayer::default(),
-        tcp_connect: None,
+        network: Layer::Held,
+        no_network: false,
+        resolv_conf: None,
         require: Vec::new(),
     }
 }

@@ -26,13 +26,14 @@ pub(super) const ETC: [&str; 13] = [
     "pki/ca-trust/extracted",
     "ca-certificates",
     "crypto-policies",
-    "resolv.conf",
+    RESOLV_CONF,
     "hosts",
     "nsswitch.conf",
     "localtime",
     "alternatives",
     "ld.so.cache",
 ];
+const RESOLV_CONF: &str = "resolv.conf";
 const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 /// Parts of `/proc` that tell about the host and not about the jail.
 const MASKED: [&str; 5] = ["kcore", "keys", "timer_list", "sched_debug", "latency_stats"];
@@ -53,8 +54,14 @@ pub(super) fn build(spec: &JailSpec) -> Result<(), JailError> {
         put(Path::new("/").join(name), system)?;
     }
     for (name, source) in etc {
-        if let Ok(source) = source {
-            put(Path::new("/etc").join(name), |path| bind(&in_old(&source), path, ReadOnly::Yes))?;
+        let path = Path::new("/etc").join(name);
+        match (&spec.resolv_conf, source) {
+            (Some(text), _) if name == RESOLV_CONF => {
+                make_dir(Path::new("/etc"))?;
+                put(path, |path| fs::write(path, text))?;
+            }
+            (_, Ok(source)) => put(path, |path| bind(&in_old(&source), path))?,
+            (_, Err(_absent)) => {}
         }
     }
     make_dir(Path::new("/etc"))?;
@@ -66,16 +73,9 @@ pub(super) fn build(spec: &JailSpec) -> Result<(), JailError> {
     put("/tmp".into(), |path| memory(path, &format!("mode=1777,{}", size(spec)), HARDENED))?;
     let options = format!("mode=0700,uid={uid},gid={gid},{}", size(spec));
     put("/work".into(), |path| memory(path, &options, HARDENED))?;
-    put("/artifact".into(), |path| bind(&in_old(&spec.artifact_dir), path, ReadOnly::Yes))?;
-    put("/out".into(), |path| bind(&in_old(&spec.out_dir), path, ReadOnly::No))?;
+    put("/artifact".into(), |path| bind(&in_old(&spec.artifact_dir), path))?;
     sethostname("nex").map_err(JailError::step("setting the host name", ALLOW))?;
     let_go().map_err(JailError::step("letting go of the host's root directory", ALLOW))
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum ReadOnly {
-    Yes,
-    No,
 }
 
 fn become_root(place: &Path) -> nix::Result<()> {
@@ -114,7 +114,7 @@ fn system(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
         Ok(found) if found.is_symlink() => symlink(fs::read_link(source)?, path),
-        Ok(_) => bind(&source, path, ReadOnly::Yes),
+        Ok(_) => bind(&source, path),
     }
 }
 
@@ -162,7 +162,7 @@ fn size(spec: &JailSpec) -> String {
     format!("size={},nr_inodes={}", spec.tmp_bytes, (spec.tmp_bytes / 4096).max(1024))
 }
 
-fn bind(source: &Path, path: &Path, read_only: ReadOnly) -> io::Result<()> {
+fn bind(source: &Path, path: &Path) -> io::Result<()> {
     if fs::metadata(source)?.is_dir() {
         fs::create_dir_all(path)?;
     } else {
@@ -171,18 +171,17 @@ fn bind(source: &Path, path: &Path, read_only: ReadOnly) -> io::Result<()> {
     }
     let none: Option<&str> = None;
     mount(Some(source), path, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)?;
-    harden(path, read_only)
+    harden(path)
 }
 
-/// Makes a bound tree nosuid, nodev and, if asked, read-only, with everything that is mounted inside it.
+/// Makes a bound tree nosuid, nodev and read-only, with everything that is mounted inside it.
 #[expect(unsafe_code, reason = "mount_setattr(2) has no safe wrapper")]
-fn harden(path: &Path, read_only: ReadOnly) -> io::Result<()> {
+fn harden(path: &Path) -> io::Result<()> {
     use std::os::unix::ffi::OsStrExt;
 
     use nix::libc;
-    let write = if read_only == ReadOnly::Yes { libc::MOUNT_ATTR_RDONLY } else { 0 };
     let attributes = libc::mount_attr {
-        attr_set: libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | write,
+        attr_set: libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_RDONLY,
         attr_clr: 0,
         propagation: 0,
         userns_fd: 0,
@@ -203,17 +202,16 @@ fn harden(path: &Path, read_only: ReadOnly) -> io::Result<()> {
         return Ok(());
     }
     let error = io::Error::last_os_error();
-    if error.raw_os_error() == Some(libc::ENOSYS) { harden_top(path, read_only) } else { Err(error) }
+    if error.raw_os_error() == Some(libc::ENOSYS) { harden_top(path) } else { Err(error) }
 }
 
 /// The same before Linux 5.12, without the mounts inside. Flags that are already there stay, as they may be locked.
-fn harden_top(path: &Path, read_only: ReadOnly) -> io::Result<()> {
+fn harden_top(path: &Path) -> io::Result<()> {
     let present = nix::sys::statvfs::statvfs(path)?.flags();
     let kept = MsFlags::from_bits_truncate(nix::libc::c_ulong::from(present.bits()));
     let kept = kept & (HARDENED | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY | MsFlags::MS_NOATIME | MsFlags::MS_NODIRATIME);
-    let write = if read_only == ReadOnly::Yes { MsFlags::MS_RDONLY } else { MsFlags::empty() };
     let none: Option<&str> = None;
-    mount(none, path, none, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | HARDENED | kept | write, none)?;
+    mount(none, path, none, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | HARDENED | kept, none)?;
     Ok(())
 }
 

@@ -18,6 +18,11 @@ use crate::confinement::Layer;
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
+/// Numbers that are younger than the library's list, the same on every architecture.
+const STATMOUNT: i64 = 457;
+const LISTMOUNT: i64 = 458;
+const OPEN_TREE_ATTR: i64 = 467;
+
 /// Forbidden whatever the arguments.
 const FORBIDDEN: &[i64] = &[
     // The file system's shape, and files by number instead of by name.
@@ -27,6 +32,9 @@ const FORBIDDEN: &[i64] = &[
     libc::SYS_chroot,
     libc::SYS_move_mount,
     libc::SYS_open_tree,
+    OPEN_TREE_ATTR,
+    STATMOUNT,
+    LISTMOUNT,
     libc::SYS_fsopen,
     libc::SYS_fsconfig,
     libc::SYS_fsmount,
@@ -158,6 +166,11 @@ fn forbidden() -> Result<Rules, seccompiler::BackendError> {
     rules.insert(libc::SYS_mknod, devices(1)?);
     let families = FAMILIES.iter().map(|family| dword(0, SeccompCmpOp::Ne, u64::from(family.unsigned_abs())));
     rules.insert(libc::SYS_socket, vec![SeccompRule::new(families.collect::<Result<_, _>>()?)?]);
+    // Only Unix sockets come in pairs that anybody needs.
+    rules.insert(
+        libc::SYS_socketpair,
+        vec![SeccompRule::new(vec![dword(0, SeccompCmpOp::Ne, u64::from(libc::AF_UNIX.unsigned_abs()))?])?],
+    );
     let personalities = PERSONALITIES.iter().map(|domain| dword(0, SeccompCmpOp::Ne, *domain));
     rules.insert(libc::SYS_personality, vec![SeccompRule::new(personalities.collect::<Result<_, _>>()?)?]);
     // Typing into a terminal that is shared with somebody.

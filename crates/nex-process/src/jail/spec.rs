@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::JailError;
-use crate::confinement::{CgroupLayer, Mode, Part};
+use crate::confinement::{CgroupLayer, Layer, Mode, Part};
 
 /// Neither line may be longer than this.
 pub const MAX_LINE: usize = 64 * 1024;
@@ -25,8 +25,6 @@ pub struct JailSpec {
     pub uid: Option<u32>,
     /// Host directory that becomes `/artifact`, read-only.
     pub artifact_dir: PathBuf,
-    /// Host directory that becomes `/out`, for files handed back to the node.
-    pub out_dir: PathBuf,
     /// Host directory for scratch files in [`Mode::Plain`], where there is no `/work` in memory.
     pub work_dir: Option<PathBuf>,
     /// Size of each of `/tmp`, `/work` and `/dev/shm`, which are memory.
@@ -35,8 +33,12 @@ pub struct JailSpec {
     pub limits: ProcessLimits,
     /// The group that the node has put this process into.
     pub cgroup: CgroupLayer,
-    /// If given, these are the only TCP ports that may be connected to, and none may be listened on (needs Landlock ABI 4).
-    pub tcp_connect: Option<Vec<u16>>,
+    /// Whether the node has started this process in a network namespace of its own.
+    pub network: Layer,
+    /// Whether it gets one with nothing in it; not in [`Mode::Plain`].
+    pub no_network: bool,
+    /// What `/etc/resolv.conf` says, where it is not the host's. Only with an own root.
+    pub resolv_conf: Option<String>,
     /// Layers that must not be missing.
     pub require: Vec<Part>,
 }
@@ -88,7 +90,7 @@ fn parse(spec: &[u8], identity: &[u8]) -> Result<(JailSpec, Vec<u8>), JailError>
 impl JailSpec {
     /// Refuses what would confine less than it says.
     pub(super) fn check(&self) -> Result<(), JailError> {
-        let dirs = [Some(&self.artifact_dir), Some(&self.out_dir), self.work_dir.as_ref()];
+        let dirs = [Some(&self.artifact_dir), self.work_dir.as_ref()];
         if dirs.into_iter().flatten().any(|dir| !dir.is_absolute()) {
             return Err(JailError::Contradiction("directories must be absolute"));
         }
@@ -112,12 +114,13 @@ mod tests {
             mode_reason: None,
             uid: None,
             artifact_dir: "/a".into(),
-            out_dir: "/o".into(),
             work_dir: None,
             tmp_bytes: 1 << 20,
             limits: ProcessLimits { open_files: 64, processes: Some(16), file_bytes: 1 << 20, data_bytes: None },
             cgroup: CgroupLayer::default(),
-            tcp_connect: None,
+            network: Layer::Held,
+            no_network: false,
+            resolv_conf: None,
             require: vec![Part::Root],
         }
     }
@@ -153,6 +156,6 @@ mod tests {
         }
         assert!(JailSpec { mode: Mode::Privileged, uid: Some(712_000), ..spec() }.check().is_ok());
         assert!(JailSpec { mode: Mode::Plain, ..spec() }.check().is_err());
-        assert!(JailSpec { out_dir: "relative".into(), ..spec() }.check().is_err());
+        assert!(JailSpec { artifact_dir: "relative".into(), ..spec() }.check().is_err());
     }
 }

@@ -26,9 +26,9 @@ pub struct Deploy {
     pub artifact: String,
     /// SHA-256 of the artifact; the agent verifies it.
     pub digest: Digest,
-    /// File of an earlier compilation, as the agent sees it.
+    /// What the node had compiled from it earlier.
     #[serde(default)]
-    pub precompiled: Option<String>,
+    pub precompiled: Option<Precompiled>,
     /// Arguments.
     pub argv: Vec<String>,
     /// Environment, sealed to the agent's key.
@@ -40,6 +40,15 @@ pub struct Deploy {
     /// Where the function subscribes its triggers itself; without it the node relays.
     #[serde(default)]
     pub triggers: Option<DirectTriggers>,
+}
+
+/// Machine code that the node had made from an artifact.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Precompiled {
+    /// Its file, as the agent sees it.
+    pub path: String,
+    /// SHA-256 of that file; the agent verifies it before it loads the code.
+    pub digest: Digest,
 }
 
 /// Bounds on an instance, decided by the node.
@@ -102,11 +111,7 @@ pub enum RejectCode {
 #[serde(tag = "result", rename_all = "snake_case")]
 pub enum Answer {
     /// Done.
-    Done {
-        /// Deploy: name of a file in the agent's out directory that the node may keep and bring along next time.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        compiled: Option<String>,
-    },
+    Done,
     /// Not done, and nothing is left of it.
     Rejected {
         /// For programs.
@@ -114,9 +119,4 @@ pub enum Answer {
         /// For people.
         message: String,
     },
-}
-
-impl Answer {
-    /// Done, and nothing else to say.
-    pub const DONE: Self = Self::Done { compiled: None };
 }

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use nex_protocol::agent::{
-    AgentEvent, Answer, Deploy, DirectTriggers, EventAck, Handshake, Identity, Limits, LogEntry, Logs, Pong, RejectCode,
-    Undeploy, Welcome,
+    AgentEvent, Answer, Deploy, DirectTriggers, EventAck, Handshake, Identity, Limits, LogEntry, Logs, Pong, Precompiled,
+    RejectCode, Undeploy, Welcome,
 };
 use nex_protocol::control::{
     AuctionRequest, InfoResponse, LameDuckResponse, Machine, MachineWorkload, Memory, NodeSummary, Tags, WorkloadPingResponse,
@@ -211,7 +211,7 @@ fn the_conversation_with_an_agent() {
     check("agent-welcome", &Welcome { accepted: true, message: String::new() });
     check("agent-refused", &Welcome { accepted: false, message: "nobody waits for this agent".into() });
     check("agent-pong", &Pong { instances: 3 });
-    check("agent-done", &Answer::Done { compiled: Some("compiled".into()) });
+    check("agent-done", &Answer::Done);
     check("agent-rejected", &Answer::Rejected { code: RejectCode::Unsupported, message: "no such engine".into() });
     let subscribed =
         DirectTriggers { connection: connection(), queue: "nex.default.greet".into(), subjects: vec!["fn.greet".into()] };
@@ -229,7 +229,10 @@ fn the_conversation_with_an_agent() {
         triggers: Some(subscribed),
     };
     check("agent-deploy", &deploy);
-    check("agent-deploy-relayed", &Deploy { precompiled: Some("compiled".into()), triggers: None, ..deploy });
+    check(
+        "agent-deploy-relayed",
+        &Deploy { precompiled: Some(Precompiled { path: "compiled".into(), digest: deploy.digest }), triggers: None, ..deploy },
+    );
     check("agent-undeploy", &Undeploy { grace_ms: 5_000 });
     check("agent-logs", &Logs { lines: vec![LogEntry { stderr: true, text: "careful".into() }], dropped: 3 });
     check("agent-event-exited", &AgentEvent::Exited { code: -1, message: "killed by SIGKILL".into() });

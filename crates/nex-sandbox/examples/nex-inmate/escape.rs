@@ -5,7 +5,7 @@
 use std::fs;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::Path;
 use std::process::ExitCode;
@@ -18,7 +18,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::{Gid, Pid, Uid, chroot, getppid, setgid, setgroups, sethostname, setuid};
-use rustix::net::{AddressFamily, SocketType, socket};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket};
 
 /// Arguments: a file of the host, a pid of the host, an abstract socket of the host.
 pub(crate) fn try_all(arguments: &[&str]) -> ExitCode {
@@ -32,7 +32,7 @@ pub(crate) fn try_all(arguments: &[&str]) -> ExitCode {
     tries.call_the_kernel();
     tries.reach_sockets(socket);
     tries.must("tell the status", bounds());
-    for scratch in ["/work", "/tmp", "/out", "/dev/shm"] {
+    for scratch in ["/work", "/tmp", "/dev/shm"] {
         tries.must(scratch, fs::write(Path::new(scratch).join("f"), "mine"));
     }
     tries.must("/dev/null", fs::write("/dev/null", "mine"));
@@ -124,9 +124,7 @@ impl Tries {
             self.cannot(&format!("turn {knob}"), fs::write(format!("/proc/sys/{knob}"), "1"));
         }
         self.cannot("ask for a reboot", fs::write("/proc/sysrq-trigger", "b"));
-        self.cannot("nest directories for the node", fs::create_dir("/out/d"));
-        self.cannot("leave a link for the node", symlink("/etc/shadow", "/out/l"));
-        self.cannot("leave a pipe for the node", nix::unistd::mkfifo("/out/p", Mode::S_IRWXU));
+        self.cannot("write where a disk of the host is", write_to_a_disk());
     }
 
     fn change_the_artifact(&mut self) {
@@ -135,7 +133,7 @@ impl Tries {
         self.cannot("chown the artifact", chown(artifact, Some(Uid::current().as_raw()), None));
         self.cannot("write the artifact", fs::OpenOptions::new().append(true).open(artifact));
         self.cannot("remove the artifact", fs::remove_file(artifact));
-        self.cannot("link the artifact out", fs::hard_link(artifact, "/out/inmate"));
+        self.cannot("link the artifact out", fs::hard_link(artifact, "/work/inmate"));
         self.cannot("rename the artifact", fs::rename(artifact, "/artifact/other"));
     }
 
@@ -174,8 +172,24 @@ impl Tries {
             self.cannot("open an odd socket", socket(family, SocketType::RAW, None));
             self.cannot("open an odd socket", socket(family, SocketType::DGRAM, None));
         }
+        let pair = rustix::net::socketpair(AddressFamily::INET, SocketType::STREAM, SocketFlags::empty(), None);
+        self.cannot("pair odd sockets", if matches!(pair, Err(rustix::io::Errno::PERM)) { Err(()) } else { Ok(()) });
         self.must("open a TCP socket", socket(AddressFamily::INET, SocketType::STREAM, None));
     }
+}
+
+/// Into every mount that is no memory.
+fn write_to_a_disk() -> io::Result<()> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let on_disk =
+        |line: &&str| !line.split(" - ").nth(1).is_some_and(|kind| ["tmpfs ", "proc "].iter().any(|it| kind.starts_with(it)));
+    let places = mounts.lines().filter(on_disk).filter_map(|line| line.split(' ').nth(4));
+    for place in places.filter(|place| Path::new(place).is_dir()) {
+        if fs::write(Path::new(place).join("f"), "1").is_ok() {
+            return Ok(());
+        }
+    }
+    Err(io::ErrorKind::PermissionDenied.into())
 }
 
 fn not_empty(bytes: Vec<u8>) -> io::Result<()> {

@@ -13,9 +13,11 @@ mod escape;
 
 use std::fs;
 use std::io::{self, Write};
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
 
 use nex_process::jail::{self, Entered};
 use nix::sys::signal::{SigSet, Signal};
@@ -44,9 +46,8 @@ fn main() -> ExitCode {
 
 fn act(entered: &Entered) -> ExitCode {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap();
-    let out = &entered.layout.out;
-    tell(out, "entered", &format!("{} {}", now.tv_sec(), now.tv_nsec()));
-    tell(out, "report", &serde_json::to_string(&entered.report).unwrap());
+    tell("entered", &format!("{} {}", now.tv_sec(), now.tv_nsec()));
+    tell("report", &serde_json::to_string(&entered.report).unwrap());
     let identity = String::from_utf8(entered.identity.clone()).unwrap();
     let words: Vec<&str> = identity.split(' ').collect();
     match words.as_slice() {
@@ -62,23 +63,27 @@ fn act(entered: &Entered) -> ExitCode {
             let mut command = Command::new(program);
             command.args(rest).env_clear();
             let output = retried(|| command.output());
-            tell(out, "said", &String::from_utf8_lossy(&[output.stdout, output.stderr].concat()));
+            tell("said", &String::from_utf8_lossy(&[output.stdout, output.stderr].concat()));
             sleep();
         }
         ["family"] => family(entered),
-        ["bomb"] => bomb(out),
+        ["bomb"] => bomb(),
         ["eat"] => eat(),
         ["fill"] => fill(entered),
-        ["connect", ports @ ..] => connect(out, ports),
+        ["connect", addresses @ ..] => connect(addresses),
         _ => return ExitCode::FAILURE,
     }
     ExitCode::SUCCESS
 }
 
-/// Whole or not at all, as the reader waits for the file to appear.
-fn tell(out: &Path, name: &str, text: &str) {
-    fs::write(out.join("draft"), text).unwrap();
-    fs::rename(out.join("draft"), out.join(name)).unwrap();
+/// On standard output, which the node logs: in hexadecimal, so that a text is words, in lines short enough to be kept whole.
+fn tell(name: &str, text: &str) {
+    let digits: Vec<u8> = text.bytes().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect();
+    for piece in digits.chunks(400) {
+        println!("@{name} {}", String::from_utf8_lossy(piece));
+    }
+    println!("@{name} .");
+    io::stdout().flush().unwrap();
 }
 
 fn sleep() {
@@ -114,18 +119,18 @@ fn family(entered: &Entered) {
     }
     let orphan = format!("setsid {0} --sleep & {0} --sleep &", program.display());
     Command::new("/bin/sh").args(["-c", &orphan]).status().unwrap();
-    tell(&entered.layout.out, "ready", "");
+    tell("ready", "");
     sleep();
 }
 
 /// Processes without end; tells how many there were when no more could be had.
-fn bomb(out: &Path) {
+fn bomb() {
     let mut children = Vec::new();
     while let Ok(child) = Command::new("/bin/sleep").arg("1000").spawn() {
         children.push(child);
         assert!(children.len() < 100, "nothing stops a fork bomb");
     }
-    tell(out, "bombed", &children.len().to_string());
+    tell("bombed", &children.len().to_string());
     sleep();
 }
 
@@ -150,19 +155,15 @@ fn fill(entered: &Entered) {
         said.push_str(&format!("{written} "));
         fs::remove_file(place.join("fill")).unwrap();
     }
-    tell(&entered.layout.out, "filled", said.trim());
+    tell("filled", said.trim());
     sleep();
 }
 
-fn connect(out: &Path, ports: &[&str]) {
-    let port = |text: &str| std::net::SocketAddr::from(([127, 0, 0, 1], text.parse().unwrap()));
-    let said: Vec<_> = ports
-        .iter()
-        .map(|text| {
-            std::net::TcpStream::connect(port(text)).map_or_else(|error| error.kind().to_string(), |_| "connected".into())
-        })
-        .chain([std::net::TcpListener::bind(port("0")).map_or_else(|error| error.kind().to_string(), |_| "bound".into())])
-        .collect();
-    tell(out, "connected", &said.join(","));
+fn connect(addresses: &[&str]) {
+    let reached = |address: &&str| {
+        let patience = Duration::from_millis(500);
+        TcpStream::connect_timeout(&address.parse().unwrap(), patience).map_or("no", |_connected| "yes")
+    };
+    tell("connected", &addresses.iter().map(reached).collect::<Vec<_>>().join(" "));
     sleep();
 }

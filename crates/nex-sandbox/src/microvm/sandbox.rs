@@ -1,6 +1,5 @@
 //! One microVM in the hands of its owner.
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +16,7 @@ use super::Shared;
 use super::create::{remove, remove_later};
 use super::guest::Guest;
 use crate::output::LastWords;
-use crate::{AdmitError, ExitReport, OutError, Sandbox, SandboxId, SandboxRecord, check_file_name};
+use crate::{AdmitError, ExitReport, Sandbox, SandboxId, SandboxRecord, check_file_name};
 
 /// The drive that artifacts are put into.
 const SLOT: u8 = 0;
@@ -126,12 +125,6 @@ impl Sandbox for MicroVm {
             }
         }
         .boxed()
-    }
-
-    /// Nothing leaves a guest but what it says on the bus: a file of its making would be a hostile file system or a copy through memory.
-    fn open_out(&self, name: &str, _max_bytes: u64) -> Result<File, OutError> {
-        check_file_name(name)?;
-        Err(OutError::Unreadable { name: name.to_owned(), source: io::ErrorKind::Unsupported.into() })
     }
 
     fn exited(&self) -> BoxFuture<'_, ExitReport> {

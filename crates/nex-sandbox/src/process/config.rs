@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use nex_network::Network;
 use nex_process::cgroup::CgroupLimits;
-use nex_process::confinement::Part;
+use nex_process::confinement::{Layer, Part};
 
 use crate::MachineSize;
 
@@ -49,10 +50,41 @@ pub struct ProcessConfig {
     pub limits: Limits,
     /// First of the 65536 uids for agents. Only root can use them.
     pub uid_base: u32,
-    /// If given, the only TCP ports that agents may connect to, while they may listen on none.
-    pub tcp_connect: Option<Vec<u16>>,
     /// Layers without which no agent is started.
     pub require: Vec<Part>,
+}
+
+/// What connects the sandboxes.
+#[derive(Debug)]
+pub enum ProcessNetwork {
+    /// A namespace for each, connected by this network.
+    Own {
+        /// The network.
+        network: Network,
+        /// What `/etc/resolv.conf` says inside; the host's if absent.
+        resolv_conf: Option<String>,
+    },
+    /// The host's own network.
+    Shared {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl ProcessNetwork {
+    pub(super) fn layer(&self) -> Layer {
+        match self {
+            Self::Own { .. } => Layer::Held,
+            Self::Shared { reason } => Layer::Missing { reason: reason.clone() },
+        }
+    }
+
+    pub(super) fn resolv_conf(&self) -> Option<String> {
+        match self {
+            Self::Own { resolv_conf, .. } => resolv_conf.clone(),
+            Self::Shared { .. } => None,
+        }
+    }
 }
 
 /// The configuration cannot work.

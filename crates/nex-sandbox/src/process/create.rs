@@ -1,32 +1,79 @@
 //! Makes one sandbox, step by step; whatever step fails, what the earlier ones made is removed.
 
+use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use nex_process::confinement::{Layer, Mode};
 use nex_process::jail::{JailSpec, MAX_LINE, ProcessLimits};
-use nex_process::{ChildSpec, Deadline, ProcessId, Stdin};
+use nex_process::{ChildSpec, Deadline, Elapsed, Output, ProcessId, Stdin};
 
-use super::sandbox::ProcessSandbox;
+use super::sandbox::{ProcessSandbox, bring};
 use super::{Limits, Shared};
 use crate::output::{LastWords, to_log};
-use crate::places::{Draft, join, write_record};
+use crate::places::{Draft, directory, join, write_record};
 use crate::{CreateError, Sandbox, SandboxId, SandboxRecord, SandboxSpec};
 
-pub(super) async fn create(shared: &Arc<Shared>, spec: SandboxSpec, by: Deadline) -> Result<ProcessSandbox, CreateError> {
+/// What the program in a sandbox is there for.
+#[derive(Debug, Clone)]
+pub(super) enum Role {
+    /// To run a workload.
+    Agent,
+    /// To compile an artifact into a file, at most so many bytes, without a network.
+    Compiler { artifact: PathBuf, output: Arc<File>, max_bytes: u64 },
+}
+
+/// Argument of an agent that compiles.
+const COMPILE: &str = "--compile";
+/// Name of its artifact.
+const ARTIFACT: &str = "artifact";
+
+pub(super) async fn create(
+    shared: &Arc<Shared>,
+    spec: SandboxSpec,
+    role: Role,
+    by: Deadline,
+) -> Result<ProcessSandbox, CreateError> {
     if spec.identity.len() > MAX_LINE || spec.identity.contains(&b'\n') {
         return Err(CreateError::Identity(spec.id));
     }
-    let limits = shared.config.limits(spec.size);
+    if by.is_past() {
+        return Err(CreateError::Late(Elapsed));
+    }
+    let mut limits = shared.config.limits(spec.size);
     let mut draft = Draft::new(&shared.places, shared.has_own_uids())?;
     let dir = directories(shared, &mut draft, &spec.id)?;
     let last_words = LastWords::default();
-    let child = ChildSpec::new(&shared.config.agent_binary)
+    let mut agent = ChildSpec::new(&shared.config.agent_binary)
         .current_dir(&dir)
         .stdin(Stdin::Held)
         .stdout(to_log(&spec.id, "stdout", None))
-        .stderr(to_log(&spec.id, "stderr", Some(last_words.clone())))
-        .spawn()?;
+        .stderr(to_log(&spec.id, "stderr", Some(last_words.clone())));
+    let mut link = None;
+    let no_network = matches!(role, Role::Compiler { .. });
+    match (role, shared.network()) {
+        (Role::Compiler { artifact, output, max_bytes }, _) => {
+            let (target, copied) = (dir.join("artifact").join(ARTIFACT), artifact.clone());
+            let brought = tokio::task::spawn_blocking(move || bring(&copied, &target)).await;
+            brought.map_err(io::Error::from).flatten().map_err(directory(&artifact))?;
+            limits.file_bytes = max_bytes;
+            agent = agent.args([COMPILE]).stdout(Output::File(output));
+        }
+        (Role::Agent, Some(network)) => {
+            let (attachment, netns) = network.attach_process(spec.id.as_str(), by).await?;
+            agent = agent.netns_fd(netns);
+            link = Some(attachment);
+        }
+        (Role::Agent, None) => {}
+    }
+    let child = match agent.spawn() {
+        Ok(child) => child,
+        Err(error) => {
+            shared.detach(link.as_ref()).await;
+            return Err(error.into());
+        }
+    };
     let record = SandboxRecord {
         id: spec.id,
         leader: child.id(),
@@ -38,12 +85,12 @@ pub(super) async fn create(shared: &Arc<Shared>, spec: SandboxSpec, by: Deadline
     };
     draft.done();
     // From here on a sandbox exists that removes itself when it is dropped. Its process waits for its stdin.
-    let mut sandbox = ProcessSandbox::owned(shared, record, child, last_words);
+    let mut sandbox = ProcessSandbox::owned(shared, record, child, link, last_words);
     let cgroup = shared.places.cgroup(&sandbox.record.id, &limits.of_cgroup())?;
     join(sandbox.record.cgroup.insert(cgroup).clone(), sandbox.record.leader.pid).await?;
     let record = &sandbox.record;
     write_record(record)?;
-    let lines = [jail_spec(shared, record, &limits), b"\n".to_vec(), spec.identity, b"\n".to_vec()].concat();
+    let lines = [jail_spec(shared, record, &limits, no_network), b"\n".to_vec(), spec.identity, b"\n".to_vec()].concat();
     if let Err(_broken) = by.bound(sandbox.feed(&lines)).await? {
         return Err(CreateError::Died(by.bound(sandbox.exited()).await?));
     }
@@ -55,7 +102,6 @@ fn directories(shared: &Shared, draft: &mut Draft, id: &SandboxId) -> Result<Pat
     // With an own root the agent gets in by binding; without one it must walk here, and nobody else needs to.
     let dir = draft.directory(id, plain && draft.uid.is_some())?;
     draft.sub_directory(&dir.join("artifact"), 0o755, None)?;
-    draft.sub_directory(&dir.join("out"), 0o700, draft.uid)?;
     if plain {
         draft.sub_directory(&dir.join("work"), 0o700, draft.uid)?;
     }
@@ -70,7 +116,7 @@ fn shared_processes(pids: u64) -> u64 {
     now + pids + ROOM
 }
 
-fn jail_spec(shared: &Shared, record: &SandboxRecord, limits: &Limits) -> Vec<u8> {
+fn jail_spec(shared: &Shared, record: &SandboxRecord, limits: &Limits, no_network: bool) -> Vec<u8> {
     let (config, confinement) = (&shared.config, &shared.confinement);
     let (dir, uid) = (&record.dir, record.uid);
     let limited = |name: &str| confinement.cgroup.controllers.iter().any(|controller| controller == name);
@@ -84,7 +130,6 @@ fn jail_spec(shared: &Shared, record: &SandboxRecord, limits: &Limits) -> Vec<u8
         mode_reason,
         uid,
         artifact_dir: dir.join("artifact"),
-        out_dir: dir.join("out"),
         work_dir: (confinement.mode == Mode::Plain).then(|| dir.join("work")),
         tmp_bytes: limits.tmp_bytes,
         limits: ProcessLimits {
@@ -94,7 +139,9 @@ fn jail_spec(shared: &Shared, record: &SandboxRecord, limits: &Limits) -> Vec<u8
             data_bytes: (!limited("memory")).then_some(limits.memory_bytes),
         },
         cgroup: confinement.cgroup.clone(),
-        tcp_connect: config.tcp_connect.clone(),
+        network: confinement.network.clone(),
+        no_network,
+        resolv_conf: shared.network.resolv_conf(),
         require: config.require.clone(),
     };
     serde_json::to_vec(&spec).unwrap_or_default()

@@ -6,10 +6,10 @@
 //! ```text
 //! <state>/agents/<id>/record.json   how to remove it, written before the agent runs
 //!                     artifact/     the agent's /artifact, read-only
-//!                     out/          the agent's /out
 //!                     work/         scratch, only where there is no own root
 //! ```
 
+mod compile;
 mod config;
 mod create;
 mod sandbox;
@@ -22,14 +22,18 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use nex_network::{Attachment, Network};
 use nex_process::cgroup::Cgroups;
-use nex_process::confinement::{Part, UserLayer};
+use nex_process::confinement::{Layer, Part, UserLayer};
 use nex_process::{ChildSpec, Confinement, Deadline, Exit, Output, SpawnError};
 
-pub use config::{InvalidConfig, Limits, ProcessConfig};
+pub use compile::CompileError;
+pub use config::{InvalidConfig, Limits, ProcessConfig, ProcessNetwork};
 pub use sandbox::ProcessSandbox;
 
+use self::create::Role;
 use crate::places::Places;
+use crate::removal::REMOVAL;
 use crate::{CreateError, Sandbox, SandboxId, SandboxProvider, SandboxRecord, SandboxSpec, remove_leftover};
 
 /// The provider could not be opened.
@@ -62,7 +66,11 @@ pub enum OpenError {
     #[error("could not find out in time how this host confines processes; is the host overloaded?")]
     Late,
     /// Something that is required is missing.
-    #[error("this host lacks {part}, which the configuration requires: {reason}")]
+    #[error(
+        "this host lacks a layer of confinement, {part}: {reason}; next: run 'nex node preflight', or do without it by name (\"waive\": [\"{}\"] in the configuration, or --waive {})",
+        .part.name(),
+        .part.name()
+    )]
     Lacks {
         /// The layer.
         part: Part,
@@ -82,17 +90,25 @@ struct Shared {
     config: ProcessConfig,
     confinement: Confinement,
     places: Arc<Places>,
+    network: ProcessNetwork,
 }
 
-/// Runs `<agent> --probe <uid>`: what confinement an agent gets on this host. The cgroup's part is this process' own finding.
+/// Runs `<agent> --probe <uid>`: what confinement an agent gets on this host. The cgroup's part is this process' own finding, the
+/// network's is given.
 ///
 /// # Errors
 /// When the agent does not start or does not report.
-pub async fn probe(agent_binary: &Path, uid: u32, by: Deadline) -> Result<Confinement, OpenError> {
-    probe_with(agent_binary, uid, &Cgroups::detect(), by).await
+pub async fn probe(agent_binary: &Path, uid: u32, network: Layer, by: Deadline) -> Result<Confinement, OpenError> {
+    probe_with(agent_binary, uid, &Cgroups::detect(), network, by).await
 }
 
-async fn probe_with(agent_binary: &Path, uid: u32, cgroups: &Cgroups, by: Deadline) -> Result<Confinement, OpenError> {
+async fn probe_with(
+    agent_binary: &Path,
+    uid: u32,
+    cgroups: &Cgroups,
+    network: Layer,
+    by: Deadline,
+) -> Result<Confinement, OpenError> {
     let said = Arc::new(Mutex::new(String::new()));
     let sink = Arc::clone(&said);
     let output = Output::Lines(Arc::new(move |line: &str| {
@@ -112,7 +128,19 @@ async fn probe_with(agent_binary: &Path, uid: u32, cgroups: &Cgroups, by: Deadli
         return Err(OpenError::NoReport { exit, said });
     };
     confinement.cgroup = cgroups.layer();
+    confinement.network = network;
     Ok(confinement)
+}
+
+async fn prepare(config: &ProcessConfig, network: Layer, by: Deadline) -> Result<(Places, Confinement), OpenError> {
+    config.check()?;
+    let places = Places::open(&config.node, &config.state_dir, config.uid_base)
+        .map_err(|(path, source)| OpenError::Directory { path, source })?;
+    let confinement = probe_with(&config.agent_binary, config.uid_base, places.cgroups(), network, by).await?;
+    match confinement.lacks(&config.require) {
+        Some((part, reason)) => Err(OpenError::Lacks { part, reason: reason.to_owned() }),
+        None => Ok((places, confinement)),
+    }
 }
 
 impl ProcessProvider {
@@ -120,17 +148,20 @@ impl ProcessProvider {
     ///
     /// # Errors
     /// When the configuration is unusable, the state directory is not writable, the agent's probe fails or a required layer is
-    /// missing.
-    pub async fn open(config: ProcessConfig, by: Deadline) -> Result<Self, OpenError> {
-        config.check()?;
-        let places = Places::open(&config.node, &config.state_dir, config.uid_base)
-            .map_err(|(path, source)| OpenError::Directory { path, source })?;
-        let confinement = probe_with(&config.agent_binary, config.uid_base, places.cgroups(), by).await?;
-        if let Some((part, reason)) = confinement.lacks(&config.require) {
-            return Err(OpenError::Lacks { part, reason: reason.to_owned() });
+    /// missing; the network is closed then.
+    pub async fn open(config: ProcessConfig, network: ProcessNetwork, by: Deadline) -> Result<Self, OpenError> {
+        match prepare(&config, network.layer(), by).await {
+            Ok((places, confinement)) => {
+                let shared = Shared { config, confinement, places: Arc::new(places), network };
+                Ok(Self { shared: Arc::new(shared) })
+            }
+            Err(error) => {
+                if let ProcessNetwork::Own { network, .. } = network {
+                    network.close(Deadline::after(REMOVAL)).await;
+                }
+                Err(error)
+            }
         }
-        let shared = Shared { config, confinement, places: Arc::new(places) };
-        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Makes a sandbox and starts its agent; does not wait for the agent to say anything.
@@ -138,7 +169,7 @@ impl ProcessProvider {
     /// # Errors
     /// [`CreateError`]; nothing is left then.
     pub async fn make(&self, spec: SandboxSpec, by: Deadline) -> Result<ProcessSandbox, CreateError> {
-        create::create(&self.shared, spec, by).await
+        create::create(&self.shared, spec, Role::Agent, by).await
     }
 
     /// Takes over what an earlier node process made, if it still runs; otherwise removes what is left of it.
@@ -160,12 +191,26 @@ impl ProcessProvider {
 
     /// Removes every sandbox that an earlier node process of this state directory left, except those to keep. Returns how many.
     pub async fn sweep(&self, keep: &BTreeSet<SandboxId>, by: Deadline) -> usize {
-        self.shared.places.sweep(keep, by).await
+        let removed = self.shared.places.sweep(keep, by).await;
+        if let Some(network) = self.network() {
+            let keep = keep.iter().map(|id| id.as_str().to_owned()).collect();
+            network.sweep(&keep, by).await;
+        }
+        removed
     }
 
-    /// Waits for the removal of what was dropped; call it last.
+    /// What connects the sandboxes, where it is not the host's own network.
+    #[must_use]
+    pub fn network(&self) -> Option<&Network> {
+        self.shared.network()
+    }
+
+    /// Waits for the removal of what was dropped, and takes the network down; call it last.
     pub async fn close(&self, grace: Duration) {
         self.shared.places.close(grace).await;
+        if let Some(network) = self.network() {
+            network.close(Deadline::after(grace)).await;
+        }
     }
 }
 
@@ -176,6 +221,20 @@ impl SandboxProvider for ProcessProvider {
 }
 
 impl Shared {
+    /// Takes a sandbox's connection back.
+    async fn detach(&self, link: Option<&Attachment>) {
+        if let (Some(network), Some(link)) = (self.network(), link) {
+            network.detach(link, Deadline::after(REMOVAL)).await;
+        }
+    }
+
+    fn network(&self) -> Option<&Network> {
+        match &self.network {
+            ProcessNetwork::Own { network, .. } => Some(network),
+            ProcessNetwork::Shared { .. } => None,
+        }
+    }
+
     /// Whether an agent gets a uid of its own here.
     fn has_own_uids(&self) -> bool {
         matches!(self.confinement.user, UserLayer::OwnUid { .. })

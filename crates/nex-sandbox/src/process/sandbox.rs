@@ -1,8 +1,8 @@
 //! One jailed agent in the hands of its owner.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,40 +10,52 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use nex_network::{Attachment, NetworkError};
 use nex_process::{Child, Deadline, Exit, Rung, Signal};
-use nix::libc;
 
 use super::Shared;
 use crate::output::LastWords;
 use crate::record::KILL;
 use crate::removal::{REMOVAL, Removal};
-use crate::{AdmitError, ExitReport, OutError, Sandbox, SandboxId, SandboxRecord, check_file_name, remove_leftover};
+use crate::{AdmitError, ExitReport, Sandbox, SandboxId, SandboxRecord, check_file_name, remove_leftover};
 
 /// A sandbox made here or adopted. Its owner stops it; dropped, it is killed and removed in the background.
 #[derive(Debug)]
 pub struct ProcessSandbox {
     shared: Arc<Shared>,
     pub(super) record: SandboxRecord,
-    out_dir: PathBuf,
     /// Our own child; `None` for one that another node process started.
     child: Option<Child>,
+    /// Its connection, where it has a network of its own.
+    link: Option<Attachment>,
     last_words: LastWords,
     /// Nothing is left to do on drop: it was removed, or given away.
     settled: AtomicBool,
 }
 
 impl ProcessSandbox {
-    pub(super) fn owned(shared: &Arc<Shared>, record: SandboxRecord, child: Child, last_words: LastWords) -> Self {
-        Self::new(shared, record, Some(child), last_words)
+    pub(super) fn owned(
+        shared: &Arc<Shared>,
+        record: SandboxRecord,
+        child: Child,
+        link: Option<Attachment>,
+        last_words: LastWords,
+    ) -> Self {
+        Self::new(shared, record, Some(child), link, last_words)
     }
 
     pub(super) fn adopted(shared: &Arc<Shared>, record: SandboxRecord) -> Self {
-        Self::new(shared, record, None, LastWords::default())
+        Self::new(shared, record, None, None, LastWords::default())
     }
 
-    fn new(shared: &Arc<Shared>, record: SandboxRecord, child: Option<Child>, last_words: LastWords) -> Self {
-        let (shared, out_dir) = (Arc::clone(shared), record.dir.join("out"));
-        Self { shared, record, out_dir, child, last_words, settled: AtomicBool::new(false) }
+    fn new(
+        shared: &Arc<Shared>,
+        record: SandboxRecord,
+        child: Option<Child>,
+        link: Option<Attachment>,
+        last_words: LastWords,
+    ) -> Self {
+        Self { shared: Arc::clone(shared), record, child, link, last_words, settled: AtomicBool::new(false) }
     }
 
     /// Gives the agent what it waits for.
@@ -90,7 +102,10 @@ impl ProcessSandbox {
         };
         // Before its group goes: the count of memory kills goes with it.
         let report = self.report(exit.unwrap_or(Exit::UNKNOWN));
-        self.settled.store(remove_leftover(&self.record, Deadline::after(REMOVAL)).await, Ordering::Release);
+        let removed = remove_leftover(&self.record, Deadline::after(REMOVAL)).await;
+        // By now its namespace is gone, or about to go.
+        self.shared.detach(self.link.as_ref()).await;
+        self.settled.store(removed, Ordering::Release);
         self.shared.places.slots().free(self.record.uid);
         report
     }
@@ -117,23 +132,14 @@ impl Sandbox for ProcessSandbox {
         .boxed()
     }
 
-    fn open_out(&self, name: &str, max_bytes: u64) -> Result<File, OutError> {
-        check_file_name(name)?;
-        // Neither a link nor a pipe that the agent put there may lead or hold us.
-        let open = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(self.out_dir.join(name));
-        let unreadable = |source: io::Error| match source.raw_os_error() {
-            Some(libc::ELOOP) => OutError::NotPlain(name.to_owned()),
-            _ => OutError::Unreadable { name: name.to_owned(), source },
-        };
-        let file = open.map_err(unreadable)?;
-        let found = file.metadata().map_err(unreadable)?;
-        if !found.is_file() {
-            return Err(OutError::NotPlain(name.to_owned()));
+    fn restrict_network(&self) -> BoxFuture<'_, Result<(), NetworkError>> {
+        async {
+            match (self.shared.network(), &self.link) {
+                (Some(network), Some(link)) => network.restrict(link).await,
+                _ => Ok(()),
+            }
         }
-        if found.len() > max_bytes {
-            return Err(OutError::TooLarge { name: name.to_owned(), bytes: found.len(), max_bytes });
-        }
-        Ok(file)
+        .boxed()
     }
 
     fn exited(&self) -> BoxFuture<'_, ExitReport> {
@@ -155,17 +161,19 @@ impl Drop for ProcessSandbox {
             return;
         }
         let child = self.child.take();
+        let (shared, link) = (Arc::clone(&self.shared), self.link.take());
         let end = async move {
             if let Some(child) = &child {
                 child.shutdown(&[KILL, Rung::Kill]).await;
             }
+            shared.detach(link.as_ref()).await;
         };
         Removal::start(&self.shared.places, self.record.clone(), end.boxed());
     }
 }
 
 /// Links a file, or copies it where links cannot go. The bytes are never written again, so one file serves all sandboxes.
-fn bring(file: &Path, target: &Path) -> io::Result<()> {
+pub(super) fn bring(file: &Path, target: &Path) -> io::Result<()> {
     let source = fs::metadata(file)?;
     if !source.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file"));

@@ -4,23 +4,30 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nex_process::cgroup::{Cgroups, Controller};
 use nex_process::confinement::{Mode, Part};
 use nex_process::{ChildSpec, Confinement, Deadline, Output};
-use nex_sandbox::process::{OpenError, ProcessConfig, ProcessProvider};
-use nex_sandbox::{AdmitError, CreateError, OutError, Sandbox, SandboxProvider, remove_leftover};
+use nex_sandbox::process::{OpenError, ProcessConfig, ProcessNetwork, ProcessProvider};
+use nex_sandbox::{AdmitError, CreateError, Sandbox, SandboxProvider, remove_leftover};
 use nix::time::{ClockId, clock_gettime};
 
 mod prison;
 
 use prison::{
-    Prison, config, has_own_root, holds_together, inmate, inmate_copy, prison, prison_with, processes_of, soon, spec, told, until,
+    Prison, config, has_own_root, holds_together, inmate, inmate_copy, prison, prison_near, prison_with, processes_of, soon,
+    spec, told, until,
 };
+
+/// The host's network, where the test is about something else.
+fn shared() -> ProcessNetwork {
+    ProcessNetwork::Shared { reason: "a test".to_owned() }
+}
 
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -49,13 +56,12 @@ async fn a_workload_finds_no_way_out() {
 async fn a_workload_finds_no_way_out_without_a_root_of_its_own_either() {
     let prison = prison().await;
     if prison.provider.confinement().mode != Mode::Plain {
-        return println!("SKIP a_workload_finds_no_way_out_without_a_root_of_its_own_either: this host gives better");
+        nex_testkit::skip!("a_workload_finds_no_way_out_without_a_root_of_its_own_either", "this host gives better");
     }
     let abi = prison.provider.confinement().landlock.abi;
     if abi < 6 {
-        return println!(
-            "SKIP a_workload_finds_no_way_out_without_a_root_of_its_own_either: Landlock {abi} does not scope signals"
-        );
+        let why = format!("Landlock {abi} does not scope signals");
+        nex_testkit::skip!("a_workload_finds_no_way_out_without_a_root_of_its_own_either", why);
     }
     look_for_a_way_out(&prison, "--reach").await;
 }
@@ -95,7 +101,7 @@ async fn killing_everything_from_inside_hits_nothing_outside() {
 async fn a_setuid_program_gains_nothing() {
     let prison = prison().await;
     if !nix::unistd::geteuid().is_root() || !has_own_root("a_setuid_program_gains_nothing", &prison) {
-        return println!("SKIP a_setuid_program_gains_nothing: only root can make one");
+        nex_testkit::skip!("a_setuid_program_gains_nothing", "only root can make one");
     }
     let sandbox = prison.provider.create(spec("s1", "run --whoami"), soon()).await.unwrap();
     let artifact = sandbox.record().dir.join("artifact/inmate");
@@ -150,17 +156,24 @@ async fn scratch_space_is_bounded() {
 }
 
 #[tokio::test]
-async fn only_the_ports_that_are_named_can_be_connected_to() {
-    let (open, closed) =
-        (std::net::TcpListener::bind("127.0.0.1:0").unwrap(), std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+async fn a_jailed_process_finds_its_servers_at_its_own_loopback_and_nothing_else_of_the_host() {
+    let [server, other] = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
     let port = |listener: &std::net::TcpListener| listener.local_addr().unwrap().port();
-    let prison = prison_with(|config| config.tcp_connect = Some(vec![port(&open)])).await;
-    if prison.provider.confinement().landlock.abi < 4 {
-        return println!("SKIP only_the_ports_that_are_named_can_be_connected_to: Landlock is too old");
-    }
-    let sandbox = prison.lock_up("n1", &format!("connect {} {}", port(&open), port(&closed))).await;
-    assert_eq!(told(sandbox.as_ref(), "connected").await, "connected,permission denied,permission denied");
+    let prison = prison_near(vec![SocketAddrV4::new(Ipv4Addr::LOCALHOST, port(&server))], |_| {}).await;
+    let Some(network) = prison.provider.network() else {
+        let test = "a_jailed_process_finds_its_servers_at_its_own_loopback_and_nothing_else_of_the_host";
+        nex_testkit::skip!(test, "this user may not make networks");
+    };
+    let bus = std::net::TcpListener::bind((network.gateway(), 0)).unwrap();
+    network.permit_gateway_port(port(&bus)).await.unwrap();
+    let to = |host: &str, listener| format!("{host}:{}", port(listener));
+    let gateway = network.gateway().to_string();
+    let addresses = [to("127.0.0.1", &server), to(&gateway, &bus), to("127.0.0.1", &other), to(&gateway, &other)];
+    let sandbox = prison.lock_up("n1", &format!("connect {}", addresses.join(" "))).await;
+    assert_eq!(told(sandbox.as_ref(), "connected").await, "yes yes no no");
+    sandbox.restrict_network().await.unwrap();
     sandbox.stop(GRACE).await;
+    prison.leaves_no_trace().await;
 }
 
 #[tokio::test]
@@ -237,7 +250,7 @@ async fn what_a_killed_node_left_is_adopted_or_removed_from_its_record() {
     let processes = processes_of(two.as_ref());
     // What a kill -9 does: nobody is told, nothing is removed.
     let (one, two) = (one.release(), two.release());
-    let next = ProcessProvider::open(config(prison.state.path(), &prison.node), soon()).await.unwrap();
+    let next = ProcessProvider::open(config(prison.state.path(), &prison.node), shared(), soon()).await.unwrap();
     let adopted = next.adopt(one.clone(), soon()).await.unwrap();
     assert_eq!(adopted.record(), one);
     assert!(adopted.admit(&inmate_copy(prison.state.path()), "later").await.is_ok());
@@ -279,9 +292,10 @@ async fn a_creation_that_fails_leaves_nothing() {
     assert!(matches!(prison.provider.create(spec("x1", "stay"), soon()).await, Err(CreateError::Taken(_))));
     assert!(matches!(prison.provider.create(spec("x2", "a\nb"), soon()).await, Err(CreateError::Identity(_))));
     assert!(taken.record().leader.is_alive(), "the one that has the name is left alone");
-    let late = prison.provider.create(spec("x3", &"x".repeat(60_000)), Deadline::after(Duration::ZERO)).await;
-    assert!(matches!(late, Ok(_) | Err(CreateError::Late(_))));
-    drop(late);
+    let late = prison.provider.create(spec("x3", "stay"), Deadline::after(Duration::ZERO)).await;
+    assert!(matches!(late, Err(CreateError::Late(_))));
+    let never = ProcessConfig { agent_binary: "/bin/true".into(), ..config(prison.state.path(), &prison.node) };
+    assert!(matches!(ProcessProvider::open(never, shared(), soon()).await, Err(OpenError::NoReport { .. })));
     taken.stop(GRACE).await;
     prison.leaves_no_trace().await;
 }
@@ -296,7 +310,7 @@ async fn an_agent_that_fails_is_quoted() {
 }
 
 #[tokio::test]
-async fn files_come_in_by_link_and_go_out_only_if_they_are_plain() {
+async fn files_come_in_by_link_or_copy_and_never_in_place_of_another() {
     let prison = prison().await;
     let sandbox = prison.lock_up("i1", "stay").await;
     let (cached, other) = (prison.state.path().join("cached"), prison.state.path().join("other"));
@@ -313,15 +327,6 @@ async fn files_come_in_by_link_and_go_out_only_if_they_are_plain() {
     sandbox.admit(elsewhere.path(), "copied").await.unwrap();
     assert_eq!(fs::read(sandbox.record().dir.join("artifact/copied")).unwrap(), b"3");
 
-    let out = sandbox.record().dir.join("out");
-    symlink("/etc/passwd", out.join("link")).unwrap();
-    nix::unistd::mkfifo(&out.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    fs::write(out.join("large"), [0; 11]).unwrap();
-    assert!(matches!(sandbox.open_out("link", 10), Err(OutError::NotPlain(_))));
-    assert!(matches!(sandbox.open_out("pipe", 10), Err(OutError::NotPlain(_))));
-    assert!(matches!(sandbox.open_out("large", 10), Err(OutError::TooLarge { .. })));
-    assert!(matches!(sandbox.open_out("../record.json", 10), Err(OutError::Name(_))));
-    assert!(sandbox.open_out("large", 11).is_ok());
     sandbox.stop(GRACE).await;
     prison.leaves_no_trace().await;
 }
@@ -330,18 +335,20 @@ async fn files_come_in_by_link_and_go_out_only_if_they_are_plain() {
 async fn a_host_that_lacks_what_is_required_is_refused_by_name() {
     let prison = prison().await;
     let Some((part, _)) = prison.provider.confinement().missing().first().map(|(part, reason)| (*part, *reason)) else {
-        return println!("SKIP a_host_that_lacks_what_is_required_is_refused_by_name: this host lacks nothing");
+        nex_testkit::skip!("a_host_that_lacks_what_is_required_is_refused_by_name", "this host lacks nothing");
     };
     let state = tempfile::tempdir().unwrap();
-    let refused = ProcessProvider::open(ProcessConfig { require: vec![part], ..config(state.path(), "lack") }, soon()).await;
+    let refused =
+        ProcessProvider::open(ProcessConfig { require: vec![part], ..config(state.path(), "lack") }, shared(), soon()).await;
     assert!(matches!(refused, Err(OpenError::Lacks { part: lacking, .. }) if lacking == part));
     let all = [Part::Namespaces, Part::Root, Part::User, Part::Seccomp, Part::Landlock].into_iter().filter(|has| *has != part);
     let config = ProcessConfig { require: all.collect(), ..config(state.path(), "lack") };
-    println!("requiring all the others: {:?}", ProcessProvider::open(config, soon()).await.map(drop));
+    println!("requiring all the others: {:?}", ProcessProvider::open(config, shared(), soon()).await.map(drop));
 }
 
 #[tokio::test]
-async fn setting_up_takes_milliseconds() {
+#[ignore = "measures and prints, asserts nothing: cargo test -p nex-sandbox --test jail -- --ignored --nocapture"]
+async fn how_long_setting_up_takes() {
     let prison = prison().await;
     let (mut whole, mut jailed, mut plain) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..20 {
@@ -370,13 +377,12 @@ async fn setting_up_takes_milliseconds() {
         median(&mut jailed),
         median(&mut plain)
     );
-    assert!(whole < Duration::from_millis(100), "{whole:?}");
 }
 
 /// Runs all other tests once more as somebody else.
 async fn all_again(test: &str, as_whom: &[&str]) {
     if !nix::unistd::geteuid().is_root() || std::env::var_os("NEX_INMATE").is_some() {
-        return println!("SKIP {test}: only root can be somebody else");
+        nex_testkit::skip!(test, "only root can be somebody else");
     }
     // The build directory may be closed to others.
     let place = tempfile::tempdir().unwrap();
@@ -399,7 +405,7 @@ async fn all_again(test: &str, as_whom: &[&str]) {
     let exit = Deadline::after(Duration::from_secs(120)).bound(child.exited()).await.unwrap();
     println!("{}", sink.try_iter().collect::<Vec<_>>().join("\n"));
     if exit.code == Some(127) {
-        return println!("SKIP {test}: no setpriv or unshare on this host");
+        nex_testkit::skip!(test, "no setpriv or unshare on this host");
     }
     assert!(exit.is_success(), "{as_whom:?}: {exit}");
 }

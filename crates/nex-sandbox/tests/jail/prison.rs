@@ -1,15 +1,20 @@
 //! Where the tests of the jail lock up their inmates, and how they look at them from outside.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use nex_network::{Network, NetworkConfig, NetworkKind, Policy};
 use nex_process::cgroup::Cgroups;
 use nex_process::confinement::{Mode, Part};
 use nex_process::{Deadline, ProcessId};
-use nex_sandbox::process::{Limits, ProcessConfig, ProcessProvider, ProcessSandbox};
+use nex_sandbox::process::{Limits, ProcessConfig, ProcessNetwork, ProcessProvider, ProcessSandbox};
 use nex_sandbox::{Sandbox, SandboxId, SandboxSpec};
+use tracing_subscriber::layer::SubscriberExt as _;
 
 pub(crate) fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(20))
@@ -27,6 +32,8 @@ pub(crate) struct Prison {
     pub(crate) provider: ProcessProvider,
     pub(crate) state: tempfile::TempDir,
     pub(crate) node: String,
+    /// Of its network.
+    owner: String,
 }
 
 pub(crate) fn config(state: &Path, node: &str) -> ProcessConfig {
@@ -36,21 +43,58 @@ pub(crate) fn config(state: &Path, node: &str) -> ProcessConfig {
         state_dir: state.to_owned(),
         limits: Limits { memory_bytes: 64 << 20, pids: 32, tmp_bytes: 2 << 20, ..Limits::default() },
         uid_base: 712_000,
-        tcp_connect: None,
         require: Vec::new(),
     }
 }
 
+/// A network for processes where this user may have one, the host's elsewhere.
+async fn network(owner: &str, state: &Path, servers: Vec<SocketAddrV4>) -> ProcessNetwork {
+    let config = NetworkConfig {
+        kind: NetworkKind::Builtin,
+        owner: owner.to_owned(),
+        state_dir: state.join("network"),
+        subnet: None,
+        gateway: None,
+        policy: Policy { servers, ..Policy::default() },
+        limits: None,
+    };
+    match Network::open(config, soon()).await {
+        Ok(network) => ProcessNetwork::Own { network, resolv_conf: None },
+        Err(error) => ProcessNetwork::Shared { reason: error.to_string() },
+    }
+}
+
 pub(crate) async fn prison_with(change: impl FnOnce(&mut ProcessConfig)) -> Prison {
+    prison_near(Vec::new(), change).await
+}
+
+/// A prison from which these servers are reached.
+pub(crate) async fn prison_near(servers: Vec<SocketAddrV4>, change: impl FnOnce(&mut ProcessConfig)) -> Prison {
+    listen();
     let state = tempfile::tempdir().unwrap();
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let owner = format!("j{:x}x{:x}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let network = network(&owner, state.path(), servers).await;
     let node = format!("t{}{}", std::process::id(), state.path().file_name().unwrap().to_string_lossy().replace(".tmp", ""));
     let mut config = config(state.path(), &node);
     change(&mut config);
-    Prison { provider: ProcessProvider::open(config, soon()).await.unwrap(), state, node }
+    Prison { provider: ProcessProvider::open(config, network, soon()).await.unwrap(), state, node, owner }
 }
 
 pub(crate) async fn prison() -> Prison {
     prison_with(|_| {}).await
+}
+
+/// A test that fails takes its network down, too.
+impl Drop for Prison {
+    fn drop(&mut self) {
+        let (owner, state) = (self.owner.clone(), self.state.path().join("network"));
+        let remove = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(nex_network::remove_leftovers(&owner, &state, soon()));
+        };
+        let _removed = std::thread::spawn(remove).join();
+    }
 }
 
 impl Prison {
@@ -93,11 +137,56 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     assert!(soon().bound(wait).await.is_ok(), "in vain waited until {what}");
 }
 
+/// What an inmate tells under this name.
 pub(crate) async fn told(sandbox: &dyn Sandbox, name: &str) -> String {
-    until(&format!("{name} is told"), || sandbox.record().dir.join("out").join(name).exists()).await;
-    let mut text = String::new();
-    std::io::Read::read_to_string(&mut sandbox.open_out(name, 64 * 1024).unwrap(), &mut text).unwrap();
-    text
+    let key = (sandbox.id().to_string(), name.to_owned());
+    let digits = || SAID.lock().unwrap().get(&key).filter(|(_, is_whole)| *is_whole).map(|(digits, _)| digits.clone());
+    until(&format!("{name} is told"), || digits().is_some()).await;
+    let digits = digits().unwrap();
+    let bytes = (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap());
+    String::from_utf8(bytes.collect()).unwrap()
+}
+
+/// What inmates said, by their id and the name, and whether that is all of it. Ids are of one test each.
+static SAID: Mutex<BTreeMap<(String, String), (String, bool)>> = Mutex::new(BTreeMap::new());
+
+/// Hears inmates as the log of a node would: an agent has no other way out here.
+struct Listener;
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Listener {
+    fn on_event(&self, event: &tracing::Event<'_>, _context: tracing_subscriber::layer::Context<'_, S>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let Some((name, piece)) = fields.line.trim_matches('"').strip_prefix('@').and_then(|line| line.split_once(' ')) else {
+            return;
+        };
+        let mut said = SAID.lock().unwrap();
+        let (digits, is_whole) = said.entry((fields.agent_id, name.to_owned())).or_default();
+        if piece == "." { *is_whole = true } else { digits.push_str(piece) }
+    }
+}
+
+#[derive(Default)]
+struct Fields {
+    agent_id: String,
+    line: String,
+}
+
+impl tracing::field::Visit for Fields {
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+        match field.name() {
+            "agent_id" => self.agent_id = format!("{value:?}"),
+            "line" => self.line = format!("{value:?}"),
+            _ => {}
+        }
+    }
+}
+
+fn listen() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Listener)).unwrap();
+    });
 }
 
 /// Every process of this host that descends from that one or is in its group.
@@ -125,7 +214,7 @@ pub(crate) fn holds_together(test: &str, prison: &Prison) -> bool {
     if confinement.lacks(&[Part::User]).is_none() || confinement.lacks(&[Part::Cgroup]).is_none() {
         return true;
     }
-    println!("SKIP {test}: {confinement}");
+    nex_testkit::announce(&test, &confinement);
     false
 }
 
@@ -133,6 +222,6 @@ pub(crate) fn has_own_root(test: &str, prison: &Prison) -> bool {
     if prison.provider.confinement().mode != Mode::Plain {
         return true;
     }
-    println!("SKIP {test}: {}", prison.provider.confinement());
+    nex_testkit::announce(&test, &prison.provider.confinement());
     false
 }

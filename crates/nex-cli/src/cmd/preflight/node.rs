@@ -58,7 +58,8 @@ pub(super) async fn checks(args: &PreflightArgs, config: &NodeConfig, connection
             let uses_microvms = matches!(config.sandbox, SandboxChoice::Firecracker | SandboxChoice::Qemu)
                 || config.sandbox == SandboxChoice::Auto && is_configured(&args.node);
             if !uses_microvms {
-                checks.extend(confinement(&agent, &config.require).await);
+                let required = nex_node::sandbox::required(config);
+                checks.extend(confinement(&agent, &required).await);
             }
         }
     }
@@ -92,8 +93,8 @@ async fn confinement(agent: &Path, required: &[nex_process::confinement::Part]) 
     let mut checks = vec![Check::new("process sandbox", true, Ok(confinement.to_string()), "")];
     for (part, reason) in confinement.missing() {
         let found = Err(anyhow::anyhow!("{part}: {reason}"));
-        let next = "run the node as root, or on a kernel that has it";
-        checks.push(Check::new("confinement", required.contains(&part), found, next));
+        let next = format!("run the node as root, or on a kernel that has it; or do without it: --waive {}", part.name());
+        checks.push(Check::new("confinement", required.contains(&part), found, &next));
     }
     checks
 }
