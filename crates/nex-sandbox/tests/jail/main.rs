@@ -350,33 +350,27 @@ async fn a_host_that_lacks_what_is_required_is_refused_by_name() {
 #[ignore = "measures and prints, asserts nothing: cargo test -p nex-sandbox --test jail -- --ignored --nocapture"]
 async fn how_long_setting_up_takes() {
     let prison = prison().await;
-    let (mut whole, mut jailed, mut plain) = (Vec::new(), Vec::new(), Vec::new());
+    let near = ProcessProvider::open(config(prison.state.path(), &prison.node), shared(), soon()).await.unwrap();
+    let (mut own, mut host, mut plain) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..20 {
         let start = Instant::now();
         let child = ChildSpec::new(inmate()).args(["--whoami"]).stdout(Output::Null).spawn().unwrap();
         child.exited().await;
         plain.push(start.elapsed());
-        let now = || Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap());
-        let before = now();
-        let sandbox = prison.provider.create(spec(&format!("r{round}"), "stay"), soon()).await.unwrap();
-        let told_identity = now();
-        let entered = told(sandbox.as_ref(), "entered").await;
-        let (seconds, nanoseconds) = entered.split_once(' ').unwrap();
-        let entered = Duration::new(seconds.parse().unwrap(), nanoseconds.parse().unwrap());
-        whole.push(entered - before);
-        jailed.push(entered.saturating_sub(told_identity));
-        sandbox.stop(Duration::from_millis(1)).await;
+        for (provider, times, id) in [(&prison.provider, &mut own, format!("r{round}")), (&near, &mut host, format!("s{round}"))] {
+            let before = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap());
+            let sandbox = provider.create(spec(&id, "stay"), soon()).await.unwrap();
+            let entered = told(sandbox.as_ref(), "entered").await;
+            let (seconds, nanoseconds) = entered.split_once(' ').unwrap();
+            times.push(Duration::new(seconds.parse().unwrap(), nanoseconds.parse().unwrap()) - before);
+            sandbox.stop(Duration::from_millis(1)).await;
+        }
     }
-    let median = |times: &mut Vec<Duration>| {
+    let [own, host, plain] = [own, host, plain].map(|mut times| {
         times.sort_unstable();
         times[times.len() / 2]
-    };
-    let whole = median(&mut whole);
-    println!(
-        "create to entered {whole:?}, of which in the jail {:?}; a plain process, start to end {:?} (medians of 20)",
-        median(&mut jailed),
-        median(&mut plain)
-    );
+    });
+    println!("create to entered {own:?}, in the host's network {host:?}; a plain process, start to end {plain:?} (medians of 20)");
 }
 
 /// Runs all other tests once more as somebody else.
