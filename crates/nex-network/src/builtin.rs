@@ -10,10 +10,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nex_process::tap::{create_tap, give_tap};
 
-use crate::anchor::Anchor;
 use crate::attachment::Attachment;
 use crate::config::Limits;
 use crate::error::{NetworkError, device};
+use crate::gateway::GatewayDevice;
 use crate::names::{Names, guest_alias, mac};
 use crate::namespace::Namespace;
 use crate::netlink::{Change, Netlink, Route};
@@ -27,7 +27,7 @@ const MTU: u16 = 1500;
 #[derive(Debug)]
 pub(crate) struct Builtin {
     pub(crate) owner: String,
-    pub(crate) anchor: Anchor,
+    pub(crate) anchor: GatewayDevice,
     pub(crate) limits: Limits,
     /// Whether packets may be redirected to the host's 127.0.0.1.
     pub(crate) to_loopback: bool,
@@ -43,8 +43,11 @@ impl Builtin {
         let mut netlink = Netlink::open().map_err(device("open netlink for", "a tap"))?;
         // The file is closed at the end: until then nobody else can attach to the tap, after it the device stays.
         let (number, making, tap) = self.number(|name, _address| create_tap(name))?;
-        let given = give_tap(&tap, opener.unwrap_or(0)).map_err(device("give away", &making.name));
-        self.finish(&mut netlink, id, number, &making.name, given)
+        if let Err(source) = give_tap(&tap, opener.unwrap_or(0)) {
+            self.undo(&mut netlink, number, &making.name);
+            return Err(device("give away", &making.name)(source));
+        }
+        self.finish(&mut netlink, id, number)
     }
 
     /// Makes a namespace for a process and connects it. A failure leaves nothing.
@@ -52,7 +55,7 @@ impl Builtin {
         let mut netlink = Netlink::open().map_err(device("open netlink for", "a veth"))?;
         let mut namespace = Namespace::new()?;
         let (number, making, ()) = self.number(|name, address| netlink.make_veth(name, namespace.peer(address)))?;
-        let attached = self.finish(&mut netlink, id, number, &making.name, Ok(()))?;
+        let attached = self.finish(&mut netlink, id, number)?;
         if let Err(error) = namespace.configure(attached.address, attached.gateway) {
             self.undo(&mut netlink, number, &making.name);
             return Err(error);
@@ -61,22 +64,16 @@ impl Builtin {
     }
 
     /// Configures a device that was just made, or removes it.
-    fn finish(
-        &self,
-        netlink: &mut Netlink,
-        id: &str,
-        number: u32,
-        name: &str,
-        made: Result<(), NetworkError>,
-    ) -> Result<Attachment, NetworkError> {
-        if let Err(error) = made.and_then(|()| self.configure(netlink, id, number)) {
-            self.undo(netlink, number, name);
+    fn finish(&self, netlink: &mut Netlink, id: &str, number: u32) -> Result<Attachment, NetworkError> {
+        let name = self.anchor.names.tap(number);
+        if let Err(error) = self.configure(netlink, id, number) {
+            self.undo(netlink, number, &name);
             return Err(error);
         }
         let (address, gateway) = (self.anchor.names.address(number), self.anchor.gateway);
         Ok(Attachment {
             id: id.to_owned(),
-            tap: name.to_owned(),
+            tap: name,
             netns: None,
             mac: mac(address),
             address,
@@ -94,7 +91,10 @@ impl Builtin {
     }
 
     /// Finds a free number by making its device: the kernel decides who was first.
-    fn number<T>(&self, mut make: impl FnMut(&str, Ipv4Addr) -> io::Result<T>) -> Result<(u32, Making<'_>, T), NetworkError> {
+    fn number<T>(
+        &self,
+        mut make: impl FnMut(&str, Ipv4Addr) -> io::Result<T>,
+    ) -> Result<(u32, PendingDevice<'_>, T), NetworkError> {
         let names = &self.anchor.names;
         for _ in 0..=names.last() {
             let number = self.next.fetch_add(1, Ordering::Relaxed) % names.last() + 1;
@@ -102,7 +102,7 @@ impl Builtin {
             if address == self.anchor.gateway {
                 continue;
             }
-            let making = Making::new(self, names.tap(number));
+            let making = PendingDevice::new(self, names.tap(number));
             match make(&making.name, address) {
                 Ok(made) => return Ok((number, making, made)),
                 Err(error) if matches!(error.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::AlreadyExists) => {}
@@ -145,19 +145,19 @@ impl Builtin {
 }
 
 /// A tap that is being made, known as such until this is dropped.
-struct Making<'a> {
+struct PendingDevice<'a> {
     builtin: &'a Builtin,
     name: String,
 }
 
-impl<'a> Making<'a> {
+impl<'a> PendingDevice<'a> {
     fn new(builtin: &'a Builtin, name: String) -> Self {
         builtin.making().insert(name.clone());
         Self { builtin, name }
     }
 }
 
-impl Drop for Making<'_> {
+impl Drop for PendingDevice<'_> {
     fn drop(&mut self) {
         self.builtin.making().remove(&self.name);
     }

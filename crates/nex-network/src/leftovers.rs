@@ -13,7 +13,7 @@ use crate::netlink::{Link, Netlink};
 use crate::{blocking, cni, config, nft, rules};
 
 /// How many chains of plug-ins are undone at once.
-const AT_ONCE: usize = 8;
+const MAX_CONCURRENT: usize = 8;
 
 /// Removes everything that processes of this owner left, for a node that opens no network now. Says how many guests'
 /// connections, networks and tables were removed.
@@ -41,7 +41,7 @@ pub(crate) async fn guests(owner: &str, state_dir: &Path, spare: &BTreeSet<Strin
     let mut running = JoinSet::new();
     let mut removed = 0;
     loop {
-        while running.len() < AT_ONCE
+        while running.len() < MAX_CONCURRENT
             && let Some(id) = ids.next()
         {
             let (owner, state_dir) = (owner.to_owned(), state_dir.to_owned());
@@ -79,7 +79,7 @@ pub(crate) fn delete(owner: &str, stale: &Stale<'_>) -> usize {
                 removed += usize::from(remove(&mut netlink, link) && link.kind != "ifb");
             }
         }
-        for link in links.iter().filter(|link| is_anchor(link, owner) && Some(link.index) != stale.anchor) {
+        for link in links.iter().filter(|link| is_gateway_device(link, owner) && Some(link.index) != stale.anchor) {
             let prefix = Names::taps_of(&link.name).unwrap_or_default();
             // Whoever stays needs its gateway.
             if !stay.iter().any(|(_, guest)| guest.name.starts_with(&prefix)) {
@@ -94,7 +94,7 @@ pub(crate) fn delete(owner: &str, stale: &Stale<'_>) -> usize {
     })
 }
 
-fn is_anchor(link: &Link, owner: &str) -> bool {
+fn is_gateway_device(link: &Link, owner: &str) -> bool {
     link.alias == alias(owner) && link.name.starts_with("nex")
 }
 
@@ -106,7 +106,7 @@ fn of_guests<'a>(owner: &str, links: &'a [Link]) -> Vec<(&'a str, &'a Link)> {
 /// Taps and queues of the owner's networks without an alias: somebody died, or is at work, between two system calls.
 fn nameless<'a>(owner: &str, links: &'a [Link]) -> Vec<&'a Link> {
     let prefixes: Vec<_> =
-        links.iter().filter(|link| is_anchor(link, owner)).filter_map(|link| Names::taps_of(&link.name)).collect();
+        links.iter().filter(|link| is_gateway_device(link, owner)).filter_map(|link| Names::taps_of(&link.name)).collect();
     let is_ours = |link: &&Link| tap_of(link).is_some_and(|tap| prefixes.iter().any(|prefix| tap.starts_with(prefix)));
     links.iter().filter(|link| link.alias.is_empty()).filter(is_ours).collect()
 }

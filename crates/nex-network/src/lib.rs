@@ -3,7 +3,6 @@
 //! Everything made here carries its owner's name (alias of a device, name of a table, file of a record), so that whoever comes
 //! after a crash finds and removes it. Nothing of the host that does not carry it is ever changed.
 
-mod anchor;
 mod attachment;
 mod builtin;
 mod cni;
@@ -11,6 +10,7 @@ mod config;
 mod error;
 #[doc(hidden)]
 pub mod fuzz;
+mod gateway;
 mod leftovers;
 mod names;
 mod namespace;
@@ -29,7 +29,7 @@ pub use error::NetworkError;
 pub use ipnet::Ipv4Net;
 pub use leftovers::remove_leftovers;
 pub use network::Network;
-pub use preflight::{Lack, check};
+pub use preflight::{MissingRequirement, check};
 pub use sysctl::forwards;
 
 /// Runs what blocks (netlink, files) where it may.

@@ -29,7 +29,7 @@ impl Names {
         Self { label, subnet }
     }
 
-    pub(crate) fn anchor(&self) -> String {
+    pub(crate) fn gateway_device(&self) -> String {
         format!("nex{}", self.label)
     }
 
@@ -107,7 +107,10 @@ mod tests {
             ("10.0.0.8/29", "nex0a000008", "nx0a000008-6", 6),
         ] {
             let names = Names::of(subnet.parse().unwrap());
-            assert_eq!((names.anchor(), names.tap(names.last()), names.last()), (anchor.to_owned(), tap.to_owned(), last));
+            assert_eq!(
+                (names.gateway_device(), names.tap(names.last()), names.last()),
+                (anchor.to_owned(), tap.to_owned(), last)
+            );
             assert!(names.tap(names.last()).len() <= 15, "{subnet}");
             assert!(names.tap(1).starts_with(&Names::taps_of(anchor).unwrap()));
         }

@@ -12,12 +12,12 @@ use ipnet::Ipv4Net;
 use nex_process::{Deadline, TaskScope};
 use tokio::sync::oneshot;
 
-use crate::anchor::{self, Anchor};
 use crate::attachment::Attachment;
 use crate::builtin::{self, Builtin};
 use crate::cni::{self, Cni, list};
 use crate::config::{CniConfig, NetworkConfig, NetworkKind, bound, check_id};
 use crate::error::NetworkError;
+use crate::gateway::{self, GatewayDevice};
 use crate::leftovers::{self, Stale, remove_leftovers};
 use crate::netlink::Netlink;
 use crate::rules::{self, Guests, Rules};
@@ -38,7 +38,7 @@ pub struct Network {
 struct Inner {
     owner: String,
     state_dir: PathBuf,
-    anchor: Anchor,
+    anchor: GatewayDevice,
     kind: Kind,
     warnings: Vec<String>,
     /// Ports of the gateway that lead to the host's loopback.
@@ -70,18 +70,18 @@ impl Network {
         let subnet = config.subnet.or(said.map(|(subnet, _)| subnet));
         let gateway = config.gateway.or(said.and_then(|(_, gateway)| gateway));
         let owner = config.owner.clone();
-        let anchor = bound(by, blocking(move || anchor::take(&owner, subnet, gateway))).await??;
+        let anchor = bound(by, blocking(move || gateway::take(&owner, subnet, gateway))).await??;
         let (index, is_new) = (anchor.index, anchor.is_new);
-        let opened = Self::furnish(config, anchor, listed, by).await;
+        let opened = Self::open_on(config, anchor, listed, by).await;
         if opened.is_err() && is_new {
             let _undone = blocking(move || Ok(Netlink::open().and_then(|mut netlink| netlink.delete_link(index)))).await;
         }
         opened
     }
 
-    async fn furnish(
+    async fn open_on(
         config: NetworkConfig,
-        anchor: Anchor,
+        anchor: GatewayDevice,
         listed: Option<serde_json::Value>,
         by: Deadline,
     ) -> Result<Self, NetworkError> {
@@ -293,7 +293,7 @@ impl Inner {
     }
 }
 
-fn kind(config: &NetworkConfig, anchor: &Anchor, listed: Option<serde_json::Value>) -> Result<Kind, NetworkError> {
+fn kind(config: &NetworkConfig, anchor: &GatewayDevice, listed: Option<serde_json::Value>) -> Result<Kind, NetworkError> {
     let limits = config.limits.unwrap_or_default();
     let (owner, anchor, to_loopback) = (config.owner.clone(), anchor.clone(), !config.policy.loopback_ports().is_empty());
     Ok(match &config.kind {

@@ -8,7 +8,7 @@ use crate::nft;
 
 /// Something the host lacks; a network cannot be opened without it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lack {
+pub struct MissingRequirement {
     /// What is missing.
     pub what: String,
     /// What to type or install.
@@ -21,9 +21,9 @@ const CAP_SYS_ADMIN: u32 = 21;
 
 /// Says what this host lacks for networks of this kind; empty is good news. Changes nothing.
 #[must_use]
-pub fn check(kind: &NetworkKind) -> Vec<Lack> {
+pub fn check(kind: &NetworkKind) -> Vec<MissingRequirement> {
     let mut lacks = Vec::new();
-    let mut lack = |what: String, advice: &str| lacks.push(Lack { what, advice: advice.to_owned() });
+    let mut lack = |what: String, advice: &str| lacks.push(MissingRequirement { what, advice: advice.to_owned() });
     let capabilities = capabilities();
     if !has(capabilities, CAP_NET_ADMIN) {
         lack("CAP_NET_ADMIN".to_owned(), "run the node as root, or give it the capability (systemd: AmbientCapabilities=)");

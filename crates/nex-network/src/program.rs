@@ -10,19 +10,19 @@ const MAX_OUTPUT: usize = 256 << 10;
 
 /// How a program ended and what it said.
 #[derive(Debug)]
-pub(crate) struct Ran {
+pub(crate) struct CommandOutput {
     pub(crate) exit: Exit,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
 /// Runs it. At the deadline it is killed.
-pub(crate) async fn run(spec: ChildSpec, by: Deadline) -> io::Result<Ran> {
+pub(crate) async fn run(spec: ChildSpec, by: Deadline) -> io::Result<CommandOutput> {
     let (stdout, stderr) = (Collected::default(), Collected::default());
     let spec = spec.stdout(Output::Lines(stdout.sink())).stderr(Output::Lines(stderr.sink()));
     let child = spec.spawn().map_err(io::Error::other)?;
     let exit = by.bound(child.exited()).await.map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))?;
-    Ok(Ran { exit, stdout: stdout.text(), stderr: stderr.text() })
+    Ok(CommandOutput { exit, stdout: stdout.text(), stderr: stderr.text() })
 }
 
 #[derive(Default)]

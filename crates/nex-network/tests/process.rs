@@ -3,10 +3,12 @@
 
 mod support;
 
-use std::net::Ipv4Addr;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use nex_network::{Allow, Attachment, Network, Policy};
 use support::{LONG, Netns, SHORT, config, connects, host_state, in_a_host, inside, listen, obstacle, run, soon, unique};
@@ -119,6 +121,67 @@ fn a_namespace_goes_with_its_last_holder_and_takes_its_device_along() {
         drop(process);
         let gone = || async { !run("ip", &["-o", "link"]).await.contains(&device) };
         assert!(nex_testkit::eventually(LONG, gone).await, "the device is still there");
+        network.close(soon()).await;
+    });
+}
+
+/// A server that sends back what it gets.
+fn echo() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, mut text) = (stream.unwrap(), [0; 64]);
+            while stream.read_exact(&mut text).is_ok() && stream.write_all(&text).is_ok() {}
+        }
+    });
+    port
+}
+
+/// Median of the round trips of a small message.
+fn round_trip(port: u16) -> Duration {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    let mut times: Vec<_> = (0..20_000)
+        .map(|_| {
+            let (start, mut text) = (Instant::now(), [7; 64]);
+            stream.write_all(&text).unwrap();
+            stream.read_exact(&mut text).unwrap();
+            start.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+#[test]
+#[ignore = "measures and prints, asserts nothing: cargo test -p nex-network --test process -- --ignored --nocapture"]
+fn what_a_namespace_costs() {
+    if let Some(why) = obstacle() {
+        nex_testkit::skip!("what_a_namespace_costs", why);
+    }
+    in_a_host(|| async {
+        let (port, dir) = (echo(), tempfile::tempdir().unwrap());
+        let servers = vec![std::net::SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)];
+        let policy = Policy { servers, ..Policy::default() };
+        let network = Network::open(config(&unique(), dir.path(), policy), soon()).await.unwrap();
+        let (mut made, mut kept) = (Vec::new(), Vec::new());
+        for round in 0..20 {
+            let start = Instant::now();
+            kept.push(Process::attach(&network, &format!("p{round}")).await);
+            made.push(start.elapsed());
+        }
+        made.sort_unstable();
+        let (mut host, mut inside) = (Vec::new(), Vec::new());
+        for _ in 0..5 {
+            host.push(round_trip(port));
+            inside.push(kept[0].inside(move || round_trip(port)));
+        }
+        host.sort_unstable();
+        inside.sort_unstable();
+        let ratio = inside[2].as_secs_f64() / host[2].as_secs_f64();
+        println!("attach {:?}; round trip on the host {:?}, from a namespace {:?}: {ratio:.2} x", made[10], host[2], inside[2]);
+        drop(kept);
         network.close(soon()).await;
     });
 }

@@ -90,7 +90,7 @@ async fn compile(provider: &ProcessProvider, artifacts: &Artifacts, artifact: &A
     let draft = artifacts.draft()?;
     let id = SandboxId::parse(WorkloadId::new(clock::unix_seconds_u32()).as_str())?;
     let output = Arc::new(draft.file()?);
-    provider.compile(id, &artifact.path, output, MAX_BYTES, Deadline::after(TIMEOUT)).await?;
+    provider.compile(id, &artifact.path, (output, MAX_BYTES), Deadline::after(TIMEOUT)).await?;
     let (artifacts, digest) = (artifacts.clone(), artifact.digest);
     let kept = tokio::task::spawn_blocking(move || artifacts.keep_compiled(&digest, draft)).await;
     Ok(kept.map_err(io::Error::from).flatten()?)

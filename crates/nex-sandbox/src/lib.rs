@@ -1,4 +1,4 @@
-//! Where agents live: the places that hold one agent each, and what makes and removes them.
+//! Where agents live: the host that hold one agent each, and what makes and removes them.
 //!
 //! [`process`] is a jailed child process, [`microvm`] a machine with its own kernel. A sandbox knows nothing of what its agent does, and nothing of
 //! NATS. It is used once and never again.
@@ -6,14 +6,14 @@
 //! Nothing leaks: a creation that fails removes what it had made, a dropped sandbox is killed and removed, and what a killed node
 //! leaves behind is found by its [`SandboxRecord`] or by a provider's sweep.
 
+mod host;
 pub mod microvm;
 mod output;
-mod places;
 pub mod process;
 mod record;
 mod removal;
-mod remove;
-mod slots;
+mod tree;
+mod uids;
 
 use std::fmt;
 use std::io;
@@ -128,7 +128,7 @@ pub struct ExitReport {
     /// Whether the kernel killed something in it because its memory ran out.
     pub out_of_memory: bool,
     /// The last lines that its agent wrote to standard error.
-    pub last_words: Vec<String>,
+    pub stderr_tail: Vec<String>,
 }
 
 /// Lines of the last words that stand in a message.
@@ -141,8 +141,8 @@ impl fmt::Display for ExitReport {
             f.write_str(", out of memory")?;
         }
         // The very last line may be the kernel's, which only says that the machine goes down.
-        let shown = self.last_words.len().saturating_sub(SHOWN_LINES);
-        match self.last_words.get(shown..).filter(|lines| !lines.is_empty()) {
+        let shown = self.stderr_tail.len().saturating_sub(SHOWN_LINES);
+        match self.stderr_tail.get(shown..).filter(|lines| !lines.is_empty()) {
             Some(lines) => write!(f, ": {}", lines.join(" / ")),
             None => Ok(()),
         }

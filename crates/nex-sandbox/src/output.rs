@@ -19,9 +19,9 @@ const SHOWN_CHARS: usize = 200;
 
 /// The last lines of standard error.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct LastWords(Arc<Mutex<VecDeque<String>>>);
+pub(crate) struct StderrTail(Arc<Mutex<VecDeque<String>>>);
 
-impl LastWords {
+impl StderrTail {
     pub(crate) fn get(&self) -> Vec<String> {
         self.lock().iter().cloned().collect()
     }
@@ -50,16 +50,16 @@ impl LastWords {
 }
 
 /// A sink that logs lines of an agent. *Trust:* they are escaped, cut and counted.
-pub(crate) fn to_log(id: &SandboxId, stream: &'static str, last_words: Option<LastWords>) -> Output {
-    Output::Lines(to_line_sink(id, stream, last_words))
+pub(crate) fn to_log(id: &SandboxId, stream: &'static str, stderr_tail: Option<StderrTail>) -> Output {
+    Output::Lines(to_line_sink(id, stream, stderr_tail))
 }
 
 /// The same, for whoever takes lines.
-pub(crate) fn to_line_sink(id: &SandboxId, stream: &'static str, last_words: Option<LastWords>) -> LineSink {
+pub(crate) fn to_line_sink(id: &SandboxId, stream: &'static str, stderr_tail: Option<StderrTail>) -> LineSink {
     let (id, gate) = (id.clone(), Mutex::new(Gate::default()));
     Arc::new(move |line: &str| {
-        if let Some(last_words) = &last_words {
-            last_words.add(line);
+        if let Some(stderr_tail) = &stderr_tail {
+            stderr_tail.add(line);
         }
         let verdict = gate.lock().unwrap_or_else(PoisonError::into_inner).ask(Instant::now());
         let line: String = line.chars().take(MAX_CHARS).collect();
@@ -114,8 +114,8 @@ mod tests {
     }
 
     #[test]
-    fn only_the_last_words_are_kept() {
-        let words = LastWords::default();
+    fn only_the_stderr_tail_are_kept() {
+        let words = StderrTail::default();
         for number in 0..50 {
             words.add(&format!("{number}"));
         }
@@ -124,6 +124,6 @@ mod tests {
         words.add(" \u{7}");
         words.add("\u{1b}[2Jcleared");
         assert_eq!(words.shown(), "48 / 49 / [2Jcleared");
-        assert_eq!(LastWords::default().shown(), "nothing");
+        assert_eq!(StderrTail::default().shown(), "nothing");
     }
 }

@@ -10,10 +10,13 @@ use nex_process::{Deadline, ProcessId, Rung, Signal};
 use serde::{Deserialize, Serialize};
 
 use crate::SandboxId;
-use crate::remove::remove_tree;
+use crate::tree::remove_tree;
 
 /// How long a sandbox may take to end itself when it is told to kill what it holds.
 const KILL_WAIT: Duration = Duration::from_secs(2);
+
+/// How long the removal of a dropped sandbox may take.
+pub(crate) const REMOVAL: Duration = Duration::from_secs(10);
 
 /// Tells a sandbox to kill what it holds.
 pub(crate) const KILL: Rung = Rung::Signal(KILL_SIGNAL, KILL_WAIT);

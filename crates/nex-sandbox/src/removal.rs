@@ -1,21 +1,17 @@
 //! The end of a sandbox that nobody stopped: removed in the background, or on the spot where there is no background any more.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::future::BoxFuture;
 use nex_process::Deadline;
 
 use crate::SandboxRecord;
-use crate::places::Places;
-use crate::record::{remove_leftover, remove_now};
-
-/// How long the removal of a dropped sandbox may take.
-pub(crate) const REMOVAL: Duration = Duration::from_secs(10);
+use crate::host::HostResources;
+use crate::record::{REMOVAL, remove_leftover, remove_now};
 
 /// What is to be removed. Dropped undone (the runtime ends, the provider is closed), it does its work at once.
 pub(crate) struct Removal {
-    places: Arc<Places>,
+    host: Arc<HostResources>,
     record: SandboxRecord,
     /// Ends the processes and what only can be awaited; what it owns is killed if it is dropped before.
     end: Option<BoxFuture<'static, ()>>,
@@ -24,10 +20,10 @@ pub(crate) struct Removal {
 
 impl Removal {
     /// Starts the removal and returns.
-    pub(crate) fn start(places: &Arc<Places>, record: SandboxRecord, end: BoxFuture<'static, ()>) {
-        let removal = Self { places: Arc::clone(places), record, end: Some(end), done: false };
+    pub(crate) fn start(host: &Arc<HostResources>, record: SandboxRecord, end: BoxFuture<'static, ()>) {
+        let removal = Self { host: Arc::clone(host), record, end: Some(end), done: false };
         if tokio::runtime::Handle::try_current().is_ok() {
-            places.removal.spawn("remove sandbox", removal.run());
+            host.removal.spawn("remove sandbox", removal.run());
         }
     }
 
@@ -47,6 +43,6 @@ impl Drop for Removal {
             drop(self.end.take());
             remove_now(&self.record);
         }
-        self.places.slots().free(self.record.uid);
+        self.host.uids().free(self.record.uid);
     }
 }

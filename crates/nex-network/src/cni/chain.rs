@@ -77,7 +77,7 @@ async fn run(
 }
 
 /// What a plug-in says about its failure: the fields of its error, or what it wrote.
-fn said(ran: &program::Ran) -> String {
+fn said(ran: &program::CommandOutput) -> String {
     let error: Value = serde_json::from_str(&ran.stdout).unwrap_or_default();
     let field = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     if field("msg").is_empty() {

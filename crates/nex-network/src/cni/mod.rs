@@ -11,10 +11,10 @@ use std::path::PathBuf;
 use nex_process::Deadline;
 use nex_process::tap::create_tap;
 
-use crate::anchor::Anchor;
 use crate::attachment::Attachment;
 use crate::config::{CniConfig, Limits, TAP_IN_NAMESPACE};
 use crate::error::{NetworkError, device};
+use crate::gateway::GatewayDevice;
 use crate::names::{guest_alias, mac};
 use crate::netlink::{Change, Link, Netlink};
 use crate::{blocking, netns, sysctl};
@@ -28,7 +28,7 @@ use record::Record;
 #[derive(Debug)]
 pub(crate) struct Cni {
     pub(crate) owner: String,
-    pub(crate) anchor: Anchor,
+    pub(crate) anchor: GatewayDevice,
     pub(crate) config: CniConfig,
     pub(crate) list: List,
     pub(crate) state_dir: PathBuf,
@@ -37,7 +37,7 @@ pub(crate) struct Cni {
 }
 
 /// The device inside a guest's namespace.
-struct Inside {
+struct NamespaceSetup {
     tap: String,
     mac: [u8; 6],
     mtu: u16,
@@ -80,7 +80,7 @@ impl Cni {
         let last = record.list.plugins.last().map(|plugin| plugin.kind.clone()).unwrap_or_default();
         let failed = |said| NetworkError::Plugin { plugin: last.clone(), command: "ADD", said };
         let answer = answer::read(&record.result, container).map_err(failed)?;
-        let Anchor { subnet, gateway, .. } = &self.anchor;
+        let GatewayDevice { subnet, gateway, .. } = &self.anchor;
         if !subnet.contains(&answer.address.addr()) {
             return Err(failed(format!("its address {} is not in the subnet {subnet}", answer.address)));
         }
@@ -110,7 +110,7 @@ impl Cni {
     }
 
     /// Does in the namespace what is left to do: the tap, unless a plug-in made it, and the limits.
-    async fn inside(&self, record: &Record, answer: &Answer) -> Result<Inside, NetworkError> {
+    async fn inside(&self, record: &Record, answer: &Answer) -> Result<NamespaceSetup, NetworkError> {
         let (interface, made, limits) = (record.interface.clone(), answer.tap.clone(), self.limits);
         netns::inside(&record.netns, move || {
             let mut netlink = Netlink::open().map_err(device("open netlink for", &interface))?;
@@ -126,7 +126,7 @@ impl Cni {
                 netlink.limit(veth.index, rate).map_err(device("limit", &interface))?;
             }
             let no_mac = || device("read the MAC address of", &interface)(std::io::ErrorKind::InvalidData.into());
-            Ok(Inside { tap: tap.name, mac: mac.ok_or_else(no_mac)?, mtu: veth.mtu })
+            Ok(NamespaceSetup { tap: tap.name, mac: mac.ok_or_else(no_mac)?, mtu: veth.mtu })
         })
         .await
     }

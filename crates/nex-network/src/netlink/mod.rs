@@ -30,7 +30,7 @@ const NLM_F_EXCL: u16 = 0x200;
 const NLM_F_CREATE: u16 = 0x400;
 
 /// The kernel answers at once; a lost answer must not hang the thread.
-const PATIENCE_S: i64 = 20;
+const TIMEOUT_S: i64 = 20;
 /// The kernel's datagrams are at most 32 KiB.
 const DATAGRAM: usize = 64 << 10;
 
@@ -46,7 +46,7 @@ impl Netlink {
     pub(crate) fn open() -> io::Result<Self> {
         let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
-        setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE_S))?;
+        setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::seconds(TIMEOUT_S))?;
         Ok(Self { socket, sequence: 0, buffer: vec![0; DATAGRAM] })
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nex_network::{CniConfig, Lack, Network, NetworkConfig, NetworkError, NetworkKind, Rate};
+use nex_network::{CniConfig, MissingRequirement, Network, NetworkConfig, NetworkError, NetworkKind, Rate};
 use nex_process::Deadline;
 use nex_protocol::guest::GuestLimits;
 use nex_sandbox::CreateError;
@@ -210,7 +210,7 @@ fn network_kind(config: &NodeConfig) -> NetworkKind {
 
 /// What this host lacks for the guests' network of this configuration; looks, and changes nothing.
 #[must_use]
-pub fn network_lacks(config: &NodeConfig) -> Vec<Lack> {
+pub fn network_lacks(config: &NodeConfig) -> Vec<MissingRequirement> {
     nex_network::check(&network_kind(config))
 }
 

@@ -23,7 +23,7 @@ use nex_sandbox::microvm::MicroVmProvider;
 use nex_sandbox::process::{Limits, OpenError, ProcessConfig, ProcessNetwork, ProcessProvider};
 
 pub use machines::{Accel, Candidate, NoMachines, network_lacks, resources, vmm_candidates};
-pub use nex_network::Lack;
+pub use nex_network::MissingRequirement;
 
 use crate::config::{NodeConfig, SandboxChoice};
 use tried::Tried;

@@ -14,7 +14,7 @@
 //!
 //! **Files of the host that are seen**, read-only: `/usr` with its programs and libraries, names and certificates of `/etc`.
 
-mod forks;
+mod fork;
 mod landlock;
 mod namespaces;
 mod privileges;
@@ -28,7 +28,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::PathBuf;
 
-pub use forks::KILL_SIGNAL;
+pub use fork::KILL_SIGNAL;
 pub use probe::{detect, probe_main};
 pub use spec::{JailSpec, MAX_LINE, ProcessLimits};
 
@@ -175,7 +175,7 @@ fn confine(spec: &JailSpec) -> Result<Confinement, JailError> {
         return Err(JailError::Required { part, reason: reason.to_owned() });
     }
     if let Some(guard) = guard {
-        forks::split_agent(guard)?;
+        fork::split_agent(guard)?;
     }
     Ok(report)
 }

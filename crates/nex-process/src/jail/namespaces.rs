@@ -1,4 +1,4 @@
-//! Stage 1: makes the namespaces, forks the init of the new pid namespace, and from then on only waits for it.
+//! Stage 1: makes the namespaces, fork the init of the new pid namespace, and from then on only waits for it.
 
 use std::fs;
 use std::io;
@@ -6,7 +6,7 @@ use std::io;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{getgid, getuid};
 
-use super::forks::{self, Guard};
+use super::fork::{self, Guard};
 use super::{JailError, JailSpec};
 use crate::confinement::Mode;
 
@@ -14,7 +14,7 @@ const ALLOW: &str = "allow namespaces on this host, or give the node no more tha
 const ALLOW_USER: &str = "allow user namespaces for ordinary users on this host (sysctl kernel.unprivileged_userns_clone, \
                           user.max_user_namespaces, AppArmor's restriction), or run the node as root";
 
-/// Makes the namespaces and forks. Returns in the init; stage 1 exits inside, with the init's status.
+/// Makes the namespaces and fork. Returns in the init; stage 1 exits inside, with the init's status.
 pub(super) fn enter(spec: &JailSpec) -> Result<Guard, JailError> {
     // If the host runs short of memory, an agent goes before anybody else's process. Raising this is allowed to everyone.
     let _unsupported = fs::write("/proc/self/oom_score_adj", "500");
@@ -29,7 +29,7 @@ pub(super) fn enter(spec: &JailSpec) -> Result<Guard, JailError> {
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWCGROUP;
     unshare(flags).map_err(JailError::step("making mount, pid, IPC, host name and cgroup namespaces", ALLOW))?;
-    forks::split_init()
+    fork::split_init()
 }
 
 /// A user namespace with one uid and one gid, each mapped to itself: the workload sees who it is, and is nobody else.

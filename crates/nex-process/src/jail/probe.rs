@@ -9,7 +9,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, geteuid, pipe2};
 use serde::{Deserialize, Serialize};
 
-use super::{JailError, JailSpec, ProcessLimits, confine, forks};
+use super::{JailError, JailSpec, ProcessLimits, confine, fork};
 use crate::confinement::{CgroupLayer, Confinement, Layer, Mode};
 
 /// A report is a few hundred bytes; more than this is no report.
@@ -91,13 +91,13 @@ fn spec(mode: Mode, uid: Option<u32>, mode_reason: Option<String>) -> JailSpec {
 fn attempt(spec: &JailSpec) -> Result<Outcome, JailError> {
     let advice = "the host has no room; try again";
     let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(JailError::step("making a pipe", advice))?;
-    match forks::split()? {
+    match fork::split()? {
         ForkResult::Child => {
             drop(read);
             // Whichever process gets here, the innermost one or the one that failed, tells and ends.
             let outcome = confine(spec).map_or_else(|error| Outcome::Failed(brief(&error)), Outcome::Confined);
             let _unheard = serde_json::to_writer(File::from(write), &outcome);
-            forks::exit(0)
+            fork::exit(0)
         }
         ForkResult::Parent { child } => {
             drop(write);

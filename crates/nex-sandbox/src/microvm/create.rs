@@ -11,10 +11,11 @@ use nex_vmm::{Machine, MachineSpec, Nic, Snapshot, VmmKind};
 use super::guest::{self, Guest};
 use super::sandbox::MicroVm;
 use super::{Shared, template};
-use crate::output::{LastWords, to_line_sink};
-pub(super) use crate::places::directory;
-use crate::places::{Draft, join, write_record};
-use crate::removal::{REMOVAL, Removal};
+pub(super) use crate::host::directory;
+use crate::host::{Draft, join, write_record};
+use crate::output::{StderrTail, to_line_sink};
+use crate::record::REMOVAL;
+use crate::removal::Removal;
 use crate::{CreateError, MachineSize, SandboxId, SandboxRecord, SandboxSpec};
 
 /// What a monitor needs beside its guest's memory, MiB: measured at 30 to 110 under QEMU's emulation, at 5 under Firecracker.
@@ -56,7 +57,7 @@ pub(super) struct Cradle {
     record: SandboxRecord,
     link: Attachment,
     machine: Option<Box<dyn Machine>>,
-    last_words: LastWords,
+    stderr_tail: StderrTail,
 }
 
 /// Starts a machine and records it.
@@ -67,13 +68,13 @@ pub(super) async fn start(
     template: Option<&Snapshot>,
     by: Deadline,
 ) -> Result<Cradle, CreateError> {
-    let mut draft = Draft::new(&shared.places, Shared::own_uids())?;
+    let mut draft = Draft::new(&shared.host, Shared::own_uids())?;
     let dir = draft.directory(id, draft.uid.is_some())?;
     let machine_dir = shared.machine_dir(id);
     draft.sub_directory(&machine_dir, 0o700, draft.uid)?;
     let link = Link::new(shared, shared.network.attach(id.as_str(), draft.uid, by).await?);
     tracing::debug!(%id, "connected to the network");
-    let last_words = LastWords::default();
+    let stderr_tail = StderrTail::default();
     let spec = MachineSpec {
         id: id.to_string(),
         dir: machine_dir,
@@ -94,7 +95,7 @@ pub(super) async fn start(
         run_as: draft.uid,
         balloon: false,
         metadata: shared.vmm.kind() == VmmKind::Firecracker,
-        console: to_line_sink(id, "console", Some(last_words.clone())),
+        console: to_line_sink(id, "console", Some(stderr_tail.clone())),
     };
     let started = match template {
         Some(snapshot) => shared.vmm.restore(spec, snapshot, by).await,
@@ -113,7 +114,7 @@ pub(super) async fn start(
     let record = SandboxRecord { id: id.clone(), leader, cgroup: None, dir, uid, network: Some(link.clone()), own_root: true };
     draft.done();
     // From here on something exists that removes itself when it is dropped.
-    let mut cradle = Cradle { shared: Arc::clone(shared), record, link, machine: Some(machine), last_words };
+    let mut cradle = Cradle { shared: Arc::clone(shared), record, link, machine: Some(machine), stderr_tail };
     match cradle.confine(size).await {
         Ok(()) => Ok(cradle),
         Err(error) => {
@@ -132,7 +133,7 @@ impl Cradle {
             pids: Some(MONITOR_THREADS + u64::from(size.vcpus)),
             cpu_percent: None,
         };
-        let cgroup = self.shared.places.cgroup(&self.record.id, &limits)?;
+        let cgroup = self.shared.host.cgroup(&self.record.id, &limits)?;
         join(self.record.cgroup.insert(cgroup).clone(), self.record.leader.pid).await?;
         write_record(&self.record)
     }
@@ -154,15 +155,15 @@ impl Cradle {
         let exit = Deadline::after(std::time::Duration::from_millis(200)).bound(self.machine().exited()).await;
         match exit {
             Ok(exit) => {
-                Err(CreateError::Died(crate::ExitReport { exit, out_of_memory: false, last_words: self.last_words.get() }))
+                Err(CreateError::Died(crate::ExitReport { exit, out_of_memory: false, stderr_tail: self.stderr_tail.get() }))
             }
-            Err(_alive) => Err(CreateError::NotUp { console: self.last_words.shown(), source: Box::new(error) }),
+            Err(_alive) => Err(CreateError::NotUp { console: self.stderr_tail.shown(), source: Box::new(error) }),
         }
     }
 
     fn into_sandbox(mut self, guest: Guest) -> MicroVm {
         let machine = self.machine.take().unwrap_or_else(|| unreachable!("a cradle has a machine for as long as it lives"));
-        MicroVm::new(Arc::clone(&self.shared), self.record.clone(), machine, guest, self.last_words.clone())
+        MicroVm::new(Arc::clone(&self.shared), self.record.clone(), machine, guest, self.stderr_tail.clone())
     }
 
     /// Ends the machine and removes everything of it.
@@ -189,7 +190,7 @@ pub(super) async fn remove(shared: &Shared, record: &SandboxRecord) -> bool {
         None => true,
     };
     let removed = crate::remove_leftover(record, by).await;
-    shared.places.slots().free(record.uid);
+    shared.host.uids().free(record.uid);
     detached && removed
 }
 
@@ -202,7 +203,7 @@ pub(super) fn remove_later(shared: &Arc<Shared>, record: &SandboxRecord, machine
             owner.network.detach(&link, Deadline::after(REMOVAL)).await;
         }
     };
-    Removal::start(&shared.places, record.clone(), Box::pin(end));
+    Removal::start(&shared.host, record.clone(), Box::pin(end));
 }
 
 /// A connection that no machine has yet. Dropped, it is taken back in the background.
@@ -236,7 +237,7 @@ impl Drop for Link<'_> {
     fn drop(&mut self) {
         if let Some(attachment) = self.attachment.take() {
             let shared = Arc::clone(self.shared);
-            self.shared.places.removal.spawn("detach", async move {
+            self.shared.host.removal.spawn("detach", async move {
                 shared.network.detach(&attachment, Deadline::after(REMOVAL)).await;
             });
         }

@@ -34,7 +34,7 @@ use nex_vmm::{RateLimiter, Vmm, VmmKind};
 
 pub use guest::GuestError;
 
-use crate::places::{MACHINE, Places};
+use crate::host::{HostResources, MACHINE};
 use crate::{CreateError, MachineSize, Sandbox, SandboxId, SandboxProvider, SandboxSpec};
 use drives::Drives;
 use template::Templates;
@@ -103,7 +103,7 @@ struct Shared {
     config: MicroVmConfig,
     vmm: Arc<dyn Vmm>,
     network: Network,
-    places: Arc<Places>,
+    host: Arc<HostResources>,
     templates: Templates,
     drives: Drives,
 }
@@ -120,7 +120,7 @@ impl MicroVmProvider {
             }
         }
         let failed = |(path, source)| OpenError::Directory { path, source };
-        let places = Places::open(&config.node, &config.state_dir, config.uid_base).map_err(failed)?;
+        let host = HostResources::open(&config.node, &config.state_dir, config.uid_base).map_err(failed)?;
         let made = |path: PathBuf| match fs::create_dir_all(&path) {
             Ok(()) => Ok(path),
             Err(source) => Err(OpenError::Directory { path, source }),
@@ -128,7 +128,7 @@ impl MicroVmProvider {
         let drives = made(config.state_dir.join("drives"))?;
         let drives = Drives::open(drives.clone()).map_err(|source| failed((drives, source)))?;
         let templates = Templates::new(made(config.state_dir.join("templates"))?);
-        Ok(Self { shared: Arc::new(Shared { config, vmm, network, places: Arc::new(places), templates, drives }) })
+        Ok(Self { shared: Arc::new(Shared { config, vmm, network, host: Arc::new(host), templates, drives }) })
     }
 
     /// Finds out by trying whether a machine boots here: the template of the standard size, which is then there for the clones, or
@@ -169,14 +169,14 @@ impl MicroVmProvider {
 
     /// Removes every sandbox and every connection that an earlier node process of this state directory left. Returns how many sandboxes.
     pub async fn sweep(&self, by: Deadline) -> usize {
-        let removed = self.shared.places.sweep(&BTreeSet::new(), by).await;
+        let removed = self.shared.host.sweep(&BTreeSet::new(), by).await;
         self.shared.network.sweep(&BTreeSet::new(), by).await;
         removed
     }
 
     /// Waits for the removal of what was dropped, and takes the network down; call it last.
     pub async fn close(&self, grace: Duration) {
-        self.shared.places.close(grace).await;
+        self.shared.host.close(grace).await;
         self.shared.network.close(Deadline::after(NETWORK)).await;
     }
 }
@@ -195,6 +195,6 @@ impl Shared {
 
     /// Where the machine of a sandbox is.
     fn machine_dir(&self, id: &SandboxId) -> PathBuf {
-        self.places.agents_dir().join(id.as_str()).join(MACHINE)
+        self.host.agents_dir().join(id.as_str()).join(MACHINE)
     }
 }

@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use super::Shared;
 use super::create::{remove, remove_later};
 use super::guest::Guest;
-use crate::output::LastWords;
+use crate::output::StderrTail;
 use crate::{AdmitError, ExitReport, Sandbox, SandboxId, SandboxRecord, check_file_name};
 
 /// The drive that artifacts are put into.
@@ -36,7 +36,7 @@ pub(super) struct MicroVm {
     guest: Mutex<Guest>,
     /// The file in the drive, and where the agent sees it.
     attached: Mutex<Option<(PathBuf, PathBuf)>>,
-    last_words: LastWords,
+    stderr_tail: StderrTail,
     /// Nothing is left to do on drop.
     settled: AtomicBool,
 }
@@ -47,15 +47,15 @@ impl MicroVm {
         record: SandboxRecord,
         machine: Box<dyn Machine>,
         guest: Guest,
-        last_words: LastWords,
+        stderr_tail: StderrTail,
     ) -> Self {
         let (machine, guest) = (Some(machine), Mutex::new(guest));
-        Self { shared, record, machine, guest, attached: Mutex::new(None), last_words, settled: AtomicBool::new(false) }
+        Self { shared, record, machine, guest, attached: Mutex::new(None), stderr_tail, settled: AtomicBool::new(false) }
     }
 
     fn report(&self, exit: Exit) -> ExitReport {
         let kills = self.record.cgroup.as_ref().map_or(0, nex_process::cgroup::Cgroup::out_of_memory_kills);
-        ExitReport { exit, out_of_memory: kills > 0, last_words: self.last_words.get() }
+        ExitReport { exit, out_of_memory: kills > 0, stderr_tail: self.stderr_tail.get() }
     }
 
     async fn ended(&self) -> Exit {

@@ -18,7 +18,7 @@ use tokio::sync::Mutex;
 use super::create::{Cradle, start};
 use super::guest::Guest;
 use super::{Shared, create};
-use crate::remove::remove_tree;
+use crate::tree::remove_tree;
 use crate::{CreateError, MachineSize, SandboxId};
 
 /// Says in a template's directory that all of it was written.

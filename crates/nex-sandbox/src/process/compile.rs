@@ -34,8 +34,7 @@ impl ProcessProvider {
         &self,
         id: SandboxId,
         artifact: &Path,
-        output: Arc<File>,
-        max_bytes: u64,
+        (output, max_bytes): (Arc<File>, u64),
         by: Deadline,
     ) -> Result<(), CompileError> {
         let spec = SandboxSpec { id, identity: b"{}".to_vec(), size: None };

@@ -11,8 +11,8 @@ use nex_process::{ChildSpec, Deadline, Elapsed, Output, ProcessId, Stdin};
 
 use super::sandbox::{ProcessSandbox, bring};
 use super::{Limits, Shared};
-use crate::output::{LastWords, to_log};
-use crate::places::{Draft, directory, join, write_record};
+use crate::host::{Draft, directory, join, write_record};
+use crate::output::{StderrTail, to_log};
 use crate::{CreateError, Sandbox, SandboxId, SandboxRecord, SandboxSpec};
 
 /// What the program in a sandbox is there for.
@@ -42,14 +42,14 @@ pub(super) async fn create(
         return Err(CreateError::Late(Elapsed));
     }
     let mut limits = shared.config.limits(spec.size);
-    let mut draft = Draft::new(&shared.places, shared.has_own_uids())?;
+    let mut draft = Draft::new(&shared.host, shared.has_own_uids())?;
     let dir = directories(shared, &mut draft, &spec.id)?;
-    let last_words = LastWords::default();
+    let stderr_tail = StderrTail::default();
     let mut agent = ChildSpec::new(&shared.config.agent_binary)
         .current_dir(&dir)
         .stdin(Stdin::Held)
         .stdout(to_log(&spec.id, "stdout", None))
-        .stderr(to_log(&spec.id, "stderr", Some(last_words.clone())));
+        .stderr(to_log(&spec.id, "stderr", Some(stderr_tail.clone())));
     let mut link = None;
     let no_network = matches!(role, Role::Compiler { .. });
     match (role, shared.network()) {
@@ -67,13 +67,11 @@ pub(super) async fn create(
         }
         (Role::Agent, None) => {}
     }
-    let child = match agent.spawn() {
-        Ok(child) => child,
-        Err(error) => {
-            shared.detach(link.as_ref()).await;
-            return Err(error.into());
-        }
-    };
+    let spawned = agent.spawn();
+    if spawned.is_err() {
+        shared.detach(link.as_ref()).await;
+    }
+    let child = spawned?;
     let record = SandboxRecord {
         id: spec.id,
         leader: child.id(),
@@ -85,8 +83,8 @@ pub(super) async fn create(
     };
     draft.done();
     // From here on a sandbox exists that removes itself when it is dropped. Its process waits for its stdin.
-    let mut sandbox = ProcessSandbox::owned(shared, record, child, link, last_words);
-    let cgroup = shared.places.cgroup(&sandbox.record.id, &limits.of_cgroup())?;
+    let mut sandbox = ProcessSandbox::owned(shared, record, child, link, stderr_tail);
+    let cgroup = shared.host.cgroup(&sandbox.record.id, &limits.of_cgroup())?;
     join(sandbox.record.cgroup.insert(cgroup).clone(), sandbox.record.leader.pid).await?;
     let record = &sandbox.record;
     write_record(record)?;

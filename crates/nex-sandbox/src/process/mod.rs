@@ -32,8 +32,8 @@ pub use config::{InvalidConfig, Limits, ProcessConfig, ProcessNetwork};
 pub use sandbox::ProcessSandbox;
 
 use self::create::Role;
-use crate::places::Places;
-use crate::removal::REMOVAL;
+use crate::host::HostResources;
+use crate::record::REMOVAL;
 use crate::{CreateError, Sandbox, SandboxId, SandboxProvider, SandboxRecord, SandboxSpec, remove_leftover};
 
 /// The provider could not be opened.
@@ -89,7 +89,7 @@ pub struct ProcessProvider {
 struct Shared {
     config: ProcessConfig,
     confinement: Confinement,
-    places: Arc<Places>,
+    host: Arc<HostResources>,
     network: ProcessNetwork,
 }
 
@@ -132,14 +132,14 @@ async fn probe_with(
     Ok(confinement)
 }
 
-async fn prepare(config: &ProcessConfig, network: Layer, by: Deadline) -> Result<(Places, Confinement), OpenError> {
+async fn prepare(config: &ProcessConfig, network: Layer, by: Deadline) -> Result<(HostResources, Confinement), OpenError> {
     config.check()?;
-    let places = Places::open(&config.node, &config.state_dir, config.uid_base)
+    let host = HostResources::open(&config.node, &config.state_dir, config.uid_base)
         .map_err(|(path, source)| OpenError::Directory { path, source })?;
-    let confinement = probe_with(&config.agent_binary, config.uid_base, places.cgroups(), network, by).await?;
+    let confinement = probe_with(&config.agent_binary, config.uid_base, host.cgroups(), network, by).await?;
     match confinement.lacks(&config.require) {
         Some((part, reason)) => Err(OpenError::Lacks { part, reason: reason.to_owned() }),
-        None => Ok((places, confinement)),
+        None => Ok((host, confinement)),
     }
 }
 
@@ -151,8 +151,8 @@ impl ProcessProvider {
     /// missing; the network is closed then.
     pub async fn open(config: ProcessConfig, network: ProcessNetwork, by: Deadline) -> Result<Self, OpenError> {
         match prepare(&config, network.layer(), by).await {
-            Ok((places, confinement)) => {
-                let shared = Shared { config, confinement, places: Arc::new(places), network };
+            Ok((host, confinement)) => {
+                let shared = Shared { config, confinement, host: Arc::new(host), network };
                 Ok(Self { shared: Arc::new(shared) })
             }
             Err(error) => {
@@ -175,11 +175,11 @@ impl ProcessProvider {
     /// Takes over what an earlier node process made, if it still runs; otherwise removes what is left of it.
     pub async fn adopt(&self, record: SandboxRecord, by: Deadline) -> Option<ProcessSandbox> {
         if record.leader.is_alive() {
-            self.shared.places.slots().reserve(record.uid);
+            self.shared.host.uids().reserve(record.uid);
             return Some(ProcessSandbox::adopted(&self.shared, record));
         }
         remove_leftover(&record, by).await;
-        self.shared.places.slots().free(record.uid);
+        self.shared.host.uids().free(record.uid);
         None
     }
 
@@ -191,7 +191,7 @@ impl ProcessProvider {
 
     /// Removes every sandbox that an earlier node process of this state directory left, except those to keep. Returns how many.
     pub async fn sweep(&self, keep: &BTreeSet<SandboxId>, by: Deadline) -> usize {
-        let removed = self.shared.places.sweep(keep, by).await;
+        let removed = self.shared.host.sweep(keep, by).await;
         if let Some(network) = self.network() {
             let keep = keep.iter().map(|id| id.as_str().to_owned()).collect();
             network.sweep(&keep, by).await;
@@ -207,7 +207,7 @@ impl ProcessProvider {
 
     /// Waits for the removal of what was dropped, and takes the network down; call it last.
     pub async fn close(&self, grace: Duration) {
-        self.shared.places.close(grace).await;
+        self.shared.host.close(grace).await;
         if let Some(network) = self.network() {
             network.close(Deadline::after(grace)).await;
         }

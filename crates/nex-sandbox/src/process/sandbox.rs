@@ -14,9 +14,10 @@ use nex_network::{Attachment, NetworkError};
 use nex_process::{Child, Deadline, Exit, Rung, Signal};
 
 use super::Shared;
-use crate::output::LastWords;
+use crate::output::StderrTail;
 use crate::record::KILL;
-use crate::removal::{REMOVAL, Removal};
+use crate::record::REMOVAL;
+use crate::removal::Removal;
 use crate::{AdmitError, ExitReport, Sandbox, SandboxId, SandboxRecord, check_file_name, remove_leftover};
 
 /// A sandbox made here or adopted. Its owner stops it; dropped, it is killed and removed in the background.
@@ -28,7 +29,7 @@ pub struct ProcessSandbox {
     child: Option<Child>,
     /// Its connection, where it has a network of its own.
     link: Option<Attachment>,
-    last_words: LastWords,
+    stderr_tail: StderrTail,
     /// Nothing is left to do on drop: it was removed, or given away.
     settled: AtomicBool,
 }
@@ -39,13 +40,13 @@ impl ProcessSandbox {
         record: SandboxRecord,
         child: Child,
         link: Option<Attachment>,
-        last_words: LastWords,
+        stderr_tail: StderrTail,
     ) -> Self {
-        Self::new(shared, record, Some(child), link, last_words)
+        Self::new(shared, record, Some(child), link, stderr_tail)
     }
 
     pub(super) fn adopted(shared: &Arc<Shared>, record: SandboxRecord) -> Self {
-        Self::new(shared, record, None, None, LastWords::default())
+        Self::new(shared, record, None, None, StderrTail::default())
     }
 
     fn new(
@@ -53,9 +54,9 @@ impl ProcessSandbox {
         record: SandboxRecord,
         child: Option<Child>,
         link: Option<Attachment>,
-        last_words: LastWords,
+        stderr_tail: StderrTail,
     ) -> Self {
-        Self { shared: Arc::clone(shared), record, child, link, last_words, settled: AtomicBool::new(false) }
+        Self { shared: Arc::clone(shared), record, child, link, stderr_tail, settled: AtomicBool::new(false) }
     }
 
     /// Gives the agent what it waits for.
@@ -68,7 +69,7 @@ impl ProcessSandbox {
 
     fn report(&self, exit: Exit) -> ExitReport {
         let kills = self.record.cgroup.as_ref().map_or(0, nex_process::cgroup::Cgroup::out_of_memory_kills);
-        ExitReport { exit, out_of_memory: kills > 0, last_words: self.last_words.get() }
+        ExitReport { exit, out_of_memory: kills > 0, stderr_tail: self.stderr_tail.get() }
     }
 
     /// Gives up ownership: the agent runs on, for another node process to adopt.
@@ -106,7 +107,7 @@ impl ProcessSandbox {
         // By now its namespace is gone, or about to go.
         self.shared.detach(self.link.as_ref()).await;
         self.settled.store(removed, Ordering::Release);
-        self.shared.places.slots().free(self.record.uid);
+        self.shared.host.uids().free(self.record.uid);
         report
     }
 }
@@ -168,7 +169,7 @@ impl Drop for ProcessSandbox {
             }
             shared.detach(link.as_ref()).await;
         };
-        Removal::start(&self.shared.places, self.record.clone(), end.boxed());
+        Removal::start(&self.shared.host, self.record.clone(), end.boxed());
     }
 }
 

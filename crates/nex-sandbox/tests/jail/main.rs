@@ -17,11 +17,11 @@ use nex_sandbox::process::{OpenError, ProcessConfig, ProcessNetwork, ProcessProv
 use nex_sandbox::{AdmitError, CreateError, Sandbox, SandboxProvider, remove_leftover};
 use nix::time::{ClockId, clock_gettime};
 
-mod prison;
+mod fixture;
 
-use prison::{
-    Prison, config, has_own_root, holds_together, inmate, inmate_copy, prison, prison_near, prison_with, processes_of, soon,
-    spec, told, until,
+use fixture::{
+    Fixture, config, fixture, fixture_near, fixture_with, has_own_root, holds_together, jail_agent, processes_of, soon, spec,
+    told, until, workload_copy,
 };
 
 /// The host's network, where the test is about something else.
@@ -33,63 +33,63 @@ const GRACE: Duration = Duration::from_secs(5);
 
 #[tokio::test]
 async fn an_agent_gets_its_identity_and_reports_what_confines_it() {
-    let prison = prison().await;
-    let sandbox = prison.lock_up("a1", "exit 7").await;
+    let fixture = fixture().await;
+    let sandbox = fixture.start("a1", "exit 7").await;
     let report: Confinement = serde_json::from_str(&told(sandbox.as_ref(), "report").await).unwrap();
-    assert_eq!(report.missing(), prison.provider.confinement().missing());
+    assert_eq!(report.missing(), fixture.provider.confinement().missing());
     println!("confinement here: {report}");
     assert_eq!(sandbox.exited().await.exit.code, Some(7), "the agent's status comes through both waiting processes");
     sandbox.stop(GRACE).await;
-    prison.leaves_no_trace().await;
+    fixture.leaves_no_trace().await;
 }
 
 #[tokio::test]
 async fn a_workload_finds_no_way_out() {
-    let prison = prison().await;
-    if !has_own_root("a_workload_finds_no_way_out", &prison) {
+    let fixture = fixture().await;
+    if !has_own_root("a_workload_finds_no_way_out", &fixture) {
         return;
     }
-    look_for_a_way_out(&prison, "--escape").await;
+    look_for_a_way_out(&fixture, "--escape").await;
 }
 
 #[tokio::test]
 async fn a_workload_finds_no_way_out_without_a_root_of_its_own_either() {
-    let prison = prison().await;
-    if prison.provider.confinement().mode != Mode::Plain {
+    let fixture = fixture().await;
+    if fixture.provider.confinement().mode != Mode::Plain {
         nex_testkit::skip!("a_workload_finds_no_way_out_without_a_root_of_its_own_either", "this host gives better");
     }
-    let abi = prison.provider.confinement().landlock.abi;
+    let abi = fixture.provider.confinement().landlock.abi;
     if abi < 6 {
         let why = format!("Landlock {abi} does not scope signals");
         nex_testkit::skip!("a_workload_finds_no_way_out_without_a_root_of_its_own_either", why);
     }
-    look_for_a_way_out(&prison, "--reach").await;
+    look_for_a_way_out(&fixture, "--reach").await;
 }
 
-async fn look_for_a_way_out(prison: &Prison, how: &str) {
-    let secret = prison.state.path().join("node.key");
+async fn look_for_a_way_out(fixture: &Fixture, how: &str) {
+    let secret = fixture.state.path().join("node.key");
     fs::write(&secret, "secret").unwrap();
-    let name = format!("nex-test-{}", prison.node);
+    let name = format!("nex-test-{}", fixture.node);
     let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
     let _listener = std::os::unix::net::UnixListener::bind_addr(&address).unwrap();
     let identity = format!("run {how} {} {} {name}", secret.display(), std::process::id());
-    let sandbox = prison.lock_up("e1", &identity).await;
+    let sandbox = fixture.start("e1", &identity).await;
     assert_eq!(told(sandbox.as_ref(), "said").await, "", "every line is an escape");
     sandbox.stop(GRACE).await;
-    prison.leaves_no_trace().await;
+    fixture.leaves_no_trace().await;
 }
 
 #[tokio::test]
 async fn killing_everything_from_inside_hits_nothing_outside() {
-    let prison = prison().await;
-    if !has_own_root("killing_everything_from_inside_hits_nothing_outside", &prison) {
+    let fixture = fixture().await;
+    if !has_own_root("killing_everything_from_inside_hits_nothing_outside", &fixture) {
         return;
     }
     // In a user namespace this one has the same uid outside.
     let bystander = ChildSpec::new("/bin/sleep").args(["60"]).spawn().unwrap();
-    let neighbour = prison.lock_up("k1", "stay").await;
+    let neighbour = fixture.start("k1", "stay").await;
     told(neighbour.as_ref(), "entered").await;
-    let sandbox = prison.lock_up("k2", "run --kill-all").await;
+    let sandbox = fixture.start("k2", "run --kill-all").await;
     assert_eq!(sandbox.exited().await.exit.code, Some(137), "it killed its own agent and nothing else");
     assert!(bystander.id().is_alive());
     assert!(neighbour.record().leader.is_alive());
@@ -99,13 +99,13 @@ async fn killing_everything_from_inside_hits_nothing_outside() {
 
 #[tokio::test]
 async fn a_setuid_program_gains_nothing() {
-    let prison = prison().await;
-    if !nix::unistd::geteuid().is_root() || !has_own_root("a_setuid_program_gains_nothing", &prison) {
+    let fixture = fixture().await;
+    if !nix::unistd::geteuid().is_root() || !has_own_root("a_setuid_program_gains_nothing", &fixture) {
         nex_testkit::skip!("a_setuid_program_gains_nothing", "only root can make one");
     }
-    let sandbox = prison.provider.create(spec("s1", "run --whoami"), soon()).await.unwrap();
-    let artifact = sandbox.record().dir.join("artifact/inmate");
-    fs::copy(inmate(), artifact.with_file_name("draft")).unwrap();
+    let sandbox = fixture.provider.create(spec("s1", "run --whoami"), soon()).await.unwrap();
+    let artifact = sandbox.record().dir.join("artifact/workload");
+    fs::copy(jail_agent(), artifact.with_file_name("draft")).unwrap();
     fs::set_permissions(artifact.with_file_name("draft"), fs::Permissions::from_mode(0o4755)).unwrap();
     fs::rename(artifact.with_file_name("draft"), artifact).unwrap();
     let uid = sandbox.record().uid.unwrap_or_else(|| nix::unistd::geteuid().as_raw());
@@ -115,41 +115,41 @@ async fn a_setuid_program_gains_nothing() {
 
 #[tokio::test]
 async fn a_fork_bomb_is_bounded_and_its_neighbour_lives() {
-    let prison = prison().await;
-    if !holds_together("a_fork_bomb_is_bounded_and_its_neighbour_lives", &prison) {
+    let fixture = fixture().await;
+    if !holds_together("a_fork_bomb_is_bounded_and_its_neighbour_lives", &fixture) {
         return;
     }
-    let sandbox = prison.lock_up("b1", "bomb").await;
+    let sandbox = fixture.start("b1", "bomb").await;
     let children: u64 = told(sandbox.as_ref(), "bombed").await.parse().unwrap();
     assert!(children < 32, "{children} processes");
-    let neighbour = prison.lock_up("b2", "bomb").await;
+    let neighbour = fixture.start("b2", "bomb").await;
     assert!(told(neighbour.as_ref(), "bombed").await.parse::<u64>().unwrap() > 8, "the first one's bomb is not counted here");
     let processes = processes_of(sandbox.as_ref());
     sandbox.stop(Duration::from_millis(10)).await;
     neighbour.stop(Duration::from_millis(10)).await;
     until("the bomb is gone", || processes.iter().all(|id| !id.is_alive())).await;
-    prison.leaves_no_trace().await;
+    fixture.leaves_no_trace().await;
 }
 
 #[tokio::test]
 async fn who_eats_memory_dies_alone_and_the_report_says_of_what() {
-    let prison = prison().await;
-    let sandbox = prison.lock_up("m1", "eat").await;
+    let fixture = fixture().await;
+    let sandbox = fixture.start("m1", "eat").await;
     let report = soon().bound(sandbox.exited()).await.unwrap();
     assert!(!report.exit.is_success(), "{report}");
     let limited = Cgroups::detect().controllers().contains(&Controller::Memory);
     assert_eq!(report.out_of_memory, limited, "{report}");
     sandbox.stop(GRACE).await;
-    prison.leaves_no_trace().await;
+    fixture.leaves_no_trace().await;
 }
 
 #[tokio::test]
 async fn scratch_space_is_bounded() {
-    let prison = prison().await;
-    if !has_own_root("scratch_space_is_bounded", &prison) {
+    let fixture = fixture().await;
+    if !has_own_root("scratch_space_is_bounded", &fixture) {
         return;
     }
-    let sandbox = prison.lock_up("f1", "fill").await;
+    let sandbox = fixture.start("f1", "fill").await;
     let said = told(sandbox.as_ref(), "filled").await;
     assert_eq!(said, "2097152 2097152 2097152");
     sandbox.stop(GRACE).await;
@@ -159,8 +159,8 @@ async fn scratch_space_is_bounded() {
 async fn a_jailed_process_finds_its_servers_at_its_own_loopback_and_nothing_else_of_the_host() {
     let [server, other] = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
     let port = |listener: &std::net::TcpListener| listener.local_addr().unwrap().port();
-    let prison = prison_near(vec![SocketAddrV4::new(Ipv4Addr::LOCALHOST, port(&server))], |_| {}).await;
-    let Some(network) = prison.provider.network() else {
+    let fixture = fixture_near(vec![SocketAddrV4::new(Ipv4Addr::LOCALHOST, port(&server))], |_| {}).await;
+    let Some(network) = fixture.provider.network() else {
         let test = "a_jailed_process_finds_its_servers_at_its_own_loopback_and_nothing_else_of_the_host";
         nex_testkit::skip!(test, "this user may not make networks");
     };
@@ -169,20 +169,20 @@ async fn a_jailed_process_finds_its_servers_at_its_own_loopback_and_nothing_else
     let to = |host: &str, listener| format!("{host}:{}", port(listener));
     let gateway = network.gateway().to_string();
     let addresses = [to("127.0.0.1", &server), to(&gateway, &bus), to("127.0.0.1", &other), to(&gateway, &other)];
-    let sandbox = prison.lock_up("n1", &format!("connect {}", addresses.join(" "))).await;
+    let sandbox = fixture.start("n1", &format!("connect {}", addresses.join(" "))).await;
     assert_eq!(told(sandbox.as_ref(), "connected").await, "yes yes no no");
     sandbox.restrict_network().await.unwrap();
     sandbox.stop(GRACE).await;
-    prison.leaves_no_trace().await;
+    fixture.leaves_no_trace().await;
 }
 
 #[tokio::test]
 async fn killing_the_first_process_leaves_none() {
-    let prison = prison().await;
-    if !has_own_root("killing_the_first_process_leaves_none", &prison) {
+    let fixture = fixture().await;
+    if !has_own_root("killing_the_first_process_leaves_none", &fixture) {
         return;
     }
-    let sandbox = prison.lock_up("p1", "family").await;
+    let sandbox = fixture.start("p1", "family").await;
     told(sandbox.as_ref(), "ready").await;
     let processes = processes_of(sandbox.as_ref());
     assert!(processes.len() >= 11, "two that wait, the agent, six children, two orphans: {processes:?}");
@@ -190,41 +190,41 @@ async fn killing_the_first_process_leaves_none() {
     until("the family is gone", || processes.iter().all(|id| !id.is_alive())).await;
     assert_eq!(sandbox.exited().await.exit.signal, Some(9));
     sandbox.stop(GRACE).await;
-    prison.leaves_no_trace().await;
+    fixture.leaves_no_trace().await;
 }
 
 #[tokio::test]
 async fn a_polite_stop_reaches_the_agent() {
-    let prison = prison().await;
-    let sandbox = prison.lock_up("t1", "stay").await;
+    let fixture = fixture().await;
+    let sandbox = fixture.start("t1", "stay").await;
     told(sandbox.as_ref(), "entered").await;
     let report = sandbox.stop(GRACE).await;
     // The signal went through both waiting processes; the agent has no handler, so it ended it.
     let through = if sandbox.record().own_root { (Some(143), None) } else { (None, Some(15)) };
     assert_eq!((report.exit.code, report.exit.signal), through);
-    prison.leaves_no_trace().await;
+    fixture.leaves_no_trace().await;
 }
 
 #[tokio::test]
 async fn a_dropped_sandbox_is_killed_and_removed() {
-    let prison = prison().await;
-    let sandbox = prison.lock_up("d1", "stay").await;
+    let fixture = fixture().await;
+    let sandbox = fixture.start("d1", "stay").await;
     told(sandbox.as_ref(), "entered").await;
     let processes = processes_of(sandbox.as_ref());
     drop(sandbox);
     until("its processes are gone", || processes.iter().all(|id| !id.is_alive())).await;
-    prison.leaves_no_trace().await;
+    fixture.leaves_no_trace().await;
 }
 
 #[test]
 fn a_sandbox_dropped_with_its_runtime_is_removed_on_the_spot() {
     let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (first, second) = (runtime(), runtime());
-    let prison = first.block_on(prison());
+    let fixture = first.block_on(fixture());
     let sandbox = first.block_on(async {
-        let sandbox = prison.lock_up("o1", "stay").await;
+        let sandbox = fixture.start("o1", "stay").await;
         // This one belongs to a task that ends with the runtime.
-        let other = prison.lock_up("o2", "stay").await;
+        let other = fixture.start("o2", "stay").await;
         told(other.as_ref(), "entered").await;
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(async move { other.exited().await });
@@ -234,26 +234,26 @@ fn a_sandbox_dropped_with_its_runtime_is_removed_on_the_spot() {
     let leader = sandbox.record().leader;
     drop(first);
     drop(sandbox);
-    second.block_on(prison.leaves_no_trace());
+    second.block_on(fixture.leaves_no_trace());
     assert!(!leader.is_alive());
 }
 
 #[tokio::test]
 async fn what_a_killed_node_left_is_adopted_or_removed_from_its_record() {
-    let prison = prison().await;
-    if !holds_together("what_a_killed_node_left_is_adopted_or_removed_from_its_record", &prison) {
+    let fixture = fixture().await;
+    if !holds_together("what_a_killed_node_left_is_adopted_or_removed_from_its_record", &fixture) {
         return;
     }
-    let (one, two) = (prison.lock_up("c1", "stay").await, prison.lock_up("c2", "family").await);
+    let (one, two) = (fixture.start("c1", "stay").await, fixture.start("c2", "family").await);
     told(one.as_ref(), "entered").await;
     told(two.as_ref(), "ready").await;
     let processes = processes_of(two.as_ref());
     // What a kill -9 does: nobody is told, nothing is removed.
     let (one, two) = (one.release(), two.release());
-    let next = ProcessProvider::open(config(prison.state.path(), &prison.node), shared(), soon()).await.unwrap();
+    let next = ProcessProvider::open(config(fixture.state.path(), &fixture.node), shared(), soon()).await.unwrap();
     let adopted = next.adopt(one.clone(), soon()).await.unwrap();
     assert_eq!(adopted.record(), one);
-    assert!(adopted.admit(&inmate_copy(prison.state.path()), "later").await.is_ok());
+    assert!(adopted.admit(&workload_copy(fixture.state.path()), "later").await.is_ok());
     let fresh = next.create(spec("c3", "stay"), soon()).await.unwrap();
     assert!(one.uid.is_none() || ![one.uid, two.uid].contains(&fresh.record().uid), "a uid in use is not given again");
 
@@ -268,42 +268,42 @@ async fn what_a_killed_node_left_is_adopted_or_removed_from_its_record() {
     assert!(!one.leader.is_alive());
     assert!(next.adopt(one, soon()).await.is_none());
     fresh.stop(GRACE).await;
-    prison.leaves_no_trace().await;
+    fixture.leaves_no_trace().await;
 }
 
 #[tokio::test]
 async fn a_sweep_removes_all_but_what_is_kept() {
-    let prison = prison().await;
-    let (kept, other) = (prison.lock_up("w1", "stay").await, prison.lock_up("w2", "stay").await);
+    let fixture = fixture().await;
+    let (kept, other) = (fixture.start("w1", "stay").await, fixture.start("w2", "stay").await);
     let (kept, other) = (kept.release(), other.release());
-    fs::create_dir(prison.state.path().join("agents/half-made")).unwrap();
-    let removed = prison.provider.sweep(&BTreeSet::from([kept.id.clone()]), soon()).await;
+    fs::create_dir(fixture.state.path().join("agents/half-made")).unwrap();
+    let removed = fixture.provider.sweep(&BTreeSet::from([kept.id.clone()]), soon()).await;
     assert_eq!(removed, 2);
     assert!(kept.leader.is_alive() && kept.dir.exists());
     assert!(!other.leader.is_alive() && !other.dir.exists());
-    assert_eq!(prison.provider.sweep(&BTreeSet::new(), soon()).await, 1);
-    prison.leaves_no_trace().await;
+    assert_eq!(fixture.provider.sweep(&BTreeSet::new(), soon()).await, 1);
+    fixture.leaves_no_trace().await;
 }
 
 #[tokio::test]
 async fn a_creation_that_fails_leaves_nothing() {
-    let prison = prison_with(|config| config.agent_binary = inmate()).await;
-    let taken = prison.lock_up("x1", "stay").await;
-    assert!(matches!(prison.provider.create(spec("x1", "stay"), soon()).await, Err(CreateError::Taken(_))));
-    assert!(matches!(prison.provider.create(spec("x2", "a\nb"), soon()).await, Err(CreateError::Identity(_))));
+    let fixture = fixture_with(|config| config.agent_binary = jail_agent()).await;
+    let taken = fixture.start("x1", "stay").await;
+    assert!(matches!(fixture.provider.create(spec("x1", "stay"), soon()).await, Err(CreateError::Taken(_))));
+    assert!(matches!(fixture.provider.create(spec("x2", "a\nb"), soon()).await, Err(CreateError::Identity(_))));
     assert!(taken.record().leader.is_alive(), "the one that has the name is left alone");
-    let late = prison.provider.create(spec("x3", "stay"), Deadline::after(Duration::ZERO)).await;
+    let late = fixture.provider.create(spec("x3", "stay"), Deadline::after(Duration::ZERO)).await;
     assert!(matches!(late, Err(CreateError::Late(_))));
-    let never = ProcessConfig { agent_binary: "/bin/true".into(), ..config(prison.state.path(), &prison.node) };
+    let never = ProcessConfig { agent_binary: "/bin/true".into(), ..config(fixture.state.path(), &fixture.node) };
     assert!(matches!(ProcessProvider::open(never, shared(), soon()).await, Err(OpenError::NoReport { .. })));
     taken.stop(GRACE).await;
-    prison.leaves_no_trace().await;
+    fixture.leaves_no_trace().await;
 }
 
 #[tokio::test]
 async fn an_agent_that_fails_is_quoted() {
-    let prison = prison().await;
-    let sandbox = prison.lock_up("q1", "fail why").await;
+    let fixture = fixture().await;
+    let sandbox = fixture.start("q1", "fail why").await;
     let report = sandbox.exited().await;
     assert_eq!(report.to_string(), "exit code 1: why");
     sandbox.stop(GRACE).await;
@@ -311,9 +311,9 @@ async fn an_agent_that_fails_is_quoted() {
 
 #[tokio::test]
 async fn files_come_in_by_link_or_copy_and_never_in_place_of_another() {
-    let prison = prison().await;
-    let sandbox = prison.lock_up("i1", "stay").await;
-    let (cached, other) = (prison.state.path().join("cached"), prison.state.path().join("other"));
+    let fixture = fixture().await;
+    let sandbox = fixture.start("i1", "stay").await;
+    let (cached, other) = (fixture.state.path().join("cached"), fixture.state.path().join("other"));
     fs::write(&cached, "1").unwrap();
     fs::write(&other, "2").unwrap();
     let seen = sandbox.admit(&cached, "module.wasm").await.unwrap();
@@ -321,20 +321,20 @@ async fn files_come_in_by_link_or_copy_and_never_in_place_of_another() {
     assert_eq!(seen == Path::new("/artifact/module.wasm"), sandbox.record().own_root);
     assert!(matches!(sandbox.admit(&other, "module.wasm").await, Err(AdmitError::Taken(_))));
     assert!(matches!(sandbox.admit(&cached, "../out/x").await, Err(AdmitError::Name(_))));
-    assert!(matches!(sandbox.admit(prison.state.path(), "dir").await, Err(AdmitError::Failed { .. })));
+    assert!(matches!(sandbox.admit(fixture.state.path(), "dir").await, Err(AdmitError::Failed { .. })));
     let elsewhere = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();
     fs::write(elsewhere.path(), "3").unwrap();
     sandbox.admit(elsewhere.path(), "copied").await.unwrap();
     assert_eq!(fs::read(sandbox.record().dir.join("artifact/copied")).unwrap(), b"3");
 
     sandbox.stop(GRACE).await;
-    prison.leaves_no_trace().await;
+    fixture.leaves_no_trace().await;
 }
 
 #[tokio::test]
 async fn a_host_that_lacks_what_is_required_is_refused_by_name() {
-    let prison = prison().await;
-    let Some((part, _)) = prison.provider.confinement().missing().first().map(|(part, reason)| (*part, *reason)) else {
+    let fixture = fixture().await;
+    let Some((part, _)) = fixture.provider.confinement().missing().first().map(|(part, reason)| (*part, *reason)) else {
         nex_testkit::skip!("a_host_that_lacks_what_is_required_is_refused_by_name", "this host lacks nothing");
     };
     let state = tempfile::tempdir().unwrap();
@@ -349,53 +349,50 @@ async fn a_host_that_lacks_what_is_required_is_refused_by_name() {
 #[tokio::test]
 #[ignore = "measures and prints, asserts nothing: cargo test -p nex-sandbox --test jail -- --ignored --nocapture"]
 async fn how_long_setting_up_takes() {
-    let prison = prison().await;
-    let (mut whole, mut jailed, mut plain) = (Vec::new(), Vec::new(), Vec::new());
+    let fixture = fixture().await;
+    let near = ProcessProvider::open(config(fixture.state.path(), &fixture.node), shared(), soon()).await.unwrap();
+    let (mut own, mut host, mut plain) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..20 {
         let start = Instant::now();
-        let child = ChildSpec::new(inmate()).args(["--whoami"]).stdout(Output::Null).spawn().unwrap();
+        let child = ChildSpec::new(jail_agent()).args(["--whoami"]).stdout(Output::Null).spawn().unwrap();
         child.exited().await;
         plain.push(start.elapsed());
-        let now = || Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap());
-        let before = now();
-        let sandbox = prison.provider.create(spec(&format!("r{round}"), "stay"), soon()).await.unwrap();
-        let told_identity = now();
-        let entered = told(sandbox.as_ref(), "entered").await;
-        let (seconds, nanoseconds) = entered.split_once(' ').unwrap();
-        let entered = Duration::new(seconds.parse().unwrap(), nanoseconds.parse().unwrap());
-        whole.push(entered - before);
-        jailed.push(entered.saturating_sub(told_identity));
-        sandbox.stop(Duration::from_millis(1)).await;
+        for (provider, times, id) in [(&fixture.provider, &mut own, format!("r{round}")), (&near, &mut host, format!("s{round}"))]
+        {
+            let before = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap());
+            let sandbox = provider.create(spec(&id, "stay"), soon()).await.unwrap();
+            let entered = told(sandbox.as_ref(), "entered").await;
+            let (seconds, nanoseconds) = entered.split_once(' ').unwrap();
+            times.push(Duration::new(seconds.parse().unwrap(), nanoseconds.parse().unwrap()) - before);
+            sandbox.stop(Duration::from_millis(1)).await;
+        }
     }
-    let median = |times: &mut Vec<Duration>| {
+    let [own, host, plain] = [own, host, plain].map(|mut times| {
         times.sort_unstable();
         times[times.len() / 2]
-    };
-    let whole = median(&mut whole);
+    });
     println!(
-        "create to entered {whole:?}, of which in the jail {:?}; a plain process, start to end {:?} (medians of 20)",
-        median(&mut jailed),
-        median(&mut plain)
+        "create to entered {own:?}, in the host's network {host:?}; a plain process, start to end {plain:?} (medians of 20)"
     );
 }
 
 /// Runs all other tests once more as somebody else.
 async fn all_again(test: &str, as_whom: &[&str]) {
-    if !nix::unistd::geteuid().is_root() || std::env::var_os("NEX_INMATE").is_some() {
+    if !nix::unistd::geteuid().is_root() || std::env::var_os("NEX_JAIL_AGENT").is_some() {
         nex_testkit::skip!(test, "only root can be somebody else");
     }
     // The build directory may be closed to others.
     let place = tempfile::tempdir().unwrap();
     fs::set_permissions(place.path(), fs::Permissions::from_mode(0o777)).unwrap();
-    let (tests, agent) = (place.path().join("tests"), place.path().join("nex-inmate"));
+    let (tests, agent) = (place.path().join("tests"), place.path().join("jail-agent"));
     fs::copy(std::env::current_exe().unwrap(), &tests).unwrap();
-    fs::copy(inmate(), &agent).unwrap();
+    fs::copy(jail_agent(), &agent).unwrap();
     let (seen, sink) = std::sync::mpsc::sync_channel(10_000);
     let output = Output::Lines(std::sync::Arc::new(move |line: &str| drop(seen.try_send(line.to_owned()))));
     let child = ChildSpec::new("/usr/bin/env")
         .args(as_whom.iter().copied())
         .args([tests.to_str().unwrap(), "--skip", "all_again", "--test-threads", "2", "--nocapture"])
-        .env("NEX_INMATE", &agent)
+        .env("NEX_JAIL_AGENT", &agent)
         .env("TMPDIR", place.path())
         .env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
         .stdout(output.clone())

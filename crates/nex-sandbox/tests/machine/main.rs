@@ -36,7 +36,7 @@ async fn a_guest_that_is_not_heard_of_is_told_with_its_machine_s_words_and_leave
     let text = nex_protocol::envelope::chain(&error);
     eprintln!("{text}");
     match &error {
-        CreateError::Died(report) => assert!(!report.last_words.is_empty(), "{text}"),
+        CreateError::Died(report) => assert!(!report.stderr_tail.is_empty(), "{text}"),
         CreateError::NotUp { console, .. } => assert!(!console.is_empty(), "{text}"),
         _ => panic!("{text}"),
     }

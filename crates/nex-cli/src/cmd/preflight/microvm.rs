@@ -8,7 +8,7 @@ use nex_image::resources::{CNI_BIN_PATH, Layout, ResourcePaths, ResourceStatus, 
 use nex_image::rootfs::agent_id;
 use nex_node::NodeConfig;
 use nex_node::config::SandboxChoice;
-use nex_node::sandbox::{Lack, network_lacks};
+use nex_node::sandbox::{MissingRequirement, network_lacks};
 
 use super::check::Check;
 use crate::args::NodeArgs;
@@ -24,7 +24,7 @@ pub(super) struct Wanted {
     /// Paths of the resources.
     pub(super) paths: ResourcePaths,
     /// Requirements of the guests' network that the host does not meet.
-    lacks: Vec<Lack>,
+    lacks: Vec<MissingRequirement>,
 }
 
 impl Wanted {

@@ -18,7 +18,7 @@ use crate::sysctl;
 
 /// A held subnet.
 #[derive(Debug, Clone)]
-pub(crate) struct Anchor {
+pub(crate) struct GatewayDevice {
     pub(crate) subnet: Ipv4Net,
     pub(crate) gateway: Ipv4Addr,
     pub(crate) names: Names,
@@ -32,7 +32,7 @@ const FIRST: u8 = 127;
 const LAST: u8 = 254;
 
 /// Takes the subnet asked for, or the first free one; one that this owner holds already comes first. Blocks.
-pub(crate) fn take(owner: &str, subnet: Option<Ipv4Net>, gateway: Option<Ipv4Addr>) -> Result<Anchor, NetworkError> {
+pub(crate) fn take(owner: &str, subnet: Option<Ipv4Net>, gateway: Option<Ipv4Addr>) -> Result<GatewayDevice, NetworkError> {
     let mut netlink = Netlink::open().map_err(device("open netlink for", "devices"))?;
     if let Some(subnet) = subnet {
         let gateway = gateway.unwrap_or_else(|| first_host(subnet));
@@ -41,7 +41,8 @@ pub(crate) fn take(owner: &str, subnet: Option<Ipv4Net>, gateway: Option<Ipv4Add
     let mut candidates: Vec<_> =
         (FIRST..=LAST).filter_map(|third| Ipv4Net::new(Ipv4Addr::new(192, 168, third, 0), 24).ok()).collect();
     let links = netlink.links().map_err(device("list", "devices"))?;
-    let ours = |net: &Ipv4Net| links.iter().any(|link| link.name == Names::of(*net).anchor() && link.alias == alias(owner));
+    let ours =
+        |net: &Ipv4Net| links.iter().any(|link| link.name == Names::of(*net).gateway_device() && link.alias == alias(owner));
     candidates.sort_by_key(|net| !ours(net));
     for subnet in candidates {
         if let Ok(anchor) = take_one(&mut netlink, owner, subnet, first_host(subnet))? {
@@ -57,9 +58,9 @@ fn take_one(
     owner: &str,
     subnet: Ipv4Net,
     gateway: Ipv4Addr,
-) -> Result<Result<Anchor, String>, NetworkError> {
+) -> Result<Result<GatewayDevice, String>, NetworkError> {
     let names = Names::of(subnet);
-    let name = names.anchor();
+    let name = names.gateway_device();
     let mut made = None;
     match create_tap(&name) {
         Ok(tap) => made = Some(tap),
@@ -84,7 +85,7 @@ fn take_one(
     if is_new && !matches!(configured, Ok(Ok(()))) {
         netlink.delete_link(link.index).map_err(device("delete", &name))?;
     }
-    Ok(configured?.map(|()| Anchor { subnet, gateway, names, index: link.index, is_new }))
+    Ok(configured?.map(|()| GatewayDevice { subnet, gateway, names, index: link.index, is_new }))
 }
 
 fn claim(link: &Link, name: &str) -> Option<File> {

@@ -128,12 +128,12 @@ impl Tries {
     }
 
     fn change_the_artifact(&mut self) {
-        let artifact = Path::new("/artifact/inmate");
+        let artifact = Path::new("/artifact/workload");
         self.cannot("chmod the artifact", fs::set_permissions(artifact, fs::Permissions::from_mode(0o777)));
         self.cannot("chown the artifact", chown(artifact, Some(Uid::current().as_raw()), None));
         self.cannot("write the artifact", fs::OpenOptions::new().append(true).open(artifact));
         self.cannot("remove the artifact", fs::remove_file(artifact));
-        self.cannot("link the artifact out", fs::hard_link(artifact, "/work/inmate"));
+        self.cannot("link the artifact out", fs::hard_link(artifact, "/work/workload"));
         self.cannot("rename the artifact", fs::rename(artifact, "/artifact/other"));
     }
 

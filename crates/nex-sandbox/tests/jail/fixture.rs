@@ -1,4 +1,4 @@
-//! Where the tests of the jail lock up their inmates, and how they look at them from outside.
+//! Where the tests of the jail lock up their agents, and how they look at them from outside.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -20,15 +20,15 @@ pub(crate) fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(20))
 }
 
-pub(crate) fn inmate() -> PathBuf {
-    match std::env::var_os("NEX_INMATE") {
+pub(crate) fn jail_agent() -> PathBuf {
+    match std::env::var_os("NEX_JAIL_AGENT") {
         Some(path) => path.into(),
-        None => std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("examples/nex-inmate"),
+        None => std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("examples/jail-agent"),
     }
 }
 
 /// A state directory and a provider on it.
-pub(crate) struct Prison {
+pub(crate) struct Fixture {
     pub(crate) provider: ProcessProvider,
     pub(crate) state: tempfile::TempDir,
     pub(crate) node: String,
@@ -39,7 +39,7 @@ pub(crate) struct Prison {
 pub(crate) fn config(state: &Path, node: &str) -> ProcessConfig {
     ProcessConfig {
         node: node.to_owned(),
-        agent_binary: inmate(),
+        agent_binary: jail_agent(),
         state_dir: state.to_owned(),
         limits: Limits { memory_bytes: 64 << 20, pids: 32, tmp_bytes: 2 << 20, ..Limits::default() },
         uid_base: 712_000,
@@ -64,12 +64,12 @@ async fn network(owner: &str, state: &Path, servers: Vec<SocketAddrV4>) -> Proce
     }
 }
 
-pub(crate) async fn prison_with(change: impl FnOnce(&mut ProcessConfig)) -> Prison {
-    prison_near(Vec::new(), change).await
+pub(crate) async fn fixture_with(change: impl FnOnce(&mut ProcessConfig)) -> Fixture {
+    fixture_near(Vec::new(), change).await
 }
 
-/// A prison from which these servers are reached.
-pub(crate) async fn prison_near(servers: Vec<SocketAddrV4>, change: impl FnOnce(&mut ProcessConfig)) -> Prison {
+/// A fixture from which these servers are reached.
+pub(crate) async fn fixture_near(servers: Vec<SocketAddrV4>, change: impl FnOnce(&mut ProcessConfig)) -> Fixture {
     listen();
     let state = tempfile::tempdir().unwrap();
     static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -78,15 +78,15 @@ pub(crate) async fn prison_near(servers: Vec<SocketAddrV4>, change: impl FnOnce(
     let node = format!("t{}{}", std::process::id(), state.path().file_name().unwrap().to_string_lossy().replace(".tmp", ""));
     let mut config = config(state.path(), &node);
     change(&mut config);
-    Prison { provider: ProcessProvider::open(config, network, soon()).await.unwrap(), state, node, owner }
+    Fixture { provider: ProcessProvider::open(config, network, soon()).await.unwrap(), state, node, owner }
 }
 
-pub(crate) async fn prison() -> Prison {
-    prison_with(|_| {}).await
+pub(crate) async fn fixture() -> Fixture {
+    fixture_with(|_| {}).await
 }
 
 /// A test that fails takes its network down, too.
-impl Drop for Prison {
+impl Drop for Fixture {
     fn drop(&mut self) {
         let (owner, state) = (self.owner.clone(), self.state.path().join("network"));
         let remove = move || {
@@ -97,10 +97,10 @@ impl Drop for Prison {
     }
 }
 
-impl Prison {
-    pub(crate) async fn lock_up(&self, id: &str, identity: &str) -> Box<ProcessSandbox> {
+impl Fixture {
+    pub(crate) async fn start(&self, id: &str, identity: &str) -> Box<ProcessSandbox> {
         let sandbox = Box::new(self.provider.make(spec(id, identity), soon()).await.unwrap());
-        sandbox.admit(&inmate_copy(self.state.path()), "inmate").await.unwrap();
+        sandbox.admit(&workload_copy(self.state.path()), "workload").await.unwrap();
         sandbox
     }
 
@@ -120,10 +120,10 @@ pub(crate) fn spec(id: &str, identity: &str) -> SandboxSpec {
 }
 
 /// On the file system of the state directory, as a node's cache is.
-pub(crate) fn inmate_copy(state: &Path) -> PathBuf {
-    let copy = state.join("cached-inmate");
+pub(crate) fn workload_copy(state: &Path) -> PathBuf {
+    let copy = state.join("cached-workload");
     if !copy.exists() {
-        fs::copy(inmate(), &copy).unwrap();
+        fs::copy(jail_agent(), &copy).unwrap();
     }
     copy
 }
@@ -137,20 +137,20 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     assert!(soon().bound(wait).await.is_ok(), "in vain waited until {what}");
 }
 
-/// What an inmate tells under this name.
+/// What an agent tells under this name.
 pub(crate) async fn told(sandbox: &dyn Sandbox, name: &str) -> String {
     let key = (sandbox.id().to_string(), name.to_owned());
     let digits = || SAID.lock().unwrap().get(&key).filter(|(_, is_whole)| *is_whole).map(|(digits, _)| digits.clone());
     until(&format!("{name} is told"), || digits().is_some()).await;
     let digits = digits().unwrap();
-    let bytes = (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap());
+    let bytes = digits.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap());
     String::from_utf8(bytes.collect()).unwrap()
 }
 
-/// What inmates said, by their id and the name, and whether that is all of it. Ids are of one test each.
+/// What agents said, by their id and the name, and whether that is all of it. Ids are of one test each.
 static SAID: Mutex<BTreeMap<(String, String), (String, bool)>> = Mutex::new(BTreeMap::new());
 
-/// Hears inmates as the log of a node would: an agent has no other way out here.
+/// Hears agents as the log of a node would: an agent has no other way out here.
 struct Listener;
 
 impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Listener {
@@ -209,8 +209,8 @@ pub(crate) fn processes_of(sandbox: &dyn Sandbox) -> Vec<ProcessId> {
 }
 
 /// Whether whatever an agent starts can be counted and found again.
-pub(crate) fn holds_together(test: &str, prison: &Prison) -> bool {
-    let confinement = prison.provider.confinement();
+pub(crate) fn holds_together(test: &str, fixture: &Fixture) -> bool {
+    let confinement = fixture.provider.confinement();
     if confinement.lacks(&[Part::User]).is_none() || confinement.lacks(&[Part::Cgroup]).is_none() {
         return true;
     }
@@ -218,10 +218,10 @@ pub(crate) fn holds_together(test: &str, prison: &Prison) -> bool {
     false
 }
 
-pub(crate) fn has_own_root(test: &str, prison: &Prison) -> bool {
-    if prison.provider.confinement().mode != Mode::Plain {
+pub(crate) fn has_own_root(test: &str, fixture: &Fixture) -> bool {
+    if fixture.provider.confinement().mode != Mode::Plain {
         return true;
     }
-    nex_testkit::announce(&test, &prison.provider.confinement());
+    nex_testkit::announce(&test, &fixture.provider.confinement());
     false
 }

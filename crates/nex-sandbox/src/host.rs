@@ -15,9 +15,9 @@ use std::time::Duration;
 use nex_process::cgroup::{Cgroup, CgroupLimits, Cgroups};
 use nex_process::{Deadline, ProcessId, TaskScope};
 
-use crate::removal::REMOVAL;
-use crate::remove::remove_tree;
-use crate::slots::{SLOTS, Slots};
+use crate::record::REMOVAL;
+use crate::tree::remove_tree;
+use crate::uids::{MAX_UIDS, UidAllocator};
 use crate::{CreateError, SandboxId, SandboxRecord, remove_leftover};
 
 /// A machine's directory in that of its sandbox; it is its monitor's.
@@ -27,30 +27,30 @@ const MAX_RECORD: u64 = 64 * 1024;
 
 /// Where a node's sandboxes are, and which uids they have.
 #[derive(Debug)]
-pub(crate) struct Places {
+pub(crate) struct HostResources {
     node: String,
     state_dir: PathBuf,
     cgroups: Cgroups,
-    slots: Mutex<Slots>,
+    uids: Mutex<UidAllocator>,
     /// Removes what is dropped.
     pub(crate) removal: TaskScope,
 }
 
-impl Places {
+impl HostResources {
     /// Makes the directory and learns which uids are taken.
     pub(crate) fn open(node: &str, state_dir: &Path, uid_base: u32) -> Result<Self, (PathBuf, io::Error)> {
         let agents = state_dir.join("agents");
         fs::create_dir_all(&agents).map_err(|error| (agents.clone(), error))?;
-        let mut slots = Slots::new(uid_base, node);
+        let mut uids = UidAllocator::new(uid_base, node);
         for record in records(&agents) {
             // Whoever holds this uid may still run; nobody else gets it before it is known to be gone.
-            slots.reserve(record.uid);
+            uids.reserve(record.uid);
         }
         Ok(Self {
             node: node.to_owned(),
             state_dir: state_dir.to_owned(),
             cgroups: Cgroups::detect(),
-            slots: Mutex::new(slots),
+            uids: Mutex::new(uids),
             removal: TaskScope::new("sandbox removal"),
         })
     }
@@ -63,8 +63,8 @@ impl Places {
         self.state_dir.join("agents")
     }
 
-    pub(crate) fn slots(&self) -> MutexGuard<'_, Slots> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn uids(&self) -> MutexGuard<'_, UidAllocator> {
+        self.uids.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// No name of a node begins with another's and a dash, so no node takes another's groups for its own.
@@ -92,7 +92,7 @@ impl Places {
             match read_record(&dir) {
                 Some(record) => {
                     remove_leftover(&record, by).await;
-                    self.slots().free(record.uid);
+                    self.uids().free(record.uid);
                 }
                 None => self.remove_half_made(&dir, by).await,
             }
@@ -111,7 +111,7 @@ impl Places {
     /// monitor may live on in there.
     async fn remove_half_made(&self, dir: &Path, by: Deadline) {
         // A monitor with a root of its own is found by its uid only, which is that of its directory.
-        let uid = fs::metadata(dir.join(MACHINE)).ok().map(|found| found.uid()).filter(|uid| self.slots().is_ours(*uid));
+        let uid = fs::metadata(dir.join(MACHINE)).ok().map(|found| found.uid()).filter(|uid| self.uids().is_ours(*uid));
         let of_user = uid.into_iter().flat_map(ProcessId::all_of_user).map(|(process, _)| process);
         for process in ProcessId::all_inside(dir).into_iter().chain(of_user) {
             let _deaf = process.kill_and_wait(by).await;
@@ -129,7 +129,7 @@ impl Places {
 
 /// A uid and a directory taken for a sandbox; dropped before it is done, it gives them back.
 pub(crate) struct Draft {
-    places: Arc<Places>,
+    host: Arc<HostResources>,
     pub(crate) uid: Option<u32>,
     dir: Option<PathBuf>,
     done: bool,
@@ -137,14 +137,14 @@ pub(crate) struct Draft {
 
 impl Draft {
     /// Takes a uid, if sandboxes have their own here.
-    pub(crate) fn new(places: &Arc<Places>, own_uid: bool) -> Result<Self, CreateError> {
-        let uid = own_uid.then(|| places.slots().take().ok_or(CreateError::Full(SLOTS))).transpose()?;
-        Ok(Self { places: Arc::clone(places), uid, dir: None, done: false })
+    pub(crate) fn new(host: &Arc<HostResources>, own_uid: bool) -> Result<Self, CreateError> {
+        let uid = own_uid.then(|| host.uids().take().ok_or(CreateError::Full(MAX_UIDS))).transpose()?;
+        Ok(Self { host: Arc::clone(host), uid, dir: None, done: false })
     }
 
     /// The sandbox's directory; one that strangers pass through if its agent or monitor must walk here by itself.
     pub(crate) fn directory(&mut self, id: &SandboxId, passed_through: bool) -> Result<PathBuf, CreateError> {
-        let dir = self.places.agents_dir().join(id.as_str());
+        let dir = self.host.agents_dir().join(id.as_str());
         let mode = if passed_through { 0o711 } else { 0o700 };
         match fs::DirBuilder::new().mode(mode).create(&dir) {
             Ok(()) => self.dir = Some(dir.clone()),
@@ -152,7 +152,7 @@ impl Draft {
             Err(source) => return Err(CreateError::Directory { path: dir, source }),
         }
         if passed_through {
-            let above = [self.places.agents_dir(), self.places.state_dir.clone()];
+            let above = [self.host.agents_dir(), self.host.state_dir.clone()];
             above.iter().try_for_each(|path| let_pass(path).map_err(directory(path)))?;
         }
         Ok(dir)
@@ -180,17 +180,17 @@ impl Drop for Draft {
         if self.done {
             return;
         }
-        let (places, uid) = (Arc::clone(&self.places), self.uid);
+        let (host, uid) = (Arc::clone(&self.host), self.uid);
         match self.dir.take().map(|dir| remove_tree(&dir).map_err(|error| (dir, error))) {
             // Who was killed a moment ago may still make a file.
             Some(Err((dir, _busy))) if tokio::runtime::Handle::try_current().is_ok() => {
-                self.places.removal.spawn("remove half-made sandbox", async move {
-                    places.remove_half_made(&dir, Deadline::after(REMOVAL)).await;
-                    places.slots().free(uid);
+                self.host.removal.spawn("remove half-made sandbox", async move {
+                    host.remove_half_made(&dir, Deadline::after(REMOVAL)).await;
+                    host.uids().free(uid);
                 });
             }
             Some(Err((_dir, error))) => tracing::warn!(%error, "a failed sandbox is still there, the next sweep removes it"),
-            None | Some(Ok(())) => places.slots().free(uid),
+            None | Some(Ok(())) => host.uids().free(uid),
         }
     }
 }

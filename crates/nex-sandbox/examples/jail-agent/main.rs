@@ -1,4 +1,4 @@
-//! The prisoner of the tests: goes to jail as an agent does, then does what its identity says. Not part of the product.
+//! The fixtureer of the tests: goes to jail as an agent does, then does what its identity says. Not part of the product.
 
 #![expect(
     clippy::unwrap_used,
@@ -92,7 +92,7 @@ fn sleep() {
 
 /// The node admits it after the agent has started, and tells nobody in these tests.
 fn workload(entered: &Entered) -> PathBuf {
-    let program = entered.layout.artifact.join("inmate");
+    let program = entered.layout.artifact.join("workload");
     while !program.exists() {
         std::thread::yield_now();
     }

@@ -3,27 +3,27 @@
 use std::collections::BTreeSet;
 
 /// How many agents can live at once.
-pub(crate) const SLOTS: u32 = 65_536;
+pub(crate) const MAX_UIDS: u32 = 65_536;
 
-/// The uids from a base on. Nodes of one host begin at different places, so that they seldom meet.
+/// The uids from a base on. Nodes of one host begin at different host, so that they seldom meet.
 #[derive(Debug)]
-pub(crate) struct Slots {
+pub(crate) struct UidAllocator {
     base: u32,
     next: u32,
     used: BTreeSet<u32>,
 }
 
-impl Slots {
+impl UidAllocator {
     pub(crate) fn new(base: u32, node: &str) -> Self {
-        let next = node.bytes().fold(5381_u32, |hash, byte| hash.wrapping_mul(33) ^ u32::from(byte)) % SLOTS;
+        let next = node.bytes().fold(5381_u32, |hash, byte| hash.wrapping_mul(33) ^ u32::from(byte)) % MAX_UIDS;
         Self { base, next, used: BTreeSet::new() }
     }
 
     /// A free uid, or `None` if there is none. One just freed comes up again last.
     pub(crate) fn take(&mut self) -> Option<u32> {
-        for _ in 0..SLOTS {
+        for _ in 0..MAX_UIDS {
             let uid = self.base.checked_add(self.next)?;
-            self.next = (self.next + 1) % SLOTS;
+            self.next = (self.next + 1) % MAX_UIDS;
             if self.used.insert(uid) {
                 return Some(uid);
             }
@@ -33,7 +33,7 @@ impl Slots {
 
     /// Whether agents may have this uid, and nobody else.
     pub(crate) fn is_ours(&self, uid: u32) -> bool {
-        (self.base..self.base.saturating_add(SLOTS)).contains(&uid)
+        (self.base..self.base.saturating_add(MAX_UIDS)).contains(&uid)
     }
 
     /// Marks a uid that an agent of an earlier node process has.
@@ -54,16 +54,16 @@ mod tests {
 
     #[test]
     fn no_uid_is_given_twice_and_a_freed_one_comes_last() {
-        let mut slots = Slots::new(712_000, "n1");
-        let first = slots.take();
-        slots.reserve(first.map(|uid| uid + 1));
-        let second = slots.take();
+        let mut uids = UidAllocator::new(712_000, "n1");
+        let first = uids.take();
+        uids.reserve(first.map(|uid| uid + 1));
+        let second = uids.take();
         assert_eq!(second, first.map(|uid| uid + 2));
-        slots.free(first);
-        let taken: BTreeSet<_> = (0..SLOTS - 3).map(|_| slots.take().unwrap()).collect();
+        uids.free(first);
+        let taken: BTreeSet<_> = (0..MAX_UIDS - 3).map(|_| uids.take().unwrap()).collect();
         assert_eq!(taken.len(), 65_533);
-        assert_eq!(slots.take(), first);
-        assert_eq!(slots.take(), None);
-        assert!(slots.is_ours(712_000) && !slots.is_ours(0) && !slots.is_ours(712_000 + SLOTS));
+        assert_eq!(uids.take(), first);
+        assert_eq!(uids.take(), None);
+        assert!(uids.is_ours(712_000) && !uids.is_ours(0) && !uids.is_ours(712_000 + MAX_UIDS));
     }
 }

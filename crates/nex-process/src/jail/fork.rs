@@ -1,4 +1,4 @@
-//! The two forks of a jail, and the two processes that only wait.
+//! The two fork of a jail, and the two processes that only wait.
 //!
 //! Both wait with every interesting signal blocked and taken by `sigwait`, so none is lost between two calls, and an init (for which
 //! the kernel drops signals without a handler) still gets those that are meant for the agent. Init and agent lead sessions of their
@@ -25,7 +25,7 @@ pub const KILL_SIGNAL: Signal = Signal::SIGUSR2;
 
 const RETRY: &str = "the host has too many processes or too little memory; try again when it has room";
 
-/// What the init holds between the two forks.
+/// What the init holds between the two fork.
 pub(super) struct Guard {
     /// Readable (closed) as soon as stage 1 is gone.
     stage_one: OwnedFd,
@@ -51,7 +51,7 @@ pub(super) fn split_init() -> Result<Guard, JailError> {
     }
 }
 
-/// Ties the init to stage 1 and forks the agent. Returns in the agent; the init reaps until that one ends.
+/// Ties the init to stage 1 and fork the agent. Returns in the agent; the init reaps until that one ends.
 pub(super) fn split_agent(guard: Guard) -> Result<(), JailError> {
     let Guard { stage_one, mask } = guard;
     // Only now: a change of uid clears it. Stage 1 may have died before, which the pipe tells.
