@@ -135,7 +135,15 @@ impl Runtime for SimulatedRuntime {
                 }
             }
             let lost = CancellationToken::new();
-            agents.spawn("agent", live(Arc::clone(&world), router, id.clone(), agent.clone(), instance, lost.clone()));
+            let simulated = SimulatedAgent {
+                world: Arc::clone(&world),
+                router,
+                workload: id.clone(),
+                agent: agent.clone(),
+                instance,
+                lost: lost.clone(),
+            };
+            agents.spawn("agent", live(simulated));
             Ok(SimulatedInstance { agent, inbox, lost, world, workload: id })
         })
     }
