@@ -16,6 +16,7 @@ use nex_bus::settings::{ConnectionSettings, split_servers};
 use nex_engine::{Call, CallError, Function};
 use nex_process::TaskScope;
 use nex_protocol::agent::{DirectTriggers, RUNTIME_NS, TRIGGER_SUBJECT};
+use nex_protocol::reply::ReplySubject;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::unconstrained;
 use tokio_util::sync::CancellationToken;
@@ -39,7 +40,7 @@ fn code(error: &CallError) -> u16 {
 }
 
 async fn refuse(client: &Client, reply: Option<async_nats::Subject>, error: &CallError) {
-    service_error::refuse(client, reply, code(error), &error.to_string()).await;
+    service_error::refuse(client, ReplySubject::of(reply.as_deref()), code(error), &error.to_string()).await;
 }
 
 fn too_large(error: service_error::TooLarge) -> CallError {
@@ -165,7 +166,7 @@ impl Direct {
         let took = began.elapsed();
         self.is_long.store(took > SHORT, Ordering::Relaxed);
         let sent = match answer {
-            Ok(answer) => service_error::answer(&self.client, message.reply.clone(), answer).await.map_err(too_large),
+            Ok(answer) => service_error::answer(&self.client, ReplySubject::of(message.reply.as_deref()), answer).await.map_err(too_large),
             Err(error) => Err(error),
         };
         match sent {

@@ -11,6 +11,7 @@ use nex_bus::settings::ConnectionSettings;
 use nex_process::{Deadline, TaskScope, jail};
 use nex_protocol::agent::{Accepted, Deploy, Handshake, Identity, PROTOCOL, Undeploy, agent_subject, host_subject};
 use nex_protocol::deploy::WorkloadType;
+use nex_protocol::reply::ReplySubject;
 use nkeys::XKey;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -151,7 +152,7 @@ impl Session {
         match self.workload.as_ref().and_then(|workload| workload.function.clone()) {
             Some(function) => self.calls.spawn("call", calls::relayed(bus.clone(), function, message)),
             None => {
-                nex_bus::service_error::refuse(bus, message.reply, 404, "there is no function here").await;
+                nex_bus::service_error::refuse(bus, ReplySubject::of(message.reply.as_deref()), 404, "there is no function here").await;
             }
         }
     }

@@ -56,7 +56,8 @@ async fn again(shared: &Arc<Shared>, id: WorkloadId, record: WorkloadRecord) -> 
     // Its object may have been replaced since; what ran is in the cache.
     let earlier = Some((id, shared.launcher.artifacts.cached(&record.digest)));
     let (namespace, request) = (record.namespace, record.request);
-    Box::pin(run_workload(shared, Order { namespace, request, admitted, room, earlier })).await.map(drop)
+    let by = Deadline::after(shared.launcher.deploy_timeout);
+    Box::pin(run_workload(shared, Order { namespace, request, admitted, room, earlier }, by)).await.map(drop)
 }
 
 async fn autostart(shared: &Arc<Shared>, entry: &RawAutostartWorkload, issuer: &KeyPair) -> Result<String, Failure> {
@@ -87,5 +88,5 @@ async fn autostart(shared: &Arc<Shared>, entry: &RawAutostartWorkload, issuer: &
     let config = NodeConfig { valid_issuers: Vec::new(), ..shared.config.clone() };
     let admitted = policy::admit(&request, &config, &shared.identity.xkey, now)?;
     let room = shared.registry.reserve()?;
-    Ok(Box::pin(run_workload(shared, Order { namespace, request, admitted, room, earlier: None })).await?.id)
+    Ok(Box::pin(run_workload(shared, Order { namespace, request, admitted, room, earlier: None }, by)).await?.id)
 }

@@ -11,6 +11,7 @@ use nex_bus::drain::Draining;
 use nex_bus::service_error;
 use nex_process::TaskScope;
 use nex_protocol::agent::RUNTIME_NS;
+use nex_protocol::reply::ReplySubject;
 use nex_protocol::subject::trigger_queue;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -116,13 +117,14 @@ async fn serve(subscription: Subscriber, relay: Arc<Relay>, stop: CancellationTo
 impl Relay {
     async fn call(&self, message: Message) {
         let began = Instant::now();
+        let reply = ReplySubject::of(message.reply.as_deref());
         let answer = self.caller.call(message.subject.as_str(), message.payload, self.within).await;
         let failure = match answer {
             Ok(answer) => match service_error::read(&answer) {
                 None => {
                     let own = || u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
                     let nanos = header(&answer, RUNTIME_NS).and_then(|text| text.parse().ok()).unwrap_or_else(own);
-                    match service_error::answer(&self.nats, message.reply.clone(), answer.payload).await {
+                    match service_error::answer(&self.nats, reply.clone(), answer.payload).await {
                         Ok(()) => return self.tell(Outcome::Succeeded { trigger: Arc::clone(&self.trigger), nanos }),
                         // A failed call; whoever waits for it must hear that.
                         Err(too_large) => (500, too_large.to_string()),
@@ -133,7 +135,7 @@ impl Relay {
             Err(error) => (500, error),
         };
         let (code, error) = failure;
-        service_error::refuse(&self.nats, message.reply, code, &error).await;
+        service_error::refuse(&self.nats, reply, code, &error).await;
         self.tell(Outcome::Failed { trigger: Arc::clone(&self.trigger), error });
     }
 

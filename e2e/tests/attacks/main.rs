@@ -1,0 +1,25 @@
+//! What attackers try, against the programs of `target/dist` and a real nats-server: each test is an attack, and passes where it meets
+//! an error.
+//!
+//! | file | who attacks |
+//! |---|---|
+//! | `stranger` | whoever may publish and subscribe on the user's NATS, and nothing else |
+//! | `deployer` | whoever may deploy |
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::disallowed_methods,
+    dead_code,
+    reason = "tests: what fails here fails the test, the programs under test are started here, and the world has more than attackers use"
+)]
+
+mod deployer;
+#[path = "../e2e/running.rs"]
+mod running;
+mod stranger;
+mod victim;
+#[path = "../e2e/world.rs"]
+mod world;
