@@ -166,7 +166,9 @@ impl Direct {
         let took = began.elapsed();
         self.is_long.store(took > SHORT, Ordering::Relaxed);
         let sent = match answer {
-            Ok(answer) => service_error::answer(&self.client, ReplySubject::of(message.reply.as_deref()), answer).await.map_err(too_large),
+            Ok(answer) => {
+                service_error::answer(&self.client, ReplySubject::of(message.reply.as_deref()), answer).await.map_err(too_large)
+            }
             Err(error) => Err(error),
         };
         match sent {

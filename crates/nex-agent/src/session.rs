@@ -152,7 +152,8 @@ impl Session {
         match self.workload.as_ref().and_then(|workload| workload.function.clone()) {
             Some(function) => self.calls.spawn("call", calls::relayed(bus.clone(), function, message)),
             None => {
-                nex_bus::service_error::refuse(bus, ReplySubject::of(message.reply.as_deref()), 404, "there is no function here").await;
+                nex_bus::service_error::refuse(bus, ReplySubject::of(message.reply.as_deref()), 404, "there is no function here")
+                    .await;
             }
         }
     }

@@ -12,7 +12,7 @@ use nex_bus::connect::{Persistence, connect};
 use nex_bus::settings::ConnectionSettings;
 use nex_client::Client;
 use nex_client::artifact::{DEFAULT_BUCKET, DEFAULT_BUCKET_BYTES, Upload};
-use nex_client::deploy::{Deployment, Keys, Target};
+use nex_client::deploy::{Deployment, Keys};
 use nex_protocol::control::AuctionRequest;
 use nex_protocol::deploy::{Location, WorkloadType};
 use nkeys::{KeyPair, XKey};
@@ -40,7 +40,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Keep the issuer's seed if the workload is to be stopped by another process.
     let keys = Keys { issuer: KeyPair::new_account(), sender: XKey::new() };
     let deployment = Deployment::new("hello".parse()?, WorkloadType::V8, artifact);
-    let started = client.deploy(&deployment, &Target::from(&bid), &keys).await?;
+    let started = client.deploy(&deployment, &bid.target, &keys).await?;
 
     let reply = client.call("hello", "world".into(), Duration::from_secs(5)).await?;
     println!("{}", String::from_utf8_lossy(&reply));

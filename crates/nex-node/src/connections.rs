@@ -1,5 +1,8 @@
 //! The connections workloads use, apart from the node's own control connection wherever somebody said so.
 //!
+//! A node never dials what a deployer names, unless the operator lists it (`allow_nats_urls`): whoever answers there could fill the
+//! node's memory, and the attempt alone tells what listens where. The node's own servers are listed.
+//!
 //! In order: what the deployer brought (`trigger_connection`, `host_services`), what the node's configuration names
 //! (`host_services.nats_url`), the node's own connection.
 
@@ -14,7 +17,7 @@ use nex_protocol::deploy::ConnectionDetails;
 use nex_protocol::envelope::{ErrorCode, Failure};
 use nex_protocol::id::WorkloadId;
 
-use crate::config::RawHostServices;
+use crate::config::{NodeConfig, ServerList};
 use crate::workload::spec::WorkloadSpec;
 use nex_protocol::envelope::chain;
 
@@ -34,6 +37,8 @@ pub struct Connections {
     node: Client,
     node_settings: Arc<ConnectionSettings>,
     configured: Option<ConnectionDetails>,
+    /// Servers that a deployer may name.
+    servers: Arc<ServerList>,
     shared: Arc<tokio::sync::OnceCell<Client>>,
     own: Arc<Mutex<HashMap<(WorkloadId, Purpose), Client>>>,
 }
@@ -41,7 +46,9 @@ pub struct Connections {
 impl Connections {
     /// Connections of a node that is itself connected by `node_settings`.
     #[must_use]
-    pub fn new(node: Client, node_settings: ConnectionSettings, configured: &RawHostServices) -> Self {
+    pub fn new(node: Client, node_settings: ConnectionSettings, config: &NodeConfig) -> Self {
+        let configured = &config.host_services;
+        let servers = Arc::new(config.workload_servers.clone().with(&node_settings.servers));
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
         let details = ConnectionDetails {
             nats_url: text(&configured.nats_url),
@@ -49,7 +56,23 @@ impl Connections {
             nats_user_seed: text(&configured.nats_user_seed),
         };
         let configured = Some(details).filter(|details| !details.nats_url.is_empty() || !details.nats_user_jwt.is_empty());
-        Self { node, node_settings: Arc::new(node_settings), configured, shared: Arc::default(), own: Arc::default() }
+        Self { node, node_settings: Arc::new(node_settings), configured, servers, shared: Arc::default(), own: Arc::default() }
+    }
+
+    /// Whether workloads may be connected to the servers that a deployer names.
+    ///
+    /// # Errors
+    /// A [`Failure`], the same whatever is or is not at the other end.
+    pub fn permit(&self, details: Option<&ConnectionDetails>) -> Result<(), Failure> {
+        let named = details.map_or("", |details| details.nats_url.as_str());
+        if named.is_empty() || self.servers.has_all(&nex_bus::settings::split_servers(named)) {
+            return Ok(());
+        }
+        Err(Failure::new(
+            ErrorCode::Denied,
+            "Invalid deploy request: its NATS servers are not among those that this node connects workloads to; next: have its \
+             operator list them in allow_nats_urls",
+        ))
     }
 
     /// Where a function's triggers are subscribed by the relay.
@@ -87,6 +110,7 @@ impl Connections {
             return Ok(known.clone());
         }
         if let Some(details) = details {
+            self.permit(Some(details))?;
             let client = self.dial(details, by).await?;
             self.lock().insert(key, client.clone());
             return Ok(client);
@@ -99,13 +123,15 @@ impl Connections {
 
     async fn dial(&self, details: &ConnectionDetails, by: Deadline) -> Result<Client, Failure> {
         let settings = self.settings(details);
-        let failed =
-            |why: String| Failure::new(ErrorCode::Failed, format!("Failed to deploy workload: its own NATS connection: {why}"));
-        match by.bound(connect(&settings, Persistence::Once)).await {
-            Ok(Ok(client)) => Ok(client),
-            Ok(Err(error)) => Err(failed(chain(&error))),
-            Err(Elapsed) => Err(failed("no connection in time".to_owned())),
-        }
+        // What the other end said stands in the log only.
+        let why = match by.bound(connect(&settings, Persistence::Once)).await {
+            Ok(Ok(client)) => return Ok(client),
+            Ok(Err(error)) => chain(&error),
+            Err(Elapsed) => "no connection in time".to_owned(),
+        };
+        tracing::warn!(servers = settings.shown_servers(), why, "a workload's own NATS connection cannot be made");
+        let text = "Failed to deploy workload: its own NATS connection cannot be made; next: check its servers and credentials";
+        Err(Failure::new(ErrorCode::Failed, text))
     }
 
     fn settings(&self, details: &ConnectionDetails) -> ConnectionSettings {

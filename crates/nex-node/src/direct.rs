@@ -4,6 +4,7 @@
 //! the workload connection when that carries no credentials at all, or credentials that somebody meant for workloads; never the
 //! node's own. It is given IP literals, for it resolves no names; a connection that needs TLS is relayed.
 
+use nex_process::Deadline;
 use nex_protocol::agent::DirectTriggers;
 use nex_protocol::deploy::ConnectionDetails;
 use nex_protocol::subject::trigger_queue;
@@ -16,26 +17,30 @@ use crate::workload::spec::WorkloadSpec;
 pub struct Direct {
     connections: Connections,
     reachable: bool,
+    /// Whether the node's servers let functions in without credentials, though the node itself has some.
+    anonymous: bool,
 }
 
 impl Direct {
     /// For workloads on these connections; never where agents have a network of their own, in which addresses mean something else and
     /// credentials have no business.
     #[must_use]
-    pub fn new(connections: Connections, share_the_network: bool) -> Self {
-        Self { connections, reachable: share_the_network }
+    pub fn new(connections: Connections, share_the_network: bool, anonymous: bool) -> Self {
+        Self { connections, reachable: share_the_network, anonymous }
     }
 
     /// What the agent needs to subscribe by itself; nothing where the node has to relay.
-    pub async fn triggers(&self, spec: &WorkloadSpec) -> Option<DirectTriggers> {
+    pub async fn triggers(&self, spec: &WorkloadSpec, by: Deadline) -> Option<DirectTriggers> {
         if !spec.kind.is_function() || !self.reachable {
             return None;
         }
-        let given = spec.trigger_connection.as_ref().or(spec.host_services.as_ref()).or(self.connections.configured());
+        let named = spec.trigger_connection.as_ref().or(spec.host_services.as_ref());
+        self.connections.permit(named).ok()?;
+        let given = named.or(self.connections.configured());
         let node = self.connections.node_settings();
         let mut connection = match given {
             Some(details) => details.clone(),
-            None if carries_credentials(node) => return None,
+            None if carries_credentials(node) && !self.anonymous => return None,
             None => ConnectionDetails::default(),
         };
         let servers = if connection.nats_url.is_empty() {
@@ -44,7 +49,7 @@ impl Direct {
             nex_bus::settings::split_servers(&connection.nats_url)
         };
         let uses_tls = node.tls_first || node.tls_ca.is_some() || node.tls_cert.is_some() || self.connections.node_demands_tls();
-        connection.nats_url = if uses_tls { return None } else { as_ip_literals(&servers).await? };
+        connection.nats_url = if uses_tls { return None } else { by.bound(as_ip_literals(&servers)).await.ok()?? };
         Some(DirectTriggers { connection, queue: trigger_queue(&spec.namespace, &spec.name), subjects: spec.triggers.clone() })
     }
 }

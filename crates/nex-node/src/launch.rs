@@ -103,7 +103,7 @@ impl Launcher {
     /// A [`Failure`] that names the step and its cause; whatever was begun is undone.
     pub async fn launch(&self, spec: &WorkloadSpec, outcomes: mpsc::Sender<Outcome>, by: Deadline) -> Result<Launched, Failure> {
         let connection = self.connections.triggers(spec, by).await?;
-        let direct = self.direct.triggers(spec).await;
+        let direct = self.direct.triggers(spec, by).await;
         let mut tries = 1;
         let (session, reports) = loop {
             let mut session = self.lease(spec, by).await?;

@@ -279,7 +279,7 @@ impl Means<'_> {
         for (name, class) in &config.microvm.classes {
             pools.add(name.clone(), agents, AgentFactory { size: Some(class.size), ..factory.clone() }, class.pool_size);
         }
-        let connections = Connections::new(nats.clone(), connection, &config.host_services);
+        let connections = Connections::new(nats.clone(), connection, config);
         Ok(Arc::new(Launcher {
             pools,
             artifacts,
@@ -288,7 +288,7 @@ impl Means<'_> {
             node: identity.node.clone(),
             journal,
             events,
-            direct: Direct::new(connections.clone(), sandboxes.share_the_network()),
+            direct: Direct::new(connections.clone(), sandboxes.share_the_network(), config.anonymous_functions),
             connections,
             host: Arc::new(HostServices::new(host)),
             scope: TaskScope::new("workloads"),
@@ -323,6 +323,7 @@ fn tags(config: &NodeConfig, confinement: Tags, identity: &Identity) -> Tags {
     let short: String = identity.node.as_str().chars().skip(1).take(8).collect::<String>().to_lowercase();
     tags.entry("node_name".into()).or_insert_with(|| format!("node-{short}"));
     tags.extend(confinement);
+    tags.extend(config.demands.names().map(|names| ("nex.demands".to_owned(), names)));
     tags.insert("nex.os".into(), std::env::consts::OS.into());
     tags.insert("nex.arch".into(), arch.into());
     tags.insert("nex.cpucount".into(), std::thread::available_parallelism().map_or(1, usize::from).to_string());

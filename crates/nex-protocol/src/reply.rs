@@ -69,7 +69,8 @@ mod tests {
         for text in ["_INBOX.abc.1", "_R_.x.y", "answers.here", "ME", "a.$b"] {
             assert_eq!(ReplySubject::parse(text).map(String::from), Ok(text.to_owned()));
         }
-        for text in ["$NEX.LAMEDUCK.N", "$KV.b.k", "$O.b.M.x", "$JS.API.STREAM.DELETE.x", "$JS.ACK.s.c.1.2.3.4.5", "$SYS.x", "$"] {
+        for text in ["$NEX.LAMEDUCK.N", "$KV.b.k", "$O.b.M.x", "$JS.API.STREAM.DELETE.x", "$JS.ACK.s.c.1.2.3.4.5", "$SYS.x", "$"]
+        {
             assert!(ReplySubject::parse(text).is_err(), "{text}");
         }
         for text in ["", ".", "a.", "a..b", "a b", "a.*", "a.>", "a\r\nPUB x 0", &"a".repeat(2_000)] {

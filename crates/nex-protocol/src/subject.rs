@@ -325,7 +325,13 @@ mod tests {
         for pattern in ["fn.greet", "a.>", "a.*.$b"] {
             assert!(!reaches_reserved(pattern), "{pattern}");
         }
-        assert!(covers("a.>", "a.b.*") && covers("a.*", "a.b") && !covers("a.*", "a.>") && !covers("a.b", "a.*") && !covers("a.>", "a"));
+        assert!(
+            covers("a.>", "a.b.*")
+                && covers("a.*", "a.b")
+                && !covers("a.*", "a.>")
+                && !covers("a.b", "a.*")
+                && !covers("a.>", "a")
+        );
         assert_eq!(Discovery::parse("$SRV.INFO.nex"), Some(Discovery::Info));
     }
 

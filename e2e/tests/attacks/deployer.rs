@@ -15,7 +15,20 @@ use crate::victim::{Victim, is_refused};
 fn no_trigger_hears_what_is_not_for_functions() {
     let victim = Victim::new();
     for trigger in [
-        "_INBOX.>", "$KV.>", "$O.>", "_R_.>", "$SRV.>", "$MQTT.>", "$G.x", ">", "*", "*.>", "*.x.y", "$SYS.>", "$JS.API.>", "$NEX.PING",
+        "_INBOX.>",
+        "$KV.>",
+        "$O.>",
+        "_R_.>",
+        "$SRV.>",
+        "$MQTT.>",
+        "$G.x",
+        ">",
+        "*",
+        "*.>",
+        "*.x.y",
+        "$SYS.>",
+        "$JS.API.>",
+        "$NEX.PING",
     ] {
         let answer = victim.deploy("default", &victim.old_request(&KeyPair::new_account(), trigger));
         is_refused(&answer, &format!("The trigger subject {trigger} overlaps with subject(s) in this node's deny list"));
@@ -56,11 +69,19 @@ fn a_node_never_dials_what_a_deployer_names() {
     let said = |answer: &serde_json::Value| answer["error"].as_str().unwrap_or_default().to_owned();
     let text = "its NATS servers are not among those that this node connects workloads to";
     let closed = victim.deploy("default", &victim.connected("nats://127.0.0.1:1"));
-    for url in [format!("nats://{own}"), format!("{},nats://{own}", victim.world.url()), "nats://169.254.169.254:80".into(), "nats://localhost:1".into()] {
+    for url in [
+        format!("nats://{own}"),
+        format!("{},nats://{own}", victim.world.url()),
+        "nats://169.254.169.254:80".into(),
+        "nats://localhost:1".into(),
+    ] {
         let answer = victim.deploy("default", &victim.connected(&url));
         is_refused(&answer, text);
         assert_eq!(said(&answer), said(&closed), "the answer tells nothing of what is there");
-        let of_host = DeployRequest { host_services: victim.connected(&url).trigger_connection, ..victim.old_request(&KeyPair::new_account(), "fn.x") };
+        let of_host = DeployRequest {
+            host_services: victim.connected(&url).trigger_connection,
+            ..victim.old_request(&KeyPair::new_account(), "fn.x")
+        };
         is_refused(&victim.deploy("default", &of_host), text);
     }
     assert!(listener.accept().is_err(), "the node came");

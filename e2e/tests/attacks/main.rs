@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `stranger` | whoever may publish and subscribe on the user's NATS, and nothing else |
 //! | `deployer` | whoever may deploy |
+//! | `tokens` | whoever may deploy and has read what others sent |
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -20,6 +21,7 @@ mod deployer;
 #[path = "../e2e/running.rs"]
 mod running;
 mod stranger;
+mod tokens;
 mod victim;
 #[path = "../e2e/world.rs"]
 mod world;

@@ -6,7 +6,8 @@ use crate::victim::Victim;
 
 /// Every question that a node answers by itself.
 fn questions(node: &str) -> Vec<String> {
-    let of_nex = ["AUCTION", "PING", "WPING.default", &format!("PING.{node}"), &format!("INFO.default.{node}")].map(|it| format!("$NEX.{it}"));
+    let of_nex = ["AUCTION", "PING", "WPING.default", &format!("PING.{node}"), &format!("INFO.default.{node}")]
+        .map(|it| format!("$NEX.{it}"));
     let of_micro = ["PING", "INFO", "STATS", "PING.nex", "INFO.nex", "STATS.nex"].map(|it| format!("$SRV.{it}"));
     of_nex.into_iter().chain(of_micro).collect()
 }
@@ -62,12 +63,11 @@ fn who_answers_an_auction_under_another_nodes_name_gets_no_environment() {
     summary["warm_agents"] = 1_000.into();
     let answer = serde_json::json!({"type": "io.nats.nex.v1.auction_response", "data": summary}).to_string();
     let (rogue, heard) = (victim.client.clone(), std::sync::Arc::new(std::sync::Mutex::new(Vec::<Value>::new())));
-    let (mut auctions, mut deploys) = world.block_on(async {
-        (rogue.subscribe("$NEX.AUCTION").await.unwrap(), rogue.subscribe("$NEX.DEPLOY.>").await.unwrap())
-    });
+    let (mut auctions, mut deploys) = world
+        .block_on(async { (rogue.subscribe("$NEX.AUCTION").await.unwrap(), rogue.subscribe("$NEX.DEPLOY.>").await.unwrap()) });
     world.block_on(rogue.flush()).unwrap();
     let mut tasks = tokio::task::JoinSet::new();
-    let runtime = world.runtime();
+    let runtime = world.block_on(async { tokio::runtime::Handle::current() });
     tasks.spawn_on(
         async move {
             use futures::StreamExt as _;

@@ -69,7 +69,8 @@ impl Victim {
 
     /// What a client of 0.2.7 would send: claims that bind nothing, and an environment that is anybody's.
     pub(crate) fn old_request(&self, issuer: &KeyPair, trigger: &str) -> DeployRequest {
-        let claims = Claims { exp: None, ..Claims::to_start("greetmjs", issuer, &Digest::of(guest::GREET_MJS.as_bytes()), now(), 60) };
+        let claims =
+            Claims { exp: None, ..Claims::to_start("greetmjs", issuer, &Digest::of(guest::GREET_MJS.as_bytes()), now(), 60) };
         let sender = XKey::new();
         let xkey = self.summary()["target_xkey"].as_str().unwrap().to_owned();
         DeployRequest {

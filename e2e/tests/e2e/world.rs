@@ -193,11 +193,6 @@ impl World {
         command
     }
 
-    /// Where tasks of a test run.
-    pub(crate) fn runtime(&self) -> tokio::runtime::Handle {
-        self.runtime.handle().clone()
-    }
-
     /// Runs what needs the NATS client.
     pub(crate) fn block_on<F: Future>(&self, work: F) -> F::Output {
         self.runtime.block_on(async { tokio::time::timeout(PATIENCE, work).await.expect("it takes too long") })

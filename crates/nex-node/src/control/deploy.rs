@@ -77,17 +77,19 @@ pub(super) async fn deploy(
         namespace.parse().map_err(|error| Failure::new(ErrorCode::BadRequest, format!("Invalid deploy request: {error}")))?;
     let now = clock::unix_seconds();
     let admitted = policy::admit(&request, &shared.config, &shared.identity.xkey, now)?;
-    let _turn = tenants.turn(&namespace, &admitted.claims.iss, by).await?;
-    let room = shared.registry.reserve()?;
-    let spent = shared.launcher.journal.spend_token(&admitted.claims.jti, admitted.spent_until, now);
-    if !spent.map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))? {
-        return Err(Failure::new(
-            ErrorCode::Denied,
-            "Invalid deploy request: this workload JWT was used before; sign a new one for each deploy",
-        ));
+    policy::check_signed(&admitted, &request, body, shared.place(namespace.as_str()), &shared.config)?;
+    for details in [&request.trigger_connection, &request.host_services] {
+        shared.launcher.connections.permit(details.as_ref())?;
     }
+    let _turn = tenants.turn(&namespace, &admitted.claims.iss, by).await?;
+    let mut room = shared.registry.reserve()?;
+    room.reserve_triggers(&namespace, &admitted.triggers)?;
+    // Asked for first: a token is not used up by an artifact that is not there.
+    let offer = Box::pin(look_up(shared, &request, &admitted, &mut room, by)).await?;
+    shared.spend(&admitted.claims, "deploy", admitted.spent_until, now).await?;
+    let artifact = Box::pin(shared.launcher.artifacts.take(offer, by)).await?;
     // Boxed: a deploy's future is large, and one of many requests.
-    Box::pin(run(shared, Order { namespace, request, admitted, room, earlier: None }, by)).await
+    Box::pin(start(shared, Order { namespace, request, admitted, room, earlier: None }, artifact)).await
 }
 
 /// A workload that was admitted and has room.
@@ -105,16 +107,25 @@ pub(crate) struct Order {
 }
 
 /// Starts a workload and waits until it runs.
-pub(crate) async fn run(shared: &Arc<Shared>, order: Order, by: Deadline) -> Result<DeployResponse, Failure> {
-    let Order { namespace, request, admitted, mut room, earlier } = order;
-    let (id, cached) = earlier.map_or((None, None), |(id, artifact)| (Some(id), artifact));
+pub(crate) async fn run(shared: &Arc<Shared>, mut order: Order, by: Deadline) -> Result<DeployResponse, Failure> {
+    let cached = order.earlier.as_mut().and_then(|(_, artifact)| artifact.take());
     let artifact = match cached {
         Some(artifact) => {
-            room.reserve_bytes(artifact.bytes)?;
+            order.room.reserve_bytes(artifact.bytes)?;
             artifact
         }
-        None => fetch(shared, &request, &admitted, &mut room, by).await?,
+        None => {
+            let offer = look_up(shared, &order.request, &order.admitted, &mut order.room, by).await?;
+            shared.launcher.artifacts.take(offer, by).await?
+        }
     };
+    Box::pin(start(shared, order, artifact)).await
+}
+
+/// Starts a workload whose artifact is there and waits until it runs.
+async fn start(shared: &Arc<Shared>, order: Order, artifact: Artifact) -> Result<DeployResponse, Failure> {
+    let Order { namespace, request, admitted, room, earlier } = order;
+    let id = earlier.map(|(id, _)| id);
     policy::check_digest(admitted.signed_digest.as_ref(), &artifact.digest)?;
     let spec = WorkloadSpec {
         id: id.unwrap_or_else(|| WorkloadId::new(clock::unix_seconds_u32())),
@@ -153,14 +164,14 @@ pub(crate) async fn run(shared: &Arc<Shared>, order: Order, by: Deadline) -> Res
     Ok(answer)
 }
 
-/// The artifact from the object store, refused before a byte of it is fetched if it is too large or not the one signed for.
-async fn fetch(
+/// The artifact as the object store has it, refused before a byte of it is fetched if it is too large or not the one signed for.
+async fn look_up(
     shared: &Shared,
     request: &DeployRequest,
     admitted: &Admitted,
     room: &mut Room,
     by: Deadline,
-) -> Result<Artifact, Failure> {
+) -> Result<Offer, Failure> {
     let offer = Offer::look_up(&shared.nats, &admitted.location, request.jsdomain.as_deref(), by).await?;
     if offer.bytes() == 0 {
         return Err(Failure::new(
@@ -172,5 +183,5 @@ async fn fetch(
     if let Some(promised) = offer.digest() {
         policy::check_digest(admitted.signed_digest.as_ref(), &promised)?;
     }
-    shared.launcher.artifacts.take(offer, by).await
+    Ok(offer)
 }
