@@ -157,7 +157,7 @@ pub fn event_or_log(bytes: &[u8]) {
 pub fn node_config(bytes: &[u8]) {
     if let Ok(raw) = RawConfig::parse(&String::from_utf8_lossy(bytes)) {
         match NodeConfig::resolve(raw) {
-            Ok(config) => assert!(config.pool_size > 0 && !config.deny_triggers.is_empty(), "a limit was lost"),
+            Ok(config) => assert!(config.pool_size > 0 && config.workload_limits.concurrency > 0, "a limit was lost"),
             Err(invalid) => assert!(!invalid.0.is_empty(), "refused without a reason"),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use nex_process::shares::{Share, Shares};
 use nex_process::{Deadline, Elapsed};
 use nex_protocol::deploy::{DeployRequest, DeployResponse, WorkloadType};
 use nex_protocol::envelope::{ErrorCode, Failure};
@@ -9,7 +10,6 @@ use nex_protocol::id::{Namespace, WorkloadId};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::lanes::{Share, Shares};
 use super::parse;
 use crate::artifacts::{Artifact, Offer};
 use crate::clock;

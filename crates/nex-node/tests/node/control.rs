@@ -30,7 +30,8 @@ async fn every_verb_answers_once_in_the_envelope_of_0_2_7() {
     world.until_warm(1).await;
 
     let ping = data(&world.ask("$NEX.PING", "").await, "ping");
-    let shape = ["nexus", "node_id", "running_machines", "tags", "target_xkey", "uptime", "version", "warm_agents"];
+    let shape =
+        ["nexus", "node_id", "running_machines", "tags", "target_xkey", "uptime", "version", "warm_agents", "xkey_signature"];
     assert_eq!(members(&ping), shape);
     assert_eq!((&ping["node_id"], &ping["target_xkey"]), (&json!(node.as_str()), &json!(xkey)));
     assert_eq!((&ping["running_machines"], &ping["warm_agents"], &ping["nexus"]), (&json!(1), &json!(1), &json!("test")));
@@ -53,7 +54,8 @@ async fn every_verb_answers_once_in_the_envelope_of_0_2_7() {
     assert_eq!((&machine["id"], &machine["type"], &machine["state"]), (&json!(started.id), &json!("v8"), &json!("running")));
 
     let info = data(&world.ask(&format!("$NEX.INFO.default.{node}"), "").await, "info");
-    assert_eq!(members(&info), ["machines", "memory", "public_xkey", "supported_workload_types", "tags", "uptime", "version"]);
+    let shape = ["machines", "memory", "public_xkey", "supported_workload_types", "tags", "uptime", "version", "xkey_signature"];
+    assert_eq!(members(&info), shape);
     assert_eq!((&info["public_xkey"], &info["supported_workload_types"]), (&json!(xkey), &json!(["native", "v8", "wasm"])));
     assert!(info["memory"]["total"].as_u64().unwrap() > info["memory"]["available"].as_u64().unwrap());
     let machine = &info["machines"][0];

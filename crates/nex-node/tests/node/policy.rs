@@ -57,7 +57,8 @@ impl World {
     }
 
     fn cached_artifacts(&self) -> usize {
-        std::fs::read_dir(self.state().join("artifacts")).unwrap().count()
+        let files = std::fs::read_dir(self.state().join("artifacts")).unwrap().flatten();
+        files.filter(|file| file.file_name().len() == 64).count()
     }
 }
 
