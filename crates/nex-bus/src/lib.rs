@@ -5,11 +5,13 @@
 //! | [`settings`] | how a connection is to be made; secrets that do not print |
 //! | [`context`] | settings from a NATS CLI context |
 //! | [`connect`] | settings into a client |
+//! | [`denials`] | what the server does not permit |
 //! | [`drain`] | subscriptions that end in order |
 //! | [`service_error`] | replies that say no |
 
 pub mod connect;
 pub mod context;
+pub mod denials;
 pub mod drain;
 pub mod service_error;
 pub mod settings;

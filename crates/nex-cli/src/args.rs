@@ -7,6 +7,7 @@ mod node;
 mod workload;
 
 use clap::{ArgAction, Parser, Subcommand};
+use nex_bus::denials::Denials;
 use tracing::Level;
 
 pub(crate) use connection::ConnectionArgs;
@@ -44,6 +45,9 @@ pub(crate) struct Cli {
     pub(crate) logging: LoggingArgs,
     #[command(subcommand)]
     pub(crate) command: Command,
+    /// What the server does not permit this command; nothing that is given.
+    #[arg(skip)]
+    pub(crate) denials: Denials,
 }
 
 /// The commands.

@@ -25,8 +25,16 @@ use crate::log_feed::LogFeed;
 use crate::output::Output;
 use crate::session;
 
-/// Does what the command line says.
+/// Does what the command line says; ends at once when the server does not permit it, for then no answer comes.
 pub(crate) async fn run(cli: &Cli, env: &Env, output: &mut Output, feed: Option<LogFeed>) -> anyhow::Result<()> {
+    tokio::select! {
+        biased;
+        denial = cli.denials.first() => Err(denial.into()),
+        done = Box::pin(dispatch(cli, env, output, feed)) => done,
+    }
+}
+
+async fn dispatch(cli: &Cli, env: &Env, output: &mut Output, feed: Option<LogFeed>) -> anyhow::Result<()> {
     // What needs no connection, and what checks its arguments before it connects.
     match &cli.command {
         Command::Completion(args) => return completion::run(args, output),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nex_bus::connect::{Persistence, connect};
+use nex_bus::connect::{Persistence, connect_with};
 use nex_client::{Client, DEPLOY_TIMEOUT, REQUEST_TIMEOUT};
 
 use crate::args::Cli;
@@ -24,7 +24,7 @@ pub(crate) struct Session {
 /// Connects as the command line says.
 pub(crate) async fn open(cli: &Cli, env: &Env) -> anyhow::Result<Session> {
     let settings = cli.connection.settings(env)?;
-    let nats = Box::pin(connect(&settings, Persistence::Once)).await?;
+    let nats = Box::pin(connect_with(&settings, Persistence::Once, &cli.denials)).await?;
     let wait = cli.connection.timeout.unwrap_or(REQUEST_TIMEOUT);
     let patience = cli.connection.timeout.unwrap_or(DEPLOY_TIMEOUT);
     let client = Client::new(nats, cli.connection.namespace.clone()).with_timeout(wait).with_deploy_timeout(patience);

@@ -10,7 +10,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_nats::Client;
-use nex_bus::connect::{Persistence, connect};
+use nex_bus::connect::{Persistence, connect_with};
+use nex_bus::denials::{Action, Denials};
 use nex_bus::settings::ConnectionSettings;
 use nex_process::{Deadline, Elapsed};
 use nex_protocol::deploy::ConnectionDetails;
@@ -31,22 +32,25 @@ enum Purpose {
     Host,
 }
 
+/// A connection, and what its server does not permit on it.
+type Watched = (Client, Denials);
+
 /// The connections of all workloads. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Connections {
-    node: Client,
+    node: Watched,
     node_settings: Arc<ConnectionSettings>,
     configured: Option<ConnectionDetails>,
     /// Servers that a deployer may name.
     servers: Arc<ServerList>,
-    shared: Arc<tokio::sync::OnceCell<Client>>,
-    own: Arc<Mutex<HashMap<(WorkloadId, Purpose), Client>>>,
+    shared: Arc<tokio::sync::OnceCell<Watched>>,
+    own: Arc<Mutex<HashMap<(WorkloadId, Purpose), Watched>>>,
 }
 
 impl Connections {
     /// Connections of a node that is itself connected by `node_settings`.
     #[must_use]
-    pub fn new(node: Client, node_settings: ConnectionSettings, config: &NodeConfig) -> Self {
+    pub fn new(node: Watched, node_settings: ConnectionSettings, config: &NodeConfig) -> Self {
         let configured = &config.host_services;
         let servers = Arc::new(config.workload_servers.clone().with(&node_settings.servers));
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
@@ -81,7 +85,23 @@ impl Connections {
     /// A [`Failure`] when that connection cannot be made in time.
     pub async fn triggers(&self, spec: &WorkloadSpec, by: Deadline) -> Result<Client, Failure> {
         let details = spec.trigger_connection.as_ref().or(spec.host_services.as_ref());
-        self.client(spec, Purpose::Triggers, details, by).await
+        Ok(self.client(spec, Purpose::Triggers, details, by).await?.0)
+    }
+
+    /// Whether the server let the triggers of a workload be subscribed on [`Self::triggers`].
+    ///
+    /// # Errors
+    /// A [`Failure`] that names the one it did not.
+    pub async fn check_triggers(&self, spec: &WorkloadSpec, by: Deadline) -> Result<(), Failure> {
+        let details = spec.trigger_connection.as_ref().or(spec.host_services.as_ref());
+        let (client, denials) = self.client(spec, Purpose::Triggers, details, by).await?;
+        denials.settle(&client).await;
+        match denials.find(|denial| denial.action == Action::Subscribe && spec.triggers.contains(&denial.subject)) {
+            None => Ok(()),
+            Some(denial) => {
+                Err(Failure::new(ErrorCode::Denied, format!("Failed to deploy workload: on the node's NATS: {denial}")))
+            }
+        }
     }
 
     /// Where a workload's host services act.
@@ -89,13 +109,13 @@ impl Connections {
     /// # Errors
     /// A [`Failure`] when that connection cannot be made.
     pub async fn host(&self, spec: &WorkloadSpec) -> Result<Client, Failure> {
-        self.client(spec, Purpose::Host, spec.host_services.as_ref(), Deadline::after(HOST_CONNECT)).await
+        Ok(self.client(spec, Purpose::Host, spec.host_services.as_ref(), Deadline::after(HOST_CONNECT)).await?.0)
     }
 
     /// Lets go of a workload's own connections, and gives them back.
     #[must_use]
     pub fn forget(&self, workload: &WorkloadId) -> Vec<Client> {
-        self.lock().extract_if(|(id, _), _| id == workload).map(|(_, client)| client).collect()
+        self.lock().extract_if(|(id, _), _| id == workload).map(|(_, (client, _))| client).collect()
     }
 
     async fn client(
@@ -104,7 +124,7 @@ impl Connections {
         purpose: Purpose,
         details: Option<&ConnectionDetails>,
         by: Deadline,
-    ) -> Result<Client, Failure> {
+    ) -> Result<Watched, Failure> {
         let key = (spec.id.clone(), purpose);
         if let Some(known) = self.lock().get(&key) {
             return Ok(known.clone());
@@ -121,11 +141,11 @@ impl Connections {
         }
     }
 
-    async fn dial(&self, details: &ConnectionDetails, by: Deadline) -> Result<Client, Failure> {
-        let settings = self.settings(details);
+    async fn dial(&self, details: &ConnectionDetails, by: Deadline) -> Result<Watched, Failure> {
+        let (settings, denials) = (self.settings(details), Denials::default());
         // What the other end said stands in the log only.
-        let why = match by.bound(connect(&settings, Persistence::Once)).await {
-            Ok(Ok(client)) => return Ok(client),
+        let why = match by.bound(connect_with(&settings, Persistence::Once, &denials)).await {
+            Ok(Ok(client)) => return Ok((client, denials)),
             Ok(Err(error)) => chain(&error),
             Err(Elapsed) => "no connection in time".to_owned(),
         };
@@ -157,7 +177,7 @@ impl Connections {
     /// Whether the server that the node is connected to takes nothing but TLS.
     #[must_use]
     pub fn node_demands_tls(&self) -> bool {
-        self.node.server_info().tls_required
+        self.node.0.server_info().tls_required
     }
 
     /// How the node itself is connected.
@@ -166,7 +186,7 @@ impl Connections {
         &self.node_settings
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(WorkloadId, Purpose), Client>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(WorkloadId, Purpose), Watched>> {
         self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -123,9 +123,14 @@ impl Launcher {
         };
         let triggers = if spec.kind.is_function() && direct.is_none() {
             let relayed = trigger::relay(&connection, spec, &session.caller(), &outcomes).await;
-            Some(relayed.map_err(|e| {
+            let relayed = relayed.map_err(|e| {
                 Failure::new(ErrorCode::Failed, format!("Failed to deploy workload: its triggers cannot be subscribed: {e}"))
-            })?)
+            })?;
+            if let Err(denied) = self.connections.check_triggers(spec, by).await {
+                release(session, Some(relayed), Duration::ZERO).await;
+                return Err(denied);
+            }
+            Some(relayed)
         } else {
             None
         };

@@ -10,7 +10,8 @@ use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use async_nats::Client;
-use nex_bus::connect::{ConnectError, Persistence, connect};
+use nex_bus::connect::{ConnectError, Persistence, connect_with};
+use nex_bus::denials::{Action, Denial, Denials};
 use nex_bus::settings::ConnectionSettings;
 use nex_host::HostServices;
 use nex_process::{Deadline, TaskScope};
@@ -95,6 +96,9 @@ pub enum NodeError {
     /// The internal bus.
     #[error("failed to start the internal NATS server")]
     Bus(#[from] BusError),
+    /// The user's NATS does not permit what a node needs.
+    #[error("the node cannot answer")]
+    Denied(#[from] Denial),
     /// A connection that stood refused a subscription.
     #[error("failed to subscribe on NATS")]
     Nats(#[source] async_nats::Error),
@@ -166,7 +170,8 @@ impl Node {
         let left = leftovers::remove(&journal, &sandboxes).await?;
         let artifacts = Artifacts::new(state.path("artifacts"));
         artifacts.sweep();
-        let nats = connect(&connection, Persistence::Once).await?;
+        let denials = Denials::default();
+        let nats = connect_with(&connection, Persistence::Once, &denials).await?;
         tracing::info!("Established node NATS connection to: {}", connection.shown_servers());
         let services = config.host_services.services.iter().map(|(name, it)| (name.clone(), it.enabled, it.config.clone()));
         let host = nex_host::Config::new(services).map_err(NodeError::HostServices)?;
@@ -176,7 +181,16 @@ impl Node {
         sandboxes.permit_bus(bus.port()).await?;
         tracing::info!(client_url = bus.url(), "Internal NATS server started");
         let agents = TaskScope::new("agents");
-        let means = Means { nats: &nats, bus: &bus, keys, journal, artifacts, sandboxes: &sandboxes, agents: &agents };
+        let means = Means {
+            nats: &nats,
+            denials: denials.clone(),
+            bus: &bus,
+            keys,
+            journal,
+            artifacts,
+            sandboxes: &sandboxes,
+            agents: &agents,
+        };
         let launcher = means.launcher(&config, &identity, connection, host).await?;
         let tags = tags(&config, sandboxes.tags(), &identity);
         let registry = Registry::new(config.node_limits);
@@ -184,6 +198,10 @@ impl Node {
         let shared = Shared { identity, config, nats, nexus, version: VERSION, started, registry, launcher, tags, lame_duck };
         let shared = Arc::new(shared);
         let control = ControlApi::start(&shared).await.map_err(NodeError::Nats)?;
+        denials.settle(&shared.nats).await;
+        if let Some(denial) = denials.find(|denial| denial.action == Action::Subscribe && denial.subject.starts_with("$NEX.")) {
+            return Err(denial.into());
+        }
         tracing::info!(public_xkey = %shared.identity.xkey.public_key(), "Use this key as the recipient for encrypted run requests");
         tracing::info!(id = %shared.identity.node, version = VERSION, "NATS execution engine awaiting commands");
         shared.launcher.events.node_started(&shared.tags()).await;
@@ -243,6 +261,7 @@ async fn say_goodbye(shared: &Shared) {
 /// What a launcher is made of.
 struct Means<'a> {
     nats: &'a Client,
+    denials: Denials,
     bus: &'a InternalBus,
     keys: Arc<BusKeys>,
     journal: Journal,
@@ -260,7 +279,7 @@ impl Means<'_> {
         connection: ConnectionSettings,
         host: nex_host::Config,
     ) -> Result<Arc<Launcher>, NodeError> {
-        let Means { nats, bus, keys, journal, artifacts, sandboxes, agents } = self;
+        let Means { nats, denials, bus, keys, journal, artifacts, sandboxes, agents } = self;
         let slow = sandboxes.are_emulated();
         let events = Events::new(nats.clone(), &identity.node, VERSION);
         let router = AgentRouter::start(agents, bus.client().clone()).await.map_err(|e| NodeError::Nats(e.into()))?;
@@ -279,7 +298,7 @@ impl Means<'_> {
         for (name, class) in &config.microvm.classes {
             pools.add(name.clone(), agents, AgentFactory { size: Some(class.size), ..factory.clone() }, class.pool_size);
         }
-        let connections = Connections::new(nats.clone(), connection, config);
+        let connections = Connections::new((nats.clone(), denials), connection, config);
         Ok(Arc::new(Launcher {
             pools,
             artifacts,
