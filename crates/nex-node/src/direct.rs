@@ -40,7 +40,7 @@ impl Direct {
         let node = self.connections.node_settings();
         let mut connection = match given {
             Some(details) => details.clone(),
-            None if carries_credentials(node) && !self.anonymous => return None,
+            None if node.has_credentials() && !self.anonymous => return None,
             None => ConnectionDetails::default(),
         };
         let servers = if connection.nats_url.is_empty() {
@@ -52,17 +52,6 @@ impl Direct {
         connection.nats_url = if uses_tls { return None } else { by.bound(as_ip_literals(&servers)).await.ok()?? };
         Some(DirectTriggers { connection, queue: trigger_queue(&spec.namespace, &spec.name), subjects: spec.triggers.clone() })
     }
-}
-
-fn carries_credentials(settings: &nex_bus::settings::ConnectionSettings) -> bool {
-    settings.user.is_some()
-        || settings.password.is_some()
-        || settings.token.is_some()
-        || settings.credentials_file.is_some()
-        || settings.nkey_file.is_some()
-        || settings.user_jwt.is_some()
-        || settings.user_seed.is_some()
-        || settings.servers.iter().any(|url| url.contains('@'))
 }
 
 /// The servers with their names looked up; nothing when one needs TLS, carries a password or cannot be looked up.

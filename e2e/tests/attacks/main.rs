@@ -3,6 +3,7 @@
 //!
 //! | file | who attacks |
 //! |---|---|
+//! | `anybody` | whoever reaches the server of `nex up`, without credentials |
 //! | `stranger` | whoever may publish and subscribe on the user's NATS, and nothing else |
 //! | `deployer` | whoever may deploy |
 //! | `tokens` | whoever may deploy and has read what others sent |
@@ -17,6 +18,7 @@
     reason = "tests: what fails here fails the test, the programs under test are started here, and the world has more than attackers use"
 )]
 
+mod anybody;
 mod deployer;
 #[path = "../e2e/running.rs"]
 mod running;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use nex_bus::settings::{ConnectionSettings, Secret, split_servers};
-use nex_bus::{context, context::ContextError};
+use nex_bus::{context, context::ContextError, local_context};
 use nex_protocol::id::Namespace;
 
 use crate::check;
@@ -78,14 +78,25 @@ impl ConnectionArgs {
             None => None,
         };
         let mut settings = from_context.unwrap_or_else(|| self.flag_settings());
+        if self.has_no_credentials()
+            && !settings.has_credentials()
+            && let Some(local) = local_context::find(&settings.servers, &env.directories)
+        {
+            // The server of `nex up`: whoever started it has its key.
+            settings.nkey_file = local.nkey_file;
+            settings.inbox_prefix = settings.inbox_prefix.or(local.inbox_prefix);
+        }
         settings.name = Some(self.conn_name.clone());
         settings.jetstream_domain = self.jsdomain.clone().or(settings.jetstream_domain);
         Ok(settings)
     }
 
     fn says_nothing(&self) -> bool {
-        self.server.as_ref().is_none_or(String::is_empty)
-            && self.user.is_none()
+        self.server.as_ref().is_none_or(String::is_empty) && self.has_no_credentials()
+    }
+
+    fn has_no_credentials(&self) -> bool {
+        self.user.is_none()
             && self.token.is_none()
             && [&self.creds, &self.nkey, &self.tlscert, &self.tlsca].into_iter().all(Option::is_none)
     }
