@@ -9,7 +9,8 @@ use async_nats::{Client, HeaderMap, HeaderValue, Message, Subscriber};
 use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::poll_immediate;
-use nex_bus::connect::{Persistence, connect};
+use nex_bus::connect::{Persistence, connect_with};
+use nex_bus::denials::Denials;
 use nex_bus::drain::Draining;
 use nex_bus::service_error;
 use nex_bus::settings::{ConnectionSettings, split_servers};
@@ -90,7 +91,9 @@ pub(crate) async fn serve(
         settings.user_jwt = Some(details.nats_user_jwt.clone().into());
         settings.user_seed = Some(details.nats_user_seed.clone().into());
     }
-    let client = connect(&settings, Persistence::Once).await.map_err(|error| format!("the trigger connection: {error}"))?;
+    let denials = Denials::default();
+    let client = connect_with(&settings, Persistence::Once, &denials).await;
+    let client = client.map_err(|error| format!("the trigger connection: {error}"))?;
     let permits = Arc::new(Semaphore::new(concurrency.max(1)));
     let served = Arc::new(Served::on(&triggers.subjects));
     let (failed, failures) = mpsc::channel(1_024);
@@ -109,6 +112,10 @@ pub(crate) async fn serve(
         scope.spawn("trigger", direct.run(subscription, scope.cancel_token(), scope.child("calls")));
     }
     client.flush().await.map_err(|error| format!("the trigger connection: {error}"))?;
+    denials.settle(&client).await;
+    if let Some(denial) = denials.take(|denial| triggers.subjects.contains(&denial.subject)) {
+        return Err(format!("the trigger connection: {denial}"));
+    }
     scope.spawn("report", report.run(served, failures, scope.cancel_token()));
     Ok(())
 }

@@ -73,9 +73,11 @@ impl Denials {
     /// Remembers one.
     pub(crate) fn add(&self, denial: Denial) {
         self.seen.send_modify(|seen| {
-            if seen.len() < MAX && !seen.contains(&denial) {
-                seen.push(denial);
+            seen.retain(|earlier| *earlier != denial);
+            if seen.len() == MAX {
+                seen.remove(0);
             }
+            seen.push(denial);
         });
     }
 
@@ -89,10 +91,29 @@ impl Denials {
         }
     }
 
-    /// The first that fits, of those that were told of so far.
+    /// Takes out one that fits, if there is any: what was denied once may be permitted when it is tried again.
     #[must_use]
-    pub fn find(&self, fits: impl Fn(&Denial) -> bool) -> Option<Denial> {
-        self.seen.borrow().iter().find(|denial| fits(denial)).cloned()
+    pub fn take(&self, fits: impl Fn(&Denial) -> bool) -> Option<Denial> {
+        let mut taken = None;
+        self.seen.send_if_modified(|seen| {
+            taken = seen.iter().position(&fits).map(|at| seen.remove(at));
+            taken.is_some()
+        });
+        taken
+    }
+
+    /// Waits for one that fits and that is told from now on, and takes it out.
+    pub async fn next(&self, fits: impl Fn(&Denial) -> bool) -> Denial {
+        self.seen.send_modify(|seen| seen.retain(|denial| !fits(denial)));
+        let mut seen = self.seen.subscribe();
+        loop {
+            if let Some(denial) = self.take(&fits) {
+                return denial;
+            }
+            if seen.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// Returns when the server has told of every denial of what was asked on the connection before.
@@ -136,6 +157,11 @@ mod tests {
         denials.add(queue.clone());
         denials.add(denial);
         assert_eq!(denials.first().await, queue);
-        assert_eq!(denials.find(|denial| denial.subject == "other"), None);
+        assert_eq!(denials.take(|denial| denial.subject == "other"), None);
+        assert_eq!(denials.take(|denial| denial.subject == "fn.x"), Some(queue));
+        assert_eq!(denials.take(|denial| denial.subject == "fn.x"), None);
+        let next = denials.next(|denial| denial.subject == "$NEX.PING");
+        let again = async { denials.add(Denial { action: Action::Publish, subject: "$NEX.PING".into() }) };
+        assert_eq!(futures::join!(next, again).0.action, Action::Publish, "it waits for a new one");
     }
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_nats::Client;
 use nex_bus::connect::{Persistence, connect_with};
-use nex_bus::denials::{Action, Denials};
+use nex_bus::denials::{Action, Denial, Denials};
 use nex_bus::settings::ConnectionSettings;
 use nex_process::{Deadline, Elapsed};
 use nex_protocol::deploy::ConnectionDetails;
@@ -96,7 +96,7 @@ impl Connections {
         let details = spec.trigger_connection.as_ref().or(spec.host_services.as_ref());
         let (client, denials) = self.client(spec, Purpose::Triggers, details, by).await?;
         denials.settle(&client).await;
-        match denials.find(|denial| denial.action == Action::Subscribe && spec.triggers.contains(&denial.subject)) {
+        match denials.take(|denial| denial.action == Action::Subscribe && spec.triggers.contains(&denial.subject)) {
             None => Ok(()),
             Some(denial) => {
                 Err(Failure::new(ErrorCode::Denied, format!("Failed to deploy workload: on the node's NATS: {denial}")))
@@ -166,6 +166,22 @@ impl Connections {
         }
         settings.tls_ca.clone_from(&self.node_settings.tls_ca);
         settings
+    }
+
+    /// Does something with a bucket on the node's connection; ends as soon as the server says that this is not permitted.
+    ///
+    /// # Errors
+    /// That of the work, or a [`Failure`] that names the subject.
+    pub async fn permitted<T>(&self, bucket: &str, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let stream = format!("OBJ_{bucket}");
+        let is_of_bucket = |denial: &Denial| denial.subject.split('.').any(|token| token == stream);
+        tokio::select! {
+            done = work => done,
+            denial = self.node.1.next(is_of_bucket) => {
+                let text = format!("Failed to cache workload bytes: on the node's NATS: {denial}");
+                Err(Failure::new(ErrorCode::Failed, text))
+            }
+        }
     }
 
     /// What the configuration says workloads connect with.

@@ -199,7 +199,7 @@ impl Node {
         let shared = Arc::new(shared);
         let control = ControlApi::start(&shared).await.map_err(NodeError::Nats)?;
         denials.settle(&shared.nats).await;
-        if let Some(denial) = denials.find(|denial| denial.action == Action::Subscribe && denial.subject.starts_with("$NEX.")) {
+        if let Some(denial) = denials.take(|denial| denial.action == Action::Subscribe && denial.subject.starts_with("$NEX.")) {
             return Err(denial.into());
         }
         tracing::info!(public_xkey = %shared.identity.xkey.public_key(), "Use this key as the recipient for encrypted run requests");

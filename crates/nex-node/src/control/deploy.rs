@@ -85,9 +85,10 @@ pub(super) async fn deploy(
     let mut room = shared.registry.reserve()?;
     room.reserve_triggers(&namespace, &admitted.triggers)?;
     // Asked for first: a token is not used up by an artifact that is not there.
-    let offer = Box::pin(look_up(shared, &request, &admitted, &mut room, by)).await?;
+    let (bucket, connections) = (&admitted.location.bucket, &shared.launcher.connections);
+    let offer = Box::pin(connections.permitted(bucket, look_up(shared, &request, &admitted, &mut room, by))).await?;
     shared.spend(&admitted.claims, "deploy", admitted.spent_until, now).await?;
-    let artifact = Box::pin(shared.launcher.artifacts.take(offer, by)).await?;
+    let artifact = Box::pin(connections.permitted(bucket, shared.launcher.artifacts.take(offer, by))).await?;
     // Boxed: a deploy's future is large, and one of many requests.
     Box::pin(start(shared, Order { namespace, request, admitted, room, earlier: None }, artifact)).await
 }
