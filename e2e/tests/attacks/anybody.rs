@@ -61,7 +61,9 @@ fn without_credentials_nobody_overhears_nodes_or_answers_to_others() {
         if message.subject.as_str() == "over" {
             break;
         }
-        assert_eq!(message.subject.as_str(), "otherjs", "overheard");
+        // The function's own agent has no credentials either: what it tells itself, all of those hear.
+        let is_fence = message.subject.ends_with(".nex-fence") && message.payload.is_empty();
+        assert!(is_fence || message.subject.as_str() == "otherjs", "overheard: {}", message.subject);
     }
     up.interrupt().expect(0);
 }

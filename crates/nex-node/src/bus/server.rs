@@ -65,6 +65,8 @@ pub struct BusServer {
 }
 
 const START: Duration = Duration::from_secs(10);
+/// Size of the log at which it is put aside and begun anew.
+const LOG_BYTES: u64 = 16 * 1024 * 1024;
 const STOP: [Rung; 1] = [Rung::Signal(Signal::SIGTERM, Duration::from_secs(2))];
 
 impl BusServer {
@@ -79,7 +81,10 @@ impl BusServer {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
             _ => std::fs::create_dir_all(&ports)?,
         }
-        crate::state_dir::write_private(&config_file, config(&ports.display().to_string()).as_bytes())?;
+        // Everybody who reaches the server writes to its log: it is bounded, and the last one is kept beside it.
+        let bounded = format!("log_file: \"{}\"\nlogfile_size_limit: {LOG_BYTES}\nlogfile_max_num: 2\n", log.display());
+        let text = config(&ports.display().to_string()) + &bounded;
+        crate::state_dir::write_private(&config_file, text.as_bytes())?;
         let child = ChildSpec::new(program)
             .args([std::ffi::OsStr::new("-c"), config_file.as_os_str()])
             .stdout(Output::Append(log.clone()))
