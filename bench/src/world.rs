@@ -60,7 +60,7 @@ impl Fixture {
         let nats_client = connect(&args.connection(), Persistence::Once).await?;
         let client = Client::new(nats_client, "default".parse()?);
         let first = first_bid(&client).await?;
-        let target = Target { node: first.node_id.parse()?, xkey: first.target_xkey };
+        let target = Target::new(first.node_id.parse()?, first.target_xkey, &first.xkey_signature)?;
         let keys = Keys { issuer: KeyPair::new_account(), sender: XKey::new() };
         let fixture = Self { client, args, node, keys, target, dir, nats };
         fixture.warm(pool_size).await?;

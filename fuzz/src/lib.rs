@@ -7,16 +7,18 @@ use std::str::FromStr;
 use std::sync::LazyLock;
 
 use nex_bus::context::{self, Directories};
+use nex_bus::denials::Denial;
 use nex_node::{NodeConfig, RawConfig};
 use nex_protocol::claims::Claims;
-use nex_protocol::deploy::{DeployRequest, Location, StopRequest};
+use nex_protocol::deploy::{DeployRequest, Location, StopRequest, request_digest};
 use nex_protocol::digest::Digest;
 use nex_protocol::envelope::{kind, open};
 use nex_protocol::event::CloudEvent;
 use nex_protocol::host::Service;
 use nex_protocol::id::{Namespace, NodeId, WorkloadId, WorkloadName};
 use nex_protocol::log::LogLine;
-use nex_protocol::subject::{Control, LogSource, is_valid_pattern, overlap};
+use nex_protocol::reply::ReplySubject;
+use nex_protocol::subject::{Control, Discovery, LogSource, covers, is_valid_pattern, overlap};
 use nex_protocol::{agent, control, guest, seal};
 use nkeys::XKey;
 use serde::Serialize;
@@ -84,6 +86,7 @@ pub fn control_body(bytes: &[u8]) {
 pub fn deploy_body(bytes: &[u8]) {
     round_trip::<DeployRequest>(bytes);
     round_trip::<StopRequest>(bytes);
+    drop(request_digest(bytes));
 }
 
 /// Locations of artifacts, as JSON and as text.
@@ -98,14 +101,25 @@ pub fn subject(bytes: &[u8]) {
     let (left, right) = text.split_once('\n').unwrap_or((&text, "$NEX.>"));
     drop((
         Control::parse(left),
+        Discovery::parse(left),
         LogSource::parse(left),
         agent::subject::FromAgent::parse(left),
         agent::subject::Verb::parse(left),
     ));
+    if let Ok(reply) = ReplySubject::parse(left) {
+        assert!(!reaches_server(reply.as_str()), "an answer goes where it is an order: {reply}");
+    }
+    if is_valid_pattern(left) && is_valid_pattern(right) && covers(left, right) {
+        assert!(overlap(left, right), "what is covered is not overlapped");
+    }
     assert_eq!(overlap(left, right), overlap(right, left), "overlap is not symmetric");
     if is_valid_pattern(left) {
         assert!(overlap(left, left) && overlap(left, ">"), "a pattern does not overlap itself");
     }
+}
+
+fn reaches_server(subject: &str) -> bool {
+    subject.starts_with('$') || subject.contains(['*', '>', '\r', '\n', ' '])
 }
 
 /// Ids, names and digests; accepted ones must be safe in subjects and paths.
@@ -139,6 +153,9 @@ pub fn sealed(bytes: &[u8]) {
     let (recipient, sender) = &*KEYS;
     drop(seal::open(&text, recipient, sender));
     drop(seal::open("", recipient, &text));
+    static NODE: LazyLock<NodeId> =
+        LazyLock::new(|| nkeys::KeyPair::new_server().public_key().parse().unwrap_or_else(|error| unreachable!("{error}")));
+    assert!(!seal::is_xkey_of(&NODE, sender, &text), "nobody has signed this");
 }
 
 /// What agents say on the internal bus.
@@ -164,7 +181,7 @@ pub fn event_or_log(bytes: &[u8]) {
 pub fn node_config(bytes: &[u8]) {
     if let Ok(raw) = RawConfig::parse(&String::from_utf8_lossy(bytes)) {
         match NodeConfig::resolve(raw) {
-            Ok(config) => assert!(config.pool_size > 0 && !config.deny_triggers.is_empty(), "a limit was lost"),
+            Ok(config) => assert!(config.pool_size > 0 && config.workload_limits.concurrency > 0, "a limit was lost"),
             Err(invalid) => assert!(!invalid.0.is_empty(), "refused without a reason"),
         }
     }
@@ -174,6 +191,7 @@ pub fn node_config(bytes: &[u8]) {
 pub fn nats_context(bytes: &[u8]) {
     let directories = Directories { config: "/config".into(), home: Some("/home".into()) };
     drop(context::parse(&String::from_utf8_lossy(bytes), Path::new("context.json"), &directories));
+    drop(Denial::parse(&String::from_utf8_lossy(bytes)));
 }
 
 /// What a node and the init of a guest say to each other, and what the metadata service holds.

@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 
 use async_nats::{Client, Message, Subscriber};
 use futures::future::poll_immediate;
-use nex_bus::connect::{ConnectError, Persistence, connect};
+use nex_bus::connect::{ConnectError, Persistence, connect_with};
+use nex_bus::denials::{Denial, Denials};
 use nex_bus::drain::Draining;
 use nex_bus::service_error;
 use nex_bus::settings::{ConnectionSettings, split_servers};
 use nex_engine::{Call, CallError, Function};
 use nex_process::TaskScope;
 use nex_protocol::agent::DirectTriggers;
+use nex_protocol::reply::ReplySubject;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::unconstrained;
 use tokio_util::sync::CancellationToken;
@@ -31,8 +33,8 @@ const REPLY_BATCH: usize = 16;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DirectError {
     /// The workload connection.
-    #[error("the trigger connection")]
-    Connect(#[from] ConnectError),
+    #[error("the trigger connection: {}", nex_protocol::envelope::chain(.0))]
+    Connect(ConnectError),
     /// One of the subjects.
     #[error("the trigger subject {subject} cannot be subscribed")]
     Subscribe {
@@ -45,6 +47,9 @@ pub(crate) enum DirectError {
     /// The server did not confirm them.
     #[error("the trigger connection does not confirm its subscriptions")]
     Flush(#[from] async_nats::client::FlushError),
+    /// The server does not permit one.
+    #[error("the trigger connection: {0}")]
+    Denied(Denial),
 }
 
 /// Subscribes a function's triggers on the workload connection and serves them until the scope ends, then what it had taken.
@@ -65,7 +70,8 @@ pub(crate) async fn serve(
         settings.user_jwt = Some(details.nats_user_jwt.clone().into());
         settings.user_seed = Some(details.nats_user_seed.clone().into());
     }
-    let client = connect(&settings, Persistence::Once).await?;
+    let denials = Denials::default();
+    let client = connect_with(&settings, Persistence::Once, &denials).await.map_err(DirectError::Connect)?;
     let permits = Arc::new(Semaphore::new(concurrency.max(1)));
     let counters = Arc::new(CallCounters::new(&triggers.subjects));
     for (trigger, subject) in triggers.subjects.iter().enumerate() {
@@ -82,6 +88,10 @@ pub(crate) async fn serve(
         scope.spawn("trigger", direct.run(subscription, scope.cancel_token(), scope.child("calls")));
     }
     client.flush().await?;
+    denials.settle(&client).await;
+    if let Some(denial) = denials.take(|denial| triggers.subjects.contains(&denial.subject)) {
+        return Err(DirectError::Denied(denial));
+    }
     scope.spawn("report", report.run(counters));
     Ok(())
 }
@@ -139,7 +149,7 @@ impl Direct {
         let took = began.elapsed();
         self.is_long.store(took > SHORT, Ordering::Relaxed);
         let sent = match answer {
-            Ok(answer) => service_error::answer(&self.client, message.reply.clone(), answer)
+            Ok(answer) => service_error::answer(&self.client, ReplySubject::of(message.reply.as_deref()), answer)
                 .await
                 .map_err(|error| CallError::ReplyTooLarge { actual: error.actual, limit: error.limit }),
             Err(error) => Err(error),
@@ -148,7 +158,8 @@ impl Direct {
             Ok(()) => self.counters.succeeded(self.trigger, took),
             Err(error) => {
                 let failed = invoke::error(&error);
-                service_error::refuse(&self.client, message.reply, failed.code, &failed.message).await;
+                service_error::refuse(&self.client, ReplySubject::of(message.reply.as_deref()), failed.code, &failed.message)
+                    .await;
                 self.counters.failed(self.trigger, failed.message);
             }
         }

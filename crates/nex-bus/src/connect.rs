@@ -10,6 +10,7 @@ use std::time::Duration;
 use async_nats::{AuthError, Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 use nkeys::KeyPair;
 
+use crate::denials::{Denial, Denials, is_fence};
 use crate::settings::ConnectionSettings;
 
 /// Largest credentials or seed file read, in bytes.
@@ -88,12 +89,24 @@ pub enum ConnectError {
 /// # Errors
 /// [`ConnectError`]; with [`Persistence::Forever`] only for settings that cannot work.
 pub async fn connect(settings: &ConnectionSettings, persistence: Persistence) -> Result<Client, ConnectError> {
+    connect_with(settings, persistence, &Denials::default()).await
+}
+
+/// Connects, and remembers there what the server does not permit.
+///
+/// # Errors
+/// [`ConnectError`]; with [`Persistence::Forever`] only for settings that cannot work.
+pub async fn connect_with(
+    settings: &ConnectionSettings,
+    persistence: Persistence,
+    denials: &Denials,
+) -> Result<Client, ConnectError> {
     let servers = settings.servers.iter().map(|url| parse_server(url)).collect::<Result<Vec<_>, _>>()?;
     let options = ConnectOptions::new()
         .connection_timeout(ADDRESS_TIMEOUT)
         .max_reconnects(None)
         .reconnect_delay_callback(back_off)
-        .event_callback(reporter());
+        .event_callback(reporter(denials.clone()));
     let mut options = authenticate(tls(options, settings)?, settings, &servers)?;
     if let Some(name) = &settings.name {
         options = options.name(name);
@@ -284,9 +297,18 @@ fn jitter() -> u8 {
 }
 
 /// Tells what happens to a connection; its first success is its maker's to tell.
-fn reporter() -> impl Fn(Event) -> Ready<()> + Send + Sync + 'static {
+fn reporter(denials: Denials) -> impl Fn(Event) -> Ready<()> + Send + Sync + 'static {
     let (stood, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
     move |event| {
+        if let Event::ServerError(async_nats::ServerError::Other(text)) = &event
+            && let Some(denial) = Denial::parse(text)
+        {
+            if !is_fence(&denial) {
+                tracing::warn!("{denial}");
+            }
+            denials.add(denial);
+            return ready(());
+        }
         if !is_over.load(Ordering::Relaxed) {
             report(&event, stood.load(Ordering::Relaxed));
         }

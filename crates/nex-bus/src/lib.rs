@@ -5,13 +5,17 @@
 //! | [`settings`] | how a connection is to be made; secrets that do not print |
 //! | [`context`] | settings from a NATS CLI context |
 //! | [`connect`] | settings into a client |
+//! | [`local_context`] | the context of the server that `nex up` starts |
+//! | [`denials`] | what the server does not permit |
 //! | [`drain`] | subscriptions that end in order |
 //! | [`invocation`] | calls of functions as messages of the internal bus |
 //! | [`service_error`] | replies that say no |
 
 pub mod connect;
 pub mod context;
+pub mod denials;
 pub mod drain;
 pub mod invocation;
+pub mod local_context;
 pub mod service_error;
 pub mod settings;

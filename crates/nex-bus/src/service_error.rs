@@ -2,8 +2,9 @@
 
 use async_nats::client::PublishErrorKind;
 use async_nats::service::{NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE};
-use async_nats::{Client, HeaderMap, HeaderValue, Message, Subject};
+use async_nats::{Client, HeaderMap, HeaderValue, Message};
 use bytes::Bytes;
+use nex_protocol::reply::ReplySubject;
 
 /// Longest error text in a header, in characters.
 const HEADER_CHARS: usize = 1_024;
@@ -22,9 +23,9 @@ pub struct TooLarge {
 ///
 /// # Errors
 /// [`TooLarge`]; whoever waits must hear of that. Any other trouble is the connection's, which is told elsewhere.
-pub async fn answer(client: &Client, to: Option<Subject>, answer: Bytes) -> Result<(), TooLarge> {
+pub async fn answer(client: &Client, to: Option<ReplySubject>, answer: Bytes) -> Result<(), TooLarge> {
     let (Some(to), actual) = (to, answer.len()) else { return Ok(()) };
-    match client.publish(to, answer).await {
+    match client.publish(String::from(to), answer).await {
         Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
             Err(TooLarge { actual, limit: client.server_info().max_payload })
         }
@@ -33,9 +34,9 @@ pub async fn answer(client: &Client, to: Option<Subject>, answer: Bytes) -> Resu
 }
 
 /// Tells whoever waits for an answer that there is none, and why.
-pub async fn refuse(client: &Client, to: Option<Subject>, code: u16, error: &str) {
+pub async fn refuse(client: &Client, to: Option<ReplySubject>, code: u16, error: &str) {
     if let Some(to) = to {
-        client.publish_with_headers(to, headers(code, error), error.to_owned().into()).await.ok();
+        client.publish_with_headers(String::from(to), headers(code, error), error.to_owned().into()).await.ok();
     }
 }
 

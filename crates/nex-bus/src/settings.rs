@@ -94,6 +94,19 @@ impl ConnectionSettings {
         Self { servers: split_servers(list), ..Self::default() }
     }
 
+    /// Whether it comes with anything that says who connects.
+    #[must_use]
+    pub fn has_credentials(&self) -> bool {
+        self.user.is_some()
+            || self.password.is_some()
+            || self.token.is_some()
+            || self.credentials_file.is_some()
+            || self.nkey_file.is_some()
+            || self.user_jwt.is_some()
+            || self.user_seed.is_some()
+            || self.servers.iter().any(|url| url.contains('@'))
+    }
+
     /// The servers as they may be shown: comma-separated, without user and password.
     #[must_use]
     pub fn shown_servers(&self) -> String {

@@ -13,8 +13,16 @@ use crate::log_feed::LogFeed;
 use crate::output::Output;
 use crate::session;
 
-/// Runs the command.
+/// Runs the command; ends at once when the server does not permit it, for then no answer comes.
 pub(crate) async fn run(cli: &Cli, env: &Env, output: &mut Output, feed: Option<LogFeed>) -> anyhow::Result<()> {
+    tokio::select! {
+        biased;
+        denial = cli.connection.denials.first() => Err(denial.into()),
+        done = Box::pin(run_command(cli, env, output, feed)) => done,
+    }
+}
+
+async fn run_command(cli: &Cli, env: &Env, output: &mut Output, feed: Option<LogFeed>) -> anyhow::Result<()> {
     let connection = &cli.connection;
     // Commands that need no connection, or validate their arguments before they connect.
     match &cli.command {

@@ -3,6 +3,7 @@
 use anyhow::Error;
 use nex_bus::connect::ConnectError;
 use nex_bus::context::ContextError;
+use nex_bus::denials::Denial;
 use nex_client::auction::NobodyBids;
 use nex_client::call::CallError;
 use nex_client::deploy::{DeployError, StopError};
@@ -21,7 +22,7 @@ pub(crate) enum Exit {
     Failed,
     /// Invalid command line; clap exits with the same code.
     Usage,
-    /// A node refused: issuer, claims, policy.
+    /// A node refused (issuer, claims, policy), or NATS did not permit it.
     Denied,
     /// No node accepts the workload.
     NobodyBid,
@@ -59,6 +60,9 @@ impl Exit {
         }
         if part.is::<NobodyBids>() {
             return Some(Self::NobodyBid);
+        }
+        if part.is::<Denial>() {
+            return Some(Self::Denied);
         }
         if part.is::<ConnectError>() {
             return Some(Self::NotConnected);
@@ -125,6 +129,7 @@ mod tests {
             (refused(ErrorCode::Failed, "invalid workload issuer: A").into(), 3),
             (DeployError::Request(refused(ErrorCode::Denied, "no")).into(), 3),
             (Error::from(StopError::Request(refused(ErrorCode::Denied, "no"))).context("outer"), 3),
+            (Denial { action: nex_bus::denials::Action::Publish, subject: "a".into() }.into(), 3),
             (NobodyBids { declined: vec![] }.into(), 4),
             (late().into(), 5),
             (DeployError::Request(late()).into(), 5),

@@ -1,18 +1,18 @@
 //! Deploys a JavaScript function to whichever node bids best, calls it, and stops it again.
 //!
-//! Needs a NATS server with JetStream and a node that takes `v8` (`nex up` starts both):
+//! Needs a NATS server with JetStream and a node that takes `v8`. `nex up` starts both, and says in a NATS context how to reach them:
 //!
 //! ```sh
-//! cargo run -p nex-client --example deploy_and_call -- nats://127.0.0.1:4222
+//! cargo run -p nex-client --example deploy_and_call -- ~/.config/nats/context/nex.json
 //! ```
 
 use std::time::Duration;
 
 use nex_bus::connect::{Persistence, connect};
-use nex_bus::settings::ConnectionSettings;
+use nex_bus::context::{self, Directories};
 use nex_client::Client;
 use nex_client::artifact::{DEFAULT_BUCKET, DEFAULT_BUCKET_BYTES, Upload};
-use nex_client::deploy::{Deployment, Keys, Target};
+use nex_client::deploy::{Deployment, Keys};
 use nex_protocol::control::AuctionRequest;
 use nex_protocol::deploy::{Location, WorkloadType};
 use nkeys::{KeyPair, XKey};
@@ -22,8 +22,8 @@ const FUNCTION: &str = "(subject, payload) => 'hello, ' + new TextDecoder().deco
 #[tokio::main]
 #[expect(clippy::print_stdout, reason = "an example shows its result")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let server = std::env::args().nth(1).unwrap_or_default();
-    let nats = connect(&ConnectionSettings::to_servers(&server), Persistence::Once).await?;
+    let context = std::env::args().nth(1).ok_or("give the file of a NATS context")?;
+    let nats = connect(&context::load(&context, &Directories::default())?, Persistence::Once).await?;
     let client = Client::new(nats, "default".parse()?);
 
     // The artifact goes to an object store, from where the node takes it.
@@ -40,7 +40,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Keep the issuer's seed if the workload is to be stopped by another process.
     let keys = Keys { issuer: KeyPair::new_account(), sender: XKey::new() };
     let deployment = Deployment::new("hello".parse()?, WorkloadType::V8, artifact);
-    let started = client.deploy(&deployment, &Target::from(&bid), &keys).await?;
+    let started = client.deploy(&deployment, &bid.target, &keys).await?;
 
     let reply = client.call("hello", "world".into(), Duration::from_secs(5)).await?;
     println!("{}", String::from_utf8_lossy(&reply));

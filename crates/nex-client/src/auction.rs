@@ -9,6 +9,7 @@ use nex_protocol::id::NodeId;
 use nex_protocol::subject;
 
 use crate::Client;
+use crate::deploy::Target;
 use crate::gather::{Gather, GatherError};
 
 /// The outcome of an auction.
@@ -27,6 +28,8 @@ pub struct Bid {
     pub node: NodeId,
     /// All it says of itself.
     pub summary: NodeSummary,
+    /// Where to deploy to.
+    pub target: Target,
 }
 
 /// No node would take the workload.
@@ -59,27 +62,57 @@ impl std::error::Error for NobodyBids {}
 impl Auction {
     /// The best bid: the fewest running workloads, then the most agents in waiting, then by lot.
     ///
+    /// A bid in the name of a node with a key that is not that node's is none; one without a signature counts only where its node did
+    /// not answer with one.
+    ///
     /// # Errors
     /// [`NobodyBids`], with the reasons.
     pub fn best(&self) -> Result<Bid, NobodyBids> {
+        self.best_of(&[])
+    }
+
+    /// The best bid of these nodes only; of all if none is named.
+    ///
+    /// # Errors
+    /// [`NobodyBids`], with the reasons.
+    pub fn best_of(&self, trusted: &[NodeId]) -> Result<Bid, NobodyBids> {
         let rank = |node: &NodeSummary| (node.running_machines, std::cmp::Reverse(node.warm_agents.unwrap_or(0)));
         let drains = |node: &NodeSummary| node.tags.get("nex.lameduck").is_some_and(|value| value == "true");
         self.bids
             .iter()
             .filter(|node| !drains(node))
-            .filter_map(|summary| Some((summary, summary.node_id.parse::<NodeId>().ok()?)))
+            .filter_map(|summary| Some((summary, target(summary)?)))
+            .filter(|(_, target)| trusted.is_empty() || trusted.contains(&target.node))
+            .filter(|(_, target)| target.is_signed || !self.has_signed_bid_of(&target.node))
             .min_by_key(|(summary, _)| (rank(summary), rand::random::<u32>()))
-            .map(|(summary, node)| Bid { node, summary: summary.clone() })
-            .ok_or_else(|| NobodyBids { declined: self.all_reasons() })
+            .map(|(summary, target)| Bid { node: target.node.clone(), summary: summary.clone(), target })
+            .ok_or_else(|| NobodyBids { declined: self.all_reasons(trusted) })
     }
 
-    fn all_reasons(&self) -> Vec<NodeSummary> {
-        let draining =
-            self.bids.iter().map(|node| NodeSummary { declined: vec!["it is in lame duck mode".into()], ..node.clone() });
+    fn has_signed_bid_of(&self, node: &NodeId) -> bool {
+        self.bids.iter().filter_map(target).any(|target| target.is_signed && target.node == *node)
+    }
+
+    fn all_reasons(&self, trusted: &[NodeId]) -> Vec<NodeSummary> {
+        let reason = |node: &NodeSummary| match target(node) {
+            None => "the key in its answer is not its own".to_owned(),
+            Some(target) if !trusted.is_empty() && !trusted.contains(&target.node) => {
+                "it is not among the nodes asked for".to_owned()
+            }
+            Some(_) => "it is in lame duck mode".to_owned(),
+        };
+        let draining = self.bids.iter().map(|node| NodeSummary { declined: vec![reason(node)], ..node.clone() });
         let mut all: Vec<NodeSummary> = self.declined.iter().cloned().chain(draining).collect();
         all.sort_by(|a, b| a.node_id.cmp(&b.node_id));
         all
     }
+}
+
+/// Where a bid says to deploy to, if it is that node that says so.
+fn target(bid: &NodeSummary) -> Option<Target> {
+    Target::new(bid.node_id.parse().ok()?, bid.target_xkey.clone(), &bid.xkey_signature)
+        .inspect_err(|foreign| tracing::warn!("{foreign}"))
+        .ok()
 }
 
 impl Client {
@@ -131,6 +164,37 @@ mod tests {
         winners.sort();
         winners.dedup();
         assert_eq!(winners.len(), 2);
+    }
+
+    fn signed(key: &KeyPair, xkey: &str) -> NodeSummary {
+        let xkey_signature = nex_protocol::seal::sign_xkey(key, xkey).unwrap();
+        NodeSummary { node_id: key.public_key(), target_xkey: xkey.into(), xkey_signature, ..node(0, 1) }
+    }
+
+    #[test]
+    fn a_bid_with_a_key_that_its_node_has_not_signed_never_wins() {
+        let (key, xkey) = (KeyPair::new_server(), nkeys::XKey::new().public_key());
+        let honest = NodeSummary { running_machines: 9, ..signed(&key, &xkey) };
+        let rogue = nkeys::XKey::new().public_key();
+        let foreign = NodeSummary { target_xkey: rogue.clone(), ..honest.clone() };
+        let unsigned = NodeSummary { target_xkey: rogue, xkey_signature: String::new(), running_machines: 0, ..honest.clone() };
+        let auction = Auction { bids: vec![foreign.clone(), unsigned, honest.clone()], declined: vec![] };
+        assert_eq!(auction.best().unwrap().target, Target { node: key.public_key().parse().unwrap(), xkey, is_signed: true });
+        let text = Auction { bids: vec![foreign], declined: vec![] }.best().unwrap_err().to_string();
+        assert!(text.contains("is not its own"), "{text}");
+    }
+
+    #[test]
+    fn only_nodes_that_are_named_win_where_some_are() {
+        let (one, two) = (KeyPair::new_server(), KeyPair::new_server());
+        let xkey = nkeys::XKey::new().public_key();
+        let auction = Auction { bids: vec![signed(&one, &xkey), signed(&two, &xkey)], declined: vec![] };
+        let named: NodeId = two.public_key().parse().unwrap();
+        for _ in 0..16 {
+            assert_eq!(auction.best_of(std::slice::from_ref(&named)).unwrap().node, named);
+        }
+        let third: NodeId = KeyPair::new_server().public_key().parse().unwrap();
+        assert!(auction.best_of(&[third]).unwrap_err().to_string().contains("not among the nodes asked for"));
     }
 
     #[test]

@@ -5,11 +5,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nex_protocol::claims::{self, Claims};
 use nex_protocol::deploy::{
-    ConnectionDetails, DeployRequest, DeployResponse, RequestedLimits, StopRequest, StopResponse, WorkloadType,
+    ConnectionDetails, DeployRequest, DeployResponse, RequestedLimits, StopRequest, StopResponse, WorkloadType, request_digest,
 };
+use nex_protocol::digest::Digest;
 use nex_protocol::envelope::kind;
-use nex_protocol::id::{NodeId, WorkloadId, WorkloadName};
-use nex_protocol::seal::{self, Environment, SealError};
+use nex_protocol::id::{Namespace, NodeId, WorkloadId, WorkloadName};
+use nex_protocol::seal::{self, Binding, Environment, SealError};
 use nex_protocol::subject;
 use nkeys::{KeyPair, XKey};
 
@@ -96,9 +97,22 @@ impl Deployment {
         }
     }
 
-    fn request(&self, target: &Target, keys: &Keys) -> Result<DeployRequest, DeployError> {
+    /// The request as it is sent: the environment names the token, and the token the digest of all the rest.
+    fn request(&self, target: &Target, namespace: &Namespace, keys: &Keys) -> Result<Vec<u8>, DeployError> {
         let lifetime = i64::try_from(CLAIMS_LIFETIME.as_secs()).unwrap_or(i64::MAX);
         let claims = Claims::to_start(self.name.as_str(), &keys.issuer, &self.artifact.digest, now(), lifetime);
+        let mut request = self.unsigned(target, keys, &claims)?;
+        let unsigned = serde_json::to_vec(&request).unwrap_or_default();
+        // What was written here is an object.
+        let digest = request_digest(&unsigned).unwrap_or_else(|_never| Digest::of(&unsigned));
+        let claims = claims.bound_to_request(&target.node, namespace, digest);
+        request.workload_jwt = Some(claims::sign(&claims, &keys.issuer).map_err(DeployError::Sign)?);
+        Ok(serde_json::to_vec(&request).unwrap_or_default())
+    }
+
+    fn unsigned(&self, target: &Target, keys: &Keys, claims: &Claims) -> Result<DeployRequest, DeployError> {
+        let binding = Binding { issuer: claims.iss.clone(), token: claims.jti.clone() };
+        let environment = binding.put(self.environment.clone());
         let some = |list: &Vec<String>| (!list.is_empty()).then(|| list.clone());
         Ok(DeployRequest {
             argv: some(&self.argv),
@@ -106,8 +120,8 @@ impl Deployment {
             r#type: Some(self.r#type.to_string()),
             location: Some(self.artifact.location.clone()),
             essential: Some(self.essential),
-            workload_jwt: Some(claims::sign(&claims, &keys.issuer).map_err(DeployError::Sign)?),
-            environment: Some(seal::seal(&self.environment, &keys.sender, &target.xkey).map_err(DeployError::Seal)?),
+            workload_jwt: None,
+            environment: Some(seal::seal(&environment, &keys.sender, &target.xkey).map_err(DeployError::Seal)?),
             jsdomain: Some(self.artifact.jetstream_domain.clone().unwrap_or_default()),
             sender_public_key: Some(keys.sender.public_key()),
             target_node: Some(target.node.to_string()),
@@ -125,15 +139,32 @@ impl Deployment {
 pub struct Target {
     /// Its id.
     pub node: NodeId,
-    /// The key to seal environments to: `target_xkey` of a bid, `public_xkey` of an INFO answer.
+    /// The key to seal environments to.
     pub xkey: String,
+    /// Whether the node has signed that this key is its own; nodes of 0.2.7 do not, and then it may be anybody's.
+    pub is_signed: bool,
 }
 
-impl From<&crate::auction::Bid> for Target {
-    fn from(bid: &crate::auction::Bid) -> Self {
-        Self { node: bid.node.clone(), xkey: bid.summary.target_xkey.clone() }
+impl Target {
+    /// A node and what it says of its key: `target_xkey` of a bid, `public_xkey` of an INFO answer, and `xkey_signature` of either.
+    ///
+    /// # Errors
+    /// [`ForeignKey`] when there is a signature and it is not the node's.
+    pub fn new(node: NodeId, xkey: String, signature: &str) -> Result<Self, ForeignKey> {
+        let is_signed = !signature.is_empty();
+        if is_signed && !seal::is_xkey_of(&node, &xkey, signature) {
+            return Err(ForeignKey(node));
+        }
+        Ok(Self { node, xkey, is_signed })
     }
 }
+
+/// An answer in a node's name with a key that is not that node's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "an answer in the name of node {0} has a key that this node has not signed; next: find out who else answers on this NATS"
+)]
+pub struct ForeignKey(NodeId);
 
 /// A workload was not started.
 #[derive(Debug, thiserror::Error)]
@@ -144,6 +175,12 @@ pub enum DeployError {
     /// The environment could not be sealed to the node.
     #[error("cannot seal the environment to the node")]
     Seal(#[source] SealError),
+    /// The environment would be sealed to a key that may be anybody's.
+    #[error(
+        "node {0} does not sign its key, so that anybody may have answered in its name; the environment is not sent; next: update the \
+         node, or trust it with --unsigned-node"
+    )]
+    Unsigned(NodeId),
     /// The claims could not be signed.
     #[error("cannot sign the claims; next: give an issuer file that holds a seed (S…)")]
     Sign(#[source] nkeys::error::Error),
@@ -173,7 +210,10 @@ impl Client {
     /// [`DeployError`]
     pub async fn deploy(&self, deployment: &Deployment, target: &Target, keys: &Keys) -> Result<DeployResponse, DeployError> {
         let node = &target.node;
-        let body = serde_json::to_vec(&deployment.request(target, keys)?).unwrap_or_default();
+        if !target.is_signed && !deployment.environment.is_empty() && !self.trusts_unsigned_nodes {
+            return Err(DeployError::Unsigned(node.clone()));
+        }
+        let body = deployment.request(target, &self.namespace, keys)?;
         let subject = subject::deploy(&self.namespace, node);
         let (expected, timeout) = (kind::RUN, self.deploy_timeout);
         let answer: DeployResponse = self.ask(Question { verb: "DEPLOY", node, subject, body, expected, timeout }).await?;
@@ -191,7 +231,7 @@ impl Client {
         name: &WorkloadName,
         issuer: &KeyPair,
     ) -> Result<StopResponse, StopError> {
-        let claims = Claims::to_stop(name.as_str(), issuer, now());
+        let claims = Claims::to_stop(name.as_str(), issuer, now()).bound_to_workload(node, &self.namespace, id);
         let request = StopRequest {
             workload_id: Some(id.to_string()),
             workload_jwt: Some(claims::sign(&claims, issuer).map_err(StopError::Sign)?),

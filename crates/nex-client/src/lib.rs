@@ -39,13 +39,14 @@ pub struct Client {
     namespace: Namespace,
     timeout: Duration,
     deploy_timeout: Duration,
+    trusts_unsigned_nodes: bool,
 }
 
 impl Client {
     /// A client of a namespace on a connection.
     #[must_use]
     pub fn new(nats: async_nats::Client, namespace: Namespace) -> Self {
-        Self { nats, namespace, timeout: REQUEST_TIMEOUT, deploy_timeout: DEPLOY_TIMEOUT }
+        Self { nats, namespace, timeout: REQUEST_TIMEOUT, deploy_timeout: DEPLOY_TIMEOUT, trusts_unsigned_nodes: false }
     }
 
     /// The same with another longest wait for requests to one node (deploy and stop excepted).
@@ -58,6 +59,12 @@ impl Client {
     #[must_use]
     pub fn with_deploy_timeout(self, deploy_timeout: Duration) -> Self {
         Self { deploy_timeout, ..self }
+    }
+
+    /// The same, sending environments also to nodes that do not sign their keys, as those of 0.2.7.
+    #[must_use]
+    pub fn trusting_unsigned_nodes(self, trusts_unsigned_nodes: bool) -> Self {
+        Self { trusts_unsigned_nodes, ..self }
     }
 
     /// The namespace.

@@ -37,7 +37,7 @@ fn artifact() -> Artifact {
 }
 
 fn target(node: &TestNode) -> Target {
-    Target { node: node.id().clone(), xkey: node.xkey() }
+    Target { node: node.id().clone(), xkey: node.xkey(), is_signed: true }
 }
 
 fn upload_of(file: &std::path::Path) -> Upload {

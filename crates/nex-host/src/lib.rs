@@ -87,7 +87,10 @@ impl HostServices {
             Service::KeyValue => self.kv.call(context, method, target, body).await,
             Service::ObjectStore => Box::pin(self.objects.call(context, method, target, &body)).await,
             Service::Messaging => messaging::call(&self.config.messaging, &context.nats, method, target, body).await,
-            Service::Http => self.http.call(method, target, body).await,
+            Service::Http => {
+                let workload = format!("{}.{}", context.namespace, context.workload);
+                self.http.call(&workload, method, target, body).await
+            }
         }
     }
 

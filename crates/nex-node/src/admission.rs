@@ -38,9 +38,25 @@ pub(crate) struct Restored {
     pub(crate) artifact: Artifact,
 }
 
-/// Starts a workload and waits until it runs.
-pub(crate) async fn deploy(shared: &Shared, mut deploy: AdmittedDeploy, by: Deadline) -> Result<DeployResponse, Failure> {
-    let artifact = fetch(shared, &mut deploy, by).await?;
+/// Fetches the artifact, starts the workload and waits until it runs.
+pub(crate) async fn fetch_and_deploy(
+    shared: &Shared,
+    mut deploy: AdmittedDeploy,
+    by: Deadline,
+) -> Result<DeployResponse, Failure> {
+    let AdmittedDeploy { request, admitted, reservation, .. } = &mut deploy;
+    let offer = look_up(shared, request, admitted, reservation, by).await?;
+    let artifact = shared.drivers.launcher.artifacts.take(offer, by).await?;
+    self::deploy(shared, deploy, artifact, by).await
+}
+
+/// Starts a workload whose artifact is there and waits until it runs.
+pub(crate) async fn deploy(
+    shared: &Shared,
+    deploy: AdmittedDeploy,
+    artifact: Artifact,
+    by: Deadline,
+) -> Result<DeployResponse, Failure> {
     policy::check_digest(deploy.admitted.signed_digest.as_ref(), &artifact.digest)?;
     let id = WorkloadId::new(clock::unix_seconds_u32());
     let (spec, reservation) = specification(deploy, id, clock::unix_seconds(), artifact);
@@ -90,9 +106,14 @@ fn log(shared: &Shared, spec: &WorkloadSpec) -> Log {
     Log::new(shared.outbox.clone(), &shared.identity.node, &spec.namespace, &spec.name, &spec.id)
 }
 
-/// The artifact from the object store, refused before a byte of it is fetched if it is too large or not the one signed for.
-async fn fetch(shared: &Shared, deploy: &mut AdmittedDeploy, by: Deadline) -> Result<Artifact, Failure> {
-    let AdmittedDeploy { request, admitted, reservation, .. } = deploy;
+/// The artifact as the object store has it, refused before a byte of it is fetched if it is too large or not the one signed for.
+pub(crate) async fn look_up(
+    shared: &Shared,
+    request: &DeployRequest,
+    admitted: &Admitted,
+    reservation: &mut Reservation,
+    by: Deadline,
+) -> Result<Offer, Failure> {
     let offer = Offer::look_up(&shared.nats, &admitted.location, request.jsdomain.as_deref(), by).await?;
     if offer.bytes() == 0 {
         return Err(Failure::new(
@@ -104,5 +125,5 @@ async fn fetch(shared: &Shared, deploy: &mut AdmittedDeploy, by: Deadline) -> Re
     if let Some(promised) = offer.digest() {
         policy::check_digest(admitted.signed_digest.as_ref(), &promised)?;
     }
-    shared.drivers.launcher.artifacts.take(offer, by).await
+    Ok(offer)
 }

@@ -17,6 +17,8 @@ use crate::state_dir::make_private;
 
 /// How the name of a file begins that is on its way into the cache.
 const DRAFT: &str = "draft-";
+/// Places remembered of one artifact.
+const MAX_SOURCES: usize = 64;
 
 /// An artifact that lies in the cache, its digest verified when it was put there.
 #[derive(Debug, Clone)]
@@ -44,6 +46,7 @@ pub struct Offer {
     object: jetstream::object_store::ObjectInfo,
     store: jetstream::object_store::ObjectStore,
     location: Location,
+    domain: String,
 }
 
 impl std::fmt::Debug for Offer {
@@ -76,7 +79,13 @@ impl Offer {
         if object.deleted {
             return Err(failed("no object", location, &"it was deleted"));
         }
-        Ok(Self { object, store, location: location.clone() })
+        let domain = domain.unwrap_or_default().to_owned();
+        Ok(Self { object, store, location: location.clone(), domain })
+    }
+
+    /// Stands for the place it comes from.
+    fn source(&self) -> Digest {
+        Digest::of(format!("{}\n{}", self.domain, self.location).as_bytes())
     }
 
     /// Size the store promises, bytes.
@@ -108,13 +117,18 @@ impl Artifacts {
         }
     }
 
-    /// The artifact, from the cache if its digest is there, else fetched. Stops at the promised size.
+    /// The artifact, from the cache if its digest is there and was fetched from this very place before, else fetched. Stops at the
+    /// promised size.
+    ///
+    /// A place is believed only what it has once delivered: otherwise a digest alone would run another tenant's artifact, and a wrong
+    /// size evade the limits.
     ///
     /// # Errors
     /// A [`Failure`] for anything that goes wrong on the way, or when the bytes are not what the store promised.
     pub async fn take(&self, offer: Offer, by: Deadline) -> Result<Artifact, Failure> {
         if let Some(digest) = offer.digest()
-            && let Some(artifact) = self.cached(&digest)
+            && let Some(artifact) = self.cached(&digest).filter(|artifact| artifact.bytes == offer.bytes())
+            && self.has_source(&digest, &offer.source())
         {
             // Its age decides what goes when the cache is full; failing to note its use costs only a later download.
             fs::File::open(&artifact.path).and_then(|file| file.set_modified(SystemTime::now())).ok();
@@ -201,8 +215,25 @@ impl Artifacts {
         self.dir.join(format!("{digest}.{}.cwasm", env!("CARGO_PKG_VERSION")))
     }
 
+    fn has_source(&self, digest: &Digest, source: &Digest) -> bool {
+        let text = fs::read_to_string(self.sources_path(digest)).unwrap_or_default();
+        text.lines().any(|line| line.parse() == Ok(*source))
+    }
+
+    /// Failing at this costs only a later download.
+    fn add_source(&self, digest: &Digest, source: &Digest) {
+        let known = fs::read_to_string(self.sources_path(digest)).unwrap_or_default();
+        let forgotten = known.lines().count().saturating_sub(MAX_SOURCES - 1);
+        let kept: String = known.lines().skip(forgotten).map(|line| format!("{line}\n")).collect();
+        fs::write(self.sources_path(digest), format!("{kept}{source}\n")).ok();
+    }
+
+    fn sources_path(&self, digest: &Digest) -> PathBuf {
+        self.dir.join(format!("{digest}.sources"))
+    }
+
     async fn fetch(&self, offer: Offer) -> Result<Artifact, Failure> {
-        let (location, promised, size) = (offer.location.clone(), offer.digest(), offer.bytes());
+        let (location, promised, size, source) = (offer.location.clone(), offer.digest(), offer.bytes(), offer.source());
         let wrong = |doing: &str, error: &dyn std::fmt::Display| failed(doing, &location, error);
         make_private(&self.dir).map_err(|e| wrong("keeping", &e))?;
         let mut draft = Draft::new(&self.dir).map_err(|e| wrong("keeping", &e))?;
@@ -229,6 +260,7 @@ impl Artifacts {
         }
         let path = self.dir.join(digest.to_string());
         draft.keep(&path).map_err(|e| wrong("keeping", &e))?;
+        self.add_source(&digest, &source);
         Ok(Artifact { path, digest, bytes })
     }
 }
@@ -313,6 +345,21 @@ mod tests {
         assert_eq!((compiled.digest, fs::read(&compiled.path).unwrap()), (Digest::of(b"code"), b"code".to_vec()));
         fs::remove_file(with_digest(&compiled.path)).unwrap();
         assert_eq!(cache.compiled(&artifact), None, "without a digest it is nobody's");
+    }
+
+    #[test]
+    fn a_place_is_known_for_what_it_delivered_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Artifacts::new(dir.path().to_owned());
+        let (artifact, here, there) = (Digest::of(b"artifact"), Digest::of(b"here"), Digest::of(b"there"));
+        assert!(!cache.has_source(&artifact, &here));
+        cache.add_source(&artifact, &here);
+        assert!(cache.has_source(&artifact, &here) && !cache.has_source(&artifact, &there));
+        for place in 0..MAX_SOURCES {
+            cache.add_source(&artifact, &Digest::of(&place.to_be_bytes()));
+        }
+        assert!(!cache.has_source(&artifact, &here), "the oldest is forgotten");
+        assert_eq!(fs::read_to_string(cache.sources_path(&artifact)).unwrap().split_whitespace().count(), MAX_SOURCES);
     }
 
     #[test]

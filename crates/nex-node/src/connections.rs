@@ -1,5 +1,8 @@
 //! The connections workloads use, apart from the node's own control connection wherever somebody said so.
 //!
+//! A node never dials what a deployer names, unless the operator lists it (`allow_nats_urls`): whoever answers there could fill the
+//! node's memory, and the attempt alone tells what listens where. The node's own servers are listed.
+//!
 //! In order: what the deployer brought (`trigger_connection`, `host_services`), what the node's configuration names
 //! (`host_services.nats_url`), the node's own connection.
 
@@ -7,14 +10,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_nats::Client;
-use nex_bus::connect::{Persistence, connect};
+use nex_bus::connect::{Persistence, connect_with};
+use nex_bus::denials::{Action, Denial, Denials};
 use nex_bus::settings::ConnectionSettings;
 use nex_process::{Deadline, Elapsed};
 use nex_protocol::deploy::ConnectionDetails;
 use nex_protocol::envelope::{ErrorCode, Failure};
 use nex_protocol::id::WorkloadId;
 
-use crate::config::RawHostServices;
+use crate::config::{NodeConfig, ServerList};
 use crate::workload::spec::WorkloadSpec;
 use nex_protocol::envelope::chain;
 
@@ -28,20 +32,27 @@ enum Purpose {
     Host,
 }
 
+/// A connection, and what its server does not permit on it.
+type Watched = (Client, Denials);
+
 /// The connections of all workloads. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Connections {
-    node: Client,
+    node: Watched,
     node_settings: Arc<ConnectionSettings>,
     configured: Option<ConnectionDetails>,
-    shared: Arc<tokio::sync::OnceCell<Client>>,
-    own: Arc<Mutex<HashMap<(WorkloadId, Purpose), Client>>>,
+    /// Servers that a deployer may name.
+    servers: Arc<ServerList>,
+    shared: Arc<tokio::sync::OnceCell<Watched>>,
+    own: Arc<Mutex<HashMap<(WorkloadId, Purpose), Watched>>>,
 }
 
 impl Connections {
     /// Connections of a node that is itself connected by `node_settings`.
     #[must_use]
-    pub fn new(node: Client, node_settings: ConnectionSettings, configured: &RawHostServices) -> Self {
+    pub fn new(node: Watched, node_settings: ConnectionSettings, config: &NodeConfig) -> Self {
+        let configured = &config.host_services;
+        let servers = Arc::new(config.workload_servers.clone().with(&node_settings.servers));
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
         let details = ConnectionDetails {
             nats_url: text(&configured.nats_url),
@@ -49,7 +60,23 @@ impl Connections {
             nats_user_seed: text(&configured.nats_user_seed),
         };
         let configured = Some(details).filter(|details| !details.nats_url.is_empty() || !details.nats_user_jwt.is_empty());
-        Self { node, node_settings: Arc::new(node_settings), configured, shared: Arc::default(), own: Arc::default() }
+        Self { node, node_settings: Arc::new(node_settings), configured, servers, shared: Arc::default(), own: Arc::default() }
+    }
+
+    /// Whether workloads may be connected to the servers that a deployer names.
+    ///
+    /// # Errors
+    /// A [`Failure`], the same whatever is or is not at the other end.
+    pub fn permit(&self, details: Option<&ConnectionDetails>) -> Result<(), Failure> {
+        let named = details.map_or("", |details| details.nats_url.as_str());
+        if named.is_empty() || self.servers.has_all(&nex_bus::settings::split_servers(named)) {
+            return Ok(());
+        }
+        Err(Failure::new(
+            ErrorCode::Denied,
+            "Invalid deploy request: its NATS servers are not among those that this node connects workloads to; next: have its \
+             operator list them in allow_nats_urls",
+        ))
     }
 
     /// Where a function's triggers are subscribed by the relay.
@@ -58,7 +85,23 @@ impl Connections {
     /// A [`Failure`] when that connection cannot be made in time.
     pub async fn triggers(&self, spec: &WorkloadSpec, by: Deadline) -> Result<Client, Failure> {
         let details = spec.trigger_connection.as_ref().or(spec.host_services.as_ref());
-        self.client(spec, Purpose::Triggers, details, by).await
+        Ok(self.client(spec, Purpose::Triggers, details, by).await?.0)
+    }
+
+    /// Whether the server let the triggers of a workload be subscribed on [`Self::triggers`].
+    ///
+    /// # Errors
+    /// A [`Failure`] that names the one it did not.
+    pub async fn check_triggers(&self, spec: &WorkloadSpec, by: Deadline) -> Result<(), Failure> {
+        let details = spec.trigger_connection.as_ref().or(spec.host_services.as_ref());
+        let (client, denials) = self.client(spec, Purpose::Triggers, details, by).await?;
+        denials.settle(&client).await;
+        match denials.take(|denial| denial.action == Action::Subscribe && spec.triggers.contains(&denial.subject)) {
+            None => Ok(()),
+            Some(denial) => {
+                Err(Failure::new(ErrorCode::Denied, format!("Failed to deploy workload: on the node's NATS: {denial}")))
+            }
+        }
     }
 
     /// Where a workload's host services act.
@@ -66,13 +109,13 @@ impl Connections {
     /// # Errors
     /// A [`Failure`] when that connection cannot be made.
     pub async fn host(&self, spec: &WorkloadSpec) -> Result<Client, Failure> {
-        self.client(spec, Purpose::Host, spec.host_services.as_ref(), Deadline::after(HOST_CONNECT)).await
+        Ok(self.client(spec, Purpose::Host, spec.host_services.as_ref(), Deadline::after(HOST_CONNECT)).await?.0)
     }
 
     /// Lets go of a workload's own connections, and gives them back.
     #[must_use]
     pub fn forget(&self, workload: &WorkloadId) -> Vec<Client> {
-        self.lock().extract_if(|(id, _), _| id == workload).map(|(_, client)| client).collect()
+        self.lock().extract_if(|(id, _), _| id == workload).map(|(_, (client, _))| client).collect()
     }
 
     async fn client(
@@ -81,12 +124,13 @@ impl Connections {
         purpose: Purpose,
         details: Option<&ConnectionDetails>,
         by: Deadline,
-    ) -> Result<Client, Failure> {
+    ) -> Result<Watched, Failure> {
         let key = (spec.id.clone(), purpose);
         if let Some(known) = self.lock().get(&key) {
             return Ok(known.clone());
         }
         if let Some(details) = details {
+            self.permit(Some(details))?;
             let client = self.dial(details, by).await?;
             self.lock().insert(key, client.clone());
             return Ok(client);
@@ -97,15 +141,17 @@ impl Connections {
         }
     }
 
-    async fn dial(&self, details: &ConnectionDetails, by: Deadline) -> Result<Client, Failure> {
-        let settings = self.settings(details);
-        let failed =
-            |why: String| Failure::new(ErrorCode::Failed, format!("Failed to deploy workload: its own NATS connection: {why}"));
-        match by.bound(connect(&settings, Persistence::Once)).await {
-            Ok(Ok(client)) => Ok(client),
-            Ok(Err(error)) => Err(failed(chain(&error))),
-            Err(Elapsed) => Err(failed("no connection in time".to_owned())),
-        }
+    async fn dial(&self, details: &ConnectionDetails, by: Deadline) -> Result<Watched, Failure> {
+        let (settings, denials) = (self.settings(details), Denials::default());
+        // What the other end said stands in the log only.
+        let why = match by.bound(connect_with(&settings, Persistence::Once, &denials)).await {
+            Ok(Ok(client)) => return Ok((client, denials)),
+            Ok(Err(error)) => chain(&error),
+            Err(Elapsed) => "no connection in time".to_owned(),
+        };
+        tracing::warn!(servers = settings.shown_servers(), why, "a workload's own NATS connection cannot be made");
+        let text = "Failed to deploy workload: its own NATS connection cannot be made; next: check its servers and credentials";
+        Err(Failure::new(ErrorCode::Failed, text))
     }
 
     fn settings(&self, details: &ConnectionDetails) -> ConnectionSettings {
@@ -122,6 +168,22 @@ impl Connections {
         settings
     }
 
+    /// Does something with a bucket on the node's connection; ends as soon as the server says that this is not permitted.
+    ///
+    /// # Errors
+    /// That of the work, or a [`Failure`] that names the subject.
+    pub async fn permitted<T>(&self, bucket: &str, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let stream = format!("OBJ_{bucket}");
+        let is_of_bucket = |denial: &Denial| denial.subject.split('.').any(|token| token == stream);
+        tokio::select! {
+            done = work => done,
+            denial = self.node.1.next(is_of_bucket) => {
+                let text = format!("Failed to cache workload bytes: on the node's NATS: {denial}");
+                Err(Failure::new(ErrorCode::Failed, text))
+            }
+        }
+    }
+
     /// What the configuration says workloads connect with.
     #[must_use]
     pub fn configured(&self) -> Option<&ConnectionDetails> {
@@ -131,7 +193,7 @@ impl Connections {
     /// Whether the server that the node is connected to takes nothing but TLS.
     #[must_use]
     pub fn node_demands_tls(&self) -> bool {
-        self.node.server_info().tls_required
+        self.node.0.server_info().tls_required
     }
 
     /// How the node itself is connected.
@@ -140,7 +202,7 @@ impl Connections {
         &self.node_settings
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(WorkloadId, Purpose), Client>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(WorkloadId, Purpose), Watched>> {
         self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

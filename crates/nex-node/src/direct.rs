@@ -4,6 +4,7 @@
 //! the workload connection when that carries no credentials at all, or credentials that somebody meant for workloads; never the
 //! node's own. It is given IP literals, for it resolves no names; a connection that needs TLS is relayed.
 
+use nex_process::Deadline;
 use nex_protocol::agent::DirectTriggers;
 use nex_protocol::deploy::ConnectionDetails;
 use nex_protocol::subject::trigger_queue;
@@ -17,25 +18,29 @@ use crate::workload::spec::WorkloadSpec;
 pub struct Direct {
     connections: Connections,
     reach: Reach,
+    /// Whether the node's servers let functions in without credentials, though the node itself has some.
+    anonymous: bool,
 }
 
 impl Direct {
     /// For workloads on these connections; only to servers that agents reach.
     #[must_use]
-    pub fn new(connections: Connections, reach: Reach) -> Self {
-        Self { connections, reach }
+    pub fn new(connections: Connections, reach: Reach, anonymous: bool) -> Self {
+        Self { connections, reach, anonymous }
     }
 
     /// What the agent needs to subscribe by itself; nothing where the node has to relay.
-    pub async fn triggers(&self, spec: &WorkloadSpec) -> Option<DirectTriggers> {
+    pub async fn triggers(&self, spec: &WorkloadSpec, by: Deadline) -> Option<DirectTriggers> {
         if !spec.kind.is_function() || self.reach == Reach::Nothing {
             return None;
         }
-        let given = spec.trigger_connection.as_ref().or(spec.host_services.as_ref()).or(self.connections.configured());
+        let named = spec.trigger_connection.as_ref().or(spec.host_services.as_ref());
+        self.connections.permit(named).ok()?;
+        let given = named.or(self.connections.configured());
         let node = self.connections.node_settings();
         let mut connection = match given {
             Some(details) => details.clone(),
-            None if carries_credentials(node) => return None,
+            None if node.has_credentials() && !self.anonymous => return None,
             None => ConnectionDetails::default(),
         };
         let servers = if connection.nats_url.is_empty() {
@@ -44,20 +49,10 @@ impl Direct {
             nex_bus::settings::split_servers(&connection.nats_url)
         };
         let uses_tls = node.tls_first || node.tls_ca.is_some() || node.tls_cert.is_some() || self.connections.node_demands_tls();
-        connection.nats_url = if uses_tls { return None } else { as_ip_literals(&servers, &self.reach).await? };
+        connection.nats_url =
+            if uses_tls { return None } else { by.bound(as_ip_literals(&servers, &self.reach)).await.ok()?? };
         Some(DirectTriggers { connection, queue: trigger_queue(&spec.namespace, &spec.name), subjects: spec.triggers.clone() })
     }
-}
-
-fn carries_credentials(settings: &nex_bus::settings::ConnectionSettings) -> bool {
-    settings.user.is_some()
-        || settings.password.is_some()
-        || settings.token.is_some()
-        || settings.credentials_file.is_some()
-        || settings.nkey_file.is_some()
-        || settings.user_jwt.is_some()
-        || settings.user_seed.is_some()
-        || settings.servers.iter().any(|url| url.contains('@'))
 }
 
 /// The servers with their names looked up; nothing when one needs TLS, carries a password, cannot be looked up or is out of reach.

@@ -1,9 +1,13 @@
 //! The NATS server of `nex up`: a supervised `nats-server` with JetStream for those who have none, its data in the user's own
 //! directory.
 //!
+//! Whoever has no credentials reaches functions and ordinary subjects, for that is what workloads are; nodes, JetStream and buckets
+//! belong to the server's user, whose key lies beside the data.
+//!
 //! ```text
 //! <dir>/lock           held while it is ours
 //!       process.json   who it is, for whoever comes after a crash
+//!       user.nk        the key of its user
 //!       jetstream/     streams, buckets: kept
 //! ```
 
@@ -12,10 +16,20 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nex_bus::local_context::INBOX_PREFIX;
 use nex_process::{Deadline, ProcessId};
+use nex_protocol::claims;
+use nkeys::KeyPair;
 
 use crate::bus::{BusError, BusServer};
 use crate::state_dir::{Lock, StateError, make_private, write_private};
+
+/// The file with the user's key.
+const USER_KEY: &str = "user.nk";
+/// The user of those who have no credentials.
+const ANYBODY: &str = "anybody";
+/// What is not theirs.
+const RESERVED: [&str; 7] = ["$NEX.>", "$JS.>", "$JSC.>", "$KV.>", "$O.>", "$SYS.>", "$MQTT.>"];
 
 /// Time a leftover server has to die after SIGKILL.
 const KILL: Duration = Duration::from_secs(5);
@@ -44,6 +58,8 @@ pub enum EmbeddedError {
 #[derive(Debug)]
 pub struct EmbeddedDir {
     dir: PathBuf,
+    /// The user's public key.
+    user: String,
     _lock: Lock,
 }
 
@@ -55,7 +71,7 @@ impl EmbeddedDir {
     pub async fn open(dir: &Path) -> Result<Self, EmbeddedError> {
         make_private(dir)?;
         let lock = Lock::take(&dir.join("lock"))?;
-        let this = Self { dir: dir.to_owned(), _lock: lock };
+        let this = Self { dir: dir.to_owned(), user: user(&dir.join(USER_KEY))?, _lock: lock };
         let left = fs::read(this.record()).ok().and_then(|bytes| serde_json::from_slice::<ProcessId>(&bytes).ok());
         if let Some(left) = left.filter(|left| left.is_alive()) {
             tracing::warn!(process = %left, "the last 'nex up' did not stop in order; its NATS server is removed");
@@ -73,10 +89,15 @@ impl EmbeddedDir {
     /// [`EmbeddedError`].
     pub async fn start(self, program: &Path, port: u16) -> Result<EmbeddedNats, EmbeddedError> {
         let store = self.dir.join("jetstream");
+        let (user, secret) = (&self.user, claims::new_jti());
+        let reserved = RESERVED.map(|subject| format!("\"{subject}\"")).join(", ");
         let config = |ports: &str| {
             format!(
                 "listen: \"127.0.0.1:{port}\"\nports_file_dir: \"{ports}\"\nserver_name: \"nex-up\"\nmax_payload: 8MB\n\
-                 jetstream {{ store_dir: \"{}\" }}\n",
+                 jetstream {{ store_dir: \"{}\" }}\n\
+                 authorization {{ users: [\n  {{ nkey: {user} }}\n  {{ user: {ANYBODY}, password: {secret}, permissions: {{\n    \
+                 publish: {{ deny: [{reserved}] }}\n    subscribe: {{ deny: [{reserved}, \"{INBOX_PREFIX}.>\"] }} }} }}\n] }}\n\
+                 no_auth_user: {ANYBODY}\n",
                 store.display()
             )
         };
@@ -85,6 +106,12 @@ impl EmbeddedDir {
         let files = |source| EmbeddedError::Files { path: self.dir.clone(), source };
         write_private(&self.record(), &record).map_err(files)?;
         Ok(EmbeddedNats { server, dir: self })
+    }
+
+    /// The file with the key of the server's user.
+    #[must_use]
+    pub fn key_file(&self) -> PathBuf {
+        self.dir.join(USER_KEY)
     }
 
     fn record(&self) -> PathBuf {
@@ -101,6 +128,22 @@ impl EmbeddedDir {
     }
 }
 
+/// The public key of the user whose seed is in a file, made on the first start.
+fn user(path: &Path) -> Result<String, EmbeddedError> {
+    let files = |source| EmbeddedError::Files { path: path.to_owned(), source };
+    let bad = || EmbeddedError::State(StateError::Key { path: path.to_owned() });
+    let seed = match fs::read_to_string(path) {
+        Ok(seed) => seed,
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
+            let seed = KeyPair::new_user().seed().map_err(|_no_seed| bad())?;
+            write_private(path, seed.as_bytes()).map_err(files)?;
+            seed
+        }
+        Err(error) => return Err(files(error)),
+    };
+    Ok(KeyPair::from_seed(seed.trim()).map_err(|_no_seed| bad())?.public_key())
+}
+
 /// A running embedded server.
 #[derive(Debug)]
 pub struct EmbeddedNats {
@@ -113,6 +156,12 @@ impl EmbeddedNats {
     #[must_use]
     pub fn url(&self) -> &str {
         self.server.url()
+    }
+
+    /// The file with the key of its user.
+    #[must_use]
+    pub fn key_file(&self) -> PathBuf {
+        self.dir.key_file()
     }
 
     /// Waits until it has ended.

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use nex_protocol::id::NodeId;
+use nex_protocol::seal;
 use nkeys::{KeyPair, XKey};
 
 use crate::state_dir::{StateDir, StateError};
@@ -13,6 +14,8 @@ pub struct Identity {
     pub node: NodeId,
     /// The curve key environments are sealed to.
     pub xkey: XKey,
+    /// The node's signature that this curve key is its own.
+    pub xkey_signature: String,
 }
 
 impl fmt::Debug for Identity {
@@ -27,12 +30,17 @@ impl Identity {
     /// # Errors
     /// [`StateError`].
     pub fn load(state: &StateDir) -> Result<Self, StateError> {
-        let node = state.key(
+        let (node, key) = state.key(
             "node.nk",
             || KeyPair::new_server().seed().ok(),
-            |seed| KeyPair::from_seed(seed).ok()?.public_key().parse::<NodeId>().ok(),
+            |seed| {
+                let key = KeyPair::from_seed(seed).ok()?;
+                Some((key.public_key().parse::<NodeId>().ok()?, key))
+            },
         )?;
         let xkey = state.key("node.xk", || XKey::new().seed().ok(), |seed| XKey::from_seed(seed).ok())?;
-        Ok(Self { node, xkey })
+        // A key that was made from its seed has one to sign with.
+        let xkey_signature = seal::sign_xkey(&key, &xkey.public_key()).unwrap_or_default();
+        Ok(Self { node, xkey, xkey_signature })
     }
 }

@@ -3,6 +3,10 @@
 //!
 //! Every write is on disk before its caller goes on. Values are JSON, so a later version reads an earlier one's.
 
+mod tokens;
+
+pub use tokens::{Spending, SpentToken};
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,7 +24,6 @@ use crate::agents::AgentRecord;
 type Table = TableDefinition<'static, &'static str, &'static [u8]>;
 const WORKLOADS: Table = TableDefinition::new("workloads");
 const CHILDREN: Table = TableDefinition::new("children");
-const TOKENS: TableDefinition<'static, &'static str, i64> = TableDefinition::new("tokens");
 
 /// Why the journal did not take or give something.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +98,7 @@ impl Journal {
         for table in [WORKLOADS, CHILDREN] {
             write.open_table(table).map_err(failed("opening it"))?;
         }
-        write.open_table(TOKENS).map_err(failed("opening it"))?;
+        tokens::open(&write).map_err(failed("opening it"))?;
         write.commit().map_err(failed("opening it"))?;
         Ok(Self { database: Arc::new(database) })
     }
@@ -144,24 +147,15 @@ impl Journal {
         self.remove(CHILDREN, role)
     }
 
-    /// Remembers a deploy token until `until` (seconds since 1970). Says whether it was new; forgets those past `now`.
+    /// Remembers a token until it expires; forgets those that have. Off the async threads: it waits for the disk.
     ///
     /// # Errors
     /// [`JournalError`].
-    pub fn spend_token(&self, jti: &str, until: i64, now: i64) -> Result<bool, JournalError> {
-        let doing = "remembering a token";
-        let write = self.database.begin_write().map_err(failed(doing))?;
-        let is_new = {
-            let mut tokens = write.open_table(TOKENS).map_err(failed(doing))?;
-            tokens.retain(|_, expiry| expiry > now).map_err(failed(doing))?;
-            let is_new = tokens.get(jti).map_err(failed(doing))?.is_none();
-            if is_new {
-                tokens.insert(jti, until).map_err(failed(doing))?;
-            }
-            is_new
-        };
-        write.commit().map_err(failed(doing))?;
-        Ok(is_new)
+    pub async fn spend_token(&self, token: SpentToken, now: i64) -> Result<Spending, JournalError> {
+        let database = Arc::clone(&self.database);
+        let spent = tokio::task::spawn_blocking(move || tokens::spend(&database, &token, now)).await;
+        // It ends otherwise only when the runtime does.
+        spent.unwrap_or(Ok(Spending::TooMany)).map_err(failed("remembering a token"))
     }
 
     /// Writes wait for the disk: off the async threads.
@@ -212,19 +206,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_survive_reopening_and_a_token_is_new_once() {
+    fn entries_survive_reopening() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal.redb");
         let process = ProcessId::own().unwrap();
         {
             let journal = Journal::open(&path).unwrap();
             journal.put_child("bus", process).unwrap();
-            assert!(journal.spend_token("a", 100, 50).unwrap());
         }
         let journal = Journal::open(&path).unwrap();
         assert_eq!(journal.leftovers().unwrap().children, [("bus".to_owned(), process)]);
-        assert!(!journal.spend_token("a", 100, 60).unwrap());
-        assert!(journal.spend_token("a", 300, 200).unwrap(), "an expired token is forgotten");
         journal.remove_child("bus").unwrap();
         assert!(journal.leftovers().unwrap().children.is_empty());
     }

@@ -10,7 +10,8 @@ use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use async_nats::Client;
-use nex_bus::connect::{ConnectError, Persistence, connect};
+use nex_bus::connect::{ConnectError, Persistence, connect_with};
+use nex_bus::denials::{Action, Denial, Denials};
 use nex_bus::settings::ConnectionSettings;
 use nex_host::HostServices;
 use nex_process::{Deadline, TaskScope};
@@ -100,6 +101,9 @@ pub enum NodeError {
     /// The internal bus.
     #[error("failed to start the internal NATS server")]
     Bus(#[from] BusError),
+    /// The user's NATS does not permit what a node needs.
+    #[error("the node cannot answer")]
+    Denied(#[from] Denial),
     /// A connection that stood refused a subscription.
     #[error("failed to subscribe on NATS")]
     Nats(#[source] async_nats::Error),
@@ -173,7 +177,8 @@ impl Node {
         let left = leftovers::remove(&journal, &sandboxes).await?;
         let artifacts = Artifacts::new(state.path("artifacts"));
         artifacts.sweep();
-        let nats = connect(&connection, Persistence::Once).await?;
+        let denials = Denials::default();
+        let nats = connect_with(&connection, Persistence::Once, &denials).await?;
         tracing::info!("Established node NATS connection to: {}", connection.shown_servers());
         let services = config.host_services.services.iter().map(|(name, it)| (name.clone(), it.enabled, it.config.clone()));
         let host = nex_host::Config::new(services).map_err(NodeError::HostServices)?;
@@ -187,6 +192,7 @@ impl Node {
         let outbox = Outbox::start(&telling, nats.clone());
         let parts = DriverParts {
             nats: &nats,
+            denials: denials.clone(),
             outbox: &outbox,
             bus: &bus,
             keys,
@@ -203,6 +209,10 @@ impl Node {
             Shared { identity, config, nats, nexus, version: VERSION, started, registry, drivers, outbox, tags, lame_duck };
         let shared = Arc::new(shared);
         let control = ControlApi::start(&shared).await.map_err(NodeError::Nats)?;
+        denials.settle(&shared.nats).await;
+        if let Some(denial) = denials.take(|denial| denial.action == Action::Subscribe && denial.subject.starts_with("$NEX.")) {
+            return Err(denial.into());
+        }
         tracing::info!(public_xkey = %shared.identity.xkey.public_key(), "Use this key as the recipient for encrypted run requests");
         tracing::info!(id = %shared.identity.node, version = VERSION, "NATS execution engine awaiting commands");
         shared.drivers.events.node_started(&shared.tags());
@@ -265,6 +275,7 @@ async fn publish_shutdown(shared: &Shared) {
 /// What the drivers' services are made of.
 struct DriverParts<'a> {
     nats: &'a Client,
+    denials: Denials,
     outbox: &'a Outbox,
     bus: &'a InternalBus,
     keys: Arc<BusKeys>,
@@ -283,7 +294,7 @@ impl DriverParts<'_> {
         connection: ConnectionSettings,
         host: nex_host::Config,
     ) -> Result<Arc<DriverServices>, NodeError> {
-        let DriverParts { nats, outbox, bus, keys, journal, artifacts, sandboxes, agents } = self;
+        let DriverParts { nats, denials, outbox, bus, keys, journal, artifacts, sandboxes, agents } = self;
         let slow = sandboxes.are_emulated();
         let events = Events::new(outbox.clone(), &identity.node, VERSION);
         let router = AgentRouter::start(agents, bus.client().clone()).await.map_err(|e| NodeError::Nats(e.into()))?;
@@ -302,8 +313,8 @@ impl DriverParts<'_> {
         for (name, class) in &config.microvm.classes {
             pools.add(name.clone(), agents, AgentFactory { size: Some(class.size), ..factory.clone() }, class.pool_size);
         }
-        let connections = Connections::new(nats.clone(), connection, &config.host_services);
-        let direct = Direct::new(connections.clone(), sandboxes.reach());
+        let connections = Connections::new((nats.clone(), denials), connection, config);
+        let direct = Direct::new(connections.clone(), sandboxes.reach(), config.anonymous_functions);
         let host_calls = HostCallServer {
             host: Arc::new(HostServices::new(host)),
             connections: connections.clone(),
@@ -356,6 +367,7 @@ fn tags(config: &NodeConfig, confinement: Tags, identity: &Identity) -> Tags {
     let short: String = identity.node.as_str().chars().skip(1).take(8).collect::<String>().to_lowercase();
     tags.entry("node_name".into()).or_insert_with(|| format!("node-{short}"));
     tags.extend(confinement);
+    tags.extend(config.demands.names().map(|names| ("nex.demands".to_owned(), names)));
     tags.insert("nex.os".into(), std::env::consts::OS.into());
     tags.insert("nex.arch".into(), arch.into());
     tags.insert("nex.cpucount".into(), std::thread::available_parallelism().map_or(1, usize::from).to_string());

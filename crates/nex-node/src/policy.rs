@@ -1,16 +1,17 @@
 //! May this be deployed here, by this issuer, with these triggers? Every check before any work, in the order of 0.2.7.
 
 use nex_protocol::agent;
-use nex_protocol::claims::{Claims, ClaimsError};
-use nex_protocol::deploy::{DeployRequest, Location, WorkloadType};
+use nex_protocol::claims::{Claims, ClaimsError, Place};
+use nex_protocol::deploy::{DeployRequest, Location, WorkloadType, request_digest};
 use nex_protocol::digest::Digest;
 use nex_protocol::envelope::{ErrorCode, Failure};
-use nex_protocol::id::{Namespace, WorkloadName};
-use nex_protocol::seal::{self, Environment};
+use nex_protocol::id::WorkloadName;
+use nex_protocol::seal::{self, Binding, Environment};
 use nex_protocol::subject;
 use nkeys::XKey;
 
-use crate::config::{NodeConfig, WorkloadLimits};
+use crate::config::{Demands, NodeConfig, WorkloadLimits};
+use crate::workload::spec::WorkloadSpec;
 
 /// A token without an expiry (0.2.7 sends none) is taken this long after it was made; its id is remembered as long.
 const TOKEN_LIFE: i64 = 3_600;
@@ -37,6 +38,8 @@ pub struct Admitted {
     pub signed_digest: Option<Digest>,
     /// Its environment, opened.
     pub environment: Environment,
+    /// Whether that was sealed for this very deploy; true where there is none.
+    pub environment_is_bound: bool,
     /// Its triggers.
     pub triggers: Vec<String>,
     /// Its bounds.
@@ -64,18 +67,14 @@ fn denied(message: impl Into<String>) -> Failure {
 pub fn admit(request: &DeployRequest, config: &NodeConfig, xkey: &XKey, now: i64) -> Result<Admitted, Failure> {
     let kind = kind(request, config)?;
     let triggers = triggers(request, kind, &config.deny_triggers)?;
-    let environment = environment(request, xkey)?;
+    let mut environment = environment(request, xkey)?;
     let (name, claims) = claims(request, now)?;
+    let environment_is_bound = request.environment.as_deref().is_none_or(str::is_empty) || bound(&mut environment, &claims)?;
     if !config.valid_issuers.is_empty() && !config.valid_issuers.contains(&claims.iss) {
         return Err(denied(format!("invalid workload issuer: {}", claims.iss)));
     }
     let spent_until = token_life(&claims, now)?;
     let signed_digest = claims.nats.hash.as_deref().and_then(|hash| hash.parse().ok());
-    if signed_digest.is_none() && config.require_digest {
-        return Err(denied(
-            "Invalid deploy request: this node demands claims with the artifact's SHA-256 as hash; deploy with a client that signs it",
-        ));
-    }
     let location = request.location.clone().ok_or_else(|| bad("Invalid deploy request: it names no artifact location"))?;
     domain(request.jsdomain.as_deref().unwrap_or_default())?;
     if request.argv.as_ref().is_some_and(|argv| argv.len() > MANY) {
@@ -83,7 +82,61 @@ pub fn admit(request: &DeployRequest, config: &NodeConfig, xkey: &XKey, now: i64
     }
     let limits = limits(request, &config.workload_limits)?;
     machine_class(request, config)?;
-    Ok(Admitted { name, kind, location, claims, spent_until, signed_digest, environment, triggers, limits })
+    Ok(Admitted { name, kind, location, claims, spent_until, signed_digest, environment, environment_is_bound, triggers, limits })
+}
+
+/// Is what was signed this request, on this node, in this namespace; and is all signed that the node demands? Only for new deploys: a
+/// workload that was taken once is started again whatever is demanded since.
+///
+/// # Errors
+/// The first that is not so.
+pub fn check_signed(
+    admitted: &Admitted,
+    request: &DeployRequest,
+    body: &[u8],
+    place: Place<'_>,
+    config: &NodeConfig,
+) -> Result<(), Failure> {
+    let refuse = |why: &str| Err(denied(format!("Invalid deploy request: {why}")));
+    let claims = &admitted.claims;
+    claims
+        .check_place(place)
+        .map_err(|error| denied(format!("Invalid deploy request: this workload JWT cannot be used: {error}")))?;
+    if claims.nats.workload.is_some() {
+        return refuse("this workload JWT stops a workload and starts none");
+    }
+    let digest = request_digest(body).map_err(|error| bad(format!("Unable to deserialize deploy request: {error}")))?;
+    if claims.nats.request.is_some_and(|signed| signed != digest) {
+        return refuse("it is not the one that its workload JWT was signed for; it was changed after signing");
+    }
+    if config.demands.digest && admitted.signed_digest.is_none() {
+        return refuse("this node demands claims with the artifact's SHA-256 as hash; deploy with a client that signs it");
+    }
+    if config.demands.bound_claims && (!claims.is_bound_to_a_place() || claims.nats.request.is_none()) {
+        return refuse(
+            "this node demands claims that name it, the namespace and the request; deploy with a client that signs these",
+        );
+    }
+    if config.demands.bound_environment && !admitted.environment_is_bound {
+        return refuse("this node demands environments that name their issuer and token; deploy with a client that seals these");
+    }
+    if let Some(allowed) = &config.allow_triggers {
+        let patterns = allowed.get(place.namespace).map_or(&[][..], Vec::as_slice);
+        let is_allowed = |trigger: &&String| patterns.iter().any(|pattern| subject::covers(pattern, trigger));
+        if let Some(trigger) = request.trigger_subjects.iter().flatten().find(|trigger| !is_allowed(trigger)) {
+            return refuse(&format!("the trigger subject {trigger} is not among those allowed to this namespace"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether an environment says for which deploy it was sealed; it has to be this one then.
+fn bound(environment: &mut Environment, claims: &Claims) -> Result<bool, Failure> {
+    match Binding::take(environment) {
+        None => Ok(false),
+        Some(binding) if binding.issuer == claims.iss && binding.token == claims.jti => Ok(true),
+        Some(_) => Err(denied("Failed to decrypt environment for deploy request: it was sealed for another deploy")),
+    }
 }
 
 fn machine_class(request: &DeployRequest, config: &NodeConfig) -> Result<(), Failure> {
@@ -124,7 +177,7 @@ fn triggers(request: &DeployRequest, kind: WorkloadType, denied_subjects: &[Stri
                 trigger.chars().take(100).collect::<String>()
             )));
         }
-        if denied_subjects.iter().any(|no| subject::overlap(no, trigger)) {
+        if subject::reaches_reserved(trigger) || denied_subjects.iter().any(|no| subject::overlap(no, trigger)) {
             return Err(denied(format!("The trigger subject {trigger} overlaps with subject(s) in this node's deny list")));
         }
     }
@@ -225,31 +278,49 @@ pub fn check_digest(signed: Option<&Digest>, actual: &Digest) -> Result<(), Fail
     }
 }
 
-/// May these claims stop what those started? In the order of 0.2.7; but a stop in the same second as the start is fine.
+/// May this token stop a workload? In the order of 0.2.7; but a stop in the same second as the start is fine. Gives the claims.
 ///
 /// # Errors
 /// The first check that fails, in the words of 0.2.7.
-pub fn may_stop(token: &str, started: &Claims, namespace: &Namespace, subject_namespace: &str, now: i64) -> Result<(), Failure> {
+pub fn may_stop(token: &str, workload: &WorkloadSpec, place: Place<'_>, demands: Demands, now: i64) -> Result<Claims, Failure> {
+    let refuse = |why: &dyn std::fmt::Display| denied(format!("Invalid stop request: {why}"));
     let claims =
         Claims::decode(token).map_err(|error| bad(format!("Invalid stop request: could not decode workload JWT: {error}")))?;
-    // Tokens of 0.2.7 are numbered by issuer, name and second: a real stop within the second of its start has the start's
-    // number, but not its digest.
-    if claims.jti == started.jti && claims.nats.hash.is_some() {
-        return Err(denied(
-            "Invalid stop request: stop claims appear to be cloned or captured from the original start claims. Rejecting for security reasons",
+    let started = &workload.claims;
+    // Tokens of 0.2.7 are numbered by issuer, name and second, so the id of a stop may be that of a start; a digest has only a start.
+    if claims.nats.hash.is_some() || claims.nats.request.is_some() {
+        return Err(refuse(
+            &"stop claims appear to be cloned or captured from the original start claims. Rejecting for security reasons",
         ));
     }
     if claims.sub != started.sub {
-        return Err(denied("Invalid stop request: stop claims subject does not match original start claims subject"));
+        return Err(refuse(&"stop claims subject does not match original start claims subject"));
     }
     if claims.iss != started.iss {
-        return Err(denied(
-            "Invalid stop request: the only entity allowed to terminate a workload is the issuer that originally started it",
-        ));
+        return Err(refuse(&"the only entity allowed to terminate a workload is the issuer that originally started it"));
     }
-    claims.check_times(now).map_err(|error| denied(format!("Invalid stop request: {error}")))?;
-    if namespace.as_str() != subject_namespace {
+    claims.check_times(now).map_err(|error| refuse(&error))?;
+    if workload.namespace.as_str() != place.namespace {
         return Err(Failure::new(ErrorCode::NotFound, "No such workload"));
     }
-    Ok(())
+    claims.check_place(place).map_err(|error| refuse(&error))?;
+    match &claims.nats.workload {
+        Some(id) if *id != workload.id => return Err(refuse(&"its claims are for another workload")),
+        Some(_) if claims.exp.is_none() || !claims.is_bound_to_a_place() => {
+            return Err(refuse(&"claims that name a workload also name the node, the namespace and when they expire"));
+        }
+        Some(_) => {}
+        None if demands.bound_claims => {
+            return Err(refuse(
+                &"this node demands claims that name it, the namespace and the workload; use a client that signs these",
+            ));
+        }
+        // A token of 0.2.7 names nothing but the workload's name: one that was captured stops no later workload of that name.
+        None if claims.iat < started.iat => return Err(refuse(&"its claims are older than the workload; sign new ones")),
+        None if claims.iat < now.saturating_sub(TOKEN_LIFE) => {
+            return Err(refuse(&"its claims are more than an hour old; sign new ones"));
+        }
+        None => {}
+    }
+    Ok(claims)
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nex_protocol::envelope::{ErrorCode, Failure};
-use nex_protocol::id::WorkloadId;
+use nex_protocol::id::{Namespace, WorkloadId};
+use nex_protocol::subject;
 
 use crate::config::NodeLimits;
 use crate::workload::Workload;
@@ -14,6 +15,9 @@ struct Inner {
     workloads: BTreeMap<WorkloadId, Arc<Workload>>,
     reserved: usize,
     reserved_bytes: u64,
+    /// Triggers of deploys under way.
+    reserved_triggers: BTreeMap<u64, (Namespace, Vec<String>)>,
+    next: u64,
 }
 
 /// The node's workloads, and the room that deploys under way have taken. Cheap to clone.
@@ -23,11 +27,12 @@ pub struct Registry {
     inner: Arc<Mutex<Inner>>,
 }
 
-/// Reservation for one workload that is being deployed; given back when dropped.
+/// Room for one workload that is being deployed; given back when dropped.
 #[derive(Debug)]
 pub struct Reservation {
     registry: Registry,
     bytes: u64,
+    triggers: Option<u64>,
 }
 
 impl Registry {
@@ -47,14 +52,14 @@ impl Registry {
             return Err(Failure::new(ErrorCode::Unavailable, "Node is at maximum workload limit. Deploy request denied"));
         }
         inner.reserved += 1;
-        Ok(Reservation { registry: self.clone(), bytes: 0 })
+        Ok(Reservation { registry: self.clone(), bytes: 0, triggers: None })
     }
 
     /// Takes room for a workload that was here before: it is never refused.
     #[must_use]
     pub fn readmit(&self) -> Reservation {
         self.lock().reserved += 1;
-        Reservation { registry: self.clone(), bytes: 0 }
+        Reservation { registry: self.clone(), bytes: 0, triggers: None }
     }
 
     /// A workload by id.
@@ -120,6 +125,29 @@ impl Reservation {
         &self.registry
     }
 
+    /// Takes the triggers, unless one overlaps with a trigger of another namespace: both would hear what is meant for one.
+    ///
+    /// # Errors
+    /// When one does.
+    pub fn reserve_triggers(&mut self, namespace: &Namespace, triggers: &[String]) -> Result<(), Failure> {
+        let mut inner = self.registry.lock();
+        let running = inner.workloads.values().map(|workload| (&workload.spec.namespace, &workload.spec.triggers));
+        let reserved = inner.reserved_triggers.values().map(|(namespace, triggers)| (namespace, triggers));
+        let of_others = running.chain(reserved).filter(|(other, _)| *other != namespace).flat_map(|(_, triggers)| triggers);
+        for other in of_others {
+            if let Some(mine) = triggers.iter().find(|mine| subject::overlap(mine, other)) {
+                let text = format!("The trigger subject {mine} overlaps with one of another namespace on this node");
+                return Err(Failure::new(ErrorCode::Denied, text));
+            }
+        }
+        let key = inner.next;
+        inner.next = key.wrapping_add(1);
+        inner.reserved_triggers.insert(key, (namespace.clone(), triggers.to_owned()));
+        drop(inner);
+        self.triggers = Some(key);
+        Ok(())
+    }
+
     /// The workload takes the room.
     pub fn fill(self, workload: Workload) -> Arc<Workload> {
         let workload = Arc::new(workload);
@@ -133,5 +161,8 @@ impl Drop for Reservation {
         let mut inner = self.registry.lock();
         inner.reserved = inner.reserved.saturating_sub(1);
         inner.reserved_bytes = inner.reserved_bytes.saturating_sub(self.bytes);
+        if let Some(key) = self.triggers {
+            inner.reserved_triggers.remove(&key);
+        }
     }
 }

@@ -90,5 +90,5 @@ async fn autostart(shared: &Arc<Shared>, entry: &RawAutostartWorkload, issuer: &
     let config = NodeConfig { valid_issuers: Vec::new(), ..shared.config.clone() };
     let admitted = policy::admit(&request, &config, &shared.identity.xkey, now)?;
     let deploy = AdmittedDeploy { namespace, request, admitted, reservation: shared.registry.reserve()? };
-    Ok(Box::pin(admission::deploy(shared, deploy, by)).await?.id)
+    Ok(Box::pin(admission::fetch_and_deploy(shared, deploy, by)).await?.id)
 }

@@ -5,10 +5,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use async_nats::Client;
+use nex_protocol::claims::{Claims, Place};
 use nex_protocol::control::Tags;
+use nex_protocol::envelope::{ErrorCode, Failure};
 
 use crate::config::NodeConfig;
 use crate::identity::Identity;
+use crate::journal::{Spending, SpentToken};
 use crate::outbox::Outbox;
 use crate::registry::Registry;
 use crate::workload::runtime::DriverServices;
@@ -48,6 +51,33 @@ impl Shared {
     #[must_use]
     pub fn tags(&self) -> Tags {
         self.tags.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// This node and a namespace on it, to be compared with what claims are bound to.
+    #[must_use]
+    pub fn place<'a>(&'a self, namespace: &'a str) -> Place<'a> {
+        Place { node: &self.identity.node, nexus: &self.nexus, namespace }
+    }
+
+    /// Uses up a token.
+    ///
+    /// # Errors
+    /// When it was used before, or its issuer has used too many.
+    pub async fn spend(&self, claims: &Claims, request: &str, until: i64, now: i64) -> Result<(), Failure> {
+        let token = SpentToken { issuer: claims.iss.clone(), id: claims.jti.clone(), until };
+        match self.drivers.journal.spend_token(token, now).await {
+            Ok(Spending::Done) => Ok(()),
+            Ok(Spending::UsedBefore) => {
+                let why =
+                    format!("Invalid {request} request: this workload JWT was used before; sign a new one for each {request}");
+                Err(Failure::new(ErrorCode::Denied, why))
+            }
+            Ok(Spending::TooMany) => Err(Failure::new(
+                ErrorCode::Unavailable,
+                "this issuer has used too many workload JWTs that have not expired yet; sign them with a nearer expiry, or wait",
+            )),
+            Err(error) => Err(Failure::new(ErrorCode::Internal, error.to_string())),
+        }
     }
 
     /// Whether it drains.

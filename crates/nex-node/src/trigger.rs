@@ -11,6 +11,7 @@ use nex_bus::drain::Draining;
 use nex_bus::service_error;
 use nex_process::TaskScope;
 use nex_protocol::agent::{Invocation, InvocationError, Outcome, TriggerKind};
+use nex_protocol::reply::ReplySubject;
 use nex_protocol::subject::trigger_queue;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -86,6 +87,7 @@ impl Relay {
             deadline_ms: u64::try_from(self.call_timeout.as_millis()).unwrap_or(u64::MAX),
             attempt: 1,
         };
+        let reply = ReplySubject::of(reply.as_deref());
         let (outcome, nanos) = self.invoker.invoke(&invocation, headers.as_ref(), payload, AGENT_SLACK).await;
         let answer = match outcome {
             Outcome::Reply(answer) => Ok(answer),

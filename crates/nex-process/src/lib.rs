@@ -11,6 +11,7 @@ pub mod jail;
 pub mod lines;
 mod process_id;
 pub mod scope;
+pub mod shares;
 pub mod tap;
 pub mod tsc;
 

@@ -51,6 +51,9 @@ pub struct NodeSummary {
     pub uptime: String,
     /// Key to seal environments to.
     pub target_xkey: String,
+    /// The node's signature that this key is its own, see [`crate::seal::is_xkey_of`] (new).
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub xkey_signature: String,
     /// Its tags.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: Tags,
@@ -170,6 +173,9 @@ pub struct InfoResponse {
     pub uptime: String,
     /// Key to seal environments to.
     pub public_xkey: String,
+    /// The node's signature that this key is its own (new).
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub xkey_signature: String,
     /// Its tags.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: Tags,

@@ -1,9 +1,12 @@
 //! Bodies of DEPLOY and STOP, as 0.2.7 sends them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::digest::Digest;
 
 /// What kind of artifact a workload is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -216,6 +219,31 @@ pub struct DeployRequest {
     pub machine_class: Option<String>,
 }
 
+/// What bound claims say of the request they are for: SHA-256 of its JSON without `workload_jwt`, members of every object sorted by
+/// name, without white space. Nothing in a request can be changed after signing, also what this version does not know.
+///
+/// # Errors
+/// When the body is no JSON object.
+pub fn request_digest(body: &[u8]) -> Result<Digest, serde_json::Error> {
+    let mut request: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(body)?;
+    request.remove("workload_jwt");
+    Ok(Digest::of(canonical(&serde_json::Value::Object(request)).as_bytes()))
+}
+
+fn canonical(value: &serde_json::Value) -> String {
+    let list = |parts: Vec<String>| parts.join(",");
+    match value {
+        serde_json::Value::Object(members) => {
+            let sorted: BTreeMap<&String, &serde_json::Value> = members.iter().collect();
+            let member =
+                |(name, value): (&String, &serde_json::Value)| format!("{}:{}", serde_json::json!(name), canonical(value));
+            format!("{{{}}}", list(sorted.into_iter().map(member).collect()))
+        }
+        serde_json::Value::Array(items) => format!("[{}]", list(items.iter().map(canonical).collect())),
+        plain => plain.to_string(),
+    }
+}
+
 /// Answer to DEPLOY.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeployResponse {
@@ -274,6 +302,18 @@ mod tests {
         for text in ["null", "{}", "7", r#""http://a/b""#, r#"{"Host":"a.b","Path":"/x"}"#, r#"{"Host":"A","Path":"//"}"#] {
             assert!(serde_json::from_str::<Location>(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_requests_digest_covers_everything_but_its_token_in_any_order() {
+        let digest = |text: &str| request_digest(text.as_bytes()).unwrap();
+        let one = digest(r#"{"type":"v8","argv":["a","b"],"workload_jwt":"x","limits":{"memory_mib":1,"concurrency":2}}"#);
+        assert_eq!(one, digest(r#" { "limits": {"concurrency":2,"memory_mib":1}, "argv": ["a", "b"], "type": "v8" } "#));
+        assert_eq!(one, Digest::of(br#"{"argv":["a","b"],"limits":{"concurrency":2,"memory_mib":1},"type":"v8"}"#));
+        for other in [r#"{"type":"v8"}"#, r#"{"type":"v8","argv":["b","a"],"limits":{"memory_mib":1,"concurrency":2}}"#] {
+            assert_ne!(one, digest(other));
+        }
+        assert!(request_digest(b"[]").is_err());
     }
 
     proptest! {

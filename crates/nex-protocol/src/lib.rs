@@ -3,7 +3,7 @@
 //! | room | what is in it |
 //! |---|---|
 //! | [`id`], [`digest`] | names and ids, parsed once |
-//! | [`subject`] | every subject, built and parsed |
+//! | [`subject`], [`reply`] | every subject, built and parsed; where an answer may go |
 //! | [`envelope`] | the frame of control replies, and the kinds of failure |
 //! | [`control`], [`deploy`] | bodies of the control API of Nex 0.2.7 |
 //! | [`claims`], [`seal`] | who may, and for whose eyes |
@@ -21,5 +21,6 @@ pub mod guest;
 pub mod host;
 pub mod id;
 pub mod log;
+pub mod reply;
 pub mod seal;
 pub mod subject;

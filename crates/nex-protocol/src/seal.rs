@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use data_encoding::BASE64;
-use nkeys::XKey;
+use nkeys::{KeyPair, XKey};
+
+use crate::id::NodeId;
 
 /// A workload's environment variables.
 pub type Environment = BTreeMap<String, String>;
@@ -23,6 +25,63 @@ pub enum SealError {
     /// The plain text is not a map of strings.
     #[error("the opened text is not a JSON object of strings")]
     NotAMap,
+}
+
+/// Which deploy an environment was sealed for: it travels inside the box, so that nobody can put the box into a request of his own.
+///
+/// Two members of the map that no shell would take for variables; a node of 0.2.7 passes them on like others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binding {
+    /// Who signs the deploy.
+    pub issuer: String,
+    /// Id of the token of that deploy.
+    pub token: String,
+}
+
+const ISSUER: &str = "nex:issuer";
+const TOKEN: &str = "nex:token";
+
+impl Binding {
+    /// The environment with the binding in it, to be sealed.
+    #[must_use]
+    pub fn put(&self, mut environment: Environment) -> Environment {
+        environment.insert(ISSUER.to_owned(), self.issuer.clone());
+        environment.insert(TOKEN.to_owned(), self.token.clone());
+        environment
+    }
+
+    /// Takes the binding out of an opened environment, if it has one.
+    #[must_use]
+    pub fn take(environment: &mut Environment) -> Option<Self> {
+        match (environment.remove(ISSUER), environment.remove(TOKEN)) {
+            (None, None) => None,
+            // Half a binding is one that nothing fits.
+            (issuer, token) => Some(Self { issuer: issuer.unwrap_or_default(), token: token.unwrap_or_default() }),
+        }
+    }
+}
+
+/// Signs the statement of a node that a curve key is its own.
+///
+/// # Errors
+/// When the node's key has no seed.
+pub fn sign_xkey(node: &KeyPair, xkey: &str) -> Result<String, nkeys::error::Error> {
+    Ok(BASE64.encode(&node.sign(statement(&node.public_key(), xkey).as_bytes())?))
+}
+
+/// Whether a node says that a curve key is its own.
+#[must_use]
+pub fn is_xkey_of(node: &NodeId, xkey: &str, signature: &str) -> bool {
+    let verified = || {
+        let signature = BASE64.decode(signature.as_bytes()).ok()?;
+        KeyPair::from_public_key(node.as_str()).ok()?.verify(statement(node.as_str(), xkey).as_bytes(), &signature).ok()
+    };
+    // nkeys panics on a signature of another length.
+    signature.len() == 88 && verified().is_some()
+}
+
+fn statement(node: &str, xkey: &str) -> String {
+    format!("nex xkey {xkey} of {node}")
 }
 
 /// Boxes an environment for a recipient.
@@ -78,6 +137,31 @@ mod tests {
         assert!(matches!(open(&sealed, &other, &sender.public_key()), Err(SealError::Sealed(_))));
         assert!(matches!(open(&sealed, &node, &other.public_key()), Err(SealError::Sealed(_))));
         assert!(matches!(open(&sealed, &node, "XBAD"), Err(SealError::Key(_))));
+    }
+
+    #[test]
+    fn a_binding_travels_in_the_environment_and_is_taken_out() {
+        let binding = Binding { issuer: "A".into(), token: "T".into() };
+        let plain = Environment::from([("KEY".to_owned(), "value".to_owned())]);
+        let mut bound = binding.put(plain.clone());
+        assert_eq!(bound.len(), 3);
+        assert_eq!((Binding::take(&mut bound), &bound), (Some(binding), &plain));
+        assert_eq!(Binding::take(&mut bound), None);
+        bound.insert(TOKEN.to_owned(), "T".to_owned());
+        assert_eq!(Binding::take(&mut bound), Some(Binding { issuer: String::new(), token: "T".into() }));
+    }
+
+    #[test]
+    fn only_the_node_says_which_curve_key_is_its_own() {
+        let (node, rogue, xkey) = (KeyPair::new_server(), KeyPair::new_server(), XKey::new().public_key());
+        let id: NodeId = node.public_key().parse().unwrap();
+        let signature = sign_xkey(&node, &xkey).unwrap();
+        assert!(is_xkey_of(&id, &xkey, &signature));
+        assert!(!is_xkey_of(&id, &XKey::new().public_key(), &signature));
+        assert!(!is_xkey_of(&id, &xkey, &sign_xkey(&rogue, &xkey).unwrap()));
+        for nonsense in ["", "x", &BASE64.encode(&[0; 64]), &"A".repeat(88)] {
+            assert!(!is_xkey_of(&id, &xkey, nonsense), "{nonsense}");
+        }
     }
 
     #[test]

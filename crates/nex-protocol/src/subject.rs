@@ -51,6 +51,18 @@ impl Control {
         ]
     }
 
+    /// Whose workloads it is about, where that is one namespace's.
+    #[must_use]
+    pub fn namespace(&self) -> Option<&str> {
+        match self {
+            Self::WorkloadPing { namespace, .. }
+            | Self::Info { namespace }
+            | Self::Deploy { namespace }
+            | Self::Stop { namespace } => Some(namespace),
+            Self::Auction | Self::Ping | Self::LameDuck => None,
+        }
+    }
+
     /// Reads the subject of a request that arrived on one of [`Self::subscriptions`].
     #[must_use]
     pub fn parse(subject: &str) -> Option<Self> {
@@ -66,6 +78,37 @@ impl Control {
             ("DEPLOY", Some(namespace)) => Some(Self::Deploy { namespace }),
             ("STOP", Some(namespace)) => Some(Self::Stop { namespace }),
             ("LAMEDUCK", Some(_)) => Some(Self::LameDuck),
+            _ => None,
+        }
+    }
+}
+
+/// What other NATS tools ask of a micro service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Discovery {
+    /// `$SRV.PING`: who is there?
+    Ping,
+    /// `$SRV.INFO`: what does it serve?
+    Info,
+    /// `$SRV.STATS`: how much?
+    Stats,
+}
+
+impl Discovery {
+    /// The subjects that an instance of a service subscribes.
+    #[must_use]
+    pub fn subscriptions(service: &str, instance: &str) -> Vec<String> {
+        let of = |verb| [format!("$SRV.{verb}"), format!("$SRV.{verb}.{service}"), format!("$SRV.{verb}.{service}.{instance}")];
+        ["PING", "INFO", "STATS"].into_iter().flat_map(of).collect()
+    }
+
+    /// Reads the subject of a question that arrived on one of [`Self::subscriptions`].
+    #[must_use]
+    pub fn parse(subject: &str) -> Option<Self> {
+        match subject.strip_prefix("$SRV.")?.split('.').next()? {
+            "PING" => Some(Self::Ping),
+            "INFO" => Some(Self::Info),
+            "STATS" => Some(Self::Stats),
             _ => None,
         }
     }
@@ -181,6 +224,27 @@ pub fn overlap(left: &str, right: &str) -> bool {
     }
 }
 
+/// Whether a pattern can match a subject that belongs to a server, a node or somebody's inbox: those whose first token begins with `$`
+/// or `_`. A pattern that begins with a wildcard can.
+#[must_use]
+pub fn reaches_reserved(pattern: &str) -> bool {
+    pattern.starts_with(['$', '_', '*', '>'])
+}
+
+/// Whether every subject that a pattern matches is matched by another, too.
+#[must_use]
+pub fn covers(wide: &str, narrow: &str) -> bool {
+    let (mut wide, mut narrow) = (wide.split('.'), narrow.split('.'));
+    loop {
+        match (wide.next(), narrow.next()) {
+            (None, None) | (Some(">"), Some(_)) => return true,
+            (Some("*"), Some(token)) if token != ">" => {}
+            (Some(a), Some(b)) if a == b => {}
+            _ => return false,
+        }
+    }
+}
+
 /// Whether a text may be subscribed: tokens without white space, wildcards only as whole tokens, `>` only last.
 #[must_use]
 pub fn is_valid_pattern(pattern: &str) -> bool {
@@ -253,6 +317,24 @@ mod tests {
         }
     }
 
+    #[test]
+    fn reserved_subjects_are_reached_by_their_names_and_by_leading_wildcards() {
+        for pattern in ["$NEX.PING", "_INBOX.>", "_R_.x", ">", "*.x", "*", "$MQTT.>"] {
+            assert!(reaches_reserved(pattern), "{pattern}");
+        }
+        for pattern in ["fn.greet", "a.>", "a.*.$b"] {
+            assert!(!reaches_reserved(pattern), "{pattern}");
+        }
+        assert!(
+            covers("a.>", "a.b.*")
+                && covers("a.*", "a.b")
+                && !covers("a.*", "a.>")
+                && !covers("a.b", "a.*")
+                && !covers("a.>", "a")
+        );
+        assert_eq!(Discovery::parse("$SRV.INFO.nex"), Some(Discovery::Info));
+    }
+
     proptest! {
         #[test]
         fn a_subject_matched_by_two_patterns_makes_them_overlap(
@@ -261,6 +343,15 @@ mod tests {
             prop_assert!(is_valid_pattern(&left));
             if matches(&left, &subject) && matches(&right, &subject) {
                 prop_assert!(overlap(&left, &right));
+            }
+        }
+
+        #[test]
+        fn what_a_covered_pattern_matches_its_cover_matches(
+            subject in "[ab](\\.[ab]){0,3}", wide in "[ab*](\\.[ab*]){0,3}(\\.>)?", narrow in "[ab*](\\.[ab*]){0,3}(\\.>)?",
+        ) {
+            if covers(&wide, &narrow) && matches(&narrow, &subject) {
+                prop_assert!(matches(&wide, &subject));
             }
         }
 

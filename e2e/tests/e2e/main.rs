@@ -8,6 +8,7 @@
 //! | `microvm`, `microvm_*` | the same in virtual machines, and what those are for |
 //! | `call`, `tails` | functions called; logs and events watched |
 //! | `connect`, `micro` | ways to reach NATS, and what other NATS tools see |
+//! | `permissions` | with the least permissions, and without each of them |
 //! | `surface`, `readme` | help, completion, and the commands that the documents show |
 #![allow(
     clippy::unwrap_used,
@@ -32,6 +33,7 @@ mod microvm_cycles;
 mod microvm_start;
 mod node_up;
 mod nodes;
+mod permissions;
 mod preflight;
 mod readme;
 mod rootfs;

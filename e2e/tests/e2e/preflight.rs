@@ -14,6 +14,7 @@ fn where_everything_is_there_the_list_says_so() {
     let world = World::with_nats();
     let ended = world.nex(&["node", "preflight", "--verbose"]).expect(0).says_not("⛔");
     let ended = ended.says(&["✅ Dependency Satisfied - ", "[nex-agent of this version]", "[process sandbox]", "searched: "]);
+    let ended = ended.says(&["[demanded of deploys and stops]", "nothing that clients of 0.2.7 cannot offer"]);
     ended.says(&["[NATS with JetStream]", &world.url(), "[nats-server, for the internal bus]", &world.text_path("state")]);
     let checks = world.nex(&["node", "preflight", "--json"]).expect(0).json();
     for what in ["node configuration", "nex-agent of this version", "process sandbox", "state directory"] {

@@ -104,7 +104,7 @@ fn the_example_program_deploys_calls_and_stops() {
     };
     let world = World::new();
     let _up = world.up(&[]);
-    let ended = world.end(world.command(example.to_str().unwrap(), &[&world.url()]));
+    let ended = world.end(world.command(example.to_str().unwrap(), &[world.context_file().to_str().unwrap()]));
     assert_eq!(ended.expect(0).text(), "\"hello, world\"\n", "a function's result is JSON");
     assert!(world.ps().is_empty());
 }

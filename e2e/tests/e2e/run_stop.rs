@@ -42,17 +42,20 @@ fn an_uploaded_artifact_runs_on_the_node_named() {
 
 #[test]
 fn host_services_may_be_on_another_nats() {
-    let world = World::new();
-    let _up = world.up(&[]);
-    let elsewhere = World::with_nats();
+    let (world, elsewhere) = (World::new(), World::with_nats());
+    let allowed = format!(r#"["{}", "nats://127.0.0.1:1"]"#, elsewhere.url());
+    let config = format!(r#"{{"no_sandbox": true, "workload_types": ["v8"], "allow_nats_urls": {allowed}}}"#);
+    let config = world.file("allowing.json", config);
+    let _up = world.up(&["--config", &config]);
     let script = world.file("count.js", guest::KV_COUNTER_JS);
     world.nex(&["devrun", &script, "--hs_url", &elsewhere.url(), "--trigger_url", &world.url()]).expect(0);
     for count in 1..=2 {
         world.nex(&["call", "countjs", ""]).expect(0).says(&[&format!(r#"{{"count":{count}}}"#)]);
     }
     let buckets = |world: &World| {
+        let client = world.client();
         world.block_on(async {
-            let jetstream = async_nats::jetstream::new(async_nats::connect(world.url()).await.unwrap());
+            let jetstream = async_nats::jetstream::new(client);
             futures::TryStreamExt::try_collect::<Vec<_>>(jetstream.stream_names()).await.unwrap()
         })
     };
@@ -63,7 +66,9 @@ fn host_services_may_be_on_another_nats() {
     elsewhere.nex(&["call", "countjs", ""]).expect(0).says(&[r#"{"count":3}"#]);
     world.nex(&["call", "countjs", "", "--timeout", "500ms"]).expect(1).says(&["nothing listens on 'countjs'"]);
     let unreachable = world.nex(&["devrun", &script, "--hs_url", "nats://127.0.0.1:1", "--name", "lost"]);
-    unreachable.expect(1).says(&["127.0.0.1:1"]);
+    unreachable.expect(1).says(&["its own NATS connection cannot be made"]);
+    let unlisted = world.nex(&["devrun", &script, "--hs_url", "nats://127.0.0.1:2", "--name", "lost"]);
+    unlisted.expect(3).says(&["not among those that this node connects workloads to", "allow_nats_urls"]);
 }
 
 #[test]

@@ -61,6 +61,19 @@ impl Running {
         out
     }
 
+    /// Waits until it says what is hoped for, on either stream; or else gives what it says when it says the other thing, or ends.
+    pub(crate) fn says_either(&self, hoped: &str, feared: &str) -> Result<(), String> {
+        let (mut out, mut err) = (self.said.out.clone(), self.said.err.clone());
+        let said = within(&self.runtime, PATIENCE, async {
+            tokio::select! {
+                Ok(said) = out.wait_for(|said| said.contains(hoped)) => said.contains(hoped),
+                Ok(said) = err.wait_for(|said| said.contains(hoped) || said.contains(feared)) => said.contains(hoped),
+                else => false,
+            }
+        });
+        if said == Some(true) { Ok(()) } else { Err(self.err()) }
+    }
+
     /// All it has said to standard output.
     pub(crate) fn out(&self) -> String {
         self.said.out.borrow().clone()

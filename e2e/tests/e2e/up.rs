@@ -41,8 +41,9 @@ fn it_starts_nats_and_a_node_and_ctrl_c_leaves_nothing() {
 fn what_jetstream_holds_survives_a_restart() {
     let world = World::new();
     let up = world.up(&[]);
+    let client = world.client();
     world.block_on(async {
-        let jetstream = async_nats::jetstream::new(async_nats::connect(world.url()).await.unwrap());
+        let jetstream = async_nats::jetstream::new(client);
         let bucket = async_nats::jetstream::kv::Config { bucket: "MINE".into(), ..Default::default() };
         jetstream.create_key_value(bucket).await.unwrap().put("key", "value".into()).await.unwrap();
     });
@@ -50,8 +51,9 @@ fn what_jetstream_holds_survives_a_restart() {
     up.interrupt().expect(0);
 
     let _up = world.up(&[]);
+    let client = world.client();
     world.block_on(async {
-        let jetstream = async_nats::jetstream::new(async_nats::connect(world.url()).await.unwrap());
+        let jetstream = async_nats::jetstream::new(client);
         let bucket = jetstream.get_key_value("MINE").await.unwrap();
         assert_eq!(bucket.get("key").await.unwrap().unwrap(), "value");
     });

@@ -198,9 +198,23 @@ impl World {
         self.runtime.block_on(async { tokio::time::timeout(PATIENCE, work).await.expect("it takes too long") })
     }
 
-    /// A client of this world's NATS.
+    /// A client of this world's NATS, with the credentials that `nex up` wrote down if that is whose server it is.
     pub(crate) fn client(&self) -> async_nats::Client {
+        let context = std::fs::read(self.context_file()).unwrap_or_default();
+        let Ok(context) = serde_json::from_slice::<Value>(&context) else { return self.stranger() };
+        let seed = std::fs::read_to_string(context["nkey"].as_str().unwrap()).unwrap();
+        let options = async_nats::ConnectOptions::with_nkey(seed).custom_inbox_prefix(context["inbox_prefix"].as_str().unwrap());
+        self.block_on(options.connect(self.url())).unwrap()
+    }
+
+    /// A client without credentials.
+    pub(crate) fn stranger(&self) -> async_nats::Client {
         self.block_on(async_nats::connect(self.url())).unwrap()
+    }
+
+    /// The NATS context that `nex up` writes.
+    pub(crate) fn context_file(&self) -> PathBuf {
+        self.path(&format!("home/config/nats/context/nex-{}.json", self.port))
     }
 
     /// Waits until a condition holds.

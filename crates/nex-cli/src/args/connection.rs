@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use nex_bus::denials::Denials;
 use nex_bus::settings::{ConnectionSettings, Secret, split_servers};
-use nex_bus::{context, context::ContextError};
+use nex_bus::{context, context::ContextError, local_context};
 use nex_protocol::id::Namespace;
 
 use crate::check;
@@ -15,6 +16,9 @@ use crate::env::Env;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct ConnectionArgs {
+    /// What the server does not permit this command; nothing that is given.
+    #[arg(skip)]
+    pub(crate) denials: Denials,
     /// Server URLs, comma separated [default: the selected NATS context, or nats://127.0.0.1:4222]
     #[arg(long, short, global = true, value_name = "URLS", env = "NATS_URL", hide_env_values = true)]
     pub(crate) server: Option<String>,
@@ -71,21 +75,32 @@ impl ConnectionArgs {
         // An empty variable counts as absent.
         let from_context = match self.context.as_ref().filter(|name| !name.is_empty()) {
             Some(name) => Some(context::load(name, &env.directories)?),
-            None if self.is_empty() => match context::selected(&env.directories)? {
+            None if self.says_nothing() => match context::selected(&env.directories)? {
                 Some(selected) => Some(context::load(&selected, &env.directories)?),
                 None => None,
             },
             None => None,
         };
         let mut settings = from_context.unwrap_or_else(|| self.flag_settings());
+        if self.has_no_credentials()
+            && !settings.has_credentials()
+            && let Some(local) = local_context::find(&settings.servers, &env.directories)
+        {
+            // The server of `nex up`: whoever started it has its key.
+            settings.nkey_file = local.nkey_file;
+            settings.inbox_prefix = settings.inbox_prefix.or(local.inbox_prefix);
+        }
         settings.name = Some(self.conn_name.clone());
         settings.jetstream_domain = self.jsdomain.clone().or(settings.jetstream_domain);
         Ok(settings)
     }
 
-    fn is_empty(&self) -> bool {
-        self.server.as_ref().is_none_or(String::is_empty)
-            && self.user.is_none()
+    fn says_nothing(&self) -> bool {
+        self.server.as_ref().is_none_or(String::is_empty) && self.has_no_credentials()
+    }
+
+    fn has_no_credentials(&self) -> bool {
+        self.user.is_none()
             && self.token.is_none()
             && [&self.creds, &self.nkey, &self.tlscert, &self.tlsca].into_iter().all(Option::is_none)
     }

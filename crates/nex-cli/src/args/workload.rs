@@ -36,6 +36,9 @@ pub(crate) struct WorkloadArgs {
     /// Class of the machine it runs on, one of the node's machine_classes [default: the node's standard machine]
     #[arg(long = "machine", value_name = "CLASS")]
     pub(crate) machine: Option<String>,
+    /// Send the environment also to a node that does not sign its key, as those of Nex 0.2.7: anybody may have answered in its name
+    #[arg(long = "unsigned-node")]
+    pub(crate) unsigned_node: bool,
     /// NATS of the workload's host services
     #[arg(long = "hs_url", alias = "hs-url", value_name = "URLS")]
     pub(crate) hs_url: Option<String>,

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::{ArgAction, Args};
 use nex_client::artifact::{DEFAULT_BUCKET, DEFAULT_BUCKET_BYTES, Upload, Uploaded};
-use nex_client::deploy::{Keys, StopError, Target};
+use nex_client::deploy::{Keys, StopError};
 use nex_client::discover::Running;
 use nex_client::request::RequestError;
 use nex_protocol::control::AuctionRequest;
 use nex_protocol::deploy::{Location, WorkloadType};
 use nex_protocol::envelope::ErrorCode;
-use nex_protocol::id::WorkloadName;
+use nex_protocol::id::{NodeId, WorkloadName};
 
 use super::run::Deploy;
 use super::stop::StopTarget;
@@ -48,6 +48,9 @@ pub(crate) struct DevrunArgs {
     /// Leave older copies running
     #[arg(long = "no-stop", overrides_with = "stop", action = ArgAction::SetTrue)]
     no_stop: bool,
+    /// Only on one of these nodes; repeatable [default: whichever suits best]
+    #[arg(long = "node", value_name = "NODE", env = "NEX_TRUSTED_NODES", hide_env_values = true, value_delimiter = ',')]
+    nodes: Vec<NodeId>,
     /// Bound of the bucket for uploads when it is created, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_BUCKET_BYTES, value_parser = clap::value_parser!(i64).range(1..))]
     bucketmaxbytes: i64,
@@ -61,22 +64,23 @@ pub(crate) async fn run(args: &DevrunArgs, connection: &ConnectionArgs, env: &En
     let name = args.workload_name()?;
     let plan = args.workload.plan(name, sniffed.r#type, &args.environment)?;
     let keys = keys::load(None, None, env, output)?;
-    let session = session::open(connection, env).await?;
+    let mut session = session::open(connection, env).await?;
+    session.client = session.client.trusting_unsigned_nodes(args.workload.unsigned_node);
 
     let wanted = auction_for(&sniffed);
     let (auction, copies) = tokio::join!(
         session.client.auction(&wanted, session.discovery_timeout),
         session.client.workloads(Some(plan.name().as_str()), session.discovery_timeout),
     );
-    let bid =
-        auction?.best().with_context(|| format!("{} is {}, run as {}", args.file.display(), sniffed.what, plan.r#type()))?;
+    let bid = auction?
+        .best_of(&args.nodes)
+        .with_context(|| format!("{} is {}, run as {}", args.file.display(), sniffed.what, plan.r#type()))?;
     let uploaded = upload(args, plan.name(), &session, output).await?;
     if !args.no_stop {
         stop_copies(&copies?, plan.name(), &keys, &session, output).await?;
     }
     let (deployment, is_default) = plan.deployment(uploaded.artifact, "Workload published in devmode".into());
-    let target = Target::from(&bid);
-    let deploy = Deploy { deployment: &deployment, target: &target, keys: &keys, is_default_trigger: is_default };
+    let deploy = Deploy { deployment: &deployment, target: &bid.target, keys: &keys, is_default_trigger: is_default };
     deploy.run(&session, output).await.map(|_started| ())
 }
 

@@ -52,11 +52,12 @@ pub(crate) struct RunArgs {
 pub(crate) async fn run(args: &RunArgs, connection: &ConnectionArgs, env: &Env, output: &mut Output) -> anyhow::Result<()> {
     let plan = args.workload.plan(args.name.clone(), args.r#type, &args.environment)?;
     let keys = keys::load(args.issuer.as_deref(), args.xkey.as_deref(), env, output)?;
-    let session = session::open(connection, env).await?;
+    let mut session = session::open(connection, env).await?;
+    session.client = session.client.trusting_unsigned_nodes(args.workload.unsigned_node);
     let info = session.client.info(&args.node).await?;
     let artifact = session.client.locate(&args.url, session.jetstream_domain.as_deref()).await?;
     let (deployment, is_default) = plan.deployment(artifact, args.description.clone());
-    let target = Target { node: args.node.clone(), xkey: info.public_xkey };
+    let target = Target::new(args.node.clone(), info.public_xkey, &info.xkey_signature)?;
     let deploy = Deploy { deployment: &deployment, target: &target, keys: &keys, is_default_trigger: is_default };
     deploy.run(&session, output).await.map(|_started| ())
 }

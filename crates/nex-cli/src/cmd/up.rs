@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use clap::Args;
 use nex_bus::connect::{ConnectError, Persistence, connect};
-use nex_bus::settings::ConnectionSettings;
+use nex_bus::local_context::{self, INBOX_PREFIX, local_port};
 use nex_node::embedded::{EmbeddedDir, EmbeddedNats};
 
 use crate::args::{ConnectionArgs, NodeArgs};
@@ -33,16 +33,21 @@ pub(crate) async fn run(
     feed: Option<LogFeed>,
 ) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
-    let loaded = args.node.load()?;
+    let mut loaded = args.node.load()?;
     let root = args.node.state_root(&loaded.config, env)?;
     let dir = EmbeddedDir::open(&root.join("nats")).await?;
     let mut settings = connection.settings(env)?;
     if let Some(port) = args.port {
         settings.servers = vec![format!("nats://127.0.0.1:{port}")];
     }
+    let port = local_port(&settings.servers);
+    if port.is_some() && settings.nkey_file.as_ref().is_some_and(|file| !file.is_file()) {
+        // What an earlier 'nex up' wrote, of a state directory that is gone: the server gets a new key.
+        settings.nkey_file = None;
+    }
     let embedded = match connect(&settings, Persistence::Once).await {
         Ok(_) => None,
-        Err(unreachable @ ConnectError::Unreachable { .. }) => match local_port(&settings) {
+        Err(unreachable @ ConnectError::Unreachable { .. }) => match port {
             Some(port) if is_taken(port).await => return Err(unreachable).with_context(|| taken(port)),
             Some(port) => Some(dir.start(&args.node.nats_server(env)?, port).await?),
             None => return Err(unreachable).context("an embedded NATS server is only started on this machine"),
@@ -51,6 +56,10 @@ pub(crate) async fn run(
     };
     if let Some(embedded) = &embedded {
         tracing::info!(client_url = embedded.url(), "Embedded NATS server started");
+        settings.nkey_file = Some(embedded.key_file());
+        settings.inbox_prefix = Some(INBOX_PREFIX.to_owned());
+        loaded.config.anonymous_functions = true;
+        write_context(embedded, port.unwrap_or_default(), env);
     }
     let shown = settings.shown_servers();
     let started = start(&args.node, loaded, settings, env, feed).await;
@@ -65,6 +74,18 @@ pub(crate) async fn run(
         embedded.stop().await;
     }
     ended
+}
+
+/// Lets `nex` and `nats` find the server's key by themselves.
+fn write_context(embedded: &EmbeddedNats, port: u16, env: &Env) {
+    match local_context::write(port, &embedded.key_file(), &env.directories) {
+        Ok(written) if written.is_selected => tracing::debug!(context = written.name, "the NATS context is selected"),
+        Ok(written) => tracing::info!("for the NATS CLI: nats --context {}", written.name),
+        Err(error) => {
+            let key = embedded.key_file();
+            tracing::warn!(%error, "no NATS context could be written; with other commands give --nkey {}", key.display());
+        }
+    }
 }
 
 async fn died(embedded: Option<&EmbeddedNats>) -> anyhow::Error {
@@ -86,17 +107,6 @@ fn taken(port: u16) -> String {
     format!("something that is no NATS server has port {port}; next: stop it, or choose another port with --port")
 }
 
-/// The port of the configured server, if it is a single one on this machine.
-fn local_port(settings: &ConnectionSettings) -> Option<u16> {
-    let [server] = settings.servers.as_slice() else { return None };
-    let address = server.strip_prefix("nats://").unwrap_or(server);
-    let (host, port) = match address.rsplit_once(':') {
-        Some((host, port)) => (host, port.parse().ok()?),
-        None => (address, 4222),
-    };
-    matches!(host, "127.0.0.1" | "localhost" | "[::1]" | "0.0.0.0").then_some(port)
-}
-
 fn welcome(output: &mut Output, server: &str, node: &str, embedded: bool) -> anyhow::Result<()> {
     if output.is_json() {
         return output.json(&serde_json::json!({"ready": true, "server": server, "embedded": embedded, "node": node}));
@@ -110,19 +120,4 @@ fn welcome(output: &mut Output, server: &str, node: &str, embedded: bool) -> any
          \x20   nex{here} ps                    see what runs\n\
          \x20   nex{here} logs                  see what it says\n\n  Ctrl-C stops everything.\n"
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_server_is_started_only_for_one_url_of_this_machine() {
-        let port = |url: &str| local_port(&ConnectionSettings::to_servers(url));
-        assert_eq!(port("nats://127.0.0.1:4333"), Some(4333));
-        assert_eq!(port("localhost"), Some(4222));
-        assert_eq!(port("nats://example.com:4222"), None);
-        assert_eq!(port("tls://127.0.0.1:4222"), None);
-        assert_eq!(port("nats://127.0.0.1:1,nats://127.0.0.1:2"), None);
-    }
 }

@@ -122,6 +122,7 @@ pub(crate) struct Deployed {
 struct Inner {
     id: NodeId,
     xkey: XKey,
+    xkey_signature: String,
     properties: Properties,
     nats: async_nats::Client,
     deployed: Mutex<BTreeMap<String, Deployed>>,
@@ -138,9 +139,11 @@ pub(crate) struct TestNode {
 impl TestNode {
     pub(crate) async fn start(nats: &Nats, properties: Properties) -> Self {
         let client = nats.connect().await;
+        let (key, xkey) = (KeyPair::new_server(), XKey::new());
         let inner = Arc::new(Inner {
-            id: KeyPair::new_server().public_key().parse().unwrap(),
-            xkey: XKey::new(),
+            id: key.public_key().parse().unwrap(),
+            xkey_signature: nex_protocol::seal::sign_xkey(&key, &xkey.public_key()).unwrap(),
+            xkey,
             properties,
             nats: client.clone(),
             deployed: Mutex::default(),
@@ -205,6 +208,7 @@ impl Inner {
             version: "9.9.9".into(),
             uptime: "10m15s".into(),
             target_xkey: self.xkey.public_key(),
+            xkey_signature: self.xkey_signature.clone(),
             tags: self.tags(),
             running_machines: self.deployed.lock().unwrap().len(),
             warm_agents: Some(self.properties.warm),
@@ -276,6 +280,7 @@ impl Inner {
             version: "9.9.9".into(),
             uptime: "10m15s".into(),
             public_xkey: self.xkey.public_key(),
+            xkey_signature: self.xkey_signature.clone(),
             tags: self.tags(),
             memory: Some(Memory { total: 3, free: 1, available: 2 }),
             machines: deployed.iter().filter(|(_, d)| d.namespace == namespace).map(machine).collect(),

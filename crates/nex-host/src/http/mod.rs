@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use data_encoding::BASE64;
+use nex_process::shares::Shares;
 use nex_protocol::host::HostError;
 use serde::Serialize;
 use tokio::sync::Semaphore;
@@ -26,8 +27,9 @@ use crate::config::HttpConfig;
 use crate::error::{refuse, unknown_method};
 use guard::{Denied, Guard};
 
-/// Most calls under way at once; each has a thread of its own while it lasts.
+/// Most calls under way at once, of all workloads and of each; every call has a thread of its own while it lasts.
 const MAX_CALLS: usize = 64;
+const MAX_CALLS_OF_ONE: usize = 16;
 /// Most redirects followed.
 const MAX_REDIRECTS: u32 = 5;
 
@@ -35,6 +37,7 @@ const MAX_REDIRECTS: u32 = 5;
 pub(crate) struct Http {
     agent: Agent,
     calls: Arc<Semaphore>,
+    workloads: Shares,
     timeout: Duration,
     max_response: usize,
 }
@@ -63,12 +66,13 @@ impl Http {
         Self {
             agent: Agent::with_parts(settings, DefaultConnector::new(), guard),
             calls: Arc::new(Semaphore::new(MAX_CALLS)),
+            workloads: Shares::new(MAX_CALLS_OF_ONE),
             timeout: config.timeout,
             max_response: config.max_response_bytes,
         }
     }
 
-    pub(crate) async fn call(&self, method: &str, url: &str, body: Bytes) -> Result<Bytes, HostError> {
+    pub(crate) async fn call(&self, workload: &str, method: &str, url: &str, body: Bytes) -> Result<Bytes, HostError> {
         let (method, has_body) = match method {
             "get" => (Method::GET, false),
             "head" => (Method::HEAD, false),
@@ -83,9 +87,11 @@ impl Http {
             .uri(parse(url)?)
             .header(header::ACCEPT, "*/*")
             .header(header::ACCEPT_LANGUAGE, "en-us");
-        let busy = || refuse(503, format!("{MAX_CALLS} http calls of this node are under way; try again"));
-        let permit = tokio::time::timeout(self.timeout, Arc::clone(&self.calls).acquire_owned()).await;
-        let Ok(Ok(permit)) = permit else { return Err(busy()) };
+        // One workload's slow calls wait for each other, and leave room for those of others.
+        let room = async { (self.workloads.take(workload).await, Arc::clone(&self.calls).acquire_owned().await) };
+        let Ok((share, Ok(permit))) = tokio::time::timeout(self.timeout, room).await else {
+            return Err(refuse(503, "too many http calls of this workload or of this node are under way; try again"));
+        };
         let (agent, limit) = (self.agent.clone(), self.max_response);
         let call = tokio::task::spawn_blocking(move || {
             let response = if has_body {
@@ -95,7 +101,7 @@ impl Http {
                 request.body(()).map_err(ureq::Error::from).and_then(|request| agent.run(request))
             };
             let reply = response.map_err(|error| failure(&error)).and_then(|response| read(response, limit));
-            drop(permit);
+            drop((permit, share));
             reply
         });
         call.await.map_err(|error| refuse(500, format!("the http call ended abnormally: {error}")))?

@@ -30,7 +30,7 @@ async fn redirecting_to(location: String) -> (SocketAddr, JoinSet<()>) {
 async fn get(url: &str, open: SocketAddr) -> HostError {
     let guard = Guard::by(move |address| if *address == open { None } else { refusal_of(address) });
     let http = Http::guarded(&Config::default().http, guard);
-    http.call("get", url, Bytes::new()).await.unwrap_err()
+    http.call("ns.one", "get", url, Bytes::new()).await.unwrap_err()
 }
 
 fn refusal_of(address: &SocketAddr) -> Option<&'static str> {
@@ -58,6 +58,30 @@ async fn a_redirect_with_a_user_in_it_or_without_end_is_refused() {
     let (server, _tasks) = redirecting_to("/again".to_owned()).await;
     let error = get(&format!("http://{server}/"), server).await;
     assert!(error.code == 502 && error.message.contains("5 redirects"), "{error}");
+}
+
+#[tokio::test]
+async fn slow_calls_of_one_workload_leave_room_for_another() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let slow = format!("http://{}/", silent.local_addr().unwrap());
+    let (server, _tasks) = redirecting_to("/again".to_owned()).await;
+    let config = crate::config::HttpConfig { timeout: std::time::Duration::from_secs(60), ..Config::default().http };
+    let http = Arc::new(Http::guarded(&config, Guard::open()));
+    let mut calls = JoinSet::new();
+    for _ in 0..=MAX_CALLS {
+        let (http, slow) = (Arc::clone(&http), slow.clone());
+        calls.spawn(async move { http.call("ns.slow", "get", &slow, Bytes::new()).await.err() });
+    }
+    // All that are let through have come.
+    let mut kept = Vec::new();
+    for _ in 0..MAX_CALLS_OF_ONE {
+        kept.push(silent.accept().await.unwrap());
+    }
+    let error = http.call("ns.other", "get", &format!("http://{server}/"), Bytes::new()).await.unwrap_err();
+    assert!(error.message.contains("5 redirects"), "it was called: {error}");
+    assert!(futures::future::poll_immediate(silent.accept()).await.is_none(), "no more than its share");
+    calls.abort_all();
+    drop(kept);
 }
 
 #[tokio::test]

@@ -64,10 +64,9 @@ pub struct BusServer {
     url: String,
 }
 
-/// Size at which its log is begun anew, and how many of the old ones are kept.
-const LOG_BYTES: u64 = 8 * 1024 * 1024;
-const LOG_FILES: u32 = 2;
 const START: Duration = Duration::from_secs(10);
+/// Size of the log at which it is put aside and begun anew.
+const LOG_BYTES: u64 = 16 * 1024 * 1024;
 const STOP: [Rung; 1] = [Rung::Signal(Signal::SIGTERM, Duration::from_secs(2))];
 
 impl BusServer {
@@ -82,11 +81,9 @@ impl BusServer {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
             _ => std::fs::create_dir_all(&ports)?,
         }
-        let text = format!(
-            "{}log_file: \"{}\"\nlog_size_limit: {LOG_BYTES}\nlog_max_num: {LOG_FILES}\n",
-            config(&ports.display().to_string()),
-            log.display()
-        );
+        // Everybody who reaches the server writes to its log: it is bounded, and the last one is kept beside it.
+        let bounded = format!("log_file: \"{}\"\nlogfile_size_limit: {LOG_BYTES}\nlogfile_max_num: 2\n", log.display());
+        let text = config(&ports.display().to_string()) + &bounded;
         crate::state_dir::write_private(&config_file, text.as_bytes())?;
         let child = ChildSpec::new(program)
             .args([std::ffi::OsStr::new("-c"), config_file.as_os_str()])

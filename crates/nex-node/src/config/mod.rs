@@ -2,21 +2,21 @@
 
 mod microvm;
 mod raw;
+mod servers;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use nex_process::confinement::Part;
 use nex_protocol::control::Tags;
 use nex_protocol::deploy::WorkloadType;
-use nex_protocol::id::is_public_key;
+use nex_protocol::id::{Namespace, is_public_key};
 use nex_protocol::subject;
 
 pub use microvm::{GuestNetworkConfig, MachineClass, MicroVmConfig, RawCni, SandboxChoice};
 pub use raw::{RawAutostartWorkload, RawConfig, RawHostService, RawHostServices, ReadError};
-
-/// Subjects no trigger may overlap, whatever the configuration says.
-const ALWAYS_DENIED: [&str; 3] = ["$SYS.>", "$JS.>", "$NEX.>"];
+pub use servers::ServerList;
 
 /// A configuration in which every value has its meaning and its bound.
 #[derive(Debug, Clone)]
@@ -47,10 +47,17 @@ pub struct NodeConfig {
     pub workload_limits: WorkloadLimits,
     /// Issuers allowed; everybody if empty.
     pub valid_issuers: Vec<String>,
-    /// Subjects no trigger may overlap.
+    /// Subjects no trigger may overlap, besides those that are reserved anyway.
     pub deny_triggers: Vec<String>,
-    /// Whether claims must carry the artifact's digest.
-    pub require_digest: bool,
+    /// The triggers of each namespace, where the operator hands them out; a namespace that is not named has none.
+    pub allow_triggers: Option<BTreeMap<String, Vec<String>>>,
+    /// Servers that workloads may be connected to on a deployer's word, besides the node's own.
+    pub workload_servers: ServerList,
+    /// What deploys must be signed with.
+    pub demands: Demands,
+    /// Whether functions may subscribe on the node's servers without credentials although the node has some: that is how the embedded
+    /// server of `nex up` is set up.
+    pub anonymous_functions: bool,
     /// Parts of the confinement that must not be missing.
     pub require: Vec<Part>,
     /// Parts that may be missing even where the node is root.
@@ -69,6 +76,27 @@ pub struct NodeConfig {
     pub autostart: Vec<RawAutostartWorkload>,
     /// What was accepted but cannot work, for the log.
     pub warnings: Vec<String>,
+}
+
+/// What a node demands of deploys and stops, and clients of 0.2.7 cannot offer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Demands {
+    /// Claims with the artifact's digest.
+    pub digest: bool,
+    /// Claims that are good for one request on one node only.
+    pub bound_claims: bool,
+    /// Environments that were sealed for the very deploy.
+    pub bound_environment: bool,
+}
+
+impl Demands {
+    /// Their names, as they stand in the node's tags; nothing if there are none.
+    #[must_use]
+    pub fn names(self) -> Option<String> {
+        let all = [(self.digest, "digest"), (self.bound_claims, "bound_claims"), (self.bound_environment, "bound_environment")];
+        let names: Vec<&str> = all.into_iter().filter(|(demanded, _)| *demanded).map(|(_, name)| name).collect();
+        (!names.is_empty()).then(|| names.join(","))
+    }
 }
 
 /// Bounds on the node as a whole; absent means unbounded.
@@ -132,6 +160,7 @@ impl NodeConfig {
             problems.push(format!("machine_pool_size {pool_size} is over 1000"));
         }
         let workload_limits = workload_limits(&raw, &mut problems);
+        let workload_servers = ServerList::new(raw.allow_nats_urls.iter().flatten(), &mut problems);
         if !problems.is_empty() {
             return Err(Invalid(problems));
         }
@@ -154,8 +183,15 @@ impl NodeConfig {
             },
             workload_limits,
             valid_issuers: raw.valid_issuers.unwrap_or_default(),
-            deny_triggers: raw.deny_trigger_subjects.into_iter().flatten().chain(ALWAYS_DENIED.map(str::to_owned)).collect(),
-            require_digest: raw.require_digest.unwrap_or_default(),
+            deny_triggers: raw.deny_trigger_subjects.unwrap_or_default(),
+            allow_triggers: raw.allow_trigger_subjects,
+            workload_servers,
+            demands: Demands {
+                digest: raw.require_digest.unwrap_or_default(),
+                bound_claims: raw.require_bound_claims.unwrap_or_default(),
+                bound_environment: raw.require_bound_environment.unwrap_or_default(),
+            },
+            anonymous_functions: false,
             require: raw.require.unwrap_or_default(),
             waive: raw.waive.unwrap_or_default(),
             bin_path: raw.bin_path.unwrap_or_default(),
@@ -225,6 +261,14 @@ fn check_names(raw: &RawConfig, problems: &mut Vec<String>) {
     for pattern in raw.deny_trigger_subjects.iter().flatten().filter(|pattern| !subject::is_valid_pattern(pattern)) {
         problems.push(format!("deny_trigger_subjects: '{pattern}' is not a subject"));
     }
+    for (namespace, patterns) in raw.allow_trigger_subjects.iter().flatten() {
+        if namespace.parse::<Namespace>().is_err() {
+            problems.push(format!("allow_trigger_subjects: '{namespace}' is not a namespace"));
+        }
+        for pattern in patterns.iter().filter(|pattern| !subject::is_valid_pattern(pattern)) {
+            problems.push(format!("allow_trigger_subjects.{namespace}: '{pattern}' is not a subject"));
+        }
+    }
     for name in raw.host_services.iter().flat_map(|services| services.services.keys()) {
         if name.parse::<nex_protocol::host::Service>().is_err() {
             problems.push(format!("host_services.services: '{name}' is unknown: expected kv, objectstore, messaging or http"));
@@ -273,7 +317,6 @@ mod tests {
         let raw = RawConfig::parse(r#"{"public_nats_server":{},"otel_traces":true}"#).unwrap();
         let config = NodeConfig::resolve(raw).unwrap();
         assert_eq!(config.warnings.len(), 2, "{:?}", config.warnings);
-        assert!(config.deny_triggers.iter().any(|subject| subject == "$NEX.>"));
     }
 
     #[test]

@@ -82,6 +82,10 @@ pub struct RawConfig {
     pub require: Option<Vec<nex_process::confinement::Part>>,
     pub require_digest: Option<bool>,
     pub waive: Option<Vec<nex_process::confinement::Part>>,
+    pub require_bound_claims: Option<bool>,
+    pub require_bound_environment: Option<bool>,
+    pub allow_trigger_subjects: Option<BTreeMap<String, Vec<String>>>,
+    pub allow_nats_urls: Option<Vec<String>>,
     pub state_dir: Option<PathBuf>,
     pub workload_limits: Option<RawWorkloadLimits>,
     pub artifact_cache_mib: Option<u64>,
@@ -213,21 +217,7 @@ impl RawConfig {
 fn hint(complaint: &str) -> Option<&str> {
     let mut quoted = complaint.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
     let unknown = quoted.next()?;
-    quoted.map(|known| (distance(unknown, known), known)).min().filter(|(far, _)| *far <= 4).map(|(_, known)| known)
-}
-
-fn distance(left: &str, right: &str) -> usize {
-    let mut row: Vec<usize> = (0..=right.chars().count()).collect();
-    for (i, a) in left.chars().enumerate() {
-        let mut diagonal = std::mem::replace(row.first_mut().unwrap_or(&mut 0), i + 1);
-        let mut before = i + 1;
-        for (cell, b) in row.iter_mut().skip(1).zip(right.chars()) {
-            let here = (diagonal + usize::from(a != b)).min(before + 1).min(*cell + 1);
-            diagonal = std::mem::replace(cell, here);
-            before = here;
-        }
-    }
-    row.last().copied().unwrap_or_default()
+    quoted.map(|known| (strsim::levenshtein(unknown, known), known)).min().filter(|(far, _)| *far <= 4).map(|(_, known)| known)
 }
 
 #[cfg(test)]

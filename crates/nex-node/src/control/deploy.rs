@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use nex_process::Deadline;
+use nex_process::shares::{Share, Shares};
+use nex_process::{Deadline, Elapsed};
 use nex_protocol::deploy::{DeployRequest, DeployResponse};
 use nex_protocol::envelope::{ErrorCode, Failure};
 use nex_protocol::id::Namespace;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::parse;
 use crate::admission::{self, AdmittedDeploy};
@@ -13,27 +16,78 @@ use crate::clock;
 use crate::policy;
 use crate::shared::Shared;
 
+/// Deploys worked on at once: in all, of one namespace, of one issuer. A namespace is what NATS permissions bind a user to; issuers
+/// are made as fast as keys are.
+const AT_ONCE: usize = 64;
+const OF_A_NAMESPACE: usize = 32;
+const OF_AN_ISSUER: usize = 16;
+
+/// Who is deploying right now.
+#[derive(Debug)]
+pub(super) struct Tenants {
+    all: Semaphore,
+    namespaces: Shares,
+    issuers: Shares,
+}
+
+impl Tenants {
+    /// Nobody is.
+    pub(super) fn new() -> Self {
+        Self { all: Semaphore::new(AT_ONCE), namespaces: Shares::new(OF_A_NAMESPACE), issuers: Shares::new(OF_AN_ISSUER) }
+    }
+
+    /// Waits for a turn; who has many deploys under way waits for those and keeps nobody else waiting.
+    async fn turn(&self, namespace: &Namespace, issuer: &str, by: Deadline) -> Result<Turn<'_>, Failure> {
+        let turn = async {
+            let issuer = self.issuers.take(issuer).await;
+            let namespace = self.namespaces.take(namespace.as_str()).await;
+            Turn { _issuer: issuer, _namespace: namespace, _permit: self.all.acquire().await.ok() }
+        };
+        by.bound(turn).await.map_err(|Elapsed| {
+            Failure::new(ErrorCode::Unavailable, "the node had no time for this deploy: too many are under way; try again")
+        })
+    }
+}
+
+/// A deploy's turn; the next one has it when this is dropped.
+struct Turn<'a> {
+    _issuer: Share,
+    _namespace: Share,
+    _permit: Option<SemaphorePermit<'a>>,
+}
+
 /// Deploys a workload into a namespace.
-pub(super) async fn deploy(shared: &Arc<Shared>, namespace: &str, body: &[u8]) -> Result<DeployResponse, Failure> {
+pub(super) async fn deploy(
+    shared: &Arc<Shared>,
+    tenants: &Tenants,
+    namespace: &str,
+    body: &[u8],
+    by: Deadline,
+) -> Result<DeployResponse, Failure> {
     if shared.is_lame_duck() {
         return Err(Failure::new(ErrorCode::Unavailable, "Node is in lame duck mode. Workload deploy request denied"));
     }
-    let by = Deadline::after(shared.drivers.timeouts.deploy);
-    let reservation = shared.registry.reserve()?;
+    // A full node says so first, as 0.2.7 does; room is taken when it is this deploy's turn.
+    drop(shared.registry.reserve()?);
     let request: DeployRequest = parse("deploy", body)?;
     let namespace: Namespace =
         namespace.parse().map_err(|error| Failure::new(ErrorCode::BadRequest, format!("Invalid deploy request: {error}")))?;
     let now = clock::unix_seconds();
     let admitted = policy::admit(&request, &shared.config, &shared.identity.xkey, now)?;
-    let spent = shared.drivers.journal.spend_token(&admitted.claims.jti, admitted.spent_until, now);
-    if !spent.map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))? {
-        return Err(Failure::new(
-            ErrorCode::Denied,
-            "Invalid deploy request: this workload JWT was used before; sign a new one for each deploy",
-        ));
+    policy::check_signed(&admitted, &request, body, shared.place(namespace.as_str()), &shared.config)?;
+    for details in [&request.trigger_connection, &request.host_services] {
+        shared.drivers.launcher.connections.permit(details.as_ref())?;
     }
+    let _turn = tenants.turn(&namespace, &admitted.claims.iss, by).await?;
+    let mut reservation = shared.registry.reserve()?;
+    reservation.reserve_triggers(&namespace, &admitted.triggers)?;
+    // Asked for first: a token is not used up by an artifact that is not there.
+    let (bucket, connections) = (&admitted.location.bucket, &shared.drivers.launcher.connections);
+    let offer =
+        Box::pin(connections.permitted(bucket, admission::look_up(shared, &request, &admitted, &mut reservation, by))).await?;
+    shared.spend(&admitted.claims, "deploy", admitted.spent_until, now).await?;
+    let artifact = Box::pin(connections.permitted(bucket, shared.drivers.launcher.artifacts.take(offer, by))).await?;
     // Boxed: a deploy's future is large, and one of many requests.
     let deploy = AdmittedDeploy { namespace, request, admitted, reservation };
-    let answer = Box::pin(admission::deploy(shared, deploy, by)).await?;
-    Ok(answer)
+    Box::pin(admission::deploy(shared, deploy, artifact, by)).await
 }

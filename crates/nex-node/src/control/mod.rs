@@ -1,37 +1,50 @@
 //! The control API of Nex 0.2.7, as a NATS micro service: every request becomes a task and gets exactly one answer.
+//!
+//! Questions, stops and deploys have a lane each ([`lanes`]): a deploy may take seconds, and nothing waits behind it.
 
 mod deploy;
+mod endpoints;
 mod failure;
+mod lanes;
 mod queries;
 mod stop;
 
-use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Instant;
 
-use async_nats::service::{Request, Service, ServiceExt as _};
-use futures::stream::{SelectAll, StreamExt as _};
-use futures::{FutureExt as _, Stream};
-use nex_process::TaskScope;
+use async_nats::{Client, Message, Subscriber};
+use futures::FutureExt as _;
+use futures::stream::{SelectAll, Stream, StreamExt as _};
+use nex_process::{Deadline, TaskScope};
 use nex_protocol::envelope::{self, ErrorCode, Failure, kind};
-use nex_protocol::subject::Control;
+use nex_protocol::reply::ReplySubject;
+use nex_protocol::subject::{Control, Discovery};
 use serde::Serialize;
-use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
+use crate::control::deploy::Tenants;
+use crate::control::endpoints::{Endpoints, SERVICE};
+use crate::control::lanes::Lane;
 use crate::shared::Shared;
 
-/// Requests worked on at once; more wait their turn on the connection.
-const AT_ONCE: usize = 256;
 /// Largest request body looked at, bytes.
 const BODY_BYTES: usize = 2 * 1024 * 1024;
+/// Requests in each lane, and their bytes. A deploy waits in its lane until there is room for it to be worked on.
+const QUESTIONS: (usize, usize) = (256, 8 * 1024 * 1024);
+const STOPS: (usize, usize) = (256, 8 * 1024 * 1024);
+const DEPLOYS: (usize, usize) = (1_024, 32 * 1024 * 1024);
+/// Requests that are told at once that their lane is full; those beyond get no answer.
+const REFUSALS: usize = 64;
 
 /// The answer to a request: an envelope's data, silence, or why not.
 type Answer<T> = Result<Option<T>, Failure>;
 
 /// The running control API.
 pub struct ControlApi {
-    service: Service,
-    requests: TaskScope,
+    subscriptions: CancellationToken,
+    lanes: TaskScope,
+    api: Arc<Api>,
 }
 
 impl std::fmt::Debug for ControlApi {
@@ -40,95 +53,206 @@ impl std::fmt::Debug for ControlApi {
     }
 }
 
+/// What all requests are answered with.
+struct Api {
+    shared: Arc<Shared>,
+    endpoints: Endpoints,
+    tenants: Tenants,
+    refusals: Lane,
+    handlers: TaskScope,
+}
+
 impl ControlApi {
-    /// Registers the service and begins to answer.
+    /// Subscribes and begins to answer.
     ///
     /// # Errors
     /// When the connection does not take a subscription.
     pub async fn start(shared: &Arc<Shared>) -> Result<Self, async_nats::Error> {
-        let node = &shared.identity.node;
-        let metadata = HashMap::from([("node".to_owned(), node.to_string()), ("nexus".to_owned(), shared.nexus.clone())]);
-        let builder = shared.nats.service_builder().description("NATS execution engine: node control API").metadata(metadata);
-        // Every node answers for itself: the queue group is the node's own.
-        let service = builder.queue_group(node.to_string()).start("nex", shared.version).await?;
-        let mut endpoints = SelectAll::new();
-        for subject in Control::subscriptions(node) {
-            let name: String = subject.trim_start_matches("$NEX.").replace(['*', '>', '.'], "-").replace(node.as_str(), "node");
-            endpoints.push(service.endpoint_builder().name(name).add(subject).await?);
+        let (nats, node) = (&shared.nats, &shared.identity.node);
+        let endpoints = Endpoints::new(node, &shared.nexus, shared.version);
+        let (mut questions, mut stops, mut deploys) = (SelectAll::new(), SelectAll::new(), SelectAll::new());
+        for (index, endpoint) in endpoints.all().iter().enumerate() {
+            // Every node answers for itself: the queue group is the node's own.
+            let subscription = nats.queue_subscribe(endpoint.subject.clone(), node.to_string()).await?;
+            let lane = match Control::parse(&endpoint.subject) {
+                Some(Control::Deploy { .. }) => &mut deploys,
+                Some(Control::Stop { .. } | Control::LameDuck) => &mut stops,
+                _ => &mut questions,
+            };
+            lane.push(Numbered { subscription, index: Some(index) });
         }
-        shared.nats.flush().await?;
-        let requests = TaskScope::new("control");
-        let handlers = requests.child("requests");
-        requests.spawn("control", serve(endpoints, Arc::clone(shared), handlers));
-        Ok(Self { service, requests })
+        for subject in Discovery::subscriptions(SERVICE, &endpoints.instance) {
+            questions.push(Numbered { subscription: nats.subscribe(subject).await?, index: None });
+        }
+        nats.flush().await?;
+        let (subscriptions, lanes) = (CancellationToken::new(), TaskScope::new("control"));
+        let api = Arc::new(Api {
+            shared: Arc::clone(shared),
+            endpoints,
+            tenants: Tenants::new(),
+            refusals: Lane::new(REFUSALS, REFUSALS * BODY_BYTES),
+            handlers: TaskScope::new("requests"),
+        });
+        for (name, lane, (most, bytes)) in
+            [("questions", questions, QUESTIONS), ("stops", stops, STOPS), ("deploys", deploys, DEPLOYS)]
+        {
+            let (api, stop) = (Arc::clone(&api), subscriptions.clone());
+            lanes.spawn(name, async move { serve(lane, Lane::new(most, bytes), &api, &stop).await });
+        }
+        Ok(Self { subscriptions, lanes, api })
     }
 
     /// Takes no more requests, answers those under way.
     pub async fn stop(self, grace: std::time::Duration) {
-        if let Err(error) = self.service.stop().await {
-            tracing::debug!(%error, "the control service did not unsubscribe");
+        self.subscriptions.cancel();
+        self.lanes.shutdown(grace).await;
+        self.api.handlers.shutdown(grace).await;
+    }
+}
+
+/// A subscription and the index of its endpoint; discovery has none.
+struct Numbered {
+    subscription: Subscriber,
+    index: Option<usize>,
+}
+
+impl Stream for Numbered {
+    type Item = (Option<usize>, Message);
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        let index = self.index;
+        self.subscription.poll_next_unpin(context).map(|message| message.map(|message| (index, message)))
+    }
+}
+
+/// Takes requests into their lane as they come. This never waits for work, so that nothing piles up in the connection.
+async fn serve(mut requests: SelectAll<Numbered>, lane: Lane, api: &Arc<Api>, stop: &CancellationToken) {
+    while let Some(Some((index, message))) = stop.run_until_cancelled(requests.next()).await {
+        let control = Control::parse(message.subject.as_str());
+        let is_too_large = message.payload.len() > BODY_BYTES;
+        let ticket = match is_too_large {
+            true => None,
+            false => lane.enter(message.payload.len(), control.as_ref().and_then(Control::namespace)),
+        };
+        let (this, by) = (Arc::clone(api), Deadline::after(api.shared.drivers.timeouts.deploy));
+        match ticket {
+            Some(ticket) => api.handlers.spawn("request", async move {
+                Box::pin(this.route(index, control, &message, by)).await;
+                drop(ticket);
+            }),
+            None => {
+                let Some(ticket) = api.refusals.enter(message.payload.len(), None) else { continue };
+                let why = if is_too_large {
+                    Failure::new(ErrorCode::BadRequest, format!("the request is larger than {BODY_BYTES} bytes"))
+                } else {
+                    Failure::new(ErrorCode::Unavailable, "the node has too many requests of this kind under way; try again")
+                };
+                api.handlers.spawn("refusal", async move {
+                    let kind = kind_of(control.as_ref());
+                    this.answer::<()>(index, &message, kind, async { Err(why) }).await;
+                    drop(ticket);
+                });
+            }
         }
-        self.requests.shutdown(grace).await;
     }
 }
 
-async fn serve(mut endpoints: impl Stream<Item = Request> + Unpin, shared: Arc<Shared>, handlers: TaskScope) {
-    let permits = Arc::new(Semaphore::new(AT_ONCE));
-    while let Some(request) = endpoints.next().await {
-        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
-        let shared = Arc::clone(&shared);
-        handlers.spawn("request", async move {
-            Box::pin(route(&shared, &request)).await;
-            drop(permit);
-        });
-    }
-}
-
-async fn route(shared: &Arc<Shared>, request: &Request) {
-    let body = request.message.payload.as_ref();
-    let Some(control) = Control::parse(request.message.subject.as_str()) else {
-        let text = "Invalid subject for workload deployment";
-        return answer::<()>(request, kind::PING, async { Err(Failure::new(ErrorCode::BadRequest, text)) }).await;
-    };
+fn kind_of(control: Option<&Control>) -> &'static str {
     match control {
-        Control::Auction => answer(request, kind::AUCTION, async { Ok(queries::bid(shared, body)) }).await,
-        Control::Ping => answer(request, kind::PING, async { Ok(Some(queries::ping(shared))) }).await,
-        Control::WorkloadPing { namespace, workload } => {
-            answer(request, kind::PING, async { Ok(queries::workload_ping(shared, &namespace, workload.as_deref())) }).await;
-        }
-        Control::Info { namespace } => answer(request, kind::INFO, async { Ok(Some(queries::info(shared, &namespace))) }).await,
-        Control::Deploy { namespace } => {
-            answer(request, kind::RUN, deploy::deploy(shared, &namespace, body).map(|it| it.map(Some))).await;
-        }
-        Control::Stop { namespace } => {
-            answer(request, kind::STOP, stop::stop(shared, &namespace, body).map(|it| it.map(Some))).await;
-        }
-        Control::LameDuck => answer(request, kind::LAME_DUCK, stop::lame_duck(shared).map(|it| Ok(Some(it)))).await,
+        Some(Control::Auction) => kind::AUCTION,
+        Some(Control::Ping | Control::WorkloadPing { .. }) | None => kind::PING,
+        Some(Control::Info { .. }) => kind::INFO,
+        Some(Control::Deploy { .. }) => kind::RUN,
+        Some(Control::Stop { .. }) => kind::STOP,
+        Some(Control::LameDuck) => kind::LAME_DUCK,
     }
 }
 
-/// The one place that answers: a success, a failure, a panic, or deliberate silence.
-async fn answer<T: Serialize>(request: &Request, kind: &str, work: impl Future<Output = Answer<T>>) {
-    let body = if request.message.payload.len() > BODY_BYTES {
-        envelope::failure(kind, &Failure::new(ErrorCode::BadRequest, format!("the request is larger than {BODY_BYTES} bytes")))
-    } else {
-        match AssertUnwindSafe(work).catch_unwind().await {
+impl Api {
+    async fn route(&self, index: Option<usize>, control: Option<Control>, message: &Message, by: Deadline) {
+        let (shared, body) = (&self.shared, message.payload.as_ref());
+        if index.is_none() {
+            return self.discover(message).await;
+        }
+        let kind = kind_of(control.as_ref());
+        let Some(control) = control else {
+            let text = "Invalid subject for workload deployment";
+            let refused = async { Err(Failure::new(ErrorCode::BadRequest, text)) };
+            return self.answer::<()>(index, message, kind, refused).await;
+        };
+        match control {
+            Control::Auction => self.answer(index, message, kind, async { Ok(queries::bid(shared, body)) }).await,
+            Control::Ping => self.answer(index, message, kind, async { Ok(Some(queries::ping(shared))) }).await,
+            Control::WorkloadPing { namespace, workload } => {
+                let found = async { Ok(queries::workload_ping(shared, &namespace, workload.as_deref())) };
+                self.answer(index, message, kind, found).await;
+            }
+            Control::Info { namespace } => {
+                self.answer(index, message, kind, async { Ok(Some(queries::info(shared, &namespace))) }).await;
+            }
+            Control::Deploy { namespace } => {
+                let deployed = deploy::deploy(shared, &self.tenants, &namespace, body, by).map(|it| it.map(Some));
+                self.answer(index, message, kind, deployed).await;
+            }
+            Control::Stop { namespace } => {
+                let stopped = stop::stop(shared, &namespace, body).map(|it| it.map(Some));
+                self.answer(index, message, kind, stopped).await;
+            }
+            Control::LameDuck => {
+                self.answer(index, message, kind, stop::lame_duck(shared).map(|it| Ok(Some(it)))).await;
+            }
+        }
+    }
+
+    async fn discover(&self, message: &Message) {
+        if let Some(question) = Discovery::parse(message.subject.as_str()) {
+            let body = serde_json::to_vec(&self.endpoints.describe(question)).unwrap_or_default();
+            respond(&self.shared.nats, message, body).await;
+        }
+    }
+
+    /// The one place that answers: a success, a failure, a panic, or deliberate silence.
+    async fn answer<T: Serialize>(
+        &self,
+        index: Option<usize>,
+        message: &Message,
+        kind: &str,
+        work: impl Future<Output = Answer<T>>,
+    ) {
+        let began = Instant::now();
+        let worked = AssertUnwindSafe(work).catch_unwind().await;
+        let is_error = !matches!(worked, Ok(Ok(_)));
+        if let Some(endpoint) = index.and_then(|index| self.endpoints.all().get(index)) {
+            endpoint.count(began.elapsed(), is_error);
+        }
+        let body = match worked {
             Ok(Ok(Some(data))) => envelope::success(kind, &data),
             Ok(Ok(None)) => return,
             Ok(Err(failure)) => {
-                tracing::debug!(subject = %request.message.subject, code = ?failure.code, error = %failure, "request refused");
+                tracing::debug!(subject = %message.subject, code = ?failure.code, error = %failure, "request refused");
                 envelope::failure(kind, &failure)
             }
             Err(_panic) => {
-                tracing::error!(subject = %request.message.subject, "a request hit a bug of this node");
+                tracing::error!(subject = %message.subject, "a request hit a bug of this node");
                 envelope::failure(kind, &Failure::new(ErrorCode::Internal, "the node failed on this request; its log says more"))
             }
-        }
+        };
+        respond(&self.shared.nats, message, body).await;
+    }
+}
+
+/// Publishes an answer where an answer may go.
+async fn respond(nats: &Client, message: &Message, body: Vec<u8>) {
+    let Some(reply) = message.reply.as_deref() else { return };
+    let sent = match ReplySubject::parse(reply) {
+        Ok(reply) => nats.publish(String::from(reply), body.into()).await,
+        Err(forbidden) => return tracing::debug!(subject = %message.subject, %forbidden, "a request is not answered"),
     };
-    if request.message.reply.is_some()
-        && let Err(error) = request.respond(Ok(body.into())).await
-    {
-        tracing::warn!(subject = %request.message.subject, %error, "a reply could not be sent");
+    if let Err(error) = sent {
+        tracing::warn!(subject = %message.subject, %error, "a reply could not be sent");
     }
 }
 

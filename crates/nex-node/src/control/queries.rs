@@ -31,6 +31,7 @@ fn summary(shared: &Shared) -> NodeSummary {
         version: shared.version.to_owned(),
         uptime: uptime(shared.started.elapsed()),
         target_xkey: shared.identity.xkey.public_key(),
+        xkey_signature: shared.identity.xkey_signature.clone(),
         tags: shared.tags(),
         running_machines: shared.registry.count(),
         warm_agents: Some(shared.drivers.launcher.pools.ready()),
@@ -41,9 +42,10 @@ fn summary(shared: &Shared) -> NodeSummary {
 /// The answer to WPING; silence where nothing matches.
 pub(super) fn workload_ping(shared: &Shared, namespace: &str, workload: Option<&str>) -> Option<WorkloadPingResponse> {
     let wanted = |name: &str, id: &str| workload.is_none_or(|wanted| wanted == id || wanted.eq_ignore_ascii_case(name));
-    let found = shared.registry.all().into_iter().filter(|known| {
-        known.spec.namespace.as_str().eq_ignore_ascii_case(namespace) && wanted(known.spec.name.as_str(), known.spec.id.as_str())
-    });
+    let found =
+        shared.registry.all().into_iter().filter(|known| {
+            known.spec.namespace.as_str() == namespace && wanted(known.spec.name.as_str(), known.spec.id.as_str())
+        });
     let running_machines: Vec<_> = found.map(|workload| workload.summary()).collect();
     (!running_machines.is_empty()).then(|| WorkloadPingResponse {
         node_id: shared.identity.node.to_string(),
@@ -62,13 +64,10 @@ pub(super) fn info(shared: &Shared, namespace: &str) -> InfoResponse {
         version: shared.version.to_owned(),
         uptime: uptime(shared.started.elapsed()),
         public_xkey: shared.identity.xkey.public_key(),
+        xkey_signature: shared.identity.xkey_signature.clone(),
         tags: shared.tags(),
         memory: std::fs::read_to_string("/proc/meminfo").ok().map(|text| memory(&text)),
-        machines: machines
-            .iter()
-            .filter(|m| m.spec.namespace.as_str().eq_ignore_ascii_case(namespace))
-            .map(|m| m.machine())
-            .collect(),
+        machines: machines.iter().filter(|m| m.spec.namespace.as_str() == namespace).map(|m| m.machine()).collect(),
         supported_workload_types: shared.config.workload_types.iter().map(ToString::to_string).collect(),
     }
 }

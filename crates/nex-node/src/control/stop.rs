@@ -17,7 +17,12 @@ pub(super) async fn stop(shared: &Arc<Shared>, namespace: &str, body: &[u8]) -> 
     let id = request.workload_id.unwrap_or_default();
     let workload = shared.registry.get(&id).ok_or_else(|| Failure::new(ErrorCode::NotFound, "No such workload"))?;
     let token = request.workload_jwt.unwrap_or_default();
-    policy::may_stop(&token, &workload.spec.claims, &workload.spec.namespace, namespace, clock::unix_seconds())?;
+    let (now, place) = (clock::unix_seconds(), shared.place(namespace));
+    let claims = policy::may_stop(&token, &workload.spec, place, shared.config.demands, now)?;
+    // Claims that name one workload are used up with it. Those of 0.2.7 may be the same for several stops of one second.
+    if let Some(until) = claims.exp.filter(|_| claims.nats.workload.is_some()) {
+        shared.spend(&claims, "stop", until, now).await?;
+    }
     workload.stop("Workload shutdown requested").await;
     let spec = &workload.spec;
     Ok(StopResponse { stopped: true, id: spec.id.to_string(), issuer: spec.claims.iss.clone(), name: spec.name.to_string() })

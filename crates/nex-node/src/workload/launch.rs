@@ -82,7 +82,7 @@ impl Launcher {
     pub async fn launch(&self, spec: &WorkloadSpec, reporter: &CallReporter, by: Deadline) -> Result<Launched, LaunchError> {
         self.ensure_artifact(spec, by).await?;
         let connection = self.connections.triggers(spec, by).await.map_err(LaunchError::Connection)?;
-        let direct = self.direct.triggers(spec).await;
+        let direct = self.direct.triggers(spec, by).await;
         let mut tries = 1;
         let instance = loop {
             let agent = std::sync::Arc::new(self.lease(spec, by).await?);
@@ -97,7 +97,9 @@ impl Launcher {
             }
         };
         let triggers = if spec.kind.is_function() && direct.is_none() {
-            Some(trigger::relay(&connection, spec, &instance.invoker(), reporter).await?)
+            let relayed = trigger::relay(&connection, spec, &instance.invoker(), reporter).await?;
+            self.connections.check_triggers(spec, by).await.map_err(LaunchError::Connection)?;
+            Some(relayed)
         } else {
             None
         };

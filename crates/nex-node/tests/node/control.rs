@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use nex_client::deploy::Deployment;
 use nex_protocol::deploy::WorkloadType;
 use nex_testkit::{guest, machines};
 use serde_json::{Value, json};
@@ -29,7 +30,8 @@ async fn every_verb_answers_once_in_the_envelope_of_0_2_7() {
     world.until_warm(1).await;
 
     let ping = data(&world.ask("$NEX.PING", "").await, "ping");
-    let shape = ["nexus", "node_id", "running_machines", "tags", "target_xkey", "uptime", "version", "warm_agents"];
+    let shape =
+        ["nexus", "node_id", "running_machines", "tags", "target_xkey", "uptime", "version", "warm_agents", "xkey_signature"];
     assert_eq!(members(&ping), shape);
     assert_eq!((&ping["node_id"], &ping["target_xkey"]), (&json!(node.as_str()), &json!(xkey)));
     assert_eq!((&ping["running_machines"], &ping["warm_agents"], &ping["nexus"]), (&json!(1), &json!(1), &json!("test")));
@@ -50,7 +52,8 @@ async fn every_verb_answers_once_in_the_envelope_of_0_2_7() {
     assert_eq!((&machine["id"], &machine["type"], &machine["state"]), (&json!(started.id), &json!("v8"), &json!("running")));
 
     let info = data(&world.ask(&format!("$NEX.INFO.default.{node}"), "").await, "info");
-    assert_eq!(members(&info), ["machines", "memory", "public_xkey", "supported_workload_types", "tags", "uptime", "version"]);
+    let shape = ["machines", "memory", "public_xkey", "supported_workload_types", "tags", "uptime", "version", "xkey_signature"];
+    assert_eq!(members(&info), shape);
     assert_eq!((&info["public_xkey"], &info["supported_workload_types"]), (&json!(xkey), &json!(["native", "v8", "wasm"])));
     assert!(info["memory"]["total"].as_u64().unwrap() > info["memory"]["available"].as_u64().unwrap());
     let machine = &info["machines"][0];
@@ -113,11 +116,13 @@ async fn workloads_are_found_by_namespace_id_and_name_and_nobody_answers_for_wha
     let deployment = world.prepare("Greet", WorkloadType::V8, guest::GREET_MJS.as_bytes()).await;
     let one = world.deploy(&deployment).await;
     let other = nex_client::Client::new(world.client.nats().clone(), "other".parse().unwrap());
-    let two = other.deploy(&deployment, &world.target(), &world.keys).await.unwrap();
+    let failure = other.deploy(&deployment, &world.target(), &world.keys).await.unwrap_err().to_string();
+    assert!(failure.contains("The trigger subject Greet overlaps with one of another namespace"), "{failure}");
+    let elsewhere = Deployment { triggers: vec!["other.greet".into()], ..deployment };
+    let two = other.deploy(&elsewhere, &world.target(), &world.keys).await.unwrap();
 
     for (asked, expected) in [
         ("default".to_owned(), &one.id),
-        ("DEFAULT".to_owned(), &one.id),
         ("default.greet".to_owned(), &one.id),
         (format!("default.{}", one.id), &one.id),
         ("default.greet.more.tokens".to_owned(), &one.id),
@@ -128,11 +133,11 @@ async fn workloads_are_found_by_namespace_id_and_name_and_nobody_answers_for_wha
         assert_eq!(found["running_machines"].as_array().unwrap().len(), 1, "{asked}: {found}");
         assert_eq!(found["running_machines"][0]["id"], **expected, "{asked}");
     }
-    for silent in [format!("other.{}", one.id), "third".into(), "default.gree".into()] {
+    for silent in [format!("other.{}", one.id), "third".into(), "default.gree".into(), "DEFAULT".into()] {
         let request = async_nats::Request::new().timeout(Some(Duration::from_millis(100)));
         assert!(world.client.nats().send_request(format!("$NEX.WPING.{silent}"), request).await.is_err(), "{silent}");
     }
-    for (namespace, expected) in [("default", vec![&one.id]), ("Other", vec![&two.id]), ("third", vec![])] {
+    for (namespace, expected) in [("default", vec![&one.id]), ("other", vec![&two.id]), ("Other", vec![]), ("third", vec![])] {
         let info = data(&world.ask(&format!("$NEX.INFO.{namespace}.{node}"), "").await, "info");
         let ids: Vec<_> = info["machines"].as_array().unwrap().iter().map(|machine| machine["id"].as_str().unwrap()).collect();
         assert_eq!(ids, expected, "{namespace}");

@@ -58,7 +58,13 @@ impl World {
         });
         assert!(up.await, "the other process does not answer");
         let summary = found.into_inner().unwrap().unwrap();
-        (world, Doomed { child, target: Target { node: summary.node_id.parse().unwrap(), xkey: summary.target_xkey } })
+        (
+            world,
+            Doomed {
+                child,
+                target: Target::new(summary.node_id.parse().unwrap(), summary.target_xkey, &summary.xkey_signature).unwrap(),
+            },
+        )
     }
 
     /// Everything that runs for the node now: agents and the internal bus.

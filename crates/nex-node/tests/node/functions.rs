@@ -212,8 +212,8 @@ async fn a_module_is_compiled_for_later_starts_by_a_process_that_runs_no_guest()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_function_is_called_on_the_connection_its_deployer_brings() {
-    let mut world = World::start(json!({})).await;
     let other = NatsServer::start().await;
+    let mut world = World::start(json!({"allow_nats_urls": [other.url(), "nats://127.0.0.1:1"]})).await;
     let mut greet = world.prepare("greet", WorkloadType::V8, guest::GREET_MJS.as_bytes()).await;
     greet.trigger_connection = Some(ConnectionDetails { nats_url: other.url(), ..ConnectionDetails::default() });
     world.deploy(&greet).await;
@@ -222,7 +222,10 @@ async fn a_function_is_called_on_the_connection_its_deployer_brings() {
     assert!(world.client.call("greet", "you".into(), Duration::from_secs(1)).await.is_err(), "nobody listens on the node's");
     greet.trigger_connection = Some(ConnectionDetails { nats_url: "nats://127.0.0.1:1".into(), ..ConnectionDetails::default() });
     let failure = world.refused(&greet).await;
-    assert!(failure.message.contains("its own NATS connection: no NATS server at nats://127.0.0.1:1"), "{failure}");
+    assert!(failure.message.contains("its own NATS connection cannot be made"), "{failure}");
+    greet.trigger_connection = Some(ConnectionDetails { nats_url: "nats://127.0.0.1:2".into(), ..ConnectionDetails::default() });
+    let failure = world.refused(&greet).await;
+    assert!(failure.message.contains("not among those that this node connects workloads to"), "{failure}");
     assert_eq!(world.node().shared().registry.count(), 1);
     world.stop().await;
 }

@@ -122,7 +122,7 @@ impl World {
 
     pub(crate) fn target(&self) -> Target {
         let identity = &self.node().shared().identity;
-        Target { node: identity.node.clone(), xkey: identity.xkey.public_key() }
+        Target::new(identity.node.clone(), identity.xkey.public_key(), &identity.xkey_signature).unwrap()
     }
 
     pub(crate) async fn upload(&self, key: &str, bytes: &[u8]) -> Artifact {

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use nex_bus::connect::{Persistence, connect};
+use nex_bus::connect::{Persistence, connect_with};
+use nex_bus::denials::Denials;
 use nex_node::NodeConfig;
 use nex_node::config::SandboxChoice;
 use nex_node::sandbox::UID_BASE;
@@ -33,6 +34,12 @@ pub(super) fn configuration(args: &NodeArgs) -> (Vec<Check>, NodeConfig) {
     };
     let file = loaded.file.map_or_else(|| "built in".to_owned(), |file| file.display().to_string());
     let mut checks = vec![Check::new("node configuration", true, Ok(file), "")];
+    let demands = loaded
+        .config
+        .demands
+        .names()
+        .map_or_else(|| "nothing that clients of 0.2.7 cannot offer".to_owned(), |it| it.replace(',', ", "));
+    checks.push(Check::new("demanded of deploys and stops", false, Ok(demands), ""));
     let next = "remove the field, or leave it: the node starts without it";
     let warnings = loaded.config.warnings.iter().map(|warning| anyhow::anyhow!("{warning}"));
     checks.extend(warnings.map(|warning| Check::new("configuration", false, Err(warning), next)));
@@ -138,8 +145,15 @@ fn writable(args: &NodeArgs, config: &NodeConfig, env: &Env) -> anyhow::Result<S
 
 async fn jetstream(connection: &ConnectionArgs, env: &Env) -> anyhow::Result<String> {
     let settings = connection.settings(env)?;
-    let client = connect(&settings, Persistence::Once).await?;
+    let denials = Denials::default();
+    let client = connect_with(&settings, Persistence::Once, &denials).await?;
     let context = async_nats::jetstream::new(client);
-    context.query_account().await.context("JetStream does not answer; artifacts cannot be fetched without it")?;
-    Ok(settings.shown_servers())
+    tokio::select! {
+        account = context.query_account() => {
+            account.context("JetStream does not answer; artifacts cannot be fetched without it")?;
+            Ok(settings.shown_servers())
+        }
+        // A user with the least permissions may not ask this; the server has been reached.
+        denial = denials.first() => Ok(format!("{}, where JetStream cannot be asked for: {denial}", settings.shown_servers())),
+    }
 }
