@@ -38,12 +38,6 @@ use crate::state_dir::{StateDir, StateError};
 
 /// Time between two heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(30);
-/// Longest time from the making of an agent to its handshake, and of a deploy: where nothing else is configured.
-const HANDSHAKE: Duration = Duration::from_secs(5);
-const DEPLOY: Duration = Duration::from_secs(10);
-/// The same on emulated processors.
-const HANDSHAKE_EMULATED: Duration = Duration::from_secs(60);
-const DEPLOY_EMULATED: Duration = Duration::from_secs(60);
 /// Longest wait for NATS when the node stops; it may be gone.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -261,7 +255,7 @@ impl Means<'_> {
         host: nex_host::Config,
     ) -> Result<Arc<Launcher>, NodeError> {
         let Means { nats, bus, keys, journal, artifacts, sandboxes, agents } = self;
-        let slow = sandboxes.are_emulated();
+        let timeouts = sandboxes.timeouts();
         let events = Events::new(nats.clone(), &identity.node, VERSION);
         let router = AgentRouter::start(agents, bus.client().clone()).await.map_err(|e| NodeError::Nats(e.into()))?;
         let factory = AgentFactory {
@@ -272,7 +266,7 @@ impl Means<'_> {
             sandboxes: sandboxes.provider(),
             events: events.clone(),
             size: None,
-            handshake_timeout: config.handshake_timeout.unwrap_or(if slow { HANDSHAKE_EMULATED } else { HANDSHAKE }),
+            handshake_timeout: config.handshake_timeout.unwrap_or(timeouts.handshake),
             ping_timeout: config.ping_timeout,
         };
         let mut pools = Pools::start(agents, factory.clone(), config.pool_size);
@@ -292,7 +286,7 @@ impl Means<'_> {
             connections,
             host: Arc::new(HostServices::new(host)),
             scope: TaskScope::new("workloads"),
-            deploy_timeout: config.deploy_timeout.unwrap_or(if slow { DEPLOY_EMULATED } else { DEPLOY }),
+            deploy_timeout: config.deploy_timeout.unwrap_or(timeouts.deploy),
             stop_grace: config.stop_grace,
         }))
     }

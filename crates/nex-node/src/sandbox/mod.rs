@@ -4,6 +4,7 @@
 //! why it is not a better one. A kind that is named is that kind or nothing.
 
 mod machines;
+mod timeouts;
 mod tried;
 
 use std::collections::BTreeSet;
@@ -21,12 +22,13 @@ use nex_sandbox::process::{Limits, OpenError, ProcessConfig, ProcessProvider};
 
 pub use machines::{Accel, Candidate, NoMachines, network_lacks, resources, vmm_candidates};
 pub use nex_network::Lack;
+pub use timeouts::Timeouts;
 
 use crate::config::{NodeConfig, SandboxChoice};
 use tried::Tried;
 
 /// Longest time to find out what the host gives.
-const PROBE: Duration = Duration::from_secs(10);
+const PROBE: Duration = Duration::from_secs(30);
 /// Longest time to remove what an earlier process left.
 const SWEEP: Duration = Duration::from_secs(20);
 /// First uid of agents, where the node is root.
@@ -69,7 +71,12 @@ pub struct Sandboxes {
 #[derive(Debug, Clone)]
 enum Provider {
     Process(ProcessProvider),
-    MicroVm { provider: MicroVmProvider, accel: Accel },
+    MicroVm {
+        provider: MicroVmProvider,
+        accel: Accel,
+        /// How long a machine takes to boot.
+        boot: Duration,
+    },
 }
 
 impl Sandboxes {
@@ -80,11 +87,12 @@ impl Sandboxes {
     pub async fn open(config: &NodeConfig, host: Host<'_>) -> Result<Self, SandboxError> {
         let mut reasons = Vec::new();
         if config.sandbox != SandboxChoice::Process {
-            if let Some((provider, accel)) = Box::pin(first_that_works(config, host, &mut reasons)).await {
+            if let Some((provider, accel, boot)) = Box::pin(first_that_works(config, host, &mut reasons)).await {
                 reasons.iter().for_each(|reason| tracing::info!("not used: {reason}"));
-                tracing::info!(monitor = %provider.kind(), %accel, "workloads run in microVMs");
+                let boot_ms = boot.as_millis();
+                tracing::info!(monitor = %provider.kind(), %accel, boot_ms, "workloads run in microVMs");
                 provider.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
-                return Ok(Self { provider: Provider::MicroVm { provider, accel }, reasons });
+                return Ok(Self { provider: Provider::MicroVm { provider, accel, boot }, reasons });
             }
             if config.sandbox != SandboxChoice::Auto {
                 return Err(SandboxError::NoMachines(reasons));
@@ -144,10 +152,13 @@ impl Sandboxes {
         matches!(self.provider, Provider::Process(_))
     }
 
-    /// Whether workloads run on processors that are emulated, many times slower than real ones.
+    /// The timeouts that suit the speed of these sandboxes.
     #[must_use]
-    pub fn are_emulated(&self) -> bool {
-        matches!(self.provider, Provider::MicroVm { accel: Accel::Emulation, .. })
+    pub fn timeouts(&self) -> Timeouts {
+        match &self.provider {
+            Provider::Process(_) => Timeouts::default(),
+            Provider::MicroVm { accel, boot, .. } => Timeouts::of_machines(*accel, *boot),
+        }
     }
 
     /// Removes sandboxes that an earlier process of this node left; says how many.
@@ -177,7 +188,7 @@ impl Sandboxes {
                 }
                 tags
             }
-            Provider::MicroVm { provider, accel } => Tags::from([
+            Provider::MicroVm { provider, accel, .. } => Tags::from([
                 ("nex.sandbox".to_owned(), provider.kind().to_string()),
                 ("nex.sandbox.accel".to_owned(), accel.to_string()),
                 ("nex.unsafe".to_owned(), "false".to_owned()),
@@ -187,7 +198,11 @@ impl Sandboxes {
 }
 
 /// Tries the candidates in turn, but for those of which it is known that they need not be.
-async fn first_that_works(config: &NodeConfig, host: Host<'_>, reasons: &mut Vec<String>) -> Option<(MicroVmProvider, Accel)> {
+async fn first_that_works(
+    config: &NodeConfig,
+    host: Host<'_>,
+    reasons: &mut Vec<String>,
+) -> Option<(MicroVmProvider, Accel, Duration)> {
     let (kernel, rootfs) = resources(config, host.resource_dir);
     let mut tried = Tried::load(host.state_dir);
     let candidates = vmm_candidates(config, host.resource_dir, reasons);
@@ -203,7 +218,7 @@ async fn first_that_works(config: &NodeConfig, host: Host<'_>, reasons: &mut Vec
             continue;
         }
         match Box::pin(machines::open(config, host, &candidate)).await {
-            Ok(provider) => return Some((provider, candidate.accel)),
+            Ok((provider, boot)) => return Some((provider, candidate.accel, boot)),
             Err(why) => {
                 if candidate.accel == Accel::Kvm && why.is_silence() {
                     tried.keep(key, why.to_string());
