@@ -45,7 +45,7 @@ pub(crate) fn prepare(dist: &Path, resources: &str) -> Result<Machines> {
     if std::env::consts::ARCH != "x86_64" {
         bail!("microVMs of tests run on x86_64 only; this is {}", std::env::consts::ARCH);
     }
-    programs()?;
+    install(&PROGRAMS, &OPTIONAL)?;
     let tools = target_dir()?.join("tools");
     let (resources, mirror) = (target_dir()?.join(resources), tools.join("kernel"));
     if !mirror.is_dir() {
@@ -61,10 +61,11 @@ pub(crate) fn prepare(dist: &Path, resources: &str) -> Result<Machines> {
     Ok(Machines { resources, mirror })
 }
 
-fn programs() -> Result<()> {
+/// Sees to it that programs are there, each told with its Debian package; without the optional ones it goes on.
+pub(crate) fn install(required: &[(&str, &str)], optional: &[(&str, &str)]) -> Result<()> {
     let missing = |(program, _): &&(&str, &str)| !is_there(program);
-    let required: Vec<&str> = PROGRAMS.iter().filter(missing).map(|(_, package)| *package).collect();
-    let wanted: Vec<&str> = PROGRAMS.iter().chain(&OPTIONAL).filter(missing).map(|(_, package)| *package).collect();
+    let wanted: Vec<&str> = required.iter().chain(optional).filter(missing).map(|(_, package)| *package).collect();
+    let required: Vec<&str> = required.iter().filter(missing).map(|(_, package)| *package).collect();
     if wanted.is_empty() {
         return Ok(());
     }
@@ -72,7 +73,7 @@ fn programs() -> Result<()> {
     if !is_there("apt-get") || !is_root() {
         return if required.is_empty() { Ok(()) } else { bail!("{advice}") };
     }
-    println!("installing for microVMs, by apt-get: {}", wanted.join(" "));
+    println!("installing, by apt-get: {}", wanted.join(" "));
     let install = |packages: &[&str]| {
         let mut command = Command::new("apt-get");
         command.args(["install", "--yes", "--quiet", "--no-install-recommends"]).args(packages);
@@ -102,7 +103,8 @@ fn base(tools: &Path) -> Result<PathBuf> {
     Ok(base)
 }
 
-fn find(program: &str) -> Option<PathBuf> {
+/// A program by its name or its path.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
     if program.starts_with('/') {
         return Some(PathBuf::from(program)).filter(|file| file.is_file());
     }

@@ -8,10 +8,12 @@ mod check;
 mod demo;
 mod dist;
 mod elf;
+mod lab;
 mod leftovers;
 mod machines;
 mod session;
 mod shell;
+mod tally;
 mod test;
 mod tools;
 
@@ -23,6 +25,10 @@ usage: cargo xtask <command>
   demo [--microvm]  build nex, run a node in a temporary place, deploy to it, call, stop, check that nothing is left;
                     with --microvm every workload is in a virtual machine of its own (QEMU, emulated)
   test [args]       get nats-server, build, run all tests; args go to `cargo test`
+  test --lab [NAME] [-- args]
+                    run the tests of microVMs and jails in the lab, or only the test programs of these names
+  lab [COMMAND]     boot Debian's kernel in an emulated machine with a working /dev/kvm and cgroup v2, run a command (or a
+                    shell) as root in it, over this machine's files; what it writes is lost, but for /run/lab/out
   check             formatting, clippy and rustdoc, warnings as errors
   bench [args]      measure calls, deploys, starts and memory; --quick is shorter, --json FILE writes the numbers, too;
                     --microvm measures microVMs instead, --sandbox qemu|firecracker says which
@@ -37,7 +43,12 @@ fn main() -> ExitCode {
     let result = match (command, rest) {
         ("demo", []) => demo::run(false),
         ("demo", [flag]) if flag == "--microvm" => demo::run(true),
+        ("test", [flag, rest @ ..]) if flag == "--lab" => lab::test(rest),
         ("test", rest) => test::run(rest),
+        ("lab", rest) => match lab::run(rest) {
+            Ok(code) => return ExitCode::from(code),
+            Err(error) => Err(error),
+        },
         ("check", []) => check::run(),
         ("bench", rest) => bench::run(rest),
         ("dist", []) => dist::release(),

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 
+use crate::tally::Tally;
 use crate::{dist, machines, shell, tools};
 
 /// Tests of a node that have nothing to do with where its agents live: once is enough.
@@ -41,40 +42,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         Err(why) => println!("SKIP everything in microVMs: {why:#}"),
     }
     // One line for all test programs together: cargo's own closing line is that of the last of them.
-    println!("\n{} passed, {} failed", tally.passed, tally.failed);
+    println!("\n{tally}");
     ran?;
-    if tally.passed == 0 { bail!("no test was run; is the choice of tests right?") } else { Ok(()) }
-}
-
-/// How many tests there were, read from what `cargo test` prints.
-#[derive(Default)]
-struct Tally {
-    passed: u64,
-    failed: u64,
-}
-
-impl Tally {
-    fn read(&mut self, line: &str) {
-        let Some(counts) = line.strip_prefix("test result: ") else { return };
-        let count = |what: &str| {
-            let before = counts.split(what).next()?;
-            before.rsplit(|c: char| !c.is_ascii_digit()).find(|digits| !digits.is_empty())?.parse::<u64>().ok()
-        };
-        self.passed += count(" passed").unwrap_or(0);
-        self.failed += count(" failed").unwrap_or(0);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_closing_lines_of_all_test_programs_are_added_up() {
-        let mut tally = Tally::default();
-        tally.read("test result: ok. 17 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.60s");
-        tally.read("test something ... ok");
-        tally.read("test result: FAILED. 3 passed; 12 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.60s");
-        assert_eq!((tally.passed, tally.failed), (20, 12));
-    }
+    if tally.passed() == 0 { bail!("no test was run; is the choice of tests right?") } else { Ok(()) }
 }

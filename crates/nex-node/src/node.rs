@@ -44,12 +44,6 @@ use crate::workload::runtime::DriverServices;
 
 /// Time between two heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(30);
-/// Longest time from the making of an agent to its handshake, and of a deploy: where nothing else is configured.
-const HANDSHAKE: Duration = Duration::from_secs(5);
-const DEPLOY: Duration = Duration::from_secs(10);
-/// The same on emulated processors.
-const HANDSHAKE_EMULATED: Duration = Duration::from_secs(60);
-const DEPLOY_EMULATED: Duration = Duration::from_secs(60);
 /// Longest wait for NATS when the node stops; it may be gone.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -295,7 +289,7 @@ impl DriverParts<'_> {
         host: nex_host::Config,
     ) -> Result<Arc<DriverServices>, NodeError> {
         let DriverParts { nats, denials, outbox, bus, keys, journal, artifacts, sandboxes, agents } = self;
-        let slow = sandboxes.are_emulated();
+        let timeouts = sandboxes.timeouts();
         let events = Events::new(outbox.clone(), &identity.node, VERSION);
         let router = AgentRouter::start(agents, bus.client().clone()).await.map_err(|e| NodeError::Nats(e.into()))?;
         let factory = AgentFactory {
@@ -306,7 +300,7 @@ impl DriverParts<'_> {
             sandboxes: sandboxes.provider(),
             events: events.clone(),
             size: None,
-            handshake_timeout: config.handshake_timeout.unwrap_or(if slow { HANDSHAKE_EMULATED } else { HANDSHAKE }),
+            handshake_timeout: config.handshake_timeout.unwrap_or(timeouts.handshake),
             ping_timeout: config.ping_timeout,
         };
         let mut pools = Pools::start(agents, factory.clone(), config.pool_size);
@@ -332,10 +326,7 @@ impl DriverParts<'_> {
             host_calls,
             journal,
             events,
-            timeouts: Timeouts {
-                deploy: config.deploy_timeout.unwrap_or(if slow { DEPLOY_EMULATED } else { DEPLOY }),
-                stop_grace: config.stop_grace,
-            },
+            timeouts: Timeouts { deploy: config.deploy_timeout.unwrap_or(timeouts.deploy), stop_grace: config.stop_grace },
             scope: TaskScope::new("workloads"),
         }))
     }

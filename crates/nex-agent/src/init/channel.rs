@@ -121,9 +121,10 @@ fn next_line(unread: &mut Vec<u8>) -> Option<Heard> {
 /// Reads until there is something. A virtio port hands out one buffer at a time, so only "would block" means that it is empty.
 async fn read(stream: &AsyncFd<OwnedFd>, chunk: &mut [u8]) -> io::Result<usize> {
     loop {
-        let mut ready = stream.readable().await?;
+        // A vsock stream that a restore has reset reports an error alone, which is neither "readable" nor "closed".
+        let mut ready = stream.ready(Interest::READABLE | Interest::ERROR).await?;
         // To be asked first: a guard that was used knows nothing any more.
-        let is_closed = ready.ready().is_read_closed();
+        let is_closed = ready.ready().is_read_closed() || ready.ready().is_error();
         if let Ok(done) = ready.try_io(|stream| Ok(nix::unistd::read(stream.get_ref(), chunk)?)) {
             return done;
         }
@@ -195,12 +196,13 @@ async fn vsock() -> io::Result<AsyncFd<OwnedFd>> {
 
 #[expect(deprecated, reason = "an OwnedFd stays open as long as it is registered, which is all the new unsafe one asks")]
 fn register(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    AsyncFd::with_interest(descriptor, Interest::READABLE | Interest::WRITABLE)
+    AsyncFd::with_interest(descriptor, Interest::READABLE | Interest::WRITABLE | Interest::ERROR)
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::{Read as _, Write as _};
+    use std::net::UdpSocket;
     use std::os::unix::net::UnixStream;
 
     use super::*;
@@ -241,6 +243,22 @@ mod tests {
         channel.say(&ready()).await;
         channel.say(&ready()).await;
         assert!(channel.stream.is_none());
+    }
+
+    /// A socket in the state that waking up from a snapshot leaves a stream in: epoll reports an error, and neither data nor an end.
+    #[tokio::test]
+    async fn a_stream_with_an_error_and_nothing_else_is_opened_again() {
+        let nobody = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.connect(nobody).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let refused = socket.try_clone().unwrap();
+        let mut channel = Channel { stream: Some(register(socket.into()).unwrap()), unread: Vec::new() };
+        let silent = tokio::time::timeout(Duration::from_millis(20), channel.hear()).await;
+        assert!(silent.is_err(), "nothing has happened yet: {silent:?}");
+        refused.send(b"x").unwrap();
+        let heard = tokio::time::timeout(Duration::from_secs(10), channel.hear()).await;
+        assert!(matches!(heard, Ok(Heard::Connected)), "{heard:?}");
     }
 
     fn ready() -> FromGuest {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use nex_network::{Allow, Ipv4Net};
 use nex_sandbox::MachineSize;
@@ -56,6 +57,8 @@ pub struct MicroVmConfig {
     pub rootfs: Option<PathBuf>,
     /// Where kernel, root image and programs lie, if not in the user's data directory.
     pub resource_dir: Option<PathBuf>,
+    /// Longest time until the first machine is proved; by the kind of processors if absent.
+    pub boot_timeout: Option<Duration>,
     /// Whether machines are cloned from a snapshot of the first one.
     pub snapshots: bool,
     /// Whether Firecracker runs in its jailer, where that is installed and the node is root.
@@ -186,6 +189,7 @@ impl MicroVmConfig {
             kernel: raw.kernel_filepath.clone().or_else(|| raw.kernel_path.clone()),
             rootfs: raw.rootfs_filepath.clone().or_else(|| raw.rootfs_path.clone()),
             resource_dir: raw.default_resource_dir.clone(),
+            boot_timeout: raw.boot_timeout_ms.filter(|ms| *ms > 0).map(Duration::from_millis),
             snapshots: raw.snapshots.unwrap_or(true),
             jailer: raw.jailer.unwrap_or(true),
             rates: raw.rate_limiters.and_then(|rates| rates.resolve(problems)),

@@ -77,6 +77,7 @@ pub struct RawConfig {
     pub sandbox: Option<String>,
     pub machine_classes: Option<BTreeMap<String, RawMachineClass>>,
     pub network: Option<RawNetwork>,
+    pub boot_timeout_ms: Option<u64>,
     pub snapshots: Option<bool>,
     pub jailer: Option<bool>,
     pub require: Option<Vec<nex_process::confinement::Part>>,

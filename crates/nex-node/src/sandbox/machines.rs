@@ -15,8 +15,9 @@ use nex_vmm::{Firecracker, Jailer, Qemu, RateLimiter, Vmm, VmmKind};
 use super::{Host, SWEEP, UID_BASE, network, short};
 use crate::config::{NodeConfig, RawCni, SandboxChoice};
 
-/// Longest time for the first machine to boot: with real processors (where it takes less than a second), and emulated.
-const BOOT: Duration = Duration::from_secs(10);
+/// Longest time until the first machine is proved, unless the configuration says otherwise: with real processors, where it takes a second
+/// and on a slow host ten, and emulated.
+const BOOT: Duration = Duration::from_secs(20);
 const BOOT_EMULATED: Duration = Duration::from_secs(60);
 /// Longest time to make the network.
 const NETWORK: Duration = Duration::from_secs(15);
@@ -142,8 +143,12 @@ pub fn vmm_candidates(config: &NodeConfig, resource_dir: &Path, reasons: &mut Ve
     candidates
 }
 
-/// Makes the network, boots the first machine; a candidate that fails leaves nothing behind.
-pub(super) async fn open(config: &NodeConfig, host: Host<'_>, candidate: &Candidate) -> Result<MicroVmProvider, NoMachines> {
+/// Makes the network, boots the first machine; a candidate that fails leaves nothing behind. Returns how long machines take to boot, too.
+pub(super) async fn open(
+    config: &NodeConfig,
+    host: Host<'_>,
+    candidate: &Candidate,
+) -> Result<(MicroVmProvider, Duration), NoMachines> {
     let network = network_config(config, host, candidate.kind);
     let (owner, state_dir) = (network.owner.clone(), network.state_dir.clone());
     let network = Network::open(network, Deadline::after(NETWORK)).await?;
@@ -176,9 +181,9 @@ pub(super) async fn open(config: &NodeConfig, host: Host<'_>, candidate: &Candid
     };
     // Names and addresses that an earlier process left would stand in the way of the first machine.
     provider.sweep(Deadline::after(SWEEP)).await;
-    let boot = if candidate.accel == Accel::Kvm { BOOT } else { BOOT_EMULATED };
-    match provider.prove(Deadline::after(boot)).await {
-        Ok(()) => Ok(provider),
+    let longest = if candidate.accel == Accel::Kvm { BOOT } else { BOOT_EMULATED };
+    match provider.prove(Deadline::after(config.microvm.boot_timeout.unwrap_or(longest))).await {
+        Ok(boot) => Ok((provider, boot)),
         Err(error) => {
             provider.close(SWEEP).await;
             Err(error.into())

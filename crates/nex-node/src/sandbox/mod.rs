@@ -5,6 +5,7 @@
 
 mod machines;
 mod network;
+mod timeouts;
 mod tried;
 
 use std::collections::BTreeSet;
@@ -24,12 +25,13 @@ use nex_sandbox::process::{Limits, OpenError, ProcessConfig, ProcessNetwork, Pro
 
 pub use machines::{Accel, Candidate, NoMachines, network_lacks, resources, vmm_candidates};
 pub use nex_network::MissingRequirement;
+pub use timeouts::Timeouts;
 
 use crate::config::{NodeConfig, SandboxChoice};
 use tried::Tried;
 
 /// Longest time to find out what the host gives.
-const PROBE: Duration = Duration::from_secs(10);
+const PROBE: Duration = Duration::from_secs(30);
 /// Longest time to remove what an earlier process left.
 const SWEEP: Duration = Duration::from_secs(20);
 /// First uid of agents, where the node is root.
@@ -99,7 +101,12 @@ impl Reach {
 #[derive(Debug, Clone)]
 enum Provider {
     Process(ProcessProvider),
-    MicroVm { provider: MicroVmProvider, candidate: Candidate },
+    MicroVm {
+        provider: MicroVmProvider,
+        candidate: Candidate,
+        /// How long a machine takes to boot.
+        boot: Duration,
+    },
 }
 
 impl Sandboxes {
@@ -110,11 +117,12 @@ impl Sandboxes {
     pub async fn open(config: &NodeConfig, host: Host<'_>) -> Result<Self, SandboxError> {
         let mut reasons = Vec::new();
         if config.sandbox != SandboxChoice::Process {
-            if let Some((provider, candidate)) = Box::pin(first_that_works(config, host, &mut reasons)).await {
+            if let Some((provider, candidate, boot)) = Box::pin(first_that_works(config, host, &mut reasons)).await {
                 reasons.iter().for_each(|reason| tracing::info!("not used: {reason}"));
-                tracing::info!(monitor = %provider.kind(), accel = %candidate.accel, "workloads run in microVMs");
+                let boot_ms = boot.as_millis();
+                tracing::info!(monitor = %provider.kind(), accel = %candidate.accel, boot_ms, "workloads run in microVMs");
                 provider.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
-                let provider = Provider::MicroVm { provider, candidate };
+                let provider = Provider::MicroVm { provider, candidate, boot };
                 return Ok(Self { provider, reasons, servers: Vec::new(), waived: Vec::new() });
             }
             if config.sandbox != SandboxChoice::Auto {
@@ -197,10 +205,13 @@ impl Sandboxes {
         }
     }
 
-    /// Whether workloads run on processors that are emulated, many times slower than real ones.
+    /// The timeouts that suit the speed of these sandboxes.
     #[must_use]
-    pub fn are_emulated(&self) -> bool {
-        matches!(&self.provider, Provider::MicroVm { candidate, .. } if candidate.accel == Accel::Emulation)
+    pub fn timeouts(&self) -> Timeouts {
+        match &self.provider {
+            Provider::Process(_) => Timeouts::default(),
+            Provider::MicroVm { candidate, boot, .. } => Timeouts::of_machines(candidate.accel, *boot),
+        }
     }
 
     /// Removes sandboxes that an earlier process of this node left; says how many.
@@ -234,7 +245,7 @@ impl Sandboxes {
                 }
                 tags
             }
-            Provider::MicroVm { provider, candidate } => Tags::from([
+            Provider::MicroVm { provider, candidate, .. } => Tags::from([
                 ("nex.sandbox".to_owned(), provider.kind().to_string()),
                 ("nex.sandbox.accel".to_owned(), candidate.accel.to_string()),
                 ("nex.unsafe".to_owned(), (!candidate.is_safe()).to_string()),
@@ -248,7 +259,7 @@ async fn first_that_works(
     config: &NodeConfig,
     host: Host<'_>,
     reasons: &mut Vec<String>,
-) -> Option<(MicroVmProvider, Candidate)> {
+) -> Option<(MicroVmProvider, Candidate, Duration)> {
     let (kernel, rootfs) = resources(config, host.resource_dir);
     let mut tried = Tried::load(host.state_dir);
     let candidates = vmm_candidates(config, host.resource_dir, reasons);
@@ -270,7 +281,7 @@ async fn first_that_works(
             continue;
         }
         match Box::pin(machines::open(config, host, &candidate)).await {
-            Ok(provider) => return Some((provider, candidate)),
+            Ok((provider, boot)) => return Some((provider, candidate, boot)),
             Err(why) => {
                 if candidate.accel == Accel::Kvm && why.is_silence() {
                     tried.keep(key, why.to_string());

@@ -29,7 +29,7 @@ pub(super) async fn create(shared: &Arc<Shared>, spec: SandboxSpec, by: Deadline
     }
     let size = spec.size.unwrap_or(shared.config.size);
     let template = if shared.config.snapshots { Some(template::get(shared, size, by).await?) } else { None };
-    let cradle = start(shared, &spec.id, size, template.as_deref(), by).await?;
+    let cradle = start(shared, &spec.id, size, template.as_deref().map(|template| &template.snapshot), by).await?;
     let kind = shared.vmm.kind();
     let met = async {
         let machine = cradle.machine();
