@@ -47,6 +47,9 @@ const HEARTBEAT: Duration = Duration::from_secs(30);
 /// Longest wait for NATS when the node stops; it may be gone.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Pause before NATS is tried again by a node that has workloads to start.
+const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
+
 /// What a node is started with.
 pub struct NodeOptions {
     /// The user's NATS.
@@ -172,7 +175,7 @@ impl Node {
         let artifacts = Artifacts::new(state.path("artifacts"));
         artifacts.sweep();
         let denials = Denials::default();
-        let nats = connect_with(&connection, Persistence::Once, &denials).await?;
+        let nats = reach(&connection, &denials, !left.is_empty()).await?;
         tracing::info!("Established node NATS connection to: {}", connection.shown_servers());
         let services = config.host_services.services.iter().map(|(name, it)| (name.clone(), it.enabled, it.config.clone()));
         let host = nex_host::Config::new(services).map_err(NodeError::HostServices)?;
@@ -329,6 +332,21 @@ impl DriverParts<'_> {
             timeouts: Timeouts { deploy: config.deploy_timeout.unwrap_or(timeouts.deploy), stop_grace: config.stop_grace },
             scope: TaskScope::new("workloads"),
         }))
+    }
+}
+
+/// Connects to the user's NATS. A node without workloads says at once what is wrong; one that has some waits for NATS: they come back with
+/// it.
+async fn reach(connection: &ConnectionSettings, denials: &Denials, has_workloads: bool) -> Result<Client, ConnectError> {
+    loop {
+        match connect_with(connection, Persistence::Once, denials).await {
+            Err(error) if has_workloads && matches!(error, ConnectError::Unreachable { .. }) => {
+                let error = nex_protocol::envelope::chain(&error);
+                tracing::warn!(error, "NATS is away; this node has workloads to start again and waits for it");
+                tokio::time::sleep(RECONNECT_PAUSE).await;
+            }
+            reached => return reached,
+        }
     }
 }
 

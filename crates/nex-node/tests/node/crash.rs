@@ -9,7 +9,9 @@ use nex_client::artifact::DEFAULT_BUCKET;
 use nex_client::deploy::Target;
 use nex_node::Node;
 use nex_process::ProcessId;
-use nex_protocol::deploy::{DeployResponse, WorkloadType};
+use nex_protocol::claims::{Claims, sign};
+use nex_protocol::deploy::{DeployRequest, DeployResponse, WorkloadType};
+use nex_protocol::envelope;
 use nex_testkit::{NatsServer, eventually, guest};
 use serde_json::{Value, json};
 
@@ -37,34 +39,41 @@ struct Doomed {
 
 impl World {
     /// A world whose node is another process.
-    #[expect(clippy::disallowed_methods, reason = "a process to kill")]
     async fn crashing() -> (Self, Doomed) {
         let nats = NatsServer::start().await;
         let connection = ConnectionSettings::to_servers(&nats.url());
         let world = Self::without_node(nats, connection, json!({})).await;
-        let told = json!({"url": world.nats.url(), "state": world.state()});
-        let child = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "crash::a_node_in_a_process_of_its_own", "--nocapture"])
-            .env(CHILD, told.to_string())
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
+        let doomed = world.start_doomed().await;
+        (world, doomed)
+    }
+
+    /// Starts the node in another process, and waits until it answers.
+    async fn start_doomed(&self) -> Doomed {
+        let child = self.spawn_doomed();
         let found = std::sync::Mutex::new(None);
         let up = eventually(patience(), async || {
-            let nodes = world.client.nodes(Duration::from_millis(200)).await.unwrap();
+            let nodes = self.client.nodes(Duration::from_millis(200)).await.unwrap();
             let ready = nodes.into_iter().find(|node| node.warm_agents == Some(1));
             ready.map(|node| *found.lock().unwrap() = Some(node)).is_some()
         });
         assert!(up.await, "the other process does not answer");
         let summary = found.into_inner().unwrap().unwrap();
-        (
-            world,
-            Doomed {
-                child,
-                target: Target::new(summary.node_id.parse().unwrap(), summary.target_xkey, &summary.xkey_signature).unwrap(),
-            },
-        )
+        Doomed {
+            child,
+            target: Target::new(summary.node_id.parse().unwrap(), summary.target_xkey, &summary.xkey_signature).unwrap(),
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a process to kill")]
+    fn spawn_doomed(&self) -> std::process::Child {
+        let told = json!({"url": self.nats.url(), "state": self.state()});
+        std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "crash::a_node_in_a_process_of_its_own", "--nocapture"])
+            .env(CHILD, told.to_string())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap()
     }
 
     /// Everything that runs for the node now: agents and the internal bus.
@@ -145,6 +154,45 @@ async fn a_workload_is_back_after_a_crash_though_its_object_was_replaced_or_remo
         is_back(&world, started).await;
         assert_eq!(world.call_again(&started.name, "you").await, "\"Hello, you!\"");
     }
+    world.stop().await;
+}
+
+/// Restoring is not deploying: the token of a deploy may be long expired, and NATS away, however often the node is killed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workload_comes_back_after_every_one_of_many_crashes_though_its_token_expired_and_nats_was_away() {
+    let (mut world, mut doomed) = World::crashing().await;
+    let target = doomed.target.clone();
+    let artifact = world.upload("greet", guest::GREET_MJS.as_bytes()).await;
+    let (issuer, now) = (world.keys.issuer.clone(), nex_node::clock::unix_seconds());
+    let claims = Claims::to_start("greet", &issuer, &artifact.digest, now, 3);
+    let request = DeployRequest {
+        r#type: Some("v8".into()),
+        location: Some(artifact.location),
+        workload_jwt: Some(sign(&claims, &issuer).unwrap()),
+        trigger_subjects: Some(vec!["greet".into()]),
+        ..DeployRequest::default()
+    };
+    let body = serde_json::to_vec(&request).unwrap();
+    let answer = world.client.nats().request(format!("$NEX.DEPLOY.default.{}", target.node), body.into()).await.unwrap();
+    let started: DeployResponse = envelope::open(envelope::kind::RUN, &answer.payload).unwrap();
+    let has_expired = async || nex_node::clock::unix_seconds() > now + 3;
+    assert!(eventually(patience(), has_expired).await);
+    for crash in 1..=3 {
+        doomed.crash();
+        doomed = world.start_doomed().await;
+        is_back(&world, &started).await;
+        assert_eq!(world.call_again("greet", "you").await, "\"Hello, you!\"", "after crash {crash}");
+    }
+    // NATS away at the start: the node waits for it, and the workload is back with it.
+    doomed.crash();
+    world.nats.kill9();
+    let child = world.spawn_doomed();
+    world.nats.restart().await;
+    is_back(&world, &started).await;
+    Doomed { child, target }.crash();
+    world.start_node().await;
+    is_back(&world, &started).await;
+    world.stop_workload(&started).await;
     world.stop().await;
 }
 
