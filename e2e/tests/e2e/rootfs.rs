@@ -40,7 +40,7 @@ fn what_cannot_be_a_base_or_an_agent_is_refused_with_the_reason() {
         (&["No Image"], 1, "neither a file nor a directory"),
         (&["./broken.tar"], 1, "no tarball"),
         (&["oci:./nowhere"], 1, "cannot read ./nowhere/index.json"),
-        (&["--agent", &script], 1, "no static ELF file"),
+        (&["--agent", &script], 1, "it is not a static ELF file"),
         (&["--agent", "/no/such"], 1, "no nex-agent at /no/such"),
         (&["--script", "x"], 2, "no container is started"),
         (&["alpine", "--image", "alpine"], 2, "cannot be used with"),
