@@ -44,7 +44,7 @@ impl fmt::Debug for Launch {
 /// Limits of a workload, all enforced.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Time limit of a call, after which it is interrupted and answered with [`CallError::Timeout`].
+    /// Time limit of a call, after which it is interrupted and answered with [`CallError::Timeout`](crate::CallError::Timeout).
     pub call_time: Duration,
     /// Memory of one instance (function) or of the process (service), in bytes.
     pub memory_bytes: u64,
