@@ -5,11 +5,11 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use crate::leftovers::{self, Watch};
 use crate::session::Session;
-use crate::{dist, machines, shell, tools};
+use crate::{dist, lab, machines, shell, tools};
 
 /// What a node says of each machine, in this order.
 const MACHINE_LINES: [&str; 3] = ["Machine started", "Adding new VM to warm pool", "Received agent handshake"];
@@ -17,8 +17,11 @@ const MACHINE_LINES: [&str; 3] = ["Machine started", "Adding new VM to warm pool
 /// Where the workloads of the session run.
 enum Place {
     Processes,
-    /// In microVMs, whose kernel and root image lie in a directory.
-    Machines(PathBuf),
+    /// In microVMs of a kind, whose kernel and root image lie in a directory.
+    Machines {
+        sandbox: &'static str,
+        resources: PathBuf,
+    },
 }
 
 /// Builds everything and plays the session in a temporary directory, which is removed afterwards.
@@ -26,13 +29,46 @@ pub(crate) fn run(microvm: bool) -> Result<()> {
     let nats_server = tools::nats_server()?;
     let dist = dist::dev()?;
     let place = if microvm {
-        Place::Machines(machines::prepare(&dist, machines::TESTS).context("no microVM can run here")?.resources)
+        let resources = machines::prepare(&dist, machines::TESTS).context("no microVM can run here")?.resources;
+        Place::Machines { sandbox: "qemu", resources }
     } else {
         Place::Processes
     };
+    play_in_place(&nats_server, &dist, &place)
+}
+
+/// Builds everything, and plays the session with microVMs in the lab.
+pub(crate) fn run_in_lab() -> Result<()> {
+    // Asked for before the build, which may put another file in its place.
+    let program = std::env::current_exe()?;
+    let lab = match lab::Lab::prepare() {
+        Ok(lab) => lab,
+        Err(why) => {
+            println!("SKIP the demo in the lab: {why:#}");
+            return Ok(());
+        }
+    };
+    let nats_server = tools::nats_server()?;
+    let dist = dist::dev()?;
+    let resources = machines::prepare(&dist, machines::TESTS).context("the guests of the lab need a kernel")?.resources;
+    let words = [program.as_path(), Path::new("demo"), Path::new("--in-lab"), nats_server.as_path(), &dist, &resources];
+    let words = words.map(|word| lab::quote(&word.display().to_string())).join(" ");
+    match lab.run(&lab::script(&shell::root(), &[], &format!("exec {words}")), |_line| {})? {
+        0 => Ok(()),
+        code => bail!("the demo failed in the lab: exit code {code}"),
+    }
+}
+
+/// The part of it in the lab, with what was built outside: the node's guests are Firecracker's, or QEMU's on KVM where there is none.
+pub(crate) fn play_in_lab(nats_server: &Path, dist: &Path, resources: &Path) -> Result<()> {
+    let sandbox = if lab::has_firecracker() { "firecracker" } else { "qemu" };
+    play_in_place(nats_server, dist, &Place::Machines { sandbox, resources: resources.to_owned() })
+}
+
+fn play_in_place(nats_server: &Path, dist: &Path, place: &Place) -> Result<()> {
     let dir = std::env::temp_dir().join(format!("nex-demo-{}", std::process::id()));
     std::fs::create_dir_all(dir.join("home"))?;
-    let result = play(&nats_server, &dist, &dir, &place);
+    let result = play(nats_server, dist, &dir, place);
     let removed = std::fs::remove_dir_all(&dir).with_context(|| format!("{} cannot be removed", dir.display()));
     result.and(removed)?;
     println!("\nThe demo passed, and nothing of it is left.");
@@ -89,16 +125,16 @@ fn stage(dist: &Path, dir: &Path) -> Result<()> {
 
 impl Place {
     fn flags(&self) -> Result<Vec<&str>> {
-        let Self::Machines(resources) = self else { return Ok(Vec::new()) };
+        let Self::Machines { sandbox, resources } = self else { return Ok(Vec::new()) };
         let resources = resources.to_str().context("the path of the resources is not text")?;
-        Ok(vec!["--sandbox", "qemu", "--resource-dir", resources])
+        Ok(vec!["--sandbox", sandbox, "--resource-dir", resources])
     }
 
     /// What the node says before it is ready.
     fn start_lines(&self) -> Vec<&str> {
         match self {
             Self::Processes => vec!["Ctrl-C stops"],
-            Self::Machines(_) => [&MACHINE_LINES[..], &["Ctrl-C stops"]].concat(),
+            Self::Machines { .. } => [&MACHINE_LINES[..], &["Ctrl-C stops"]].concat(),
         }
     }
 
@@ -106,16 +142,16 @@ impl Place {
     fn nats_url(&self, port: &str) -> String {
         let host = match self {
             Self::Processes => "127.0.0.1",
-            Self::Machines(_) => "host.nex.internal",
+            Self::Machines { .. } => "host.nex.internal",
         };
         format!("NATS_URL=nats://{host}:{port}")
     }
 
     /// What the node's tags say of its sandboxes.
-    fn tag(&self) -> &str {
+    fn tag(&self) -> String {
         match self {
-            Self::Processes => "nex.sandbox=process",
-            Self::Machines(_) => "nex.sandbox=qemu",
+            Self::Processes => "nex.sandbox=process".to_owned(),
+            Self::Machines { sandbox, .. } => format!("nex.sandbox={sandbox}"),
         }
     }
 }
@@ -147,7 +183,7 @@ fn look_around(session: &mut Session, place: &Place) -> String {
         session.fail("nex node ls shows no node");
         return String::new();
     };
-    session.run_expecting(&["node", "info", &node], place.tag());
+    session.run_expecting(&["node", "info", &node], &place.tag());
     let line = workloads.lines().find(|line| line.contains("echo-service")).unwrap_or_default();
     let is_id = |word: &&str| word.len() == 20 && word.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase());
     let Some(workload) = line.split(|c: char| !c.is_ascii_alphanumeric()).find(is_id).map(str::to_owned) else {

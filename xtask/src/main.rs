@@ -23,7 +23,8 @@ const USAGE: &str = "\
 usage: cargo xtask <command>
 
   demo [--microvm]  build nex, run a node in a temporary place, deploy to it, call, stop, check that nothing is left;
-                    with --microvm every workload is in a virtual machine of its own (QEMU, emulated)
+                    with --microvm every workload is in a virtual machine of its own (QEMU, emulated), with --microvm --lab
+                    in one of Firecracker's, in the lab
   test [args]       get nats-server, build, run all tests; args go to `cargo test`
   test --lab [NAME] [-- args]
                     run the tests of microVMs and jails in the lab, or only the test programs of these names
@@ -43,6 +44,11 @@ fn main() -> ExitCode {
     let result = match (command, rest) {
         ("demo", []) => demo::run(false),
         ("demo", [flag]) if flag == "--microvm" => demo::run(true),
+        ("demo", [flag, lab]) if flag == "--microvm" && lab == "--lab" => demo::run_in_lab(),
+        // What the line above runs in the lab.
+        ("demo", [flag, nats_server, dist, resources]) if flag == "--in-lab" => {
+            demo::play_in_lab(nats_server.as_ref(), dist.as_ref(), resources.as_ref())
+        }
         ("test", [flag, rest @ ..]) if flag == "--lab" => lab::test(rest),
         ("test", rest) => test::run(rest),
         ("lab", rest) => match lab::run(rest) {

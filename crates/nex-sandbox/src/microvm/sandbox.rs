@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use nex_process::{Deadline, Exit};
-use nex_vmm::Machine;
+use nex_vmm::{Machine, VmmKind};
 use tokio::sync::Mutex;
 
 use super::Shared;
@@ -72,6 +72,10 @@ impl MicroVm {
         let (drives, of) = (self.shared.drives.clone(), file.to_owned());
         let image = tokio::task::spawn_blocking(move || drives.of(&of)).await.map_err(|error| failed(error.into()))?;
         let image = image.map_err(|error| failed(io::Error::other(error)))?;
+        // Before anything of a workload is in the guest: it could read there who its agent is, and speak for it.
+        if self.shared.vmm.kind() == VmmKind::Firecracker {
+            machine.set_metadata(&serde_json::json!({}), by).await.map_err(|error| failed(io::Error::other(error)))?;
+        }
         machine.swap_drive(SLOT.into(), &image, by).await.map_err(|error| failed(io::Error::other(error)))?;
         let path = self.guest.lock().await.attach(SLOT, by).await.map_err(|error| failed(io::Error::other(error)))?;
         Ok(path.into())

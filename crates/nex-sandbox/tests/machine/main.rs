@@ -57,7 +57,9 @@ async fn a_creation_that_is_out_of_time_or_dropped_half_way_leaves_nothing() {
     let error = place.provider.create(spec("late"), Deadline::after(Duration::from_millis(1500))).await.err().unwrap();
     let text = nex_protocol::envelope::chain(&error);
     eprintln!("{text}");
-    assert!(matches!(error, CreateError::NotUp { .. } | CreateError::Died(_)), "{text}");
+    // Where its time was over depends on how fast the host is; on a slow one the monitor has only just been started.
+    let is_late = matches!(error, CreateError::NotUp { .. } | CreateError::Died(_)) || text.contains("was over");
+    assert!(is_late, "{text}");
     assert!(!place.agent("late").exists());
     for moment in [0, 5, 20, 40, 80, 160] {
         let id = format!("dropped-{moment}");
