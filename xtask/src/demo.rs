@@ -21,8 +21,13 @@ enum Place {
     Machines {
         sandbox: &'static str,
         resources: PathBuf,
+        /// Whether everything takes many times as long as on a real processor.
+        slow: bool,
     },
 }
+
+/// The configuration of a node on a slow host, and what is in it.
+const SLOW: (&str, &str) = ("slow.json", r#"{"boot_timeout_ms": 120000, "workload_types": ["native", "v8", "wasm"]}"#);
 
 /// Builds everything and plays the session in a temporary directory, which is removed afterwards.
 pub(crate) fn run(microvm: bool) -> Result<()> {
@@ -30,7 +35,7 @@ pub(crate) fn run(microvm: bool) -> Result<()> {
     let dist = dist::dev()?;
     let place = if microvm {
         let resources = machines::prepare(&dist, machines::TESTS).context("no microVM can run here")?.resources;
-        Place::Machines { sandbox: "qemu", resources }
+        Place::Machines { sandbox: "qemu", resources, slow: false }
     } else {
         Place::Processes
     };
@@ -62,7 +67,7 @@ pub(crate) fn run_in_lab() -> Result<()> {
 /// The part of it in the lab, with what was built outside: the node's guests are Firecracker's, or QEMU's on KVM where there is none.
 pub(crate) fn play_in_lab(nats_server: &Path, dist: &Path, resources: &Path) -> Result<()> {
     let sandbox = if lab::has_firecracker() { "firecracker" } else { "qemu" };
-    play_in_place(nats_server, dist, &Place::Machines { sandbox, resources: resources.to_owned() })
+    play_in_place(nats_server, dist, &Place::Machines { sandbox, resources: resources.to_owned(), slow: true })
 }
 
 fn play_in_place(nats_server: &Path, dist: &Path, place: &Place) -> Result<()> {
@@ -79,7 +84,11 @@ fn play(nats_server: &Path, dist: &Path, dir: &Path, place: &Place) -> Result<()
     stage(dist, dir)?;
     let port = free_port()?.to_string();
     let url = format!("nats://127.0.0.1:{port}");
-    let mut session = Session::new(dist.join("nex"), dir.to_owned(), environment(nats_server, dist, dir, &url)?);
+    let mut environment = environment(nats_server, dist, dir, &url)?;
+    if matches!(place, Place::Machines { slow: true, .. }) {
+        environment.push(("NATS_TIMEOUT".to_owned(), "120s".to_owned()));
+    }
+    let mut session = Session::new(dist.join("nex"), dir.to_owned(), environment);
 
     let began = Instant::now();
     let node = session.start(&[&["up", "--port", &port, "--state-dir", "state"], place.flags()?.as_slice()].concat())?;
@@ -120,14 +129,16 @@ fn stage(dist: &Path, dir: &Path) -> Result<()> {
     }
     let text = std::fs::read_to_string(functions.join("echo.wat"))?;
     std::fs::write(dir.join("echo.wasm"), wat::parse_str(text).context("echo.wat does not assemble")?)?;
+    std::fs::write(dir.join(SLOW.0), SLOW.1)?;
     dist::place(&dist.join("echo-service"), &dir.join("echo-service"))
 }
 
 impl Place {
     fn flags(&self) -> Result<Vec<&str>> {
-        let Self::Machines { sandbox, resources } = self else { return Ok(Vec::new()) };
+        let Self::Machines { sandbox, resources, slow } = self else { return Ok(Vec::new()) };
         let resources = resources.to_str().context("the path of the resources is not text")?;
-        Ok(vec!["--sandbox", sandbox, "--resource-dir", resources])
+        let config: &[&str] = if *slow { &["--config", SLOW.0] } else { &[] };
+        Ok([&["--sandbox", sandbox, "--resource-dir", resources], config].concat())
     }
 
     /// What the node says before it is ready.
