@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use nex_netlink::{LinkChange, Netlink, Route};
 use nex_process::tap::{create_tap, give_tap};
 
 use crate::attachment::Attachment;
@@ -16,7 +17,6 @@ use crate::error::{NetworkError, device};
 use crate::gateway::GatewayDevice;
 use crate::names::{Names, guest_alias, mac};
 use crate::namespace::Namespace;
-use crate::netlink::{Change, Netlink, Route};
 use crate::rules::RESTRICTED;
 use crate::sysctl;
 
@@ -54,7 +54,7 @@ impl Builtin {
     pub(crate) fn attach_namespace(&self, id: &str) -> Result<(Attachment, OwnedFd), NetworkError> {
         let mut netlink = Netlink::open().map_err(device("open netlink for", "a veth"))?;
         let mut namespace = Namespace::new()?;
-        let (number, making, ()) = self.number(|name, address| netlink.make_veth(name, namespace.peer(address)))?;
+        let (number, making, ()) = self.number(|name, address| netlink.create_veth(name, namespace.peer(address)))?;
         let attached = self.finish(&mut netlink, id, number)?;
         if let Err(error) = namespace.configure(attached.address, attached.gateway) {
             self.undo(&mut netlink, number, &making.name);
@@ -124,17 +124,18 @@ impl Builtin {
         if let Some(rate) = self.limits.from_guest {
             // What arrives cannot wait on the tap itself: it is sent through a device with a queue and comes back from there.
             let queue = self.anchor.names.queue(number);
-            netlink.make_link(&queue, "ifb").map_err(device("make", &queue))?;
+            netlink.create_link(&queue, "ifb").map_err(device("make", &queue))?;
             let queue_index = index(netlink, &queue)?;
             sysctl::no_ipv6(&queue)?;
             netlink.limit(queue_index, rate).map_err(device("limit", &queue))?;
-            let change = Change { alias: Some(&alias), up: true, ..Change::default() };
+            let change = LinkChange { alias: Some(&alias), up: true, ..LinkChange::default() };
             netlink.change_link(queue_index, change).map_err(device("configure", &queue))?;
             netlink.redirect(tap, queue_index).map_err(device("redirect", &name))?;
         }
-        let change = Change { alias: Some(&alias), mac: Some(mac(gateway)), mtu: Some(MTU), up: true, ..Change::default() };
+        let change =
+            LinkChange { alias: Some(&alias), mac: Some(mac(gateway)), mtu: Some(MTU), up: true, ..LinkChange::default() };
         netlink.change_link(tap, change).map_err(device("configure", &name))?;
-        netlink.add_address(tap, gateway).map_err(device("give the gateway's address to", &name))?;
+        netlink.add_address(tap, gateway, 32).map_err(device("give the gateway's address to", &name))?;
         let route = Route { index: tap, to: self.anchor.names.address(number), source: gateway };
         netlink.add_route(route).map_err(device("route to", &name))
     }
@@ -179,7 +180,7 @@ fn remove(netlink: &mut Netlink, name: &str) {
 pub(crate) fn restrict(attachment: &Attachment) -> Result<(), NetworkError> {
     let mut netlink = Netlink::open().map_err(device("open netlink for", &attachment.tap))?;
     let index = index(&mut netlink, &attachment.tap)?;
-    let change = Change { group: Some(RESTRICTED), up: true, ..Change::default() };
+    let change = LinkChange { group: Some(RESTRICTED), up: true, ..LinkChange::default() };
     netlink.change_link(index, change).map_err(device("restrict", &attachment.tap))
 }
 

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use ipnet::Ipv4Net;
 use nex_process::Deadline;
 
+use nex_netlink::Rate;
+
 use crate::error::NetworkError;
 
 /// How guests are connected.
@@ -108,15 +110,6 @@ pub struct Limits {
     pub to_guest: Option<Rate>,
     /// What the guest sends.
     pub from_guest: Option<Rate>,
-}
-
-/// A rate and what may go at once after a pause.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rate {
-    /// Bytes per second.
-    pub bytes_per_second: u64,
-    /// Bytes at once; too small ones are raised to what the rate needs to be reached.
-    pub burst_bytes: u64,
 }
 
 /// The subnet's bounds: smaller has no room for guests, larger has more addresses than a tap's name can number.

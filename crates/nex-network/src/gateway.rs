@@ -8,12 +8,12 @@ use std::io;
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
+use nex_netlink::{Link, LinkChange, Netlink};
 use nex_process::tap::{claim_tap, create_tap};
 
 use crate::config::first_host;
 use crate::error::{NetworkError, device};
 use crate::names::{Names, alias};
-use crate::netlink::{Change, Link, Netlink};
 use crate::sysctl;
 
 /// A held subnet.
@@ -116,7 +116,7 @@ fn user(netlink: &mut Netlink, subnet: Ipv4Net, anchor: &Link) -> Result<Option<
 
 fn configure(netlink: &mut Netlink, owner: &str, gateway: Ipv4Addr, link: &Link) -> Result<(), NetworkError> {
     sysctl::no_ipv6(&link.name)?;
-    let change = Change { alias: Some(&alias(owner)), up: true, ..Change::default() };
+    let change = LinkChange { alias: Some(&alias(owner)), up: true, ..LinkChange::default() };
     netlink.change_link(link.index, change).map_err(device("configure", &link.name))?;
-    netlink.add_address(link.index, gateway).map_err(device("give the gateway's address to", &link.name))
+    netlink.add_address(link.index, gateway, 32).map_err(device("give the gateway's address to", &link.name))
 }

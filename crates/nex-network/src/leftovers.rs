@@ -5,11 +5,11 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
+use nex_netlink::{Link, Netlink};
 use nex_process::Deadline;
 use tokio::task::JoinSet;
 
 use crate::names::{Names, alias, id_in};
-use crate::netlink::{Link, Netlink};
 use crate::{blocking, cni, config, nft, rules};
 
 /// How many chains of plug-ins are undone at once.

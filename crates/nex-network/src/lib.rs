@@ -14,7 +14,6 @@ mod gateway;
 mod leftovers;
 mod names;
 mod namespace;
-mod netlink;
 mod netns;
 mod network;
 mod nft;
@@ -24,11 +23,12 @@ mod rules;
 mod sysctl;
 
 pub use attachment::Attachment;
-pub use config::{Allow, CniConfig, Limits, NetworkConfig, NetworkKind, Policy, Rate};
+pub use config::{Allow, CniConfig, Limits, NetworkConfig, NetworkKind, Policy};
 pub use error::NetworkError;
 pub use ipnet::Ipv4Net;
 pub use leftovers::remove_leftovers;
 pub use network::Network;
+pub use nex_netlink::Rate;
 pub use preflight::{MissingRequirement, check};
 pub use sysctl::forwards;
 

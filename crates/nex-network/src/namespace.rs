@@ -8,11 +8,11 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
+use nex_netlink::{LinkChange, Netlink, Peer, Route};
 use nix::sched::{CloneFlags, unshare};
 
 use crate::error::{NetworkError, device};
 use crate::names::mac;
-use crate::netlink::{Change, Netlink, Peer, Route};
 use crate::sysctl;
 
 /// The process's own device.
@@ -46,13 +46,13 @@ impl Namespace {
     /// Gives the process its address and the one way out.
     pub(crate) fn configure(&mut self, address: Ipv4Addr, gateway: Ipv4Addr) -> Result<(), NetworkError> {
         let netlink = &mut self.netlink;
-        let up = Change { up: true, ..Change::default() };
+        let up = LinkChange { up: true, ..LinkChange::default() };
         for name in ["lo", DEVICE] {
             let link = netlink.link(name).and_then(|link| link.ok_or_else(|| io::ErrorKind::NotFound.into()));
             let index = link.map_err(device("find", name))?.index;
             netlink.change_link(index, up).map_err(device("configure", name))?;
             if name == DEVICE {
-                netlink.add_address(index, address).map_err(device("give an address to", name))?;
+                netlink.add_address(index, address, 32).map_err(device("give an address to", name))?;
                 let route = Route { index, to: gateway, source: address };
                 netlink.add_route(route).map_err(device("route the gateway by", name))?;
                 netlink.add_default_route(index, gateway).map_err(device("route everything by", name))?;

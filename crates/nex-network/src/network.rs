@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
+use nex_netlink::Netlink;
 use nex_process::{Deadline, TaskScope};
 use tokio::sync::oneshot;
 
@@ -19,7 +20,6 @@ use crate::config::{CniConfig, NetworkConfig, NetworkKind, bound, check_id};
 use crate::error::NetworkError;
 use crate::gateway::{self, GatewayDevice};
 use crate::leftovers::{self, Stale, remove_leftovers};
-use crate::netlink::Netlink;
 use crate::rules::{self, Guests, Rules};
 use crate::{blocking, nft, sysctl};
 

@@ -14,7 +14,6 @@ mod drive;
 mod driver;
 mod metadata;
 mod mounts;
-mod netlink;
 mod network;
 mod state;
 mod welcome;

@@ -8,6 +8,7 @@ mod record;
 
 use std::path::PathBuf;
 
+use nex_netlink::{Link, LinkChange, Netlink};
 use nex_process::Deadline;
 use nex_process::tap::create_tap;
 
@@ -16,7 +17,6 @@ use crate::config::{CniConfig, Limits, TAP_IN_NAMESPACE};
 use crate::error::{NetworkError, device};
 use crate::gateway::GatewayDevice;
 use crate::names::{guest_alias, mac};
-use crate::netlink::{Change, Link, Netlink};
 use crate::{blocking, netns, sysctl};
 
 use answer::Answer;
@@ -101,7 +101,8 @@ impl Cni {
                 let link = netlink.link(&name).map_err(device("find", &name))?;
                 let Some(link) = link.filter(|link| link.kind == "veth") else { continue };
                 sysctl::guest(&name, to_loopback)?;
-                let change = Change { alias: Some(&alias), group: Some(group), mac: Some(gateway_mac), ..Change::default() };
+                let change =
+                    LinkChange { alias: Some(&alias), group: Some(group), mac: Some(gateway_mac), ..LinkChange::default() };
                 netlink.change_link(link.index, change).map_err(device("configure", &name))?;
             }
             Ok(())
@@ -136,7 +137,7 @@ impl Cni {
 fn redirected_tap(netlink: &mut Netlink, veth: &Link) -> Result<Link, NetworkError> {
     drop(create_tap(TAP_IN_NAMESPACE).map_err(device("make", TAP_IN_NAMESPACE))?);
     let tap = find(netlink, TAP_IN_NAMESPACE)?;
-    let change = Change { mtu: Some(veth.mtu), up: true, ..Change::default() };
+    let change = LinkChange { mtu: Some(veth.mtu), up: true, ..LinkChange::default() };
     netlink.change_link(tap.index, change).map_err(device("configure", TAP_IN_NAMESPACE))?;
     netlink.redirect(veth.index, tap.index).map_err(device("redirect", &veth.name))?;
     netlink.redirect(tap.index, veth.index).map_err(device("redirect", TAP_IN_NAMESPACE))?;
