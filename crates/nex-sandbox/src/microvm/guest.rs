@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use data_encoding::BASE64;
 use nex_network::Attachment;
 use nex_process::Deadline;
-use nex_protocol::guest::{FromGuest, GuestNetwork, MAX_LINE, METADATA_KEY, ToGuest, Welcome};
+use nex_protocol::guest::{FromGuest, GuestIdentity, GuestNetwork, MAX_LINE, METADATA_KEY, ToGuest};
 use nex_vmm::{Machine, VmmKind};
 use rand::RngCore as _;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -61,11 +61,11 @@ impl Guest {
         &mut self,
         machine: &dyn Machine,
         kind: VmmKind,
-        identity: Welcome,
+        identity: GuestIdentity,
         by: Deadline,
     ) -> Result<(), CreateError> {
         match kind {
-            VmmKind::Qemu => self.send(&ToGuest::Welcome(Box::new(identity)), by).await?,
+            VmmKind::Qemu => self.send(&ToGuest::Identity(Box::new(identity)), by).await?,
             VmmKind::Firecracker => {
                 machine.set_metadata(&serde_json::json!({ METADATA_KEY: identity }), by).await?;
                 self.send(&ToGuest::Metadata, by).await?;
@@ -131,12 +131,12 @@ fn unexpected(message: &FromGuest) -> GuestError {
 }
 
 /// The identity of a new guest, with its network, limits and entropy.
-pub(super) fn identity_of(shared: &Shared, identity: &[u8], link: &Attachment) -> Welcome {
+pub(super) fn identity_of(shared: &Shared, identity: &[u8], link: &Attachment) -> GuestIdentity {
     let mut entropy = [0; ENTROPY];
     rand::rng().fill_bytes(&mut entropy);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let dns = if shared.config.dns.is_empty() { &link.nameservers } else { &shared.config.dns };
-    Welcome {
+    GuestIdentity {
         identity: String::from_utf8_lossy(identity).into_owned(),
         hostname: link.id.clone(),
         network: Some(GuestNetwork {
