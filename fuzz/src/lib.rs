@@ -198,7 +198,7 @@ pub fn nats_context(bytes: &[u8]) {
 pub fn guest_channel(bytes: &[u8]) {
     round_trip::<guest::FromGuest>(bytes);
     round_trip::<guest::ToGuest>(bytes);
-    round_trip::<guest::Welcome>(bytes);
+    round_trip::<guest::GuestIdentity>(bytes);
 }
 
 /// What QEMU says.

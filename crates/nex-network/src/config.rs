@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 
 use ipnet::Ipv4Net;
+use nex_netlink::Rate;
 use nex_process::Deadline;
 
 use crate::error::NetworkError;
@@ -38,9 +39,9 @@ pub struct CniConfig {
 pub struct NetworkConfig {
     /// How guests are connected.
     pub kind: NetworkKind,
-    /// Short id of the node, `[a-z0-9]{1,12}`; everything this network makes is found again by it.
+    /// Short id of the node, `[a-z0-9]{1,12}`; names everything that this network makes.
     pub owner: String,
-    /// A directory of ours, absolute: records and leases.
+    /// Directory for records and leases, absolute.
     pub state_dir: PathBuf,
     /// The guests' subnet, /16 to /29. Absent: the first free /24 from 192.168.127.0/24 upwards.
     pub subnet: Option<Ipv4Net>,
@@ -52,7 +53,7 @@ pub struct NetworkConfig {
     pub limits: Option<Limits>,
 }
 
-/// What guests may reach. What is not said here is dropped.
+/// What guests may reach; everything else is dropped.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Policy {
     /// Where they may go beyond the host.
@@ -71,7 +72,7 @@ impl Policy {
         self.host_ports.iter().copied().chain(servers).collect()
     }
 
-    /// Whether anything of it lies beyond the host.
+    /// Whether guests may reach anything beyond the host.
     pub(crate) fn leads_beyond(&self) -> bool {
         !self.allow.is_empty() || self.servers.iter().any(|server| !server.ip().is_loopback())
     }
@@ -108,15 +109,6 @@ pub struct Limits {
     pub to_guest: Option<Rate>,
     /// What the guest sends.
     pub from_guest: Option<Rate>,
-}
-
-/// A rate and what may go at once after a pause.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rate {
-    /// Bytes per second.
-    pub bytes_per_second: u64,
-    /// Bytes at once; too small ones are raised to what the rate needs to be reached.
-    pub burst_bytes: u64,
 }
 
 /// The subnet's bounds: smaller has no room for guests, larger has more addresses than a tap's name can number.
@@ -177,8 +169,8 @@ pub(crate) fn first_host(subnet: Ipv4Net) -> Ipv4Addr {
 }
 
 /// Letters, digits, '-' and '_', beginning with a letter or digit: fit for files, devices and rules.
-pub(crate) fn is_name(name: &str, longest: usize) -> bool {
-    (1..=longest).contains(&name.len())
+pub(crate) fn is_name(name: &str, max: usize) -> bool {
+    (1..=max).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
         && name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric())
 }

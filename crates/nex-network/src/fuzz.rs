@@ -1,12 +1,12 @@
-//! Doors for `fuzz/` to parsers of what plug-ins and the kernel answer, and of what operators write.
+//! Entry points for `fuzz/` to the parsers of plug-ins' and the kernel's answers, and of operators' files.
 
 use std::path::Path;
 
 use serde_json::Value;
 
+use crate::cni;
 use crate::config::CniConfig;
 use crate::names::{Names, id_in};
-use crate::{cni, netlink};
 
 /// A list of plug-ins, and a plug-in's result.
 pub fn cni(bytes: &[u8]) {
@@ -25,7 +25,7 @@ pub fn cni(bytes: &[u8]) {
 
 /// A datagram of netlink about devices, addresses and routes.
 pub fn netlink(bytes: &[u8]) {
-    netlink::read_all(bytes);
+    nex_netlink::parse_all(bytes);
 }
 
 /// Aliases and names of devices: whose is what.

@@ -1,6 +1,6 @@
-//! The device that holds the gateway's address, and with its name the subnet: whoever made it has the net.
+//! The gateway device: it holds the gateway's address, and its name is the lock on the subnet.
 //!
-//! It is a tap that nobody opens: taps are needed anyway, other kinds (dummy, bridge) are not in every kernel. It is up before the
+//! It is a tap that is never opened: taps are needed anyway, other kinds (dummy, bridge) are not in every kernel. It is up before the
 //! first guest, so that a server can listen on the address at once.
 
 use std::fs::File;
@@ -8,15 +8,15 @@ use std::io;
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
+use nex_netlink::{Link, LinkChange, Netlink};
 use nex_process::tap::{claim_tap, create_tap};
 
 use crate::config::first_host;
 use crate::error::{NetworkError, device};
 use crate::names::{Names, alias};
-use crate::netlink::{Change, Link, Netlink};
 use crate::sysctl;
 
-/// A held subnet.
+/// A locked subnet.
 #[derive(Debug, Clone)]
 pub(crate) struct GatewayDevice {
     pub(crate) subnet: Ipv4Net,
@@ -31,7 +31,7 @@ pub(crate) struct GatewayDevice {
 const FIRST: u8 = 127;
 const LAST: u8 = 254;
 
-/// Takes the subnet asked for, or the first free one; one that this owner holds already comes first. Blocks.
+/// Takes the requested subnet, or the first free one; one that this owner holds already comes first. Blocks.
 pub(crate) fn take(owner: &str, subnet: Option<Ipv4Net>, gateway: Option<Ipv4Addr>) -> Result<GatewayDevice, NetworkError> {
     let mut netlink = Netlink::open().map_err(device("open netlink for", "devices"))?;
     if let Some(subnet) = subnet {
@@ -45,14 +45,14 @@ pub(crate) fn take(owner: &str, subnet: Option<Ipv4Net>, gateway: Option<Ipv4Add
         |net: &Ipv4Net| links.iter().any(|link| link.name == Names::of(*net).gateway_device() && link.alias == alias(owner));
     candidates.sort_by_key(|net| !ours(net));
     for subnet in candidates {
-        if let Ok(anchor) = take_one(&mut netlink, owner, subnet, first_host(subnet))? {
-            return Ok(anchor);
+        if let Ok(gateway_device) = take_one(&mut netlink, owner, subnet, first_host(subnet))? {
+            return Ok(gateway_device);
         }
     }
     Err(NetworkError::NoSubnet)
 }
 
-/// The inner error says who has it.
+/// The inner error names the device that uses the subnet.
 fn take_one(
     netlink: &mut Netlink,
     owner: &str,
@@ -69,7 +69,7 @@ fn take_one(
     }
     let link = find(netlink, &name)?;
     if made.is_none() && link.alias != alias(owner) {
-        // Without an alias it was left by somebody who died between two system calls, unless that one is still there.
+        // A device without an alias was left by a process that died between two system calls, or its owner is still at work.
         match claim(&link, &name) {
             Some(tap) => made = Some(tap),
             None => {
@@ -97,8 +97,8 @@ fn find(netlink: &mut Netlink, name: &str) -> Result<Link, NetworkError> {
     found.map_err(device("find", name))
 }
 
-/// Which other device has an address of the subnet or a route that is at least as narrow.
-fn user(netlink: &mut Netlink, subnet: Ipv4Net, anchor: &Link) -> Result<Option<String>, NetworkError> {
+/// Finds another device with an address in the subnet, or a route to a part of it.
+fn user(netlink: &mut Netlink, subnet: Ipv4Net, gateway_device: &Link) -> Result<Option<String>, NetworkError> {
     let addresses = netlink.addresses().map_err(device("list", "addresses"))?;
     let overlaps = |net: Ipv4Net| net.contains(&subnet.network()) || subnet.contains(&net.network());
     let mut users = addresses.into_iter().filter(|holder| overlaps(holder.net)).collect::<Vec<_>>();
@@ -108,7 +108,7 @@ fn user(netlink: &mut Netlink, subnet: Ipv4Net, anchor: &Link) -> Result<Option<
             .into_iter()
             .filter(|holder| subnet.contains(&holder.net.network()) && subnet.prefix_len() <= holder.net.prefix_len()),
     );
-    let Some(holder) = users.into_iter().find(|holder| holder.index != anchor.index) else { return Ok(None) };
+    let Some(holder) = users.into_iter().find(|holder| holder.index != gateway_device.index) else { return Ok(None) };
     let links = netlink.links().map_err(device("list", "devices"))?;
     let name = links.into_iter().find(|link| link.index == holder.index).map_or_else(|| "a device".to_owned(), |link| link.name);
     Ok(Some(format!("{name} ({})", holder.net)))
@@ -116,7 +116,7 @@ fn user(netlink: &mut Netlink, subnet: Ipv4Net, anchor: &Link) -> Result<Option<
 
 fn configure(netlink: &mut Netlink, owner: &str, gateway: Ipv4Addr, link: &Link) -> Result<(), NetworkError> {
     sysctl::no_ipv6(&link.name)?;
-    let change = Change { alias: Some(&alias(owner)), up: true, ..Change::default() };
+    let change = LinkChange { alias: Some(&alias(owner)), up: true, ..LinkChange::default() };
     netlink.change_link(link.index, change).map_err(device("configure", &link.name))?;
-    netlink.add_address(link.index, gateway).map_err(device("give the gateway's address to", &link.name))
+    netlink.add_address(link.index, gateway, 32).map_err(device("give the gateway's address to", &link.name))
 }

@@ -1,21 +1,23 @@
-//! Finds and removes what processes of an owner made, by the names and aliases it bears.
+//! Finds and removes what earlier processes of an owner made, by names and aliases.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
+use nex_netlink::{Link, Netlink};
 use nex_process::Deadline;
 use tokio::task::JoinSet;
 
+use crate::blocking::blocking;
+use crate::error::NetworkError;
 use crate::names::{Names, alias, id_in};
-use crate::netlink::{Link, Netlink};
-use crate::{blocking, cni, config, nft, rules};
+use crate::{cni, config, nft, rules};
 
-/// How many chains of plug-ins are undone at once.
+/// Chains of plug-ins that are undone at once.
 const MAX_CONCURRENT: usize = 8;
 
-/// Removes everything that processes of this owner left, for a node that opens no network now. Says how many guests'
+/// Removes everything that processes of this owner left, for a node that opens no network now. Returns how many guests'
 /// connections, networks and tables were removed.
 pub async fn remove_leftovers(owner: &str, state_dir: &Path, by: Deadline) -> usize {
     if config::check_owner(owner).is_err() {
@@ -24,7 +26,8 @@ pub async fn remove_leftovers(owner: &str, state_dir: &Path, by: Deadline) -> us
     let mut removed = guests(owner, state_dir, &BTreeSet::new(), by).await;
     let owned = owner.to_owned();
     removed += count(
-        blocking(move || Ok(delete(&owned, &Stale { spare: &BTreeSet::new(), making: &Mutex::default(), anchor: None }))).await,
+        blocking(move || Ok(delete(&owned, &Stale { keep: &BTreeSet::new(), pending: &Mutex::default(), gateway_device: None })))
+            .await,
     );
     if nft::exists(&rules::table(owner), by).await {
         match nft::delete(&rules::table(owner), by).await {
@@ -35,9 +38,9 @@ pub async fn remove_leftovers(owner: &str, state_dir: &Path, by: Deadline) -> us
     removed
 }
 
-/// Undoes the chains of all guests but those spared; says how many.
-pub(crate) async fn guests(owner: &str, state_dir: &Path, spare: &BTreeSet<String>, by: Deadline) -> usize {
-    let mut ids = cni::ids(owner, state_dir).into_iter().filter(|id| !spare.contains(id));
+/// Undoes the chains of all guests except those to keep; returns how many.
+pub(crate) async fn guests(owner: &str, state_dir: &Path, keep: &BTreeSet<String>, by: Deadline) -> usize {
+    let mut ids = cni::ids(owner, state_dir).into_iter().filter(|id| !keep.contains(id));
     let mut running = JoinSet::new();
     let mut removed = 0;
     loop {
@@ -54,34 +57,34 @@ pub(crate) async fn guests(owner: &str, state_dir: &Path, spare: &BTreeSet<Strin
     }
 }
 
-/// What a removal of devices leaves alone.
+/// Which devices a removal keeps.
 pub(crate) struct Stale<'a> {
-    /// Guests that stay.
-    pub(crate) spare: &'a BTreeSet<String>,
-    /// Taps that are being made.
-    pub(crate) making: &'a Mutex<BTreeSet<String>>,
+    /// Guests to keep.
+    pub(crate) keep: &'a BTreeSet<String>,
+    /// Devices that are being made.
+    pub(crate) pending: &'a Mutex<BTreeSet<String>>,
     /// The anchor that stays; absent means none.
-    pub(crate) anchor: Option<i32>,
+    pub(crate) gateway_device: Option<i32>,
 }
 
-/// Removes the owner's devices, queues and anchors; says how many guests and networks that were. Blocks.
+/// Removes the owner's devices, queues and gateway devices; returns how many guests and networks those were. Blocks.
 pub(crate) fn delete(owner: &str, stale: &Stale<'_>) -> usize {
     let deleted = Netlink::open().and_then(|mut netlink| {
         let links = netlink.links()?;
         let (guests, stay): (Vec<_>, Vec<_>) =
-            of_guests(owner, &links).into_iter().partition(|(id, _)| !stale.spare.contains(*id));
+            of_guests(owner, &links).into_iter().partition(|(id, _)| !stale.keep.contains(*id));
         let mut removed = 0;
         for (_, link) in guests {
             removed += usize::from(remove(&mut netlink, link) && link.kind != "ifb");
         }
-        for link in nameless(owner, &links) {
-            if is_still_nameless(&mut netlink, link, stale.making) {
+        for link in unaliased(owner, &links) {
+            if is_still_unaliased(&mut netlink, link, stale.pending) {
                 removed += usize::from(remove(&mut netlink, link) && link.kind != "ifb");
             }
         }
-        for link in links.iter().filter(|link| is_gateway_device(link, owner) && Some(link.index) != stale.anchor) {
+        for link in links.iter().filter(|link| is_gateway_device(link, owner) && Some(link.index) != stale.gateway_device) {
             let prefix = Names::taps_of(&link.name).unwrap_or_default();
-            // Whoever stays needs its gateway.
+            // Guests that stay need their gateway.
             if !stay.iter().any(|(_, guest)| guest.name.starts_with(&prefix)) {
                 removed += usize::from(remove(&mut netlink, link));
             }
@@ -103,8 +106,8 @@ fn of_guests<'a>(owner: &str, links: &'a [Link]) -> Vec<(&'a str, &'a Link)> {
     links.iter().filter_map(|link| Some((id_in(&link.alias, owner)?, link))).collect()
 }
 
-/// Taps and queues of the owner's networks without an alias: somebody died, or is at work, between two system calls.
-fn nameless<'a>(owner: &str, links: &'a [Link]) -> Vec<&'a Link> {
+/// Taps and queues of the owner's networks without an alias: a process died, or is at work, between two system calls.
+fn unaliased<'a>(owner: &str, links: &'a [Link]) -> Vec<&'a Link> {
     let prefixes: Vec<_> =
         links.iter().filter(|link| is_gateway_device(link, owner)).filter_map(|link| Names::taps_of(&link.name)).collect();
     let is_ours = |link: &&Link| tap_of(link).is_some_and(|tap| prefixes.iter().any(|prefix| tap.starts_with(prefix)));
@@ -120,10 +123,10 @@ fn tap_of(link: &Link) -> Option<String> {
     }
 }
 
-/// Asked right before it is deleted: who made it meanwhile has given it an alias, who is still at it is known.
-fn is_still_nameless(netlink: &mut Netlink, link: &Link, making: &Mutex<BTreeSet<String>>) -> bool {
-    let at_work = making.lock().unwrap_or_else(PoisonError::into_inner);
-    if tap_of(link).is_some_and(|tap| at_work.contains(&tap)) {
+/// Checks again right before the deletion: a finished device has an alias by now, an unfinished one is registered as pending.
+fn is_still_unaliased(netlink: &mut Netlink, link: &Link, pending: &Mutex<BTreeSet<String>>) -> bool {
+    let pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
+    if tap_of(link).is_some_and(|tap| pending.contains(&tap)) {
         return false;
     }
     let now = netlink.link(&link.name).ok().flatten();
@@ -138,7 +141,7 @@ fn remove(netlink: &mut Netlink, link: &Link) -> bool {
     deleted.is_ok()
 }
 
-fn count(result: Result<usize, crate::NetworkError>) -> usize {
+fn count(result: Result<usize, NetworkError>) -> usize {
     result.unwrap_or(0)
 }
 
@@ -151,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_bears_the_owners_name_is_taken_for_his() {
+    fn only_devices_with_the_owners_alias_are_his() {
         let links = [
             link(1, "eth0", "", ""),
             link(2, "nex127", "tun", "nex:n1"),
@@ -167,7 +170,7 @@ mod tests {
         ];
         let guests: Vec<_> = of_guests("n1", &links).iter().map(|(id, link)| (*id, link.index)).collect();
         assert_eq!(guests, [("a", 3), ("b", 10)]);
-        let nameless: Vec<_> = nameless("n1", &links).iter().map(|link| link.index).collect();
-        assert_eq!(nameless, [4, 5, 9]);
+        let unaliased: Vec<_> = unaliased("n1", &links).iter().map(|link| link.index).collect();
+        assert_eq!(unaliased, [4, 5, 9]);
     }
 }

@@ -1,9 +1,10 @@
-//! The host's side of guests' networks: devices, addresses, routes, packet filter, plug-ins. Knows nothing of nex or NATS.
+//! The host's side of guests' networks: devices, addresses, routes, packet filter, plug-ins. Independent of nex and NATS.
 //!
-//! Everything made here carries its owner's name (alias of a device, name of a table, file of a record), so that whoever comes
-//! after a crash finds and removes it. Nothing of the host that does not carry it is ever changed.
+//! Everything made here carries its owner's name (alias of a device, name of a table, file of a record), so that the next process
+//! finds and removes it after a crash. Nothing else of the host is ever changed.
 
 mod attachment;
+mod blocking;
 mod builtin;
 mod cni;
 mod config;
@@ -14,7 +15,6 @@ mod gateway;
 mod leftovers;
 mod names;
 mod namespace;
-mod netlink;
 mod netns;
 mod network;
 mod nft;
@@ -24,19 +24,11 @@ mod rules;
 mod sysctl;
 
 pub use attachment::Attachment;
-pub use config::{Allow, CniConfig, Limits, NetworkConfig, NetworkKind, Policy, Rate};
+pub use config::{Allow, CniConfig, Limits, NetworkConfig, NetworkKind, Policy};
 pub use error::NetworkError;
 pub use ipnet::Ipv4Net;
 pub use leftovers::remove_leftovers;
 pub use network::Network;
+pub use nex_netlink::Rate;
 pub use preflight::{MissingRequirement, check};
 pub use sysctl::forwards;
-
-/// Runs what blocks (netlink, files) where it may.
-async fn blocking<T, F>(function: F) -> Result<T, NetworkError>
-where
-    T: Send + 'static,
-    F: FnOnce() -> Result<T, NetworkError> + Send + 'static,
-{
-    tokio::task::spawn_blocking(function).await.unwrap_or(Err(NetworkError::Closed))
-}

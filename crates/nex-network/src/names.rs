@@ -1,8 +1,8 @@
-//! How devices are named and whose they are: the name says which subnet and guest, the alias says which owner and id.
+//! Names of devices: the name contains subnet and guest, the alias contains owner and id.
 //!
 //! | device | name | alias |
 //! |---|---|---|
-//! | anchor: holds the gateway's address; its name is the lock on the subnet | `nex127` | `nex:<owner>` |
+//! | gateway device: holds the gateway's address; its name is the lock on the subnet | `nex127` | `nex:<owner>` |
 //! | tap of guest 5, whose address ends with .5 | `nx127-5` | `nex:<owner>:<id>` |
 //! | queue for what that guest sends | `ni127-5` | `nex:<owner>:<id>` |
 //! | host's end of a plug-in's veth | the plug-in's | `nex:<owner>:<id>` |
@@ -50,7 +50,7 @@ impl Names {
         Some(format!("ni{}", tap.strip_prefix("nx")?))
     }
 
-    /// The group of the devices whose names others choose: the net's address, which is nobody else's number.
+    /// The group of the devices whose names others choose: the net's address, which no other net uses.
     pub(crate) fn group(&self) -> u32 {
         u32::from(self.subnet.network())
     }
@@ -65,9 +65,9 @@ impl Names {
         hosts.saturating_sub(1).min(9_999)
     }
 
-    /// The prefix of the taps of an anchor, from the anchor's name.
-    pub(crate) fn taps_of(anchor: &str) -> Option<String> {
-        let label = anchor.strip_prefix("nex")?;
+    /// The prefix of a network's taps, from the name of its gateway device.
+    pub(crate) fn taps_of(gateway_device: &str) -> Option<String> {
+        let label = gateway_device.strip_prefix("nex")?;
         Some(format!("nx{label}-"))
     }
 }
@@ -78,7 +78,7 @@ pub(crate) fn mac(address: Ipv4Addr) -> [u8; 6] {
     [0x02, 0x6e, a, b, c, d]
 }
 
-/// The alias of the anchor, and the beginning of all others of this owner.
+/// The alias of the gateway device, and the beginning of all others of this owner.
 pub(crate) fn alias(owner: &str) -> String {
     format!("nex:{owner}")
 }
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn names_tell_subnets_apart_and_fit_the_kernel() {
-        for (subnet, anchor, tap, last) in [
+        for (subnet, gateway_device, tap, last) in [
             ("192.168.127.0/24", "nex127", "nx127-254", 254),
             ("192.168.127.0/25", "nexc0a87f00", "nxc0a87f00-126", 126),
             ("10.10.10.0/24", "nex0a0a0a00", "nx0a0a0a00-254", 254),
@@ -109,10 +109,10 @@ mod tests {
             let names = Names::of(subnet.parse().unwrap());
             assert_eq!(
                 (names.gateway_device(), names.tap(names.last()), names.last()),
-                (anchor.to_owned(), tap.to_owned(), last)
+                (gateway_device.to_owned(), tap.to_owned(), last)
             );
             assert!(names.tap(names.last()).len() <= 15, "{subnet}");
-            assert!(names.tap(1).starts_with(&Names::taps_of(anchor).unwrap()));
+            assert!(names.tap(1).starts_with(&Names::taps_of(gateway_device).unwrap()));
         }
     }
 

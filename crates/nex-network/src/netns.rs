@@ -1,6 +1,6 @@
-//! Guests' network namespaces: named files, and threads that go into them.
+//! Guests' named network namespaces, and threads that run inside them.
 //!
-//! A thread that entered a namespace ends there: no thread of the runtime is ever lent for it.
+//! A thread that entered a namespace ends there; the runtime's threads never enter one.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -45,7 +45,7 @@ pub(crate) async fn create(path: &Path) -> Result<(), NetworkError> {
             let _unused = fs::remove_file(&at);
             return made.map_err(io::Error::from);
         }
-        // The guest speaks for itself: nothing in its namespace shall announce itself by IPv6. Kernels without it are fine.
+        // Nothing in the guest's namespace may announce itself by IPv6. Kernels without IPv6 are fine.
         for devices in ["all", "default"] {
             let _no_ipv6 = fs::write(format!("/proc/sys/net/ipv6/conf/{devices}/disable_ipv6"), "1");
         }
@@ -58,7 +58,7 @@ pub(crate) async fn create(path: &Path) -> Result<(), NetworkError> {
 /// Removes a namespace's name, and with its last user the namespace. One that is gone already is fine.
 pub(crate) fn remove(path: &Path) -> Result<(), NetworkError> {
     match umount2(path, MntFlags::MNT_DETACH) {
-        // Not there, or a mere file that a crash left before the mount.
+        // Absent, or a plain file that a crash left before the mount.
         Ok(()) | Err(Errno::ENOENT | Errno::EINVAL) => {}
         Err(errno) => {
             return Err(NetworkError::File {
@@ -77,7 +77,7 @@ pub(crate) fn remove(path: &Path) -> Result<(), NetworkError> {
 }
 
 /// Runs a function inside a namespace, on a thread of its own.
-pub(crate) async fn inside<T, F>(path: &Path, function: F) -> Result<T, NetworkError>
+pub(crate) async fn run_in<T, F>(path: &Path, function: F) -> Result<T, NetworkError>
 where
     T: Send + 'static,
     F: FnOnce() -> Result<T, NetworkError> + Send + 'static,
@@ -98,7 +98,7 @@ where
 {
     let (report, result) = oneshot::channel();
     std::thread::Builder::new().name("netns".to_owned()).spawn(move || {
-        let _nobody_waits = report.send(function());
+        let _cancelled = report.send(function());
     })?;
     result.await.unwrap_or_else(|_panicked| Err(io::Error::other("the thread in the namespace panicked")))
 }

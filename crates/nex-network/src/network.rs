@@ -9,28 +9,29 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
+use nex_netlink::Netlink;
 use nex_process::{Deadline, TaskScope};
 use tokio::sync::oneshot;
 
 use crate::attachment::Attachment;
+use crate::blocking::blocking;
 use crate::builtin::{self, Builtin};
 use crate::cni::{self, Cni, list};
 use crate::config::{CniConfig, NetworkConfig, NetworkKind, bound, check_id};
 use crate::error::NetworkError;
 use crate::gateway::{self, GatewayDevice};
 use crate::leftovers::{self, Stale, remove_leftovers};
-use crate::netlink::Netlink;
 use crate::rules::{self, Guests, Rules};
-use crate::{blocking, nft, sysctl};
+use crate::{nft, sysctl};
 
-/// How long undoing may take when nobody waits for it.
+/// Longest time to undo an attachment in the background.
 const UNDO: Duration = Duration::from_secs(15);
 
 /// One network of guests.
 #[derive(Debug)]
 pub struct Network {
     inner: Arc<Inner>,
-    /// Attaching runs here, so that it comes to its end even if its caller went away.
+    /// Attaching runs here, so that it completes even if its caller is cancelled.
     tasks: TaskScope,
 }
 
@@ -38,7 +39,7 @@ pub struct Network {
 struct Inner {
     owner: String,
     state_dir: PathBuf,
-    anchor: GatewayDevice,
+    gateway_device: GatewayDevice,
     kind: Kind,
     warnings: Vec<String>,
     /// Ports of the gateway that lead to the host's loopback.
@@ -66,13 +67,13 @@ impl Network {
             NetworkKind::Builtin => None,
             NetworkKind::Cni(cni) => list::read(cni)?,
         };
-        let said = listed.as_ref().and_then(list::subnet);
-        let subnet = config.subnet.or(said.map(|(subnet, _)| subnet));
-        let gateway = config.gateway.or(said.and_then(|(_, gateway)| gateway));
+        let listed_subnet = listed.as_ref().and_then(list::subnet);
+        let subnet = config.subnet.or(listed_subnet.map(|(subnet, _)| subnet));
+        let gateway = config.gateway.or(listed_subnet.and_then(|(_, gateway)| gateway));
         let owner = config.owner.clone();
-        let anchor = bound(by, blocking(move || gateway::take(&owner, subnet, gateway))).await??;
-        let (index, is_new) = (anchor.index, anchor.is_new);
-        let opened = Self::open_on(config, anchor, listed, by).await;
+        let gateway_device = bound(by, blocking(move || gateway::take(&owner, subnet, gateway))).await??;
+        let (index, is_new) = (gateway_device.index, gateway_device.is_new);
+        let opened = Self::open_on(config, gateway_device, listed, by).await;
         if opened.is_err() && is_new {
             let _undone = blocking(move || Ok(Netlink::open().and_then(|mut netlink| netlink.delete_link(index)))).await;
         }
@@ -81,7 +82,7 @@ impl Network {
 
     async fn open_on(
         config: NetworkConfig,
-        anchor: GatewayDevice,
+        gateway_device: GatewayDevice,
         listed: Option<serde_json::Value>,
         by: Deadline,
     ) -> Result<Self, NetworkError> {
@@ -89,17 +90,17 @@ impl Network {
         made.map_err(|source| NetworkError::File { action: "make", path: config.state_dir.clone(), source })?;
         let warnings = warnings(&config);
         let guests = match config.kind {
-            NetworkKind::Builtin => Guests::Named(anchor.names.tap_prefix()),
-            NetworkKind::Cni(_) => Guests::Group(anchor.names.group()),
+            NetworkKind::Builtin => Guests::Named(gateway_device.names.tap_prefix()),
+            NetworkKind::Cni(_) => Guests::Group(gateway_device.names.group()),
         };
-        let (subnet, gateway) = (anchor.subnet, anchor.gateway);
+        let (subnet, gateway) = (gateway_device.subnet, gateway_device.gateway);
         let rules = Rules { owner: &config.owner, guests, subnet, gateway, policy: &config.policy };
-        let kind = kind(&config, &anchor, listed)?;
+        let kind = kind(&config, &gateway_device, listed)?;
         nft::load("load the rules", rules.text(), by).await?;
         let inner = Inner {
             owner: config.owner,
             state_dir: config.state_dir,
-            anchor,
+            gateway_device,
             kind,
             warnings,
             loopback_ports: config.policy.loopback_ports(),
@@ -112,16 +113,16 @@ impl Network {
     /// The host's address in the guests' subnet.
     #[must_use]
     pub fn gateway(&self) -> Ipv4Addr {
-        self.inner.anchor.gateway
+        self.inner.gateway_device.gateway
     }
 
     /// The guests' subnet.
     #[must_use]
     pub fn subnet(&self) -> Ipv4Net {
-        self.inner.anchor.subnet
+        self.inner.gateway_device.subnet
     }
 
-    /// What the operator should know, each with the command to type.
+    /// Warnings for the operator, each with the command that helps.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.inner.warnings
@@ -183,7 +184,7 @@ impl Network {
         self.tasks.spawn("attach", async move {
             let made = attached.await;
             let attachment = made.as_ref().ok().map(|(attachment, _)| attachment.clone());
-            // Not even an answer that was sent has arrived until the other side says so.
+            // A sent answer counts only once the caller has acknowledged it.
             let arrived = report.send(made).is_ok() && taken.await.is_ok();
             match attachment {
                 Some(attachment) if !arrived => drop(inner.detach(&attachment, Deadline::after(UNDO)).await),
@@ -196,7 +197,7 @@ impl Network {
         made
     }
 
-    /// Leaves a guest of the built-in network no more than the permitted ports of the gateway and the policy's servers.
+    /// Restricts a guest of the built-in network to the permitted ports of the gateway and the policy's servers.
     ///
     /// # Errors
     /// When its device is gone or the kernel refuses.
@@ -213,15 +214,15 @@ impl Network {
     /// Removes what an earlier process of this owner left, but for the guests named. Says how many connections and unused
     /// networks were removed.
     pub async fn sweep(&self, keep: &BTreeSet<String>, by: Deadline) -> usize {
-        let spare: BTreeSet<_> = keep.union(&self.inner.live()).cloned().collect();
-        let removed = leftovers::guests(&self.inner.owner, &self.inner.state_dir, &spare, by).await;
+        let kept: BTreeSet<_> = keep.union(&self.inner.live()).cloned().collect();
+        let removed = leftovers::guests(&self.inner.owner, &self.inner.state_dir, &kept, by).await;
         let inner = Arc::clone(&self.inner);
         let deleted = blocking(move || {
             let none = Mutex::default();
-            let making = if let Kind::Builtin(builtin) = &inner.kind { &builtin.making } else { &none };
-            // Those that came while the plug-ins ran.
-            let spare = spare.union(&inner.live()).cloned().collect();
-            Ok(leftovers::delete(&inner.owner, &Stale { spare: &spare, making, anchor: Some(inner.anchor.index) }))
+            let pending = if let Kind::Builtin(builtin) = &inner.kind { &builtin.pending } else { &none };
+            // Guests that were attached while the plug-ins ran.
+            let kept = kept.union(&inner.live()).cloned().collect();
+            Ok(leftovers::delete(&inner.owner, &Stale { keep: &kept, pending, gateway_device: Some(inner.gateway_device.index) }))
         });
         removed + bound(by, deleted).await.and_then(|deleted| deleted).unwrap_or(0)
     }
@@ -262,7 +263,7 @@ impl Inner {
         let (attachment, netns) = blocking(move || builtin.attach_namespace(&owned)).await?;
         let netns = Arc::new(netns);
         if !self.loopback_ports.is_empty() {
-            let rules = rules::loopback(self.anchor.gateway, &self.loopback_ports);
+            let rules = rules::loopback(self.gateway_device.gateway, &self.loopback_ports);
             if let Err(error) = nft::load_in(Arc::clone(&netns), rules, by).await {
                 self.detach(&attachment, Deadline::after(UNDO)).await;
                 return Err(error);
@@ -283,7 +284,7 @@ impl Inner {
             }
             detached.is_ok()
         };
-        // What is left is nobody's from now on, so that a sweep finds it.
+        // Not live any more, so that a sweep removes what is left.
         self.live().remove(&attachment.id);
         gone
     }
@@ -293,20 +294,21 @@ impl Inner {
     }
 }
 
-fn kind(config: &NetworkConfig, anchor: &GatewayDevice, listed: Option<serde_json::Value>) -> Result<Kind, NetworkError> {
+fn kind(config: &NetworkConfig, gateway_device: &GatewayDevice, listed: Option<serde_json::Value>) -> Result<Kind, NetworkError> {
     let limits = config.limits.unwrap_or_default();
-    let (owner, anchor, to_loopback) = (config.owner.clone(), anchor.clone(), !config.policy.loopback_ports().is_empty());
+    let (owner, gateway_device, to_loopback) =
+        (config.owner.clone(), gateway_device.clone(), !config.policy.loopback_ports().is_empty());
     Ok(match &config.kind {
         NetworkKind::Builtin => {
-            let (next, making) = (AtomicU32::new(0), Mutex::default());
-            Kind::Builtin(Arc::new(Builtin { owner, anchor, limits, to_loopback, next, making }))
+            let (next, pending) = (AtomicU32::new(0), Mutex::default());
+            Kind::Builtin(Arc::new(Builtin { owner, gateway_device, limits, to_loopback, next, pending }))
         }
         NetworkKind::Cni(cni) => {
             let state_dir = config.state_dir.clone();
-            let value = listed.unwrap_or_else(|| list::generate(cni, anchor.subnet, anchor.gateway));
+            let value = listed.unwrap_or_else(|| list::generate(cni, gateway_device.subnet, gateway_device.gateway));
             let list = list::resolve(cni, &value, &state_dir.join("cni").join("leases"))?;
             let config = CniConfig::clone(cni);
-            Kind::Cni(Box::new(Cni { owner, anchor, config, list, state_dir, limits, to_loopback }))
+            Kind::Cni(Box::new(Cni { owner, gateway_device, config, list, state_dir, limits, to_loopback }))
         }
     })
 }
@@ -318,11 +320,12 @@ fn warnings(config: &NetworkConfig) -> Vec<String> {
     match config.kind {
         NetworkKind::Builtin if !config.policy.leads_beyond() => Vec::new(),
         NetworkKind::Builtin => vec![
-            "the policy lets guests out, but this host passes no packets on; next: sysctl -w net.ipv4.ip_forward=1".to_owned(),
+            "the policy lets guests out, but this host does not forward packets; next: sysctl -w net.ipv4.ip_forward=1"
+                .to_owned(),
         ],
         NetworkKind::Cni(_) => {
             vec![
-                "this host passes no packets on; the plug-in ptp will switch net.ipv4.ip_forward on for the whole host"
+                "this host does not forward packets; the plug-in ptp will switch net.ipv4.ip_forward on for the whole host"
                     .to_owned(),
             ]
         }

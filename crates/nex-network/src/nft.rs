@@ -9,18 +9,18 @@ use nex_process::{ChildSpec, Deadline, Stdin};
 use crate::error::NetworkError;
 use crate::program;
 
-/// Finds the program: the node's environment is not asked, the places are the system's.
+/// Finds the program in the system's directories, not on the node's `PATH`.
 pub(crate) fn find() -> Option<PathBuf> {
     let dirs = ["/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin", "/run/current-system/sw/bin"];
     dirs.iter().map(|dir| Path::new(dir).join("nft")).find(|path| path.is_file())
 }
 
-/// Loads a file: all of it or nothing.
+/// Loads a file atomically.
 pub(crate) async fn load(action: &'static str, rules: String, by: Deadline) -> Result<(), NetworkError> {
     run(action, rules, None, by).await
 }
 
-/// The same in another namespace.
+/// Loads a file in another network namespace.
 pub(crate) async fn load_in(netns: Arc<OwnedFd>, rules: String, by: Deadline) -> Result<(), NetworkError> {
     run("load the rules of a namespace", rules, Some(netns), by).await
 }

@@ -4,6 +4,7 @@ use std::fs::{self, OpenOptions};
 
 use crate::cni::list;
 use crate::config::{CniConfig, NetworkKind};
+use crate::error::NetworkError;
 use crate::nft;
 
 /// Something the host lacks; a network cannot be opened without it.
@@ -53,7 +54,7 @@ pub fn check(kind: &NetworkKind) -> Vec<MissingRequirement> {
     lacks
 }
 
-fn missing(cni: &CniConfig) -> Result<Vec<String>, crate::NetworkError> {
+fn missing(cni: &CniConfig) -> Result<Vec<String>, NetworkError> {
     // Of a generated list only the plug-ins count here; any net stands for the one chosen at open.
     let list =
         list::read(cni)?.unwrap_or_else(|| list::generate(cni, ipnet::Ipv4Net::default(), std::net::Ipv4Addr::UNSPECIFIED));

@@ -1,7 +1,7 @@
-//! The packet filter's rules as text: one table per owner, which nothing has to be added to when a guest comes or goes.
+//! The packet filter's rules as text: one table per owner, unchanged when guests come and go.
 //!
-//! Guests are told by the name of their tap or the group of their veth, never by an address that they could forge. Every chain
-//! stands before the usual ones of others, and a drop here is final; what is accepted here others may still drop.
+//! Guests are matched by the name of their tap or the group of their veth, never by an address that they could forge. Every chain runs
+//! before the usual chains of others; a drop here is final, an accepted packet may still be dropped by others.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -18,7 +18,7 @@ const NOT_INTERNET: &str = "0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 1
 /// The group of the devices of restricted guests. As an address it is a public one, so it is no net's group.
 pub(crate) const RESTRICTED: u32 = 0x6e65_7866;
 
-/// How packets of guests are told from others.
+/// How packets of guests are recognized.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Guests {
     /// By the beginning of their device's name.
@@ -27,7 +27,7 @@ pub(crate) enum Guests {
     Group(u32),
 }
 
-/// What the rules are made of.
+/// The inputs of the rules.
 #[derive(Debug, Clone)]
 pub(crate) struct Rules<'a> {
     pub(crate) owner: &'a str,
@@ -108,7 +108,7 @@ impl Rules<'_> {
         text.push_str("\t}\n");
     }
 
-    /// Before connections are tracked, so that forged packets fill no table.
+    /// Runs before connection tracking, so that forged packets fill no table.
     fn spoofed(&self) -> Vec<String> {
         let from = self.guests.from();
         vec![format!("{from} meta nfproto ipv6 drop"), format!("{from} fib saddr . iif oif missing drop")]
@@ -131,7 +131,7 @@ impl Rules<'_> {
             .then(|| format!("{from} {redirected} tcp dport {{ {} }} ct original ip daddr {gateway} accept", list(ports)))
     }
 
-    /// Accepts the servers that even restricted guests reach, then drops the rest of what those send.
+    /// Accepts the servers that even restricted guests reach, then drops all other packets of restricted guests.
     fn servers_only(&self) -> Vec<String> {
         let from = self.guests.from();
         let remote = self.policy.servers.iter().filter(|server| !server.ip().is_loopback());
@@ -146,7 +146,7 @@ impl Rules<'_> {
     fn to_host(&self) -> Vec<String> {
         let (from, gateway) = (self.guests.from(), self.gateway);
         let mut rules = vec![
-            // The host itself comes by lo.
+            // The host's own packets arrive on lo.
             format!("iifname != \"lo\" {} ip daddr {gateway} drop", self.guests.not_from()),
             format!("{from} ct state established,related accept"),
             format!("{from} ip daddr {gateway} tcp dport @gateway_ports accept"),

@@ -1,4 +1,4 @@
-//! Settings of our own devices below `/proc/sys/net`; of the host's, only what is read.
+//! Settings below `/proc/sys/net`: written for this crate's devices only, read for the host.
 
 use std::fs;
 use std::io;
@@ -6,16 +6,16 @@ use std::path::{Path, PathBuf};
 
 use crate::error::NetworkError;
 
-/// Keeps IPv6 off a device: guests speak IPv4 only, and the host shall not announce itself to them.
+/// Keeps IPv6 off a device: guests speak IPv4 only, and the host must not announce itself to them.
 pub(crate) fn no_ipv6(device: &str) -> Result<(), NetworkError> {
     match write("ipv6", device, "disable_ipv6", 1) {
-        // A kernel without IPv6 needs none of it.
+        // A kernel without IPv6 needs no setting.
         Err(NetworkError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
     }
 }
 
-/// What a guest's device is: strict about sources, a router's port, silent about the host's other addresses.
+/// Settings of a guest's device: strict source check, forwarding, no ARP answers for the host's other addresses.
 pub(crate) fn guest(device: &str, to_loopback: bool) -> Result<(), NetworkError> {
     no_ipv6(device)?;
     write("ipv4", device, "rp_filter", 1)?;
@@ -27,7 +27,7 @@ pub(crate) fn guest(device: &str, to_loopback: bool) -> Result<(), NetworkError>
     if to_loopback { write("ipv4", device, "route_localnet", 1) } else { Ok(()) }
 }
 
-/// What a namespace of one process is: without IPv6, and free to send packets of 127.0.0.1 to the gateway. Of the caller's namespace.
+/// Settings of the calling thread's namespace, for one process: no IPv6; packets from 127.0.0.1 may go to the gateway.
 pub(crate) fn namespace() -> Result<(), NetworkError> {
     for devices in ["all", "default"] {
         no_ipv6(devices)?;
@@ -35,7 +35,7 @@ pub(crate) fn namespace() -> Result<(), NetworkError> {
     write("ipv4", "all", "route_localnet", 1)
 }
 
-/// Whether the host passes packets on.
+/// Whether the host forwards packets.
 #[must_use]
 pub fn forwards() -> bool {
     fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|value| value.trim() != "0")

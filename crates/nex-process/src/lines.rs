@@ -1,8 +1,11 @@
 //! Reads a stream line by line with bounded memory, whatever the writer does.
 
+use std::sync::Arc;
+
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
-use crate::child::LineSink;
+/// Takes lines of a child's output, without their line break; called from a task, so it must not block.
+pub type LineSink = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// A longer line is delivered in pieces of this many bytes.
 pub const MAX_LINE: usize = 8 * 1024;
@@ -12,7 +15,7 @@ pub async fn pump<R: AsyncRead + Unpin>(stream: R, sink: LineSink) {
     let mut reader = BufReader::with_capacity(MAX_LINE, stream);
     let mut line = Vec::new();
     loop {
-        // An unreadable stream has ended as far as we are concerned.
+        // Treat a read error as the end of the stream.
         let taken = match reader.fill_buf().await {
             Ok([]) | Err(_) => break,
             Ok(chunk) => collect(chunk, &mut line, &sink),
@@ -48,7 +51,7 @@ fn deliver(line: &mut Vec<u8>, sink: &LineSink) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     use super::*;
 

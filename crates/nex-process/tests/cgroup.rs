@@ -1,6 +1,6 @@
 //! Groups on this very host. What it does not have is skipped aloud.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::time::Duration;
 
@@ -16,8 +16,7 @@ fn usable(test: &str, wanted: &[Controller]) -> Option<Cgroups> {
     if wanted.iter().all(|controller| cgroups.controllers().contains(controller)) {
         return Some(cgroups);
     }
-    println!("SKIP {test}: {}", cgroups.layer().reason.unwrap());
-    None
+    nex_testkit::skip!(test, cgroups.layer().reason.unwrap(), None);
 }
 
 fn name(test: &str) -> String {

@@ -131,8 +131,7 @@ async fn a_missing_program_is_named() {
 #[tokio::test]
 async fn a_child_can_be_another_user_without_groups_and_without_a_way_back() {
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("SKIP a_child_can_be_another_user_without_groups_and_without_a_way_back: not root");
-        return;
+        nex_testkit::skip!("a_child_can_be_another_user_without_groups_and_without_a_way_back", "not root");
     }
     let (seen, output) = collector();
     let child = shell("grep -E '^(Uid|Gid|Groups|NoNewPrivs|CapEff):' /proc/self/status").run_as(65534).no_new_privs();

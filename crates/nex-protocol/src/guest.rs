@@ -21,16 +21,17 @@ pub const MAX_LINE: usize = 64 * 1024;
 pub const PORT_NAME: &str = "nex";
 /// Vsock port on which the node is found (at CID 2).
 pub const VSOCK_PORT: u32 = 1024;
-/// Key under which a [`Welcome`] stands in the metadata service.
+/// Key under which a [`GuestIdentity`] stands in the metadata service.
 pub const METADATA_KEY: &str = "nex";
 
 /// Node → guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "snake_case")]
 pub enum ToGuest {
-    /// Who the guest is.
-    Welcome(Box<Welcome>),
-    /// Who the guest is stands in the metadata service, under [`METADATA_KEY`].
+    /// The guest's identity.
+    #[serde(rename = "welcome")]
+    Identity(Box<GuestIdentity>),
+    /// The guest's identity is in the metadata service, under [`METADATA_KEY`].
     Metadata,
     /// What was put into a drive is wanted now.
     Attach {
@@ -72,9 +73,9 @@ pub enum FromGuest {
     },
 }
 
-/// All that a guest is told of itself. Has no telling `Debug`: it carries the agent's identity.
+/// The identity of a guest. Its `Debug` leaves secrets out.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Welcome {
+pub struct GuestIdentity {
     /// The line that the agent gets as its identity, untouched.
     pub identity: String,
     /// Its host name.
@@ -89,9 +90,9 @@ pub struct Welcome {
     pub limits: GuestLimits,
 }
 
-impl fmt::Debug for Welcome {
+impl fmt::Debug for GuestIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Welcome").field("hostname", &self.hostname).field("network", &self.network).finish_non_exhaustive()
+        f.debug_struct("GuestIdentity").field("hostname", &self.hostname).field("network", &self.network).finish_non_exhaustive()
     }
 }
 
@@ -142,7 +143,7 @@ mod tests {
 
     #[test]
     fn the_identity_is_never_shown() {
-        let welcome = Welcome {
+        let identity = GuestIdentity {
             identity: "SECRET".into(),
             hostname: "a".into(),
             network: None,
@@ -150,6 +151,6 @@ mod tests {
             entropy: "SECRET".into(),
             limits: GuestLimits { uid: 1, processes: 1, open_files: 1, file_bytes: 1, tmp_bytes: 1 },
         };
-        assert!(!format!("{:?}", ToGuest::Welcome(Box::new(welcome))).contains("SECRET"));
+        assert!(!format!("{:?}", ToGuest::Identity(Box::new(identity))).contains("SECRET"));
     }
 }

@@ -1,4 +1,4 @@
-//! What every kind of sandbox has of this host: a directory, a uid of its own, a group; and their removal.
+//! The host resources of every sandbox: a directory, a uid of its own and a cgroup; and their removal.
 //!
 //! ```text
 //! <state>/agents/<id>/record.json   how to remove it, written before its agent is told anything
@@ -15,17 +15,18 @@ use std::time::Duration;
 use nex_process::cgroup::{Cgroup, CgroupLimits, Cgroups};
 use nex_process::{Deadline, ProcessId, TaskScope};
 
-use crate::record::REMOVAL;
+use crate::error::CreateError;
+use crate::id::SandboxId;
+use crate::record::{REMOVAL, SandboxRecord, remove_leftover};
 use crate::tree::remove_tree;
 use crate::uids::{MAX_UIDS, UidAllocator};
-use crate::{CreateError, SandboxId, SandboxRecord, remove_leftover};
 
-/// A machine's directory in that of its sandbox; it is its monitor's.
+/// A machine's directory inside its sandbox's; its monitor owns it.
 pub(crate) const MACHINE: &str = "vm";
 /// A record is well below this.
 const MAX_RECORD: u64 = 64 * 1024;
 
-/// Where a node's sandboxes are, and which uids they have.
+/// The directory, cgroups and uids of a node's sandboxes.
 #[derive(Debug)]
 pub(crate) struct HostResources {
     node: String,
@@ -43,7 +44,7 @@ impl HostResources {
         fs::create_dir_all(&agents).map_err(|error| (agents.clone(), error))?;
         let mut uids = UidAllocator::new(uid_base, node);
         for record in records(&agents) {
-            // Whoever holds this uid may still run; nobody else gets it before it is known to be gone.
+            // A process with this uid may still run; the uid is not given out again before it has ended.
             uids.reserve(record.uid);
         }
         Ok(Self {
@@ -67,7 +68,7 @@ impl HostResources {
         self.uids.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// No name of a node begins with another's and a dash, so no node takes another's groups for its own.
+    /// Node names have no dash, so no node's prefix matches another node's groups.
     fn cgroup_prefix(&self) -> String {
         format!("nex-{}-", self.node)
     }
@@ -76,7 +77,7 @@ impl HostResources {
         format!("{}{id}", self.cgroup_prefix())
     }
 
-    /// The group of a sandbox, with its limits and nobody in it.
+    /// The cgroup of a sandbox with its limits; still empty.
     pub(crate) fn cgroup(&self, id: &SandboxId, limits: &CgroupLimits) -> Result<Cgroup, CreateError> {
         Ok(self.cgroups.create(&self.cgroup_name(id), limits)?)
     }
@@ -107,14 +108,14 @@ impl HostResources {
         removed
     }
 
-    /// Its node died before it was recorded, or its maker was stopped half-way: a jailed agent ended with the node that held its stdin, a
-    /// monitor may live on in there.
+    /// The node died before the record was written, or the creation was cancelled. A jailed agent ended with the node that held its
+    /// stdin; a monitor may still run.
     async fn remove_half_made(&self, dir: &Path, by: Deadline) {
-        // A monitor with a root of its own is found by its uid only, which is that of its directory.
+        // A monitor in a chroot can be found by its uid only, which owns its directory.
         let uid = fs::metadata(dir.join(MACHINE)).ok().map(|found| found.uid()).filter(|uid| self.uids().is_ours(*uid));
         let of_user = uid.into_iter().flat_map(ProcessId::all_of_user).map(|(process, _)| process);
         for process in ProcessId::all_inside(dir).into_iter().chain(of_user) {
-            let _deaf = process.kill_and_wait(by).await;
+            let _late = process.kill_and_wait(by).await;
         }
         if let Err(error) = remove_tree(dir) {
             tracing::warn!(dir = %dir.display(), %error, "what was left of a half-made sandbox is still there");
@@ -142,18 +143,18 @@ impl Draft {
         Ok(Self { host: Arc::clone(host), uid, dir: None, done: false })
     }
 
-    /// The sandbox's directory; one that strangers pass through if its agent or monitor must walk here by itself.
-    pub(crate) fn directory(&mut self, id: &SandboxId, passed_through: bool) -> Result<PathBuf, CreateError> {
+    /// Makes the sandbox's directory; other users may traverse it if its agent or monitor opens the path itself.
+    pub(crate) fn directory(&mut self, id: &SandboxId, traversable: bool) -> Result<PathBuf, CreateError> {
         let dir = self.host.agents_dir().join(id.as_str());
-        let mode = if passed_through { 0o711 } else { 0o700 };
+        let mode = if traversable { 0o711 } else { 0o700 };
         match fs::DirBuilder::new().mode(mode).create(&dir) {
             Ok(()) => self.dir = Some(dir.clone()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(CreateError::Taken(id.clone())),
             Err(source) => return Err(CreateError::Directory { path: dir, source }),
         }
-        if passed_through {
+        if traversable {
             let above = [self.host.agents_dir(), self.host.state_dir.clone()];
-            above.iter().try_for_each(|path| let_pass(path).map_err(directory(path)))?;
+            above.iter().try_for_each(|path| allow_traversal(path).map_err(directory(path)))?;
         }
         Ok(dir)
     }
@@ -169,7 +170,7 @@ impl Draft {
         make().map_err(directory(path))
     }
 
-    /// A sandbox has taken over what was taken.
+    /// The sandbox now owns the uid and the directory.
     pub(crate) fn done(mut self) {
         self.done = true;
     }
@@ -182,7 +183,7 @@ impl Drop for Draft {
         }
         let (host, uid) = (Arc::clone(&self.host), self.uid);
         match self.dir.take().map(|dir| remove_tree(&dir).map_err(|error| (dir, error))) {
-            // Who was killed a moment ago may still make a file.
+            // A process that was just killed may still create a file.
             Some(Err((dir, _busy))) if tokio::runtime::Handle::try_current().is_ok() => {
                 self.host.removal.spawn("remove half-made sandbox", async move {
                     host.remove_half_made(&dir, Deadline::after(REMOVAL)).await;
@@ -195,7 +196,7 @@ impl Drop for Draft {
     }
 }
 
-/// Puts a process into a group. That waits for the kernel (an RCU grace period, up to 15 ms): not on a thread that others share.
+/// Puts a process into a cgroup. That waits for the kernel (an RCU grace period, up to 15 ms), so it runs on a blocking thread.
 pub(crate) async fn join(cgroup: Cgroup, pid: i32) -> Result<(), CreateError> {
     let joined = tokio::task::spawn_blocking(move || cgroup.add(pid)).await;
     joined.map_err(|stopped| CreateError::Stopped(stopped.into()))?.map_err(CreateError::from)
@@ -206,7 +207,7 @@ pub(crate) fn directory(path: &Path) -> impl FnOnce(io::Error) -> CreateError {
     move |source| CreateError::Directory { path, source }
 }
 
-/// Written whole or not at all: a record is read after crashes.
+/// Writes the record atomically: it is read after crashes.
 pub(crate) fn write_record(record: &SandboxRecord) -> Result<(), CreateError> {
     let (path, draft) = (record.dir.join("record.json"), record.dir.join("record.draft"));
     let write = || {
@@ -216,8 +217,8 @@ pub(crate) fn write_record(record: &SandboxRecord) -> Result<(), CreateError> {
     write().map_err(directory(&record.dir))
 }
 
-/// Lets others pass through a directory, without letting them see what is in it.
-fn let_pass(path: &Path) -> io::Result<()> {
+/// Lets other users traverse a directory without listing it.
+fn allow_traversal(path: &Path) -> io::Result<()> {
     let mode = fs::metadata(path)?.permissions().mode();
     if mode & 0o011 == 0o011 { Ok(()) } else { fs::set_permissions(path, fs::Permissions::from_mode(mode | 0o011)) }
 }
@@ -226,7 +227,7 @@ fn records(agents: &Path) -> Vec<SandboxRecord> {
     fs::read_dir(agents).into_iter().flatten().flatten().filter_map(|entry| read_record(&entry.path())).collect()
 }
 
-/// The record in a sandbox's directory, unless it is missing, unreadable or speaks of another directory.
+/// The record in a sandbox's directory, unless it is missing, unreadable or names another directory.
 fn read_record(dir: &Path) -> Option<SandboxRecord> {
     let path = dir.join("record.json");
     if fs::metadata(&path).ok()?.len() > MAX_RECORD {

@@ -1,4 +1,4 @@
-//! What an agent writes to its streams: a bounded stream of debug lines, and its last words for the report of its end.
+//! An agent's output: rate-limited debug lines, and the last lines of standard error for the exit report.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use nex_process::{LineSink, Output};
 
-use crate::SandboxId;
+use crate::id::SandboxId;
 
 /// Lines of one stream that are logged per second; more are counted, not kept.
 const LINES_PER_SECOND: u32 = 100;
-/// How much of what was said last is remembered.
+/// Lines of standard error that are kept.
 const LAST_LINES: usize = 20;
 const MAX_CHARS: usize = 500;
-/// How much of that an error repeats.
+/// Lines and characters of it that an error shows.
 const SHOWN_LINES: usize = 3;
 const SHOWN_CHARS: usize = 200;
 
@@ -31,17 +31,17 @@ impl StderrTail {
         if lines.len() == LAST_LINES {
             lines.pop_front();
         }
-        // They end up in errors and events: nothing in them may move a terminal's cursor.
+        // They are shown in errors and events, so control characters are removed.
         lines.push_back(line.chars().filter(|letter| !letter.is_control()).take(MAX_CHARS).collect());
     }
 
     /// The end of it in one line, for an error.
     pub(crate) fn shown(&self) -> String {
         let lines = self.lock();
-        let said = lines.iter().filter(|line| !line.trim().is_empty()).rev().take(SHOWN_LINES);
-        let mut said: Vec<String> = said.map(|line| line.chars().take(SHOWN_CHARS).collect()).collect();
-        said.reverse();
-        if said.is_empty() { "nothing".to_owned() } else { said.join(" / ") }
+        let shown = lines.iter().filter(|line| !line.trim().is_empty()).rev().take(SHOWN_LINES);
+        let mut shown: Vec<String> = shown.map(|line| line.chars().take(SHOWN_CHARS).collect()).collect();
+        shown.reverse();
+        if shown.is_empty() { "nothing".to_owned() } else { shown.join(" / ") }
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<String>> {
@@ -54,7 +54,7 @@ pub(crate) fn to_log(id: &SandboxId, stream: &'static str, stderr_tail: Option<S
     Output::Lines(to_line_sink(id, stream, stderr_tail))
 }
 
-/// The same, for whoever takes lines.
+/// The same, as a bare sink of lines.
 pub(crate) fn to_line_sink(id: &SandboxId, stream: &'static str, stderr_tail: Option<StderrTail>) -> LineSink {
     let (id, gate) = (id.clone(), Mutex::new(Gate::default()));
     Arc::new(move |line: &str| {
@@ -64,8 +64,8 @@ pub(crate) fn to_line_sink(id: &SandboxId, stream: &'static str, stderr_tail: Op
         let verdict = gate.lock().unwrap_or_else(PoisonError::into_inner).ask(Instant::now());
         let line: String = line.chars().take(MAX_CHARS).collect();
         match verdict {
-            Verdict::Pass { dropped: 0 } => tracing::debug!(agent_id = %id, stream, ?line, "agent says"),
-            Verdict::Pass { dropped } => tracing::debug!(agent_id = %id, stream, ?line, dropped, "agent says too much"),
+            Verdict::Pass { dropped: 0 } => tracing::debug!(agent_id = %id, stream, ?line, "agent output"),
+            Verdict::Pass { dropped } => tracing::debug!(agent_id = %id, stream, ?line, dropped, "agent output rate-limited"),
             Verdict::Drop => {}
         }
     })
@@ -114,16 +114,16 @@ mod tests {
     }
 
     #[test]
-    fn only_the_stderr_tail_are_kept() {
-        let words = StderrTail::default();
+    fn only_the_last_lines_of_stderr_are_kept() {
+        let tail = StderrTail::default();
         for number in 0..50 {
-            words.add(&format!("{number}"));
+            tail.add(&format!("{number}"));
         }
-        assert_eq!(words.get().len(), 20);
-        assert_eq!(words.get().last().map(String::as_str), Some("49"));
-        words.add(" \u{7}");
-        words.add("\u{1b}[2Jcleared");
-        assert_eq!(words.shown(), "48 / 49 / [2Jcleared");
+        assert_eq!(tail.get().len(), 20);
+        assert_eq!(tail.get().last().map(String::as_str), Some("49"));
+        tail.add(" \u{7}");
+        tail.add("\u{1b}[2Jcleared");
+        assert_eq!(tail.shown(), "48 / 49 / [2Jcleared");
         assert_eq!(StderrTail::default().shown(), "nothing");
     }
 }

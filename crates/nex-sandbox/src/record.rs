@@ -1,4 +1,4 @@
-//! What must be known of a sandbox to remove it: written down before its agent runs, read by whoever comes after a killed node.
+//! The record of a sandbox: written before its agent runs, read to remove the sandbox after its node was killed.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use nex_process::jail::KILL_SIGNAL;
 use nex_process::{Deadline, ProcessId, Rung, Signal};
 use serde::{Deserialize, Serialize};
 
-use crate::SandboxId;
+use crate::id::SandboxId;
 use crate::tree::remove_tree;
 
 /// How long a sandbox may take to end itself when it is told to kill what it holds.
@@ -46,9 +46,9 @@ pub struct SandboxRecord {
 ///
 /// Returns whether nothing is left.
 pub async fn remove_leftover(record: &SandboxRecord, by: Deadline) -> bool {
-    // The first process takes the others along and reaps them, if it still can.
+    // The first process kills and reaps the others, if it still can.
     if let Ok(true) = record.leader.signal(KILL_SIGNAL) {
-        let _deaf = record.leader.wait_gone(by.within(KILL_WAIT)).await;
+        let _late = record.leader.wait_gone(by.within(KILL_WAIT)).await;
     }
     let _late = record.leader.kill_and_wait(by).await;
     loop {
@@ -60,14 +60,14 @@ pub async fn remove_leftover(record: &SandboxRecord, by: Deadline) -> bool {
                 tracing::warn!(sandbox_id = %record.id, error, "something of a sandbox is still there");
                 return false;
             }
-            // Killed is not yet gone, and who is dying may still write a file.
+            // A killed process may still write a file until it is gone.
             Err(_busy) => tokio::time::sleep(PAUSE).await,
         }
     }
 }
 
-/// The same where nothing can be awaited: in a destructor, when the runtime ends or is gone. Gives up soon.
-#[expect(clippy::disallowed_methods, reason = "a destructor cannot await, and nobody else will come to remove this")]
+/// Does the same without awaiting, for a destructor when the runtime ends or is gone. Gives up soon.
+#[expect(clippy::disallowed_methods, reason = "a destructor cannot await, and this is the last chance to remove the sandbox")]
 pub(crate) fn remove_now(record: &SandboxRecord) {
     let _gone = record.leader.signal(KILL_SIGNAL);
     for round in 0..NOW_ROUNDS {

@@ -1,19 +1,18 @@
-//! The end of a sandbox that nobody stopped: removed in the background, or on the spot where there is no background any more.
+//! Removes a dropped sandbox in the background, or synchronously when no runtime is left.
 
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use nex_process::Deadline;
 
-use crate::SandboxRecord;
 use crate::host::HostResources;
-use crate::record::{REMOVAL, remove_leftover, remove_now};
+use crate::record::{REMOVAL, SandboxRecord, remove_leftover, remove_now};
 
-/// What is to be removed. Dropped undone (the runtime ends, the provider is closed), it does its work at once.
+/// A removal that is due. Dropped before it is done (the runtime ends, the provider is closed), it runs synchronously.
 pub(crate) struct Removal {
     host: Arc<HostResources>,
     record: SandboxRecord,
-    /// Ends the processes and what only can be awaited; what it owns is killed if it is dropped before.
+    /// Ends the processes and removes what needs an await; if it is dropped early, what it owns is killed.
     end: Option<BoxFuture<'static, ()>>,
     done: bool,
 }

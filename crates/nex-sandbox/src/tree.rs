@@ -1,6 +1,6 @@
-//! Removes a directory tree that a stranger may have shaped: bounded stack and descriptors however deep it is, no link followed,
-//! no permission in the way. Everything is named by a descriptor of its directory, so nothing that is moved or replaced meanwhile
-//! leads elsewhere.
+//! Removes a directory tree made by an untrusted process: bounded stack and descriptors at any depth, no link followed, permissions
+//! overridden. Every name is resolved through a descriptor of its directory, so moving or replacing a directory meanwhile leads
+//! nowhere else.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -60,9 +60,9 @@ fn empty(directory: &OwnedFd, top: &OwnedFd, lifted: &mut u64) -> io::Result<()>
             unlinkat(directory, &entry, AtFlags::empty())?;
             continue;
         }
-        // A directory is moved only by whoever may write to it, for its own ".." changes.
+        // Moving a directory needs write permission on it, because its ".." changes.
         drop(open(directory, &entry)?);
-        // A name that the stranger took makes rename fail or replace an empty directory; then the next number serves.
+        // A name that already exists makes the rename fail or replaces an empty directory; then try the next number.
         while renameat(directory, &entry, top, format!("lifted-{lifted}")).is_err() {
             *lifted += 1;
             if matches!(statat(directory, &entry, AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT)) {
@@ -89,7 +89,7 @@ fn names(directory: &OwnedFd) -> io::Result<Vec<CString>> {
         if entry.file_name() != c"." && entry.file_name() != c".." {
             names.push(entry.file_name().to_owned());
         }
-        // The next round finds the rest.
+        // The next round reads the rest.
         if names.len() == MAX_NAMES {
             break;
         }

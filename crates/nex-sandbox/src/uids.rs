@@ -1,11 +1,11 @@
-//! Which uids are in use: one for each living agent, none given twice.
+//! Allocates uids: one for each running agent, none used twice.
 
 use std::collections::BTreeSet;
 
 /// How many agents can live at once.
 pub(crate) const MAX_UIDS: u32 = 65_536;
 
-/// The uids from a base on. Nodes of one host begin at different host, so that they seldom meet.
+/// The uids from a base on. Nodes of one host start at different offsets, so that they seldom collide.
 #[derive(Debug)]
 pub(crate) struct UidAllocator {
     base: u32,
@@ -19,7 +19,7 @@ impl UidAllocator {
         Self { base, next, used: BTreeSet::new() }
     }
 
-    /// A free uid, or `None` if there is none. One just freed comes up again last.
+    /// A free uid, or `None` if all are used. A freed uid is reused last.
     pub(crate) fn take(&mut self) -> Option<u32> {
         for _ in 0..MAX_UIDS {
             let uid = self.base.checked_add(self.next)?;
@@ -31,7 +31,7 @@ impl UidAllocator {
         None
     }
 
-    /// Whether agents may have this uid, and nobody else.
+    /// Whether this uid is in the range of agents.
     pub(crate) fn is_ours(&self, uid: u32) -> bool {
         (self.base..self.base.saturating_add(MAX_UIDS)).contains(&uid)
     }

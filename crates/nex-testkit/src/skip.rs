@@ -2,7 +2,8 @@
 
 use std::io::Write as _;
 
-/// Skips a test that cannot run on this machine: prints `SKIP <test>: <why>` and returns from the function.
+/// Skips a test that cannot run on this machine: prints `SKIP <test>: <why>` and returns from the function, with
+/// the third argument if there is one.
 ///
 /// With `NEX_REQUIRE=kvm,nats` a skip whose reason contains one of these words is a failure, with `NEX_REQUIRE=all` every skip.
 ///
@@ -18,6 +19,10 @@ macro_rules! skip {
     ($test:expr, $why:expr) => {{
         $crate::announce(&$test, &$why);
         return;
+    }};
+    ($test:expr, $why:expr, $value:expr) => {{
+        $crate::announce(&$test, &$why);
+        return $value;
     }};
 }
 

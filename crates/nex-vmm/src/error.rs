@@ -1,4 +1,4 @@
-//! What can go wrong between us and a monitor, and whose fault it is.
+//! What can go wrong with a monitor.
 
 use std::future::Future;
 use std::io;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use nex_process::{Deadline, Exit, SpawnError};
 
-use crate::machine::VmmKind;
+use crate::kind::VmmKind;
 
 /// A machine could not be started, or did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -40,19 +40,19 @@ pub enum VmmError {
         /// Its last lines, one line of text.
         said: String,
     },
-    /// The monitor understood and refused.
+    /// The monitor refused the request.
     #[error("{vmm} refused {request}: {message}")]
     Refused {
         /// Which monitor.
         vmm: VmmKind,
         /// Method and path, or the name of the command.
         request: String,
-        /// Its own words, cut to a bounded length.
+        /// Its message, cut to a bounded length.
         message: String,
     },
-    /// The monitor's answer makes no sense.
-    #[error("{vmm} answered nonsense: {why}; next: check that the file is really {vmm}, and its version")]
-    Nonsense {
+    /// The monitor's answer is malformed.
+    #[error("{vmm} sent a malformed answer: {why}; next: check that the file is really {vmm}, and its version")]
+    Malformed {
         /// Which monitor.
         vmm: VmmKind,
         /// What is wrong with the answer.
@@ -64,7 +64,7 @@ pub enum VmmError {
         /// What was being done.
         doing: &'static str,
     },
-    /// This monitor has no such thing.
+    /// This monitor cannot do that.
     #[error("{vmm} cannot {what}")]
     Unsupported {
         /// Which monitor.

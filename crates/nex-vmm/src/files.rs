@@ -1,10 +1,10 @@
 //! The files of one machine: links to its images under fixed names, and its sockets.
 //!
 //! Images are hard links, so that a monitor without the right to walk to the original (another user, a chroot) can open them.
-//! Sockets are reached by way of a descriptor of the directory: the name of a socket may have 108 bytes, the path of a directory more.
+//! Sockets are opened through a descriptor of the directory, because a socket's path is limited to 108 bytes.
 //!
-//! *Trust:* Firecracker may write in its directory, at any moment. So nothing in there is opened through a symbolic link, written over, or
-//! given rights by its name: what is checked is what is used, by descriptor.
+//! *Trust:* Firecracker may write to its directory at any moment. So nothing in it is opened through a symbolic link, overwritten, or
+//! chmodded by name: files are checked and used through one descriptor.
 
 use std::fs::File;
 use std::io;
@@ -30,7 +30,7 @@ pub(crate) fn drive(slot: usize) -> String {
     format!("drive{slot}.img")
 }
 
-/// What to do where a file cannot be linked, because it is on another file system or belongs to another user.
+/// What to do where a hard link is impossible: on another file system, or for another user's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fallback {
     /// A symbolic link will do.
@@ -59,7 +59,7 @@ impl Files {
         self.dir.join(name)
     }
 
-    /// Links the images of a machine; the kernel only where it is needed.
+    /// Links the images of a machine, with the kernel if it boots.
     pub(crate) async fn place_images(&self, spec: &MachineSpec, kernel: bool) -> Result<(), VmmError> {
         if kernel {
             self.place(&spec.kernel, KERNEL).await?;
@@ -71,7 +71,7 @@ impl Files {
         Ok(())
     }
 
-    /// Puts a file under that name, in one step if there is one already: who has that one open keeps it.
+    /// Puts a file under that name, replacing an older one atomically; a process that has the older one open keeps it.
     pub(crate) async fn place(&self, source: &Path, name: &str) -> Result<(), VmmError> {
         // A hard link to a symbolic link would be a symbolic link.
         let source = source.canonicalize().map_err(VmmError::file("find", source))?;
@@ -85,18 +85,18 @@ impl Files {
             Err(_) => copy(&source, &new).await.map_err(VmmError::file("copy", &source))?,
         }
         std::fs::rename(&new, &target).map_err(VmmError::file("replace", &target))?;
-        // If both were the same file already, the kernel has left both names.
+        // Renaming a file onto another link to itself does nothing and keeps both names.
         remove(&new)
     }
 
-    /// Gives the directory to the monitor's user, who is to make sockets in it.
-    pub(crate) fn give_to(&self, user: Option<u32>) -> Result<(), VmmError> {
+    /// Makes the monitor's user the owner of the directory, so that it can create sockets there.
+    pub(crate) fn chown_to(&self, user: Option<u32>) -> Result<(), VmmError> {
         let Some(user) = user else { return Ok(()) };
         chown(&self.dir, Some(user), Some(user)).map_err(VmmError::file("give away", &self.dir))
     }
 
-    /// Lets the monitor's user into the directory, to open what is in it.
-    pub(crate) fn admit(&self, user: Option<u32>) -> Result<(), VmmError> {
+    /// Lets the monitor's user open files in the directory.
+    pub(crate) fn grant_access(&self, user: Option<u32>) -> Result<(), VmmError> {
         let Some(user) = user else { return Ok(()) };
         chown(&self.dir, None, Some(user))
             .and_then(|()| std::fs::set_permissions(&self.dir, std::fs::Permissions::from_mode(0o750)))
@@ -127,7 +127,7 @@ impl Files {
         UnixStream::connect(format!("/proc/self/fd/{}", found.as_raw_fd())).await
     }
 
-    /// Moves a file that the monitor wrote out of its reach, to a directory that it cannot write to.
+    /// Moves a file that the monitor wrote to a directory that it cannot write to.
     pub(crate) async fn take(&self, name: &str, target: &Path) -> Result<(), VmmError> {
         let source = self.path(name);
         let open = File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&source);
@@ -158,7 +158,7 @@ fn remove_other(path: &Path) -> io::Result<()> {
     if std::fs::symlink_metadata(path)?.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }
 }
 
-/// Copies a file to a name that nothing has yet, readable by all.
+/// Copies a file to a new name, readable by all.
 async fn copy(source: &Path, new: &Path) -> io::Result<()> {
     copy_file(File::open(source)?, new).await
 }
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_monitor_left_is_not_followed() {
+    async fn a_link_that_a_monitor_made_is_not_followed() {
         let dir = tempfile::tempdir().unwrap();
         let secret = dir.path().join("secret");
         std::fs::write(&secret, "secret").unwrap();
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_is_taken_with_its_bytes_and_can_be_changed_by_nobody() {
+    async fn a_taken_file_keeps_its_bytes_and_is_read_only() {
         let dir = tempfile::tempdir().unwrap();
         let files = Files::open(dir.path(), Fallback::Symlink).unwrap();
         std::fs::write(files.path("state"), "state").unwrap();
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_link_in_the_place_of_a_socket_leads_nowhere() {
+    async fn a_link_in_place_of_a_socket_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let machine = dir.path().join("machine");
         std::fs::create_dir(&machine).unwrap();

@@ -1,4 +1,4 @@
-//! Doors for `fuzz/` to parsers of what monitors answer.
+//! Entry points for `fuzz/` to the parsers of monitors' answers.
 
 /// A line of QMP.
 ///

@@ -1,12 +1,12 @@
-//! Golden files of what monitors are told: a difference is shown, and `NEX_GOLDEN=write` accepts it.
+//! Golden files of requests and command lines: a difference is shown, and `NEX_GOLDEN=write` accepts it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::spec::{Mac, MachineSpec, Nic, RateLimiter, TokenBucket};
 
-/// A machine with everything.
-pub(crate) fn whole() -> MachineSpec {
+/// A machine with every option set.
+pub(crate) fn full_spec() -> MachineSpec {
     let bucket = |size, one_time_burst| Some(TokenBucket { size, refill_time_ms: 100, one_time_burst });
     MachineSpec {
         nic: Some(Nic {
@@ -20,12 +20,12 @@ pub(crate) fn whole() -> MachineSpec {
         netns: Some("/run/netns/one".into()),
         run_as: Some(1234),
         balloon: true,
-        ..bare()
+        ..minimal_spec()
     }
 }
 
-/// A machine with nothing that it could do without.
-pub(crate) fn bare() -> MachineSpec {
+/// A machine with only the required options.
+pub(crate) fn minimal_spec() -> MachineSpec {
     MachineSpec {
         id: "one".to_owned(),
         dir: "/machines/one".into(),
@@ -46,7 +46,7 @@ pub(crate) fn bare() -> MachineSpec {
 }
 
 /// Compares a text with a golden file.
-#[expect(clippy::disallowed_methods, reason = "the developer's wish, read where it is obeyed")]
+#[expect(clippy::disallowed_methods, reason = "a developer's switch, read in this one place")]
 pub(crate) fn check(name: &str, text: &str) {
     let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     if std::env::var("NEX_GOLDEN").as_deref() == Ok("write") {

@@ -7,11 +7,11 @@
 //! ```
 //!
 //! A machine's files are all in one directory of its own, which the caller makes and removes; every path that the monitor is given is a name
-//! in it, so that a snapshot of one machine can be loaded by another. What a guest is for, and what is said on its channel, is not
-//! known here; nor is how a tap came to be.
+//! in it, so that a snapshot of one machine can be loaded by another. This crate does not know
+//! what a guest is for, what its channel carries, or how its tap was made.
 //!
-//! *Trust:* a monitor may be in the hands of its guest. Its answers are bounded and checked, it cannot write into the images it is given,
-//! and nothing that it made is followed or believed.
+//! *Trust:* a guest may have taken over its monitor. The monitor's answers are bounded and checked, it cannot write to its images, and
+//! no link or path that it made is followed.
 
 mod error;
 mod files;
@@ -20,6 +20,7 @@ mod firecracker;
 pub mod fuzz;
 #[cfg(test)]
 mod golden;
+mod kind;
 mod machine;
 mod process;
 mod qemu;
@@ -27,6 +28,7 @@ mod spec;
 
 pub use error::VmmError;
 pub use firecracker::{Firecracker, Jailer};
-pub use machine::{Machine, Snapshot, Vmm, VmmKind};
+pub use kind::VmmKind;
+pub use machine::{Machine, Snapshot, Vmm};
 pub use qemu::{Accel, Qemu};
 pub use spec::{MAX_DRIVES, Mac, MachineSpec, Nic, RateLimiter, TokenBucket};

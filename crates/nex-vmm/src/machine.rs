@@ -1,4 +1,4 @@
-//! The interface that both monitors stand behind.
+//! The driver interface of both monitors.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,27 +9,9 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 
 use crate::error::VmmError;
-use crate::qemu::Sealed;
+use crate::kind::VmmKind;
+use crate::qemu::memory::SealedMemory;
 use crate::spec::{MachineSpec, RateLimiter};
-
-/// Which monitor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum VmmKind {
-    /// Firecracker, on KVM.
-    Firecracker,
-    /// QEMU's `microvm` machine, on KVM or emulated.
-    Qemu,
-}
-
-impl fmt::Display for VmmKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Firecracker => "firecracker",
-            Self::Qemu => "qemu",
-        })
-    }
-}
 
 /// A paused machine on disk. Any number of machines can be restored from it, at once too; it must not be changed while one runs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -46,15 +28,15 @@ pub struct Snapshot {
     pub vcpus: u8,
     /// The memory as QEMU's machines share it.
     #[serde(skip)]
-    pub(crate) sealed: Sealed,
+    pub(crate) sealed: SealedMemory,
 }
 
 impl Snapshot {
     pub(crate) fn new(kind: VmmKind, memory: PathBuf, state: PathBuf, spec: &MachineSpec) -> Self {
-        Self { kind, memory, state, memory_mib: spec.memory_mib, vcpus: spec.vcpus, sealed: Sealed::default() }
+        Self { kind, memory, state, memory_mib: spec.memory_mib, vcpus: spec.vcpus, sealed: SealedMemory::default() }
     }
 
-    /// Refuses to make of it what it is not.
+    /// Checks that it fits this monitor and machine.
     pub(crate) fn check(&self, kind: VmmKind, spec: &MachineSpec) -> Result<(), VmmError> {
         if self.kind == kind && self.memory_mib == spec.memory_mib && self.vcpus == spec.vcpus {
             return Ok(());
@@ -94,7 +76,7 @@ pub trait Vmm: Send + Sync + fmt::Debug {
     ) -> BoxFuture<'a, Result<Box<dyn Machine>, VmmError>>;
 }
 
-/// A running machine and the duty to end it: dropping it kills its process.
+/// A running machine. Dropping it kills its process.
 pub trait Machine: Send + Sync + fmt::Debug {
     /// The monitor's process.
     fn process(&self) -> ProcessId;
@@ -106,14 +88,14 @@ pub trait Machine: Send + Sync + fmt::Debug {
     /// [`VmmError::Late`] when none comes in time, [`VmmError::Ended`] when the machine ends before.
     fn channel(&self, by: Deadline) -> BoxFuture<'_, Result<UnixStream, VmmError>>;
 
-    /// Replaces all that the guest's metadata service shows.
+    /// Replaces the contents of the guest's metadata service.
     ///
     /// # Errors
     /// [`VmmError::Unsupported`] under QEMU.
     fn set_metadata<'a>(&'a self, value: &'a serde_json::Value, by: Deadline) -> BoxFuture<'a, Result<(), VmmError>>;
 
-    /// Puts another image into a drive; slots count from 0, the root is none. Its size is a multiple of 4096 bytes. A guest that had looked at
-    /// the drive must look anew (unbind and bind its driver).
+    /// Puts another image into a drive; slots count from 0, the root is none. Its size is a multiple of 4096 bytes. A guest that has
+    /// already probed the drive must probe it again (unbind and bind its driver).
     ///
     /// # Errors
     /// When the image cannot be read, or there is no such drive.
@@ -125,7 +107,7 @@ pub trait Machine: Send + Sync + fmt::Debug {
     /// When the machine has no balloon, or the guest no driver for it yet.
     fn set_balloon(&self, mib: u32, by: Deadline) -> BoxFuture<'_, Result<(), VmmError>>;
 
-    /// Changes what the network interface may receive and send.
+    /// Changes the rate limits of the network interface.
     ///
     /// # Errors
     /// [`VmmError::Unsupported`] under QEMU.
@@ -140,7 +122,7 @@ pub trait Machine: Send + Sync + fmt::Debug {
     /// Presses the power button: the guest may end by itself, or not.
     ///
     /// # Errors
-    /// [`VmmError::Unsupported`] under QEMU, whose `microvm` has no such button; say it on the channel.
+    /// [`VmmError::Unsupported`] under QEMU, whose `microvm` has no such button; use the channel.
     fn press_power(&self, by: Deadline) -> BoxFuture<'_, Result<(), VmmError>>;
 
     /// Waits until the process has ended and its last lines were delivered.

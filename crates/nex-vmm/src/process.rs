@@ -1,4 +1,4 @@
-//! A monitor's process: its last words are kept, and whoever waits for it also learns of its end.
+//! A monitor's process: the end of its standard error is kept, and every step of work with it stops when it ends.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nex_process::{Child, ChildSpec, Deadline, Exit, LineSink, Output, ProcessId};
 
 use crate::error::{VmmError, in_time};
-use crate::machine::VmmKind;
+use crate::kind::VmmKind;
 
-/// How many lines, and how much of each, an error repeats.
+/// Lines of output, and characters of each, that an error shows.
 const LAST_LINES: usize = 6;
 const LINE_LENGTH: usize = 400;
 
@@ -24,11 +24,11 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts it. Everything that it writes goes to the console; of its standard error the end is kept too.
+    /// Starts it. Its output goes to the console; the end of its standard error is kept too.
     pub(crate) fn start(vmm: VmmKind, spec: ChildSpec, console: &LineSink) -> Result<Self, VmmError> {
         let tail = Tail::default();
-        let stderr = Output::Lines(keeping(&tail, console));
-        // Firecracker tells its errors on standard output, where its guest's console is too.
+        let stderr = Output::Lines(tail_sink(&tail, console));
+        // Firecracker writes its errors to standard output, with its guest's console.
         let stdout = if vmm == VmmKind::Firecracker { stderr.clone() } else { Output::Lines(Arc::clone(console)) };
         let child = spec.stdout(stdout).stderr(stderr).spawn()?;
         Ok(Self { vmm, child, tail })
@@ -46,7 +46,7 @@ impl Process {
         self.child.shutdown(&[]).await.exit.unwrap_or(Exit::UNKNOWN)
     }
 
-    /// The first steps of a conversation: where they fail, the process is gone, not merely dying, when this returns.
+    /// Runs the first steps with a new process; on failure the process has ended when this returns.
     pub(crate) async fn begin<T>(
         &self,
         by: Deadline,
@@ -59,14 +59,14 @@ impl Process {
         outcome
     }
 
-    /// Does a step of a conversation with it: until the deadline, and no longer than it lives.
+    /// Runs a step with the process, until the deadline or its end.
     pub(crate) async fn during<T>(
         &self,
         by: Deadline,
         doing: &'static str,
         step: impl Future<Output = Result<T, VmmError>> + Send,
     ) -> Result<T, VmmError> {
-        let ended = |exit| VmmError::Ended { vmm: self.vmm, exit, doing, said: self.said() };
+        let ended = |exit| VmmError::Ended { vmm: self.vmm, exit, doing, said: self.stderr_tail() };
         let outcome = tokio::select! {
             // Both may be dropped at any point: an exit is remembered, and a step is not continued after its failure.
             biased;
@@ -74,8 +74,8 @@ impl Process {
             exit = self.child.exited() => return Err(ended(exit)),
         };
         match outcome {
-            // A conversation that breaks off is most often the first sign of the process' end, which says more.
-            Err(VmmError::Nonsense { .. } | VmmError::File { .. }) if let Some(exit) = self.end().await => Err(ended(exit)),
+            // A broken connection is often the first sign that the process ended, which says more.
+            Err(VmmError::Malformed { .. } | VmmError::File { .. }) if let Some(exit) = self.end().await => Err(ended(exit)),
             outcome => outcome,
         }
     }
@@ -84,14 +84,14 @@ impl Process {
         Deadline::after(std::time::Duration::from_millis(300)).bound(self.child.exited()).await.ok()
     }
 
-    fn said(&self) -> String {
+    fn stderr_tail(&self) -> String {
         let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
         if tail.is_empty() { "nothing".to_owned() } else { Vec::from_iter(tail.iter().map(String::as_str)).join(" / ") }
     }
 }
 
 /// Passes lines on and keeps the last ones, printable and short.
-fn keeping(tail: &Tail, console: &LineSink) -> LineSink {
+fn tail_sink(tail: &Tail, console: &LineSink) -> LineSink {
     let (tail, console) = (Arc::clone(tail), Arc::clone(console));
     Arc::new(move |line: &str| {
         let kept = printable(line, LINE_LENGTH);
@@ -106,7 +106,7 @@ fn keeping(tail: &Tail, console: &LineSink) -> LineSink {
     })
 }
 
-/// Has a monitor run as that user, and in the group that may use the processor's virtualization, where there is one: root's is none.
+/// Runs a monitor as that user, and in the group of `/dev/kvm` unless that is root's.
 pub(crate) fn run_as(child: ChildSpec, user: u32) -> ChildSpec {
     use std::os::unix::fs::MetadataExt;
     let group = std::fs::metadata("/dev/kvm").ok().filter(|device| device.mode() & 0o060 == 0o060).map(|device| device.gid());
@@ -117,22 +117,23 @@ pub(crate) fn run_as(child: ChildSpec, user: u32) -> ChildSpec {
     }
 }
 
-/// What the program says of its version, after these words.
+/// Asks the program for its version, which follows the prefix.
 pub(crate) async fn ask_version(vmm: VmmKind, program: &Path, prefix: &str, by: Deadline) -> Result<String, VmmError> {
     let tail = Tail::default();
-    let child =
-        ChildSpec::new(program).args(["--version"]).stdout(Output::Lines(keeping(&tail, &(Arc::new(|_: &str| {}) as LineSink))));
+    let child = ChildSpec::new(program)
+        .args(["--version"])
+        .stdout(Output::Lines(tail_sink(&tail, &(Arc::new(|_: &str| {}) as LineSink))));
     let child = child.spawn()?;
     if by.bound(child.exited()).await.is_err() {
         return Err(VmmError::Late { doing: "ask for the version" });
     }
     let lines = tail.lock().unwrap_or_else(PoisonError::into_inner);
     let version = lines.iter().find_map(|line| line.strip_prefix(prefix)?.split_ascii_whitespace().next());
-    let why = || format!("nothing that it says of its version begins with {prefix:?}");
-    version.map(|version| printable(version, 40)).ok_or_else(|| VmmError::Nonsense { vmm, why: why() })
+    let why = || format!("no line of its version output begins with {prefix:?}");
+    version.map(|version| printable(version, 40)).ok_or_else(|| VmmError::Malformed { vmm, why: why() })
 }
 
-/// The beginning of a text that another wrote, without control characters.
+/// The beginning of an untrusted text, without control characters.
 pub(crate) fn printable(text: &str, length: usize) -> String {
     text.chars().filter(|letter| !letter.is_control()).take(length).collect()
 }

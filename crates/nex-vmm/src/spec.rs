@@ -1,4 +1,4 @@
-//! What a machine is made of, the same for every monitor.
+//! The specification of a machine, the same for every monitor.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -69,7 +69,7 @@ impl From<Mac> for String {
     }
 }
 
-/// An allowance that fills again at a steady pace.
+/// A budget that refills at a steady rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenBucket {
@@ -77,12 +77,12 @@ pub struct TokenBucket {
     pub size: u64,
     /// Milliseconds in which it fills from empty.
     pub refill_time_ms: u64,
-    /// An extra allowance at the start that never fills again. Firecracker only.
+    /// An extra budget at the start that never fills again. Firecracker only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub one_time_burst: Option<u64>,
 }
 
-/// What a device may move.
+/// The rate limits of a device.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimiter {
@@ -101,9 +101,9 @@ pub struct Nic {
     pub tap: String,
     /// The guest's hardware address. A restored guest keeps the one of the snapshot until it sets its own.
     pub mac: Mac,
-    /// What the guest may receive. Firecracker only: under QEMU it is the network that limits.
+    /// Limits on what the guest receives. Firecracker only: under QEMU the network applies limits.
     pub rx: Option<RateLimiter>,
-    /// What the guest may send. Firecracker only.
+    /// Limits on what the guest sends. Firecracker only.
     pub tx: Option<RateLimiter>,
 }
 
@@ -126,7 +126,7 @@ pub struct MachineSpec {
     pub root: PathBuf,
     /// Further images, `/dev/vdb` and so on, read-only; each may be replaced later. At most [`MAX_DRIVES`].
     pub drives: Vec<PathBuf>,
-    /// What each drive may move.
+    /// The rate limits of the drives.
     pub drive_limiter: Option<RateLimiter>,
     /// Its network interface.
     pub nic: Option<Nic>,
@@ -143,7 +143,7 @@ pub struct MachineSpec {
 }
 
 impl MachineSpec {
-    /// Refuses what no monitor could start, before anything is made.
+    /// Refuses what no monitor could start, before anything is created.
     pub(crate) fn check(&self) -> Result<(), VmmError> {
         let invalid = |why: String| Err(VmmError::Invalid(why));
         let named = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';

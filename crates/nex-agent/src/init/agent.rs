@@ -1,7 +1,7 @@
-//! The agent as the init's child: started and jailed as in a sandbox of processes, but with a machine of its own around it.
+//! The agent as the init's child: started and jailed as in a process sandbox, but inside a machine of its own.
 //!
-//! It is started before anybody knows who it is, and waits. So a snapshot has it loaded and linked, which is most of what starting it costs;
-//! what clones share thereby is the layout of its memory. It draws nothing random before it is told who it is.
+//! It starts before the guest has an identity, and waits. So a snapshot contains it loaded and linked, which is most of its startup time;
+//! in return clones share its memory layout. It draws no random numbers before it has its identity.
 
 use std::fs;
 use std::os::fd::AsRawFd as _;
@@ -10,28 +10,28 @@ use anyhow::Context as _;
 use nex_process::confinement::{CgroupLayer, Layer, Mode};
 use nex_process::jail::{JailSpec, ProcessLimits};
 use nex_process::{Child, ChildSpec, Output, Stdin};
-use nex_protocol::guest::{GuestLimits, Welcome};
+use nex_protocol::guest::{GuestIdentity, GuestLimits};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 
-/// Its directories; the jail has the same names for them.
+/// The agent's directories, inside its jail too.
 pub(super) const ARTIFACT: &str = "/artifact";
 pub(super) const WORK: &str = "/work";
 
-/// Before anything else is killed for memory, but for the init itself.
-const LAST_BUT_ONE: &str = "-500";
-/// Whom the kernel never kills for memory.
-const NEVER: &str = "-1000";
+/// OOM score adjustment of the agent: killed after its workload.
+const AGENT_OOM_SCORE: &str = "-500";
+/// OOM score adjustment of the init: never killed.
+const INIT_OOM_SCORE: &str = "-1000";
 
 /// Keeps the init from being killed for memory.
 ///
 /// # Errors
 /// When the kernel refuses.
-pub(super) fn spare_the_init() -> anyhow::Result<()> {
-    fs::write("/proc/self/oom_score_adj", NEVER).context("cannot be spared when memory runs out")
+pub(super) fn set_oom_score() -> anyhow::Result<()> {
+    fs::write("/proc/self/oom_score_adj", INIT_OOM_SCORE).context("cannot set the OOM score of the init")
 }
 
-/// Starts this program again as the agent, and waits until all that it needs is who it is.
+/// Starts this program again as the agent, and waits until it needs only its identity.
 ///
 /// # Errors
 /// When it does not start.
@@ -47,21 +47,21 @@ pub(super) async fn load() -> anyhow::Result<Child> {
         .stderr(Output::Inherit)
         .spawn()
         .context("cannot start the agent")?;
-    fs::write(format!("/proc/{}/oom_score_adj", child.id().pid), LAST_BUT_ONE)
+    fs::write(format!("/proc/{}/oom_score_adj", child.id().pid), AGENT_OOM_SCORE)
         .context("cannot keep the agent from being killed before its workload")?;
-    // It closes its end when it is ready, or by its own end, which is told elsewhere.
+    // The pipe closes when the agent is ready or ends; the driver notices an end.
     ours.read(&mut [0; 1]).await.context("cannot wait for the agent")?;
     Ok(child)
 }
 
-/// Tells the agent how to jail itself and who it is.
+/// Sends the agent its jail's specification and its identity.
 ///
 /// # Errors
-/// When it ends before it has read that.
-pub(super) async fn tell(agent: &Child, welcome: &Welcome) -> anyhow::Result<()> {
-    let spec = serde_json::to_vec(&spec(&welcome.limits)).context("cannot write the specification of the jail")?;
-    let lines = [&spec, b"\n".as_slice(), welcome.identity.as_bytes(), b"\n"].concat();
-    agent.feed(&lines).await.context("the agent ended before it was told who it is")
+/// When it ends before it has read them.
+pub(super) async fn send_identity(agent: &Child, identity: &GuestIdentity) -> anyhow::Result<()> {
+    let spec = serde_json::to_vec(&spec(&identity.limits)).context("cannot write the specification of the jail")?;
+    let lines = [&spec, b"\n".as_slice(), identity.identity.as_bytes(), b"\n"].concat();
+    agent.feed(&lines).await.context("the agent ended before it had its identity")
 }
 
 fn spec(limits: &GuestLimits) -> JailSpec {

@@ -1,6 +1,6 @@
 //! The stream to the node: lines over a virtio serial port where there is one of our name, else over vsock.
 //!
-//! Either may break at any time, most of all when the machine wakes up as a clone of a snapshot: then it is opened again, for ever.
+//! Either may break at any time, above all when the machine resumes as a clone of a snapshot. It is then reopened, without limit.
 
 use std::fs;
 use std::io;
@@ -17,10 +17,10 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, VsockAddr, connect, ge
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Between two tries to open the stream.
-const PAUSE: Duration = Duration::from_millis(20);
-/// Time to write a line. A node that does not read in this time is not there.
-const WRITE: Duration = Duration::from_secs(5);
+/// Delay between two attempts to open the stream.
+const RETRY: Duration = Duration::from_millis(20);
+/// Longest time to write a line; a node that does not read is taken for gone.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Context id of a machine's host.
 const HOST_CID: u32 = libc::VMADDR_CID_HOST;
 
@@ -30,15 +30,15 @@ pub(super) struct Channel {
     unread: Vec<u8>,
 }
 
-/// What came of the stream.
+/// An event of the stream.
 #[derive(Debug)]
-pub(super) enum Heard {
+pub(super) enum Received {
     /// It was opened.
     Connected,
     /// A line.
     Line(ToGuest),
-    /// A line that means nothing to us.
-    Nonsense(String),
+    /// A line that is not a message.
+    Malformed(String),
 }
 
 impl Channel {
@@ -51,16 +51,16 @@ impl Channel {
     ///
     /// # Cancel safety
     /// May be dropped and called again: what was read is kept.
-    pub(super) async fn hear(&mut self) -> Heard {
+    pub(super) async fn recv(&mut self) -> Received {
         loop {
             let Some(stream) = &self.stream else {
                 self.unread.clear();
                 match open().await {
                     Ok(stream) => {
                         self.stream = Some(stream);
-                        return Heard::Connected;
+                        return Received::Connected;
                     }
-                    Err(_not_yet) => tokio::time::sleep(PAUSE).await,
+                    Err(_not_yet) => tokio::time::sleep(RETRY).await,
                 }
                 continue;
             };
@@ -73,18 +73,18 @@ impl Channel {
                 Ok(0) | Err(_) => {
                     self.renew();
                     if self.stream.is_some() {
-                        return Heard::Connected;
+                        return Received::Connected;
                     }
                 }
             }
         }
     }
 
-    /// Writes a line; a stream that does not take it is opened again by the next [`Self::hear`].
-    pub(super) async fn say(&mut self, what: &FromGuest) {
-        let Ok(mut line) = serde_json::to_vec(what) else { return };
+    /// Writes a line; a broken stream is reopened by the next [`Self::recv`].
+    pub(super) async fn send(&mut self, message: &FromGuest) {
+        let Ok(mut line) = serde_json::to_vec(message) else { return };
         line.push(b'\n');
-        let by = Deadline::after(WRITE);
+        let by = Deadline::after(WRITE_TIMEOUT);
         while let Some(stream) = &self.stream {
             match by.bound(write(stream, &line)).await {
                 Ok(Ok(())) => return,
@@ -94,27 +94,29 @@ impl Channel {
         }
     }
 
-    /// After a break: a port whose other end is there again is kept open, for closing it would lose what was sent since. What is
-    /// known of a broken stream sticks to its registration, so that is made anew.
+    /// After a break: keeps a port whose other end is connected again, because closing it would lose data. The stream is registered
+    /// again, because its registration remembers the break.
     fn renew(&mut self) {
         let descriptor = self.stream.take().map(AsyncFd::into_inner);
         self.stream = descriptor.filter(|it| !is_hung_up(it)).and_then(|it| register(it).ok());
     }
 }
 
-/// Takes the first whole line out of what was read. What is too long for a line is dropped with what follows it.
-fn next_line(unread: &mut Vec<u8>) -> Option<Heard> {
+/// Takes the first complete line out of the buffer. A line that is too long is dropped with everything buffered after it.
+fn next_line(unread: &mut Vec<u8>) -> Option<Received> {
     let Some(end) = unread.iter().position(|byte| *byte == b'\n') else {
         if unread.len() <= MAX_LINE {
             return None;
         }
         unread.clear();
-        return Some(Heard::Nonsense(format!("a line is longer than {MAX_LINE} bytes")));
+        return Some(Received::Malformed(format!("a line is longer than {MAX_LINE} bytes")));
     };
     let line: Vec<u8> = unread.drain(..=end).collect();
     Some(match serde_json::from_slice(&line) {
-        Ok(said) => Heard::Line(said),
-        Err(error) => Heard::Nonsense(format!("a line is not understood: {error}; next: use a node and an image of one build")),
+        Ok(message) => Received::Line(message),
+        Err(error) => {
+            Received::Malformed(format!("a line is not understood: {error}; next: use a node and an image of one build"))
+        }
     })
 }
 
@@ -123,12 +125,12 @@ async fn read(stream: &AsyncFd<OwnedFd>, chunk: &mut [u8]) -> io::Result<usize> 
     loop {
         // A vsock stream that a restore has reset reports an error alone, which is neither "readable" nor "closed".
         let mut ready = stream.ready(Interest::READABLE | Interest::ERROR).await?;
-        // To be asked first: a guard that was used knows nothing any more.
+        // Read before `try_io`, which clears the guard.
         let is_closed = ready.ready().is_read_closed() || ready.ready().is_error();
         if let Ok(done) = ready.try_io(|stream| Ok(nix::unistd::read(stream.get_ref(), chunk)?)) {
             return done;
         }
-        // What is closed stays "ready" for ever: waiting for more would be a loop without a pause.
+        // A closed stream is always "ready": waiting for more would be a busy loop.
         if is_closed {
             return Ok(0);
         }
@@ -141,7 +143,7 @@ async fn write(stream: &AsyncFd<OwnedFd>, mut bytes: &[u8]) -> io::Result<()> {
         let is_closed = ready.ready().is_write_closed();
         match ready.try_io(|stream| Ok(nix::unistd::write(stream.get_ref(), bytes)?)) {
             Ok(count) => bytes = bytes.get(count?..).unwrap_or_default(),
-            // A port without a reader at its other end does not take anything, and is always "ready".
+            // A port without a reader accepts nothing and is always "ready".
             Err(_) if is_closed => return Err(io::ErrorKind::BrokenPipe.into()),
             Err(_would_block) => {}
         }
@@ -154,9 +156,9 @@ async fn open() -> io::Result<AsyncFd<OwnedFd>> {
         Some(path) => {
             let port = fs::File::options().read(true).write(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path)?;
             let port = OwnedFd::from(port);
-            // Kept open meanwhile, for the same reason.
+            // Keep it open meanwhile: closing it would lose data.
             while is_hung_up(&port) {
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(RETRY).await;
             }
             register(port)
         }
@@ -164,7 +166,7 @@ async fn open() -> io::Result<AsyncFd<OwnedFd>> {
     }
 }
 
-/// Whether nobody is at the other end now.
+/// Whether the other end is disconnected.
 fn is_hung_up(stream: &OwnedFd) -> bool {
     let half = PollFlags::from_bits_retain(libc::POLLRDHUP);
     let gone = PollFlags::POLLHUP | PollFlags::POLLERR | half;
@@ -214,15 +216,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lines_arrive_whole_however_they_were_cut_and_nonsense_is_told_apart() {
+    async fn split_lines_arrive_whole_and_a_malformed_line_is_recognized() {
         let (mut channel, mut node) = pair();
         node.write_all(b"{\"say\":\"att").unwrap();
-        let early = tokio::time::timeout(Duration::from_millis(20), channel.hear()).await;
+        let early = tokio::time::timeout(Duration::from_millis(20), channel.recv()).await;
         assert!(early.is_err());
         node.write_all(b"ach\",\"slot\":3}\n{\"say\":\"dance\"}\n").unwrap();
-        assert!(matches!(channel.hear().await, Heard::Line(ToGuest::Attach { slot: 3 })));
-        assert!(matches!(channel.hear().await, Heard::Nonsense(_)));
-        channel.say(&FromGuest::Attached { slot: 3, path: "/a".into() }).await;
+        assert!(matches!(channel.recv().await, Received::Line(ToGuest::Attach { slot: 3 })));
+        assert!(matches!(channel.recv().await, Received::Malformed(_)));
+        channel.send(&FromGuest::Attached { slot: 3, path: "/a".into() }).await;
         let mut line = [0; 64];
         let count = node.read(&mut line).unwrap();
         assert_eq!(&line[..count], b"{\"say\":\"attached\",\"slot\":3,\"path\":\"/a\"}\n");
@@ -232,7 +234,7 @@ mod tests {
     async fn a_line_without_end_does_not_fill_the_memory() {
         let (mut channel, mut node) = pair();
         let writer = std::thread::spawn(move || node.write_all(&vec![b'x'; MAX_LINE + 4096]).map(|()| node));
-        assert!(matches!(channel.hear().await, Heard::Nonsense(_)));
+        assert!(matches!(channel.recv().await, Received::Malformed(_)));
         drop(writer.join());
     }
 
@@ -240,12 +242,12 @@ mod tests {
     async fn a_node_that_is_gone_breaks_the_stream_and_nothing_else() {
         let (mut channel, node) = pair();
         drop(node);
-        channel.say(&ready()).await;
-        channel.say(&ready()).await;
+        channel.send(&ready()).await;
+        channel.send(&ready()).await;
         assert!(channel.stream.is_none());
     }
 
-    /// A socket in the state that waking up from a snapshot leaves a stream in: epoll reports an error, and neither data nor an end.
+    /// A socket in the state of a stream after a restore: epoll reports an error, and neither data nor an end.
     #[tokio::test]
     async fn a_stream_with_an_error_and_nothing_else_is_opened_again() {
         let nobody = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -254,11 +256,11 @@ mod tests {
         socket.set_nonblocking(true).unwrap();
         let refused = socket.try_clone().unwrap();
         let mut channel = Channel { stream: Some(register(socket.into()).unwrap()), unread: Vec::new() };
-        let silent = tokio::time::timeout(Duration::from_millis(20), channel.hear()).await;
+        let silent = tokio::time::timeout(Duration::from_millis(20), channel.recv()).await;
         assert!(silent.is_err(), "nothing has happened yet: {silent:?}");
         refused.send(b"x").unwrap();
-        let heard = tokio::time::timeout(Duration::from_secs(10), channel.hear()).await;
-        assert!(matches!(heard, Ok(Heard::Connected)), "{heard:?}");
+        let heard = tokio::time::timeout(Duration::from_secs(10), channel.recv()).await;
+        assert!(matches!(heard, Ok(Received::Connected)), "{heard:?}");
     }
 
     fn ready() -> FromGuest {
@@ -267,13 +269,13 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn whatever_arrives_is_taken_to_its_last_line(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+        fn all_complete_lines_of_any_input_are_taken(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
             let mut unread = bytes.clone();
-            let mut heard = 0;
+            let mut lines = 0;
             while next_line(&mut unread).is_some() {
-                heard += 1;
+                lines += 1;
             }
-            proptest::prop_assert_eq!(heard, bytes.iter().filter(|byte| **byte == b'\n').count());
+            proptest::prop_assert_eq!(lines, bytes.iter().filter(|byte| **byte == b'\n').count());
             proptest::prop_assert!(!unread.contains(&b'\n'));
         }
     }

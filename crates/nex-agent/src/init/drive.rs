@@ -1,7 +1,7 @@
-//! Drives that get their contents while the machine runs: a placeholder at the start, an image of one file at a deploy.
+//! Attaches drives while the machine runs: a drive holds a placeholder at boot and an image of one file after a deploy.
 //!
-//! A guest asks for a drive's size once, when its driver binds. So it is unbound and bound again before the drive is mounted,
-//! which works whatever a monitor tells of a change.
+//! The kernel reads a drive's size once, when its driver binds. So the driver is bound again before the drive is mounted; that works whether
+//! or not the monitor announces the change.
 
 use std::fs;
 use std::io;
@@ -15,40 +15,40 @@ use nix::mount::{MsFlags, mount};
 use super::agent::ARTIFACT;
 use super::mounts::directory;
 
-/// Time for all of it.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Between two looks for the disk.
-const PAUSE: Duration = Duration::from_millis(2);
-/// Drives after the root that may be asked for.
+/// Longest time to attach a drive.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Interval between two checks for the disk.
+const POLL: Duration = Duration::from_millis(2);
+/// Drives after the root that can be attached.
 const SLOTS: u8 = 8;
 /// The one file in an artifact's image.
 const FILE: &str = "artifact";
 
-/// Mounts what is in a drive now; says where its file is, or why not.
+/// Mounts the current image of a drive; returns the path of its file.
 pub(super) async fn attach(slot: u8) -> Result<String, String> {
-    // The kernel may take its time over a drive, and this is the only thread: not here.
+    // Binding a driver may block, and this is the only thread.
     let work = tokio::task::spawn_blocking(move || rebind(slot));
-    let device = match Deadline::after(PATIENCE).bound(work).await {
+    let device = match Deadline::after(TIMEOUT).bound(work).await {
         Ok(Ok(device)) => device,
         Ok(Err(stopped)) => Err(stopped.into()),
-        Err(_elapsed) => Err(anyhow::anyhow!("its driver did not answer in {PATIENCE:?}; next: look at the monitor's log")),
+        Err(_elapsed) => Err(anyhow::anyhow!("its driver did not answer in {TIMEOUT:?}; next: look at the monitor's log")),
     };
-    let mounted = device.and_then(|device| mount_at(&device, &place(slot)));
+    let mounted = device.and_then(|device| mount_at(&device, &mount_point(slot)));
     mounted.map_err(|error| format!("cannot attach drive {slot}: {error:#}"))
 }
 
-/// Where the drive of a slot is mounted: the first is the artifact.
-fn place(slot: u8) -> String {
+/// The mount point of a slot; the first drive is the artifact.
+fn mount_point(slot: u8) -> String {
     if slot == 0 { ARTIFACT.to_owned() } else { format!("{ARTIFACT}{slot}") }
 }
 
-/// Has the driver look at the drive anew; its device.
+/// Binds the drive's driver again; returns the block device.
 fn rebind(slot: u8) -> anyhow::Result<PathBuf> {
     if slot >= SLOTS {
         bail!("there are {SLOTS} slots, from 0; next: ask for one of these");
     }
     let disk = format!("vd{}", char::from(b'b' + slot));
-    if mounted(&place(slot))? {
+    if mounted(&mount_point(slot))? {
         bail!("this guest has it already; next: use a new guest");
     }
     let device = fs::canonicalize(format!("/sys/block/{disk}/device"))
@@ -58,23 +58,23 @@ fn rebind(slot: u8) -> anyhow::Result<PathBuf> {
     fs::write(driver.join("unbind"), name.as_encoded_bytes()).context("cannot unbind the driver")?;
     fs::write(driver.join("bind"), name.as_encoded_bytes()).context("cannot bind the driver")?;
     let block = device.join("block");
-    // Bound means that there is a disk; its name and its node are there at once, or a moment later.
-    let end = std::time::Instant::now() + PATIENCE / 2;
+    // The disk's name and device node may appear a moment after the driver is bound.
+    let end = std::time::Instant::now() + TIMEOUT / 2;
     loop {
         let disk = fs::read_dir(&block).ok().and_then(|mut disks| disks.find_map(Result::ok));
         match disk.map(|disk| Path::new("/dev").join(disk.file_name())).filter(|node| node.exists()) {
             Some(node) => return Ok(node),
-            None if std::time::Instant::now() < end => std::thread::park_timeout(PAUSE),
+            None if std::time::Instant::now() < end => std::thread::park_timeout(POLL),
             None => bail!("the disk did not come back"),
         }
     }
 }
 
-fn mount_at(device: &Path, place: &str) -> anyhow::Result<String> {
-    directory(place)?;
+fn mount_at(device: &Path, mount_point: &str) -> anyhow::Result<String> {
+    directory(mount_point)?;
     let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    mount(Some(device), place, Some("erofs"), flags, None::<&str>).context("it holds no image that can be mounted")?;
-    let file = format!("{place}/{FILE}");
+    mount(Some(device), mount_point, Some("erofs"), flags, None::<&str>).context("it holds no image that can be mounted")?;
+    let file = format!("{mount_point}/{FILE}");
     match fs::symlink_metadata(&file) {
         Ok(found) if found.is_file() => Ok(file),
         Ok(_) => bail!("{file} is not a file"),
@@ -82,7 +82,7 @@ fn mount_at(device: &Path, place: &str) -> anyhow::Result<String> {
     }
 }
 
-fn mounted(place: &str) -> io::Result<bool> {
+fn mounted(mount_point: &str) -> io::Result<bool> {
     let mounts = fs::read_to_string("/proc/self/mounts")?;
-    Ok(mounts.lines().any(|line| line.split(' ').nth(1) == Some(place)))
+    Ok(mounts.lines().any(|line| line.split(' ').nth(1) == Some(mount_point)))
 }

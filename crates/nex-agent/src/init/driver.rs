@@ -1,4 +1,4 @@
-//! Carries out what the state machine says; the only task of the init that decides.
+//! Runs the state machine: collects its events and carries out its effects.
 
 use std::future::{Future, pending};
 use std::pin::Pin;
@@ -6,19 +6,19 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use nex_process::{Child, Deadline, Signal, guest};
-use nex_protocol::guest::{FromGuest, Welcome};
+use nex_protocol::guest::{FromGuest, GuestIdentity};
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 
-use super::channel::{Channel, Heard};
+use super::channel::{Channel, Received};
 use super::state::{Effect, Event, State};
-use super::{agent, drive, metadata, network, note, welcome};
+use super::{agent, drive, identity, log_to_console, metadata, network};
 
-/// Something under way whose end is an event; at most one at a time, as the states have it.
+/// Work in progress whose end is an event; the states allow one at a time.
 type Work = Pin<Box<dyn Future<Output = Done>>>;
 
 enum Done {
     Event(Event),
-    Settled(anyhow::Result<()>),
+    Applied(anyhow::Result<()>),
 }
 
 struct Driver {
@@ -32,7 +32,7 @@ struct Driver {
     terminated: Signals,
 }
 
-/// Lives until the machine is to go down.
+/// Runs until the machine is to power off.
 ///
 /// # Errors
 /// When signals cannot be handled, or the agent does not start.
@@ -65,12 +65,12 @@ impl Driver {
     async fn next(&mut self) -> Event {
         loop {
             tokio::select! {
-                heard = self.channel.hear() => match heard {
-                    Heard::Connected => return Event::Connected,
-                    Heard::Line(said) => return Event::Heard(said),
-                    Heard::Nonsense(message) => {
-                        note(&message);
-                        self.channel.say(&FromGuest::Failed { message }).await;
+                received = self.channel.recv() => match received {
+                    Received::Connected => return Event::Connected,
+                    Received::Line(message) => return Event::Received(message),
+                    Received::Malformed(message) => {
+                        log_to_console(&message);
+                        self.channel.send(&FromGuest::Failed { message }).await;
                     }
                 },
                 done = working(&mut self.work) => {
@@ -79,8 +79,8 @@ impl Driver {
                 }
                 how = ended(self.agent.as_deref()) => {
                     self.agent = None;
-                    // For the console, where nobody asked for it: one that was killed has said nothing itself.
-                    note(&format!("the agent ended: {how}"));
+                    // Logged here, because a killed agent writes nothing itself.
+                    log_to_console(&format!("the agent ended: {how}"));
                     return Event::Ended(how);
                 }
                 () = over(self.wait) => {
@@ -101,12 +101,12 @@ impl Driver {
 
     async fn carry_out(&mut self, effect: Effect) {
         match effect {
-            Effect::Say(what) => self.channel.say(&what).await,
-            Effect::Ask => self.work = Some(Box::pin(async { Done::Event(Event::Asked(ask().await)) })),
-            Effect::Settle(who) => {
-                // One that has ended is an event of its own.
+            Effect::Send(message) => self.channel.send(&message).await,
+            Effect::ReadMetadata => self.work = Some(Box::pin(async { Done::Event(Event::MetadataRead(read_metadata().await)) })),
+            Effect::ApplyIdentity(identity) => {
+                // If the agent has ended, that is an event of its own.
                 let Some(agent) = self.agent.clone() else { return };
-                self.work = Some(Box::pin(async move { Done::Settled(welcome::settle(&who, &agent).await) }));
+                self.work = Some(Box::pin(async move { Done::Applied(identity::apply(&identity, &agent).await) }));
             }
             Effect::Attach(slot) => {
                 self.work = Some(Box::pin(async move { Done::Event(Event::Attached(slot, drive::attach(slot).await)) }));
@@ -118,7 +118,7 @@ impl Driver {
             }
             Effect::KillEverything => guest::kill_everything(),
             Effect::Wait(time) => self.wait = Some(Deadline::after(time)),
-            // The loop's own.
+            // Handled by the loop in `run`.
             Effect::Restart => {}
         }
     }
@@ -126,17 +126,17 @@ impl Driver {
     fn done(&mut self, done: Done) -> Event {
         match done {
             Done::Event(event) => event,
-            Done::Settled(Ok(())) => Event::Settled(Ok(())),
-            Done::Settled(Err(error)) => {
-                let why = format!("this guest cannot become what it was told: {error:#}");
-                note(&why);
-                Event::Settled(Err(why))
+            Done::Applied(Ok(())) => Event::IdentityApplied(Ok(())),
+            Done::Applied(Err(error)) => {
+                let why = format!("this guest cannot apply its identity: {error:#}");
+                log_to_console(&why);
+                Event::IdentityApplied(Err(why))
             }
         }
     }
 }
 
-async fn ask() -> Result<Box<Welcome>, String> {
+async fn read_metadata() -> Result<Box<GuestIdentity>, String> {
     network::with_link_local(metadata::read(metadata::SERVICE)).await.map_err(|error| format!("{error:#}"))
 }
 

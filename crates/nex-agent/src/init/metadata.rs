@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! PUT /latest/api/token   X-metadata-token-ttl-seconds: 60   ─► a token
-//! GET /nex                X-metadata-token, Accept: json     ─► a Welcome
+//! GET /nex                X-metadata-token, Accept: json     ─► a `GuestIdentity`
 //! ```
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,46 +10,46 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use nex_process::Deadline;
-use nex_protocol::guest::{MAX_LINE, METADATA_KEY, Welcome};
+use nex_protocol::guest::{GuestIdentity, MAX_LINE, METADATA_KEY};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// Where the service is, as its monitor is configured.
+/// Address of the service, as the monitor configures it.
 pub(super) const SERVICE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)), 80);
-/// Time for all of it; the node puts the metadata there before it says so.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// One try of it, and the time between two.
-const TRY: Duration = Duration::from_secs(2);
-const PAUSE: Duration = Duration::from_millis(50);
+/// Longest time to read the identity; the node stores it before it announces it.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest time of one attempt, and the delay before the next.
+const ATTEMPT: Duration = Duration::from_secs(2);
+const RETRY: Duration = Duration::from_millis(50);
 /// Largest head of an answer.
 const MAX_HEAD: usize = 8 * 1024;
-/// Largest body of an answer: a welcome has its identity as text in text.
+/// Largest body of an answer: the identity is JSON escaped inside JSON.
 const MAX_BODY: usize = 2 * MAX_LINE;
-/// Longest token that is passed back.
+/// Longest token accepted.
 const MAX_TOKEN: usize = 512;
 
-/// Reads who this guest is, trying again until the service answers or its time is over.
+/// Reads the guest's identity, with retries until the deadline.
 ///
 /// # Errors
-/// What went wrong the last time.
-pub(super) async fn read(service: SocketAddr) -> anyhow::Result<Box<Welcome>> {
-    let by = Deadline::after(PATIENCE);
+/// The error of the last attempt.
+pub(super) async fn read(service: SocketAddr) -> anyhow::Result<Box<GuestIdentity>> {
+    let by = Deadline::after(TIMEOUT);
     loop {
-        let error = match by.bound(Deadline::after(TRY).bound(ask(service))).await {
-            Ok(Ok(Ok(welcome))) => return Ok(welcome),
+        let error = match by.bound(Deadline::after(ATTEMPT).bound(fetch(service))).await {
+            Ok(Ok(Ok(identity))) => return Ok(identity),
             Ok(Ok(Err(error))) => error,
-            Ok(Err(elapsed)) => anyhow::Error::new(elapsed).context(format!("no answer in {TRY:?}")),
+            Ok(Err(elapsed)) => anyhow::Error::new(elapsed).context(format!("no answer in {ATTEMPT:?}")),
             Err(elapsed) => anyhow::Error::new(elapsed),
         };
-        if by.remaining() <= PAUSE {
+        if by.remaining() <= RETRY {
             let next = "next: check that the monitor's metadata service is of version 2 and has this machine's interface";
-            return Err(error.context(format!("the metadata service did not say who this guest is; {next}")));
+            return Err(error.context(format!("the metadata service gave no identity; {next}")));
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(RETRY).await;
     }
 }
 
-async fn ask(service: SocketAddr) -> anyhow::Result<Box<Welcome>> {
+async fn fetch(service: SocketAddr) -> anyhow::Result<Box<GuestIdentity>> {
     let token = exchange(service, "PUT /latest/api/token", "X-metadata-token-ttl-seconds: 60\r\n").await.context("no token")?;
     let token = String::from_utf8(token).context("the token is not text")?;
     if token.is_empty() || token.len() > MAX_TOKEN || token.chars().any(|it| it.is_control() || it == ' ') {
@@ -60,11 +60,11 @@ async fn ask(service: SocketAddr) -> anyhow::Result<Box<Welcome>> {
     serde_json::from_slice(&body).context("the metadata is not understood; next: use a node and an image of one build")
 }
 
-/// One request on a connection of its own; the body of its answer, if that is a good one.
+/// Sends one request on a new connection; returns the body of a successful answer.
 async fn exchange(service: SocketAddr, request: &str, headers: &str) -> anyhow::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(service).await.context("cannot connect")?;
     let request = format!("{request} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\n{headers}\r\n", service.ip());
-    stream.write_all(request.as_bytes()).await.context("cannot ask")?;
+    stream.write_all(request.as_bytes()).await.context("cannot send the request")?;
     let mut answer = Vec::new();
     let mut chunk = vec![0; 4096];
     loop {
@@ -83,7 +83,7 @@ async fn exchange(service: SocketAddr, request: &str, headers: &str) -> anyhow::
     }
 }
 
-/// Where the body of an answer begins and how long it is, once its head is there.
+/// Offset and length of an answer's body, once its head is complete.
 fn head_of(answer: &[u8]) -> anyhow::Result<Option<(usize, usize)>> {
     let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
     let head = String::from_utf8_lossy(answer.get(..end).unwrap_or_default()).into_owned();
@@ -99,7 +99,7 @@ fn head_of(answer: &[u8]) -> anyhow::Result<Option<(usize, usize)>> {
     match length {
         Some(length) if length <= MAX_BODY => Ok(Some((end + 4, length))),
         Some(length) => bail!("the answer has {length} bytes, more than {MAX_BODY}"),
-        None => bail!("the answer does not say how long it is"),
+        None => bail!("the answer has no Content-Length"),
     }
 }
 
@@ -162,8 +162,8 @@ mod tests {
     async fn a_guest_learns_who_it_is_by_token() {
         let (listener, address) = listener();
         let service = std::thread::spawn(move || serve(&listener, 2, answer));
-        let welcome = read(address).await.unwrap();
-        assert_eq!((welcome.identity.as_str(), welcome.hostname.as_str()), (r#"{"seed":1}"#, "a"));
+        let identity = read(address).await.unwrap();
+        assert_eq!((identity.identity.as_str(), identity.hostname.as_str()), (r#"{"seed":1}"#, "a"));
         service.join().unwrap();
     }
 

@@ -1,4 +1,4 @@
-//! The file systems of a guest: the image stays as it is for every machine that shares it; what is written goes to memory.
+//! The file systems of a guest: the shared image is read-only, writes go to memory.
 
 use std::fs;
 use std::io;
@@ -12,15 +12,15 @@ use nix::mount::{MsFlags, mount};
 
 use super::agent::{ARTIFACT, WORK};
 
-/// Where the pieces of the overlay are put together: the one directory that every image has besides `/proc` and `/dev`.
+/// Where the overlay is assembled: the one directory that every image has besides `/proc` and `/dev`.
 const STAGE: &str = "/run";
-/// How much of the machine's memory may hold what is written beside `/tmp` and `/work`.
+/// Memory for files written outside `/tmp` and `/work`.
 const UPPER: &str = "mode=0755,size=25%";
 
 /// Mounts what programs expect, over a root that can be written to.
 ///
 /// # Errors
-/// When something that nothing works without could not be mounted.
+/// When a required file system could not be mounted.
 pub(super) fn set_up() -> anyhow::Result<()> {
     switch_root().context("cannot put a writable layer over the image")?;
     let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
@@ -29,22 +29,22 @@ pub(super) fn set_up() -> anyhow::Result<()> {
     attach("sysfs", "/sys", quiet, None)?;
     attach("devtmpfs", "/dev", devices, Some("mode=0755"))?;
     attach("tmpfs", "/run", quiet & !MsFlags::MS_NOEXEC, Some("mode=0755,size=10%"))?;
-    // These are for programs that want them; a kernel without them runs the others.
+    // Optional: a kernel may lack them.
     let optional = [
         attach("devpts", "/dev/pts", devices, Some("newinstance,mode=0620,ptmxmode=0666")),
         attach("cgroup2", "/sys/fs/cgroup", quiet, None),
     ];
     for error in optional.into_iter().filter_map(Result::err) {
-        super::note(&format!("{error:#}"));
+        super::log_to_console(&format!("{error:#}"));
     }
     for (link, target) in [("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")] {
-        // There already is as good.
+        // Ignore EEXIST.
         std::os::unix::fs::symlink(target, Path::new("/dev").join(link)).ok();
     }
     Ok(())
 }
 
-/// Mounts the agent's own directories, each of which is memory of that size and belongs to it.
+/// Mounts the agent's directories: tmpfs of the given size, owned by the agent's uid.
 ///
 /// # Errors
 /// When one of them could not be made.
@@ -80,13 +80,13 @@ fn switch_root() -> anyhow::Result<()> {
 fn attach(kind: &str, path: &str, flags: MsFlags, options: Option<&str>) -> anyhow::Result<()> {
     directory(path)?;
     match mount(Some(kind), path, Some(kind), flags, options) {
-        // By the kernel itself, before we were.
+        // Already mounted by the kernel.
         Err(Errno::EBUSY) => Ok(()),
         done => done.with_context(|| format!("cannot mount {kind} at {path}; next: check that this kernel has it")),
     }
 }
 
-/// A directory that everybody may enter.
+/// Makes a directory with mode 0755.
 pub(super) fn directory(path: &str) -> anyhow::Result<()> {
     let made = fs::DirBuilder::new().mode(0o755).create(path);
     match made {

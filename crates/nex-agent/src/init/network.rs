@@ -1,4 +1,4 @@
-//! The guest's network: the loopback, and one interface that the host routes. No DHCP, no IPv6, no name service but what was given.
+//! The guest's network: the loopback, and one interface that the host routes. No DHCP, no IPv6, no name servers but the given ones.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -7,18 +7,19 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
+use nex_netlink::{LinkChange, Netlink};
 use nex_protocol::guest::GuestNetwork;
 
-use super::netlink::{Mac, Netlink};
-
-/// From where the metadata service is asked: any link-local address but its own.
+/// Brings a device up.
+const UP: LinkChange<'_> = LinkChange { alias: None, mac: None, mtu: None, group: None, up: true };
+/// Source address of requests to the metadata service: any link-local address but the service's own.
 const LINK_LOCAL: (Ipv4Addr, u8) = (Ipv4Addr::new(169, 254, 1, 1), 16);
 /// The gateway's name in `/etc/hosts`.
 const HOST_NAME: &str = "host.nex.internal";
-/// Smallest largest packet that every IPv4 host must take.
-const LEAST_MTU: u16 = 576;
-/// Most name servers that a resolver looks at.
-const MOST_DNS: usize = 3;
+/// Every IPv4 host must accept packets of this size.
+const MIN_MTU: u16 = 576;
+/// A resolver reads no more name servers than this.
+const MAX_DNS: usize = 3;
 
 /// Brings the loopback up, and switches IPv6 off before any other link comes up.
 ///
@@ -26,25 +27,25 @@ const MOST_DNS: usize = 3;
 /// When the kernel refuses.
 pub(super) fn start() -> anyhow::Result<()> {
     for scope in ["all", "default"] {
-        // A kernel without IPv6 has no such file, which is as good.
+        // A kernel without IPv6 has no such file, which is fine.
         fs::write(format!("/proc/sys/net/ipv6/conf/{scope}/disable_ipv6"), "1").ok();
     }
-    let netlink = Netlink::open().context("cannot speak with the kernel's network")?;
-    netlink.set_up(index("lo")?, true).context("cannot bring the loopback up")
+    let mut netlink = Netlink::open().context("cannot open a netlink socket")?;
+    netlink.change_link(index("lo")?, UP).context("cannot bring the loopback up")
 }
 
-/// Gives the interface a link-local address for as long as the work lasts: that of asking who we are.
+/// Runs work, a request to the metadata service, while the interface has a link-local address.
 ///
 /// # Errors
 /// When there is no interface, or the kernel refuses.
 pub(super) async fn with_link_local<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let link = interface()?;
-    let netlink = Netlink::open().context("cannot speak with the kernel's network")?;
+    let mut netlink = Netlink::open().context("cannot open a netlink socket")?;
     let (address, prefix) = LINK_LOCAL;
     netlink.add_address(link, address, prefix).context("cannot add a link-local address")?;
-    netlink.set_up(link, true).context("cannot bring the interface up")?;
+    netlink.change_link(link, UP).context("cannot bring the interface up")?;
     let done = work.await;
-    netlink.set_up(link, false).context("cannot take the interface down")?;
+    netlink.set_down(link).context("cannot take the interface down")?;
     netlink.remove_address(link, address, prefix).context("cannot remove the link-local address")?;
     done
 }
@@ -52,22 +53,23 @@ pub(super) async fn with_link_local<T>(work: impl Future<Output = anyhow::Result
 /// Sets the interface up as the host expects it.
 ///
 /// # Errors
-/// When there is no interface, the settings make no sense, or the kernel refuses.
+/// When there is no interface, the settings are invalid, or the kernel refuses.
 pub(super) fn apply(network: &GuestNetwork) -> anyhow::Result<()> {
     let mac = parse_mac(&network.mac)?;
-    if network.prefix > 32 || network.mtu < LEAST_MTU {
+    if network.prefix > 32 || network.mtu < MIN_MTU {
         bail!("a prefix of {} and packets of {} bytes are no network", network.prefix, network.mtu);
     }
     let link = interface()?;
-    let netlink = Netlink::open().context("cannot speak with the kernel's network")?;
-    netlink.set_up(link, false).context("cannot take the interface down")?;
-    netlink.set_link(link, mac, network.mtu).context("cannot set the interface's address")?;
-    netlink.set_up(link, true).context("cannot bring the interface up")?;
+    let mut netlink = Netlink::open().context("cannot open a netlink socket")?;
+    netlink.set_down(link).context("cannot take the interface down")?;
+    let addressed = LinkChange { mac: Some(mac), mtu: Some(network.mtu), ..LinkChange::default() };
+    netlink.change_link(link, addressed).context("cannot set the interface's address")?;
+    netlink.change_link(link, UP).context("cannot bring the interface up")?;
     netlink.add_address(link, network.address, network.prefix).context("cannot add the address")?;
     netlink.add_default_route(link, network.gateway).context("cannot add the default route")
 }
 
-/// Writes `/etc/hosts` and, where there are name servers, `/etc/resolv.conf`; one that the image brought is removed where not.
+/// Writes `/etc/hosts` and, where there are name servers, `/etc/resolv.conf`; otherwise removes one that the image contains.
 ///
 /// # Errors
 /// When a file cannot be written.
@@ -76,14 +78,14 @@ pub(super) fn write_names(etc: &Path, hostname: &str, network: Option<&GuestNetw
     let mut resolvers = String::new();
     if let Some(network) = network {
         hosts = format!("127.0.0.1 localhost\n{} {hostname}\n{} {HOST_NAME}\n", network.address, network.gateway);
-        for server in network.dns.iter().take(MOST_DNS) {
+        for server in network.dns.iter().take(MAX_DNS) {
             writeln!(resolvers, "nameserver {server}")?;
         }
     }
     fs::create_dir_all(etc).context("cannot make /etc")?;
     for (name, text) in [("hosts", hosts), ("resolv.conf", resolvers)] {
         let path = etc.join(name);
-        // Not written through: an image may have a link here.
+        // Replaced, not overwritten: an image may have a link here.
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(error).with_context(|| format!("cannot replace {}", path.display()));
@@ -98,7 +100,7 @@ pub(super) fn write_names(etc: &Path, hostname: &str, network: Option<&GuestNetw
 }
 
 /// The one interface with a device behind it.
-fn interface() -> anyhow::Result<u32> {
+fn interface() -> anyhow::Result<i32> {
     let links = fs::read_dir("/sys/class/net").context("cannot list the interfaces")?.flatten();
     let mut names: Vec<_> = links.filter(|link| link.path().join("device").exists()).map(|link| link.file_name()).collect();
     names.sort();
@@ -108,16 +110,16 @@ fn interface() -> anyhow::Result<u32> {
     }
 }
 
-fn index(name: &str) -> anyhow::Result<u32> {
+fn index(name: &str) -> anyhow::Result<i32> {
     let text = fs::read_to_string(format!("/sys/class/net/{name}/ifindex"));
     text.with_context(|| format!("there is no interface {name}"))?.trim().parse().context("the interface's index is no number")
 }
 
-/// An address of one station: not of a group, and not none.
-fn parse_mac(text: &str) -> anyhow::Result<Mac> {
+/// Parses a unicast Ethernet address that is not all zero.
+fn parse_mac(text: &str) -> anyhow::Result<[u8; 6]> {
     let bytes: Vec<u8> =
         text.split(':').filter(|part| part.len() == 2).filter_map(|part| u8::from_str_radix(part, 16).ok()).collect();
-    match Mac::try_from(bytes) {
+    match <[u8; 6]>::try_from(bytes) {
         Ok(mac) if text.len() == 17 && mac.iter().any(|byte| *byte != 0) && mac.first().is_some_and(|first| first & 1 == 0) => {
             Ok(mac)
         }
@@ -141,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_address_of_one_station_is_taken() {
+    fn only_a_unicast_address_is_accepted() {
         assert_eq!(parse_mac("52:54:00:0a:00:02").unwrap(), [0x52, 0x54, 0, 10, 0, 2]);
         for wrong in ["", "52:54:00:00:00", "01:00:5e:00:00:01", "00:00:00:00:00:00", "52:54:00:00:00:02:", "+2:54:00:00:00:0x"] {
             assert!(parse_mac(wrong).is_err(), "{wrong}");

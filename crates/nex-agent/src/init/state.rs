@@ -1,58 +1,58 @@
-//! What an init does next, as a pure state machine. No clock, no I/O.
+//! The lifecycle of a guest's init, as a pure state machine. No clock, no I/O.
 //!
 //! ```text
-//! Waiting ─ welcome ─► Settling ─ settled ─► Running ─ power off ─► Ending ─ agent ended ─► Over
-//!    │ metadata ▲          │ failed             │ agent ended         │ its time is over, twice
-//!    ▼          │ failed   ▼                    ▼                     ▼
-//!  Asking ──────┘         Over                 Over                  Over
+//! Waiting ─ identity ─► Applying ─ applied ─► Running ─ power off ─► Stopping ─ agent ended ─► Stopped
+//!    │ metadata ▲          │ failed              │ agent ended          │ time over, twice
+//!    ▼          │ failed   ▼                     ▼                      ▼
+//!  ReadingMetadata        Stopped              Stopped                Stopped
 //! ```
 #![warn(clippy::wildcard_enum_match_arm)]
 
 use std::time::Duration;
 
-use nex_protocol::guest::{FromGuest, ToGuest, Welcome};
+use nex_protocol::guest::{FromGuest, GuestIdentity, ToGuest};
 
-/// Longest time that an agent gets to end.
-const LONGEST_GRACE: Duration = Duration::from_secs(60);
-/// Time to end when nobody said how much.
+/// Longest grace period of an agent.
+const MAX_GRACE: Duration = Duration::from_secs(60);
+/// Grace period of an interrupt, which names none.
 const GRACE: Duration = Duration::from_secs(2);
-/// Time that the kernel has to end what was killed.
+/// How long killed processes may take to end.
 const KILL_WAIT: Duration = Duration::from_secs(2);
 
-/// Where in its life the guest is.
+/// The state of the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
     /// It has no identity and waits for one. A snapshot is taken here.
     Waiting,
-    /// It asks the metadata service who it is.
-    Asking,
-    /// It becomes what it was told.
-    Settling,
+    /// It reads its identity from the metadata service.
+    ReadingMetadata,
+    /// It applies its identity.
+    Applying,
     /// The agent runs.
     Running {
         /// A drive is being mounted.
         attaching: bool,
     },
-    /// The agent is to end.
-    Ending {
+    /// The agent is being stopped.
+    Stopping {
         /// Everything was killed.
         killed: bool,
     },
     /// The machine goes down.
-    Over,
+    Stopped,
 }
 
-/// What happened.
+/// An input of the machine.
 #[derive(Debug, Clone)]
 pub(super) enum Event {
-    /// The stream to the node is there, or there again.
+    /// The stream to the node was opened or reopened.
     Connected,
-    /// The node said something.
-    Heard(ToGuest),
+    /// The node sent a message.
+    Received(ToGuest),
     /// The metadata service answered, or why it did not.
-    Asked(Result<Box<Welcome>, String>),
+    MetadataRead(Result<Box<GuestIdentity>, String>),
     /// The agent was started, or why it could not be.
-    Settled(Result<(), String>),
+    IdentityApplied(Result<(), String>),
     /// A drive was mounted and where, or why it could not be.
     Attached(u8, Result<String, String>),
     /// The agent ended, and how.
@@ -63,15 +63,15 @@ pub(super) enum Event {
     TimeOver,
 }
 
-/// What to do.
+/// An output of the machine: what the driver does next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// Tell the node.
-    Say(FromGuest),
-    /// Read the metadata; [`Event::Asked`] follows.
-    Ask,
-    /// Become this and start the agent; [`Event::Settled`] follows.
-    Settle(Box<Welcome>),
+    /// Send a message to the node.
+    Send(FromGuest),
+    /// Read the metadata; [`Event::MetadataRead`] follows.
+    ReadMetadata,
+    /// Apply the identity and start the agent; [`Event::IdentityApplied`] follows.
+    ApplyIdentity(Box<GuestIdentity>),
     /// Mount a drive; [`Event::Attached`] follows.
     Attach(u8),
     /// Ask the agent to end.
@@ -89,52 +89,52 @@ impl State {
     #[must_use]
     pub(super) fn step(self, event: Event) -> (Self, Vec<Effect>) {
         match event {
-            Event::Connected if self == Self::Waiting => (self, vec![Effect::Say(ready())]),
+            Event::Connected if self == Self::Waiting => (self, vec![Effect::Send(ready())]),
             Event::Connected => (self, vec![]),
-            Event::Heard(said) => self.heard(said),
+            Event::Received(message) => self.received(message),
             Event::Interrupted => self.end(GRACE),
-            Event::Asked(answer) => match (self, answer) {
-                (Self::Asking, Ok(welcome)) => (Self::Settling, vec![Effect::Settle(welcome)]),
-                (Self::Asking, Err(why)) => (Self::Waiting, vec![failed(why)]),
+            Event::MetadataRead(answer) => match (self, answer) {
+                (Self::ReadingMetadata, Ok(identity)) => (Self::Applying, vec![Effect::ApplyIdentity(identity)]),
+                (Self::ReadingMetadata, Err(why)) => (Self::Waiting, vec![failed(why)]),
                 (state, _) => (state, vec![]),
             },
-            Event::Settled(done) => match (self, done) {
-                (Self::Settling, Ok(())) => (Self::Running { attaching: false }, vec![]),
-                // Half of an identity is worse than none.
-                (Self::Settling, Err(why)) => (Self::Over, vec![failed(why), Effect::Restart]),
+            Event::IdentityApplied(done) => match (self, done) {
+                (Self::Applying, Ok(())) => (Self::Running { attaching: false }, vec![]),
+                // A half-applied identity is not safe to use.
+                (Self::Applying, Err(why)) => (Self::Stopped, vec![failed(why), Effect::Restart]),
                 (state, _) => (state, vec![]),
             },
             Event::Attached(slot, done) if matches!(self, Self::Running { .. }) => {
-                let said = done.map_or_else(failed, |path| Effect::Say(FromGuest::Attached { slot, path }));
-                (Self::Running { attaching: false }, vec![said])
+                let message = done.map_or_else(failed, |path| Effect::Send(FromGuest::Attached { slot, path }));
+                (Self::Running { attaching: false }, vec![message])
             }
-            Event::Ended(message) if self != Self::Over => {
-                (Self::Over, vec![Effect::Say(FromGuest::Ended { message }), Effect::Restart])
+            Event::Ended(message) if self != Self::Stopped => {
+                (Self::Stopped, vec![Effect::Send(FromGuest::Ended { message }), Effect::Restart])
             }
-            Event::TimeOver if self == (Self::Ending { killed: false }) => {
-                (Self::Ending { killed: true }, vec![Effect::KillEverything, Effect::Wait(KILL_WAIT)])
+            Event::TimeOver if self == (Self::Stopping { killed: false }) => {
+                (Self::Stopping { killed: true }, vec![Effect::KillEverything, Effect::Wait(KILL_WAIT)])
             }
-            Event::TimeOver if self == (Self::Ending { killed: true }) => (Self::Over, vec![Effect::Restart]),
+            Event::TimeOver if self == (Self::Stopping { killed: true }) => (Self::Stopped, vec![Effect::Restart]),
             Event::Attached(..) | Event::Ended(_) | Event::TimeOver => (self, vec![]),
         }
     }
 
-    fn heard(self, said: ToGuest) -> (Self, Vec<Effect>) {
-        match (self, said) {
-            (Self::Waiting, ToGuest::Welcome(welcome)) => (Self::Settling, vec![Effect::Settle(welcome)]),
-            (Self::Waiting, ToGuest::Metadata) => (Self::Asking, vec![Effect::Ask]),
+    fn received(self, message: ToGuest) -> (Self, Vec<Effect>) {
+        match (self, message) {
+            (Self::Waiting, ToGuest::Identity(identity)) => (Self::Applying, vec![Effect::ApplyIdentity(identity)]),
+            (Self::Waiting, ToGuest::Metadata) => (Self::ReadingMetadata, vec![Effect::ReadMetadata]),
             (Self::Running { attaching: false }, ToGuest::Attach { slot }) => {
                 (Self::Running { attaching: true }, vec![Effect::Attach(slot)])
             }
             (state, ToGuest::PowerOff { grace_ms }) => state.end(Duration::from_millis(grace_ms)),
-            (Self::Ending { .. } | Self::Over, _) => (self, vec![]),
+            (Self::Stopping { .. } | Self::Stopped, _) => (self, vec![]),
             (Self::Running { attaching: true }, ToGuest::Attach { .. }) => {
                 (self, vec![failed("another drive is being attached; next: wait for that answer".to_owned())])
             }
             (_, ToGuest::Attach { .. }) => {
-                (self, vec![failed("this guest has no identity yet; next: welcome it before attaching drives".to_owned())])
+                (self, vec![failed("this guest has no identity yet; next: give it one before attaching drives".to_owned())])
             }
-            (_, ToGuest::Welcome(_) | ToGuest::Metadata) => {
+            (_, ToGuest::Identity(_) | ToGuest::Metadata) => {
                 (self, vec![failed("this guest has an identity already; next: make another one".to_owned())])
             }
         }
@@ -143,10 +143,10 @@ impl State {
     fn end(self, grace: Duration) -> (Self, Vec<Effect>) {
         match self {
             Self::Running { .. } => {
-                (Self::Ending { killed: false }, vec![Effect::Terminate, Effect::Wait(grace.min(LONGEST_GRACE))])
+                (Self::Stopping { killed: false }, vec![Effect::Terminate, Effect::Wait(grace.min(MAX_GRACE))])
             }
-            Self::Waiting | Self::Asking | Self::Settling => (Self::Over, vec![Effect::Restart]),
-            Self::Ending { .. } | Self::Over => (self, vec![]),
+            Self::Waiting | Self::ReadingMetadata | Self::Applying => (Self::Stopped, vec![Effect::Restart]),
+            Self::Stopping { .. } | Self::Stopped => (self, vec![]),
         }
     }
 }
@@ -156,7 +156,7 @@ fn ready() -> FromGuest {
 }
 
 fn failed(message: String) -> Effect {
-    Effect::Say(FromGuest::Failed { message })
+    Effect::Send(FromGuest::Failed { message })
 }
 
 #[cfg(test)]
@@ -166,8 +166,8 @@ mod tests {
 
     use super::*;
 
-    fn welcome() -> Box<Welcome> {
-        Box::new(Welcome {
+    fn identity() -> Box<GuestIdentity> {
+        Box::new(GuestIdentity {
             identity: "{}".to_owned(),
             hostname: "a".to_owned(),
             network: None,
@@ -186,50 +186,51 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_is_welcomed_gets_its_drive_and_goes_down_when_it_is_told_to() {
+    fn a_guest_gets_its_identity_and_its_drive_and_powers_off_on_request() {
         let (state, effects) = walk([
             Event::Connected,
-            Event::Heard(ToGuest::Welcome(welcome())),
-            Event::Settled(Ok(())),
-            Event::Heard(ToGuest::Attach { slot: 0 }),
+            Event::Received(ToGuest::Identity(identity())),
+            Event::IdentityApplied(Ok(())),
+            Event::Received(ToGuest::Attach { slot: 0 }),
             Event::Attached(0, Ok("/artifact/artifact".to_owned())),
-            Event::Heard(ToGuest::PowerOff { grace_ms: 10 }),
+            Event::Received(ToGuest::PowerOff { grace_ms: 10 }),
             Event::Ended("exit code 0".to_owned()),
         ]);
-        assert_eq!(state, State::Over);
+        assert_eq!(state, State::Stopped);
         let expected = [
-            Effect::Say(ready()),
-            Effect::Settle(welcome()),
+            Effect::Send(ready()),
+            Effect::ApplyIdentity(identity()),
             Effect::Attach(0),
-            Effect::Say(FromGuest::Attached { slot: 0, path: "/artifact/artifact".to_owned() }),
+            Effect::Send(FromGuest::Attached { slot: 0, path: "/artifact/artifact".to_owned() }),
             Effect::Terminate,
             Effect::Wait(Duration::from_millis(10)),
-            Effect::Say(FromGuest::Ended { message: "exit code 0".to_owned() }),
+            Effect::Send(FromGuest::Ended { message: "exit code 0".to_owned() }),
             Effect::Restart,
         ];
         assert_eq!(effects, expected);
     }
 
     #[test]
-    fn metadata_that_cannot_be_read_may_be_asked_for_again() {
-        let asked = Event::Heard(ToGuest::Metadata);
-        let (state, effects) = walk([asked.clone(), Event::Asked(Err("no answer".to_owned()))]);
+    fn metadata_may_be_read_again_after_a_failure() {
+        let asked = Event::Received(ToGuest::Metadata);
+        let (state, effects) = walk([asked.clone(), Event::MetadataRead(Err("no answer".to_owned()))]);
         assert_eq!((state, effects.last()), (State::Waiting, Some(&failed("no answer".to_owned()))));
-        let (state, _) = walk([asked.clone(), Event::Asked(Err(String::new())), asked, Event::Asked(Ok(welcome()))]);
-        assert_eq!(state, State::Settling);
+        let (state, _) =
+            walk([asked.clone(), Event::MetadataRead(Err(String::new())), asked, Event::MetadataRead(Ok(identity()))]);
+        assert_eq!(state, State::Applying);
     }
 
     fn event() -> impl Strategy<Value = Event> {
         prop_oneof![
             Just(Event::Connected),
-            Just(Event::Heard(ToGuest::Welcome(welcome()))),
-            Just(Event::Heard(ToGuest::Metadata)),
-            Just(Event::Heard(ToGuest::Attach { slot: 1 })),
-            Just(Event::Heard(ToGuest::PowerOff { grace_ms: u64::MAX })),
-            Just(Event::Asked(Ok(welcome()))),
-            Just(Event::Asked(Err(String::new()))),
-            Just(Event::Settled(Ok(()))),
-            Just(Event::Settled(Err(String::new()))),
+            Just(Event::Received(ToGuest::Identity(identity()))),
+            Just(Event::Received(ToGuest::Metadata)),
+            Just(Event::Received(ToGuest::Attach { slot: 1 })),
+            Just(Event::Received(ToGuest::PowerOff { grace_ms: u64::MAX })),
+            Just(Event::MetadataRead(Ok(identity()))),
+            Just(Event::MetadataRead(Err(String::new()))),
+            Just(Event::IdentityApplied(Ok(()))),
+            Just(Event::IdentityApplied(Err(String::new()))),
             Just(Event::Attached(1, Ok(String::new()))),
             Just(Event::Ended(String::new())),
             Just(Event::Interrupted),
@@ -239,22 +240,22 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_happens_a_guest_settles_once_and_restarts_once(events in prop::collection::vec(event(), 0..24)) {
+        fn a_guest_applies_one_identity_and_restarts_once(events in prop::collection::vec(event(), 0..24)) {
             let (state, effects) = walk(events);
             let count = |wanted: fn(&Effect) -> bool| effects.iter().filter(|effect| wanted(effect)).count();
-            prop_assert!(count(|effect| matches!(effect, Effect::Settle(_))) <= 1);
+            prop_assert!(count(|effect| matches!(effect, Effect::ApplyIdentity(_))) <= 1);
             let restarts = count(|effect| *effect == Effect::Restart);
-            prop_assert_eq!(restarts, usize::from(state == State::Over));
+            prop_assert_eq!(restarts, usize::from(state == State::Stopped));
             prop_assert!(restarts == 0 || effects.last() == Some(&Effect::Restart));
-            prop_assert!(effects.iter().all(|effect| !matches!(effect, Effect::Wait(time) if *time > LONGEST_GRACE)));
+            prop_assert!(effects.iter().all(|effect| !matches!(effect, Effect::Wait(time) if *time > MAX_GRACE)));
         }
 
         #[test]
-        fn a_guest_that_is_told_to_go_is_gone_when_its_time_is_over_twice(events in prop::collection::vec(event(), 0..24)) {
+        fn a_guest_told_to_power_off_has_stopped_after_two_timeouts(events in prop::collection::vec(event(), 0..24)) {
             let (state, _) = walk(events);
-            let (state, _) = state.step(Event::Heard(ToGuest::PowerOff { grace_ms: 0 }));
+            let (state, _) = state.step(Event::Received(ToGuest::PowerOff { grace_ms: 0 }));
             let (state, _) = state.step(Event::TimeOver);
-            prop_assert_eq!(state.step(Event::TimeOver).0, State::Over);
+            prop_assert_eq!(state.step(Event::TimeOver).0, State::Stopped);
         }
     }
 }

@@ -87,7 +87,7 @@ impl Node {
         let file = self.dir.path().join(name);
         std::fs::write(&file, bytes).unwrap();
         std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o555)).unwrap();
-        let artifact = self.sandbox.admit(Path::new(&file), name).await.unwrap();
+        let artifact = self.sandbox.attach_file(Path::new(&file), name).await.unwrap();
         let memory_bytes = if kind == WorkloadType::Native { 0 } else { 32 << 20 };
         Deploy {
             namespace: "default".parse().unwrap(),

@@ -13,40 +13,40 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 
-use crate::kit::{Kit, PATIENCE, Shape};
+use crate::fixture::{Fixture, MachineOptions, TIMEOUT};
 
 /// A running machine.
 pub(crate) struct Machine {
     dir: TempDir,
     qemu: Child,
     stream: BufReader<UnixStream>,
-    /// From QEMU's start to the guest's first word.
-    pub(crate) took: Duration,
+    /// From QEMU's start to the guest's first message.
+    pub(crate) boot_time: Duration,
 }
 
 impl Machine {
     /// Boots one; returns when the init has said that it is ready.
-    pub(crate) async fn boot(kit: &Kit, shape: &Shape) -> Self {
+    pub(crate) async fn boot(fixture: &Fixture, options: &MachineOptions) -> Self {
         let dir = tempfile::Builder::new().prefix("nex-guest-").tempdir().unwrap();
-        kit.image(&dir.path().join("root.img"));
+        fixture.image(&dir.path().join("root.img"));
         fs::write(dir.path().join("slot0.img"), [0; 4096]).unwrap();
-        let mut machine = Self::start(kit, shape, dir).await;
+        let mut machine = Self::start(fixture, options, dir).await;
         let began = Instant::now();
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        assert_eq!(machine.hear().await, FromGuest::Ready { version });
-        machine.took = began.elapsed();
+        assert_eq!(machine.recv().await, FromGuest::Ready { version });
+        machine.boot_time = began.elapsed();
         machine
     }
 
     /// Starts QEMU in a directory with the images.
-    async fn start(kit: &Kit, shape: &Shape, dir: TempDir) -> Self {
-        let qemu = ChildSpec::new(&kit.qemu).args(kit.arguments(shape)).current_dir(dir.path()).spawn().unwrap();
+    async fn start(fixture: &Fixture, options: &MachineOptions, dir: TempDir) -> Self {
+        let qemu = ChildSpec::new(&fixture.qemu).args(fixture.arguments(options)).current_dir(dir.path()).spawn().unwrap();
         let stream = BufReader::new(connect(&dir.path().join("channel.sock")).await);
-        Self { dir, qemu, stream, took: Duration::ZERO }
+        Self { dir, qemu, stream, boot_time: Duration::ZERO }
     }
 
-    /// Stops it where it is; clones can be made of what it leaves.
-    pub(crate) async fn freeze(&self) {
+    /// Writes a snapshot, from which clones can be made.
+    pub(crate) async fn snapshot(&self) {
         let mut monitor = self.monitor().await;
         command(&mut monitor, "migrate-set-capabilities", shared_memory()).await;
         command(&mut monitor, "stop", json!({})).await;
@@ -54,13 +54,13 @@ impl Machine {
         until(&mut monitor, "query-migrate", "completed").await;
     }
 
-    /// Wakes up another one where a frozen one was stopped.
-    pub(crate) async fn clone_of(kit: &Kit, frozen: &Self, shape: &Shape) -> Self {
+    /// Restores another machine from a snapshot.
+    pub(crate) async fn clone_of(fixture: &Fixture, template: &Self, options: &MachineOptions) -> Self {
         let dir = tempfile::Builder::new().prefix("nex-guest-").tempdir().unwrap();
         for name in ["root.img", "slot0.img", "ram", "state"] {
-            std::os::unix::fs::symlink(frozen.path(name), dir.path().join(name)).unwrap();
+            std::os::unix::fs::symlink(template.path(name), dir.path().join(name)).unwrap();
         }
-        let machine = Self::start(kit, &Shape { clone: true, ..shape.clone() }, dir).await;
+        let machine = Self::start(fixture, &MachineOptions { clone: true, ..options.clone() }, dir).await;
         let mut monitor = machine.monitor().await;
         command(&mut monitor, "migrate-set-capabilities", shared_memory()).await;
         command(&mut monitor, "migrate-incoming", json!({ "uri": "exec:cat state" })).await;
@@ -77,27 +77,27 @@ impl Machine {
         String::from_utf8_lossy(&fs::read(self.path("console.log")).unwrap_or_default()).into_owned()
     }
 
-    pub(crate) async fn say(&mut self, what: &ToGuest) {
-        let mut line = serde_json::to_vec(what).unwrap();
+    pub(crate) async fn send(&mut self, message: &ToGuest) {
+        let mut line = serde_json::to_vec(message).unwrap();
         line.push(b'\n');
         self.stream.get_mut().write_all(&line).await.unwrap();
     }
 
-    pub(crate) async fn hear(&mut self) -> FromGuest {
+    pub(crate) async fn recv(&mut self) -> FromGuest {
         let mut line = String::new();
-        let heard = tokio::time::timeout(PATIENCE, self.stream.read_line(&mut line)).await;
-        assert!(matches!(heard, Ok(Ok(1..))), "nothing heard ({heard:?}); the console says:\n{}", self.console());
+        let read = tokio::time::timeout(TIMEOUT, self.stream.read_line(&mut line)).await;
+        assert!(matches!(read, Ok(Ok(1..))), "no message ({read:?}); the console:\n{}", self.console());
         serde_json::from_str(&line).unwrap()
     }
 
-    /// Loses the stream, as a restore does, and takes it up again once the guest has noticed.
+    /// Drops the stream, as a restore does, and reconnects once the guest has noticed.
     pub(crate) async fn reconnect(&mut self) {
         let mut monitor = self.monitor().await;
         let other = UnixStream::pair().unwrap().0;
         drop(std::mem::replace(&mut self.stream, BufReader::new(other)));
         loop {
             let mut line = String::new();
-            tokio::time::timeout(PATIENCE, monitor.read_line(&mut line)).await.expect("the guest notices").unwrap();
+            tokio::time::timeout(TIMEOUT, monitor.read_line(&mut line)).await.expect("the guest notices").unwrap();
             let event: Value = serde_json::from_str(&line).unwrap();
             if event.get("event").is_some_and(|name| name == "VSERPORT_CHANGE") {
                 break;
@@ -111,14 +111,14 @@ impl Machine {
         fs::write(self.path("file"), artifact).unwrap();
         nex_erofs::drive(&self.path("file"), &self.path("artifact.img")).unwrap();
         self.swap("artifact.img").await;
-        self.say(&ToGuest::Attach { slot: 0 }).await;
-        match self.hear().await {
+        self.send(&ToGuest::Attach { slot: 0 }).await;
+        match self.recv().await {
             FromGuest::Attached { slot: 0, path } => path,
-            other => panic!("{other:?}; the console says:\n{}", self.console()),
+            other => panic!("{other:?}; the console:\n{}", self.console()),
         }
     }
 
-    /// Has QEMU read the first slot's drive from another file.
+    /// Replaces the image of the first slot.
     pub(crate) async fn swap(&self, file: &str) {
         let mut monitor = self.monitor().await;
         let new = json!({ "driver": "file", "node-name": "new", "filename": file, "read-only": true });
@@ -134,10 +134,10 @@ impl Machine {
         monitor
     }
 
-    /// Waits until QEMU has ended by itself.
-    pub(crate) async fn gone(&self) -> Exit {
-        let gone = Deadline::after(PATIENCE).bound(self.qemu.exited()).await;
-        gone.unwrap_or_else(|_elapsed| panic!("the machine does not go down; its console says:\n{}", self.console()))
+    /// Waits until QEMU has exited by itself.
+    pub(crate) async fn exited(&self) -> Exit {
+        let exit = Deadline::after(TIMEOUT).bound(self.qemu.exited()).await;
+        exit.unwrap_or_else(|_elapsed| panic!("the machine does not go down; its console says:\n{}", self.console()))
     }
 }
 
@@ -156,7 +156,7 @@ async fn command(monitor: &mut BufReader<UnixStream>, name: &str, arguments: Val
 }
 
 async fn until(monitor: &mut BufReader<UnixStream>, query: &str, status: &str) {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     while command(monitor, query, json!({})).await.get("status").is_none_or(|it| it != status) {
         assert!(Instant::now() < end, "{query} does not become {status}");
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -169,7 +169,7 @@ fn shared_memory() -> Value {
 
 async fn connect(socket: &Path) -> UnixStream {
     let stream = RefCell::new(None);
-    let connected = eventually(PATIENCE, || async {
+    let connected = eventually(TIMEOUT, || async {
         let made = UnixStream::connect(socket).await.ok();
         stream.replace(made);
         stream.borrow().is_some()

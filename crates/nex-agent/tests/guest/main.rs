@@ -1,4 +1,4 @@
-//! The agent as the init of real machines; the tests play the node.
+//! The agent as the init of real machines; the tests act as the node.
 //!
 //! `NEX_KERNEL` names an uncompressed kernel with virtio, EROFS and overlayfs built in.
 
@@ -12,39 +12,39 @@ use nex_protocol::deploy::WorkloadType;
 use nex_protocol::guest::{FromGuest, ToGuest};
 use nex_testkit::{guest, skip};
 
-mod kit;
+mod fixture;
 mod machine;
 mod metadata;
 mod node;
 
-use kit::{HOST, Kit, MEMORY, Shape, UID, YEAR_2033, welcome};
+use fixture::{Fixture, HOST, MEMORY, MachineOptions, UID, YEAR_2033, identity_message};
 use machine::Machine;
 use node::Node;
 
-/// A machine whose agent has shaken hands.
-async fn running(kit: &Kit) -> (Machine, Node, Handshake) {
+/// A machine whose agent has completed its handshake.
+async fn running(fixture: &Fixture) -> (Machine, Node, Handshake) {
     let mut node = Node::start().await;
-    let mut machine = Machine::boot(kit, &Shape::default()).await;
+    let mut machine = Machine::boot(fixture, &MachineOptions::default()).await;
     let began = Instant::now();
-    machine.say(&welcome(node.identity(), YEAR_2033)).await;
+    machine.send(&identity_message(node.identity(), YEAR_2033)).await;
     let handshake = node.handshake().await;
-    println!("boot to ready {:?}, welcome to handshake {:?}", machine.took, began.elapsed());
+    println!("boot to ready {:?}, identity to handshake {:?}", machine.boot_time, began.elapsed());
     (machine, node, handshake)
 }
 
 async fn power_off(mut machine: Machine) {
-    machine.say(&ToGuest::PowerOff { grace_ms: 5_000 }).await;
-    assert_eq!(machine.hear().await, FromGuest::Ended { message: "exit code 0".to_owned() });
-    assert!(machine.gone().await.is_success());
+    machine.send(&ToGuest::PowerOff { grace_ms: 5_000 }).await;
+    assert_eq!(machine.recv().await, FromGuest::Ended { message: "exit code 0".to_owned() });
+    assert!(machine.exited().await.is_success());
 }
 
 #[tokio::test]
-async fn a_guest_runs_a_javascript_function_from_its_drive_and_goes_down_when_it_is_told_to() {
-    let kit = match Kit::find() {
-        Ok(kit) => kit,
-        Err(why) => skip!("a_guest_runs_a_javascript_function_from_its_drive_and_goes_down_when_it_is_told_to", why),
+async fn a_guest_runs_a_javascript_function_from_its_drive_and_powers_off_on_request() {
+    let fixture = match Fixture::find() {
+        Ok(fixture) => fixture,
+        Err(why) => skip!("a_guest_runs_a_javascript_function_from_its_drive_and_powers_off_on_request", why),
     };
-    let (mut machine, node, handshake) = running(&kit).await;
+    let (mut machine, node, handshake) = running(&fixture).await;
     assert!(handshake.message.starts_with("Host-supplied metadata"), "{}", handshake.message);
     assert!(handshake.message.contains("own uid") && handshake.message.contains(", seccomp"), "{}", handshake.message);
     let path = machine.attach(guest::ECHO_JS.as_bytes()).await;
@@ -57,11 +57,11 @@ async fn a_guest_runs_a_javascript_function_from_its_drive_and_goes_down_when_it
 
 #[tokio::test]
 async fn a_guest_runs_a_webassembly_function_from_its_drive() {
-    let kit = match Kit::find() {
-        Ok(kit) => kit,
+    let fixture = match Fixture::find() {
+        Ok(fixture) => fixture,
         Err(why) => skip!("a_guest_runs_a_webassembly_function_from_its_drive", why),
     };
-    let (mut machine, node, handshake) = running(&kit).await;
+    let (mut machine, node, handshake) = running(&fixture).await;
     let module = guest::assemble(guest::ECHO_WAT);
     let path = machine.attach(&module).await;
     let accepted = node.deploy(&handshake, WorkloadType::Wasm, &path, &module).await;
@@ -71,31 +71,31 @@ async fn a_guest_runs_a_webassembly_function_from_its_drive() {
 }
 
 #[tokio::test]
-async fn a_workload_is_at_home_in_its_guest_and_finds_no_way_out() {
-    let kit = match Kit::find() {
-        Ok(kit) if kit.busybox.is_some() => kit,
-        Ok(_) => skip!("a_workload_is_at_home_in_its_guest_and_finds_no_way_out", "no busybox"),
-        Err(why) => skip!("a_workload_is_at_home_in_its_guest_and_finds_no_way_out", why),
+async fn a_workload_sees_its_guest_and_cannot_escape() {
+    let fixture = match Fixture::find() {
+        Ok(fixture) if fixture.busybox.is_some() => fixture,
+        Ok(_) => skip!("a_workload_sees_its_guest_and_cannot_escape", "no busybox"),
+        Err(why) => skip!("a_workload_sees_its_guest_and_cannot_escape", why),
     };
-    let (mut machine, mut node, handshake) = running(&kit).await;
+    let (mut machine, mut node, handshake) = running(&fixture).await;
     let script = include_bytes!("workload.sh");
     let path = machine.attach(script).await;
     let accepted = node.deploy(&handshake, WorkloadType::Native, &path, script).await;
     assert!(matches!(accepted, Answer::Done), "{accepted:?}");
     let (lines, code, _) = node.lines().await;
     assert_eq!(code, 7, "{lines:#?}");
-    let told = |what: &str| {
+    let reported = |what: &str| {
         let line = lines.iter().find_map(|line| line.strip_prefix(what)?.strip_prefix(' '));
         line.unwrap_or_else(|| panic!("nothing of {what} in {lines:#?}")).to_owned()
     };
-    assert_eq!(told("uid"), UID.to_string());
-    assert_eq!((told("hostname"), told("year")), ("vm-test".to_owned(), "2033".to_owned()));
-    assert_eq!((told("mac"), told("mtu")), ("52:54:00:ab:cd:ef".to_owned(), "1400".to_owned()));
-    assert_eq!(told("resolv"), "none");
-    assert_eq!(told("hosts"), format!("{HOST} host.nex.internal"));
-    assert_eq!(told("oom"), "500");
-    assert_eq!(told("orphans"), "0");
-    assert_eq!(told("caps"), "0000000000000000 1 2");
+    assert_eq!(reported("uid"), UID.to_string());
+    assert_eq!((reported("hostname"), reported("year")), ("vm-test".to_owned(), "2033".to_owned()));
+    assert_eq!((reported("mac"), reported("mtu")), ("52:54:00:ab:cd:ef".to_owned(), "1400".to_owned()));
+    assert_eq!(reported("resolv"), "none");
+    assert_eq!(reported("hosts"), format!("{HOST} host.nex.internal"));
+    assert_eq!(reported("oom"), "500");
+    assert_eq!(reported("orphans"), "0");
+    assert_eq!(reported("caps"), "0000000000000000 1 2");
     for place in ["/work", "/tmp", "/dev/shm"] {
         assert!(lines.contains(&format!("writable {place}")), "{lines:#?}");
     }
@@ -103,76 +103,81 @@ async fn a_workload_is_at_home_in_its_guest_and_finds_no_way_out() {
     assert!(escapes.is_empty(), "{escapes:#?}");
     let held = lines.iter().filter(|line| line.starts_with("held")).count();
     assert_eq!(held, 18, "{lines:#?}");
-    println!("{MEMORY} MiB: available {} kB with a workload; processes: {}", told("available"), told("seen"));
+    println!("{MEMORY} MiB: available {} kB with a workload; processes: {}", reported("available"), reported("seen"));
     power_off(machine).await;
 }
 
 #[tokio::test]
-async fn a_guest_says_again_that_it_is_ready_and_survives_what_it_cannot_do() {
-    let kit = match Kit::find() {
-        Ok(kit) => kit,
-        Err(why) => skip!("a_guest_says_again_that_it_is_ready_and_survives_what_it_cannot_do", why),
+async fn a_guest_reports_ready_again_and_survives_requests_it_cannot_serve() {
+    let fixture = match Fixture::find() {
+        Ok(fixture) => fixture,
+        Err(why) => skip!("a_guest_reports_ready_again_and_survives_requests_it_cannot_serve", why),
     };
     let mut node = Node::start().await;
-    let mut machine = Machine::boot(&kit, &Shape::default()).await;
+    let mut machine = Machine::boot(&fixture, &MachineOptions::default()).await;
     machine.reconnect().await;
-    assert!(matches!(machine.hear().await, FromGuest::Ready { .. }));
-    machine.say(&ToGuest::Attach { slot: 0 }).await;
-    let refused =
-        |said: FromGuest, why: &str| assert!(matches!(&said, FromGuest::Failed { message } if message.contains(why)), "{said:?}");
-    refused(machine.hear().await, "no identity");
-    machine.say(&welcome(node.identity(), YEAR_2033)).await;
+    assert!(matches!(machine.recv().await, FromGuest::Ready { .. }));
+    machine.send(&ToGuest::Attach { slot: 0 }).await;
+    let refused = |message: FromGuest, why: &str| {
+        assert!(matches!(&message, FromGuest::Failed { message } if message.contains(why)), "{message:?}");
+    };
+    refused(machine.recv().await, "no identity");
+    machine.send(&identity_message(node.identity(), YEAR_2033)).await;
     node.handshake().await;
-    machine.say(&welcome(node.identity(), YEAR_2033)).await;
-    refused(machine.hear().await, "identity already");
-    machine.say(&ToGuest::Attach { slot: 5 }).await;
-    refused(machine.hear().await, "no disk vdg");
-    // The placeholder, and then something that is no image either.
-    machine.say(&ToGuest::Attach { slot: 0 }).await;
-    refused(machine.hear().await, "no image");
+    machine.send(&identity_message(node.identity(), YEAR_2033)).await;
+    refused(machine.recv().await, "identity already");
+    machine.send(&ToGuest::Attach { slot: 5 }).await;
+    refused(machine.recv().await, "no disk vdg");
+    // The placeholder, then a file that is not an image.
+    machine.send(&ToGuest::Attach { slot: 0 }).await;
+    refused(machine.recv().await, "no image");
     fs::write(machine.path("garbage"), vec![0x55; 40_960]).unwrap();
     machine.swap("garbage").await;
-    machine.say(&ToGuest::Attach { slot: 0 }).await;
-    refused(machine.hear().await, "no image");
-    // The stream may be lost while the agent runs; that changes nothing for it.
+    machine.send(&ToGuest::Attach { slot: 0 }).await;
+    refused(machine.recv().await, "no image");
+    // Losing the stream does not affect a running agent.
     machine.reconnect().await;
     power_off(machine).await;
 }
 
 #[tokio::test]
-async fn a_guest_that_cannot_live_says_why_and_goes_down() {
-    let kit = match Kit::find() {
-        Ok(kit) => kit,
-        Err(why) => skip!("a_guest_that_cannot_live_says_why_and_goes_down", why),
+async fn a_guest_that_cannot_run_reports_why_and_powers_off() {
+    let fixture = match Fixture::find() {
+        Ok(fixture) => fixture,
+        Err(why) => skip!("a_guest_that_cannot_run_reports_why_and_powers_off", why),
     };
-    let mut badly_told = Machine::boot(&kit, &Shape::default()).await;
-    let ToGuest::Welcome(mut who) = welcome("{}".to_owned(), YEAR_2033) else { panic!("a welcome") };
+    let mut invalid = Machine::boot(&fixture, &MachineOptions::default()).await;
+    let ToGuest::Identity(mut who) = identity_message("{}".to_owned(), YEAR_2033) else { panic!("an identity") };
     who.limits.uid = 0;
-    badly_told.say(&ToGuest::Welcome(who)).await;
-    let said = badly_told.hear().await;
+    invalid.send(&ToGuest::Identity(who)).await;
+    let said = invalid.recv().await;
     assert!(matches!(&said, FromGuest::Failed { message } if message.contains("uid may not be 0")), "{said:?}");
-    badly_told.gone().await;
-    assert!(badly_told.console().contains("uid may not be 0"), "{}", badly_told.console());
+    invalid.exited().await;
+    assert!(invalid.console().contains("uid may not be 0"), "{}", invalid.console());
 
-    let mut nobody = Machine::boot(&kit, &Shape::default()).await;
-    nobody.say(&welcome("{}".to_owned(), YEAR_2033)).await;
-    assert_eq!(nobody.hear().await, FromGuest::Ended { message: "exit code 1".to_owned() });
-    assert!(nobody.gone().await.is_success());
-    assert!(nobody.console().contains("the identity on standard input is not readable"), "{}", nobody.console());
+    let mut without_identity = Machine::boot(&fixture, &MachineOptions::default()).await;
+    without_identity.send(&identity_message("{}".to_owned(), YEAR_2033)).await;
+    assert_eq!(without_identity.recv().await, FromGuest::Ended { message: "exit code 1".to_owned() });
+    assert!(without_identity.exited().await.is_success());
+    assert!(
+        without_identity.console().contains("the identity on standard input is not readable"),
+        "{}",
+        without_identity.console()
+    );
 
-    let mut unused = Machine::boot(&kit, &Shape::default()).await;
-    unused.say(&ToGuest::PowerOff { grace_ms: 0 }).await;
-    assert!(unused.gone().await.is_success());
+    let mut unused = Machine::boot(&fixture, &MachineOptions::default()).await;
+    unused.send(&ToGuest::PowerOff { grace_ms: 0 }).await;
+    assert!(unused.exited().await.is_success());
 }
 
 #[tokio::test]
-async fn a_workload_that_eats_the_memory_dies_and_its_agent_lives() {
-    let kit = match Kit::find() {
-        Ok(kit) if kit.busybox.is_some() => kit,
-        Ok(_) => skip!("a_workload_that_eats_the_memory_dies_and_its_agent_lives", "no busybox"),
-        Err(why) => skip!("a_workload_that_eats_the_memory_dies_and_its_agent_lives", why),
+async fn a_workload_out_of_memory_is_killed_and_its_agent_survives() {
+    let fixture = match Fixture::find() {
+        Ok(fixture) if fixture.busybox.is_some() => fixture,
+        Ok(_) => skip!("a_workload_out_of_memory_is_killed_and_its_agent_survives", "no busybox"),
+        Err(why) => skip!("a_workload_out_of_memory_is_killed_and_its_agent_survives", why),
     };
-    let (mut machine, mut node, handshake) = running(&kit).await;
+    let (mut machine, mut node, handshake) = running(&fixture).await;
     let script = b"#!/bin/sh\nexec /bin/busybox awk 'BEGIN { x = \"x\"; for (;;) x = x x }'\n";
     let path = machine.attach(script).await;
     let accepted = node.deploy(&handshake, WorkloadType::Native, &path, script).await;
@@ -184,17 +189,17 @@ async fn a_workload_that_eats_the_memory_dies_and_its_agent_lives() {
 }
 
 #[tokio::test]
-async fn a_guest_learns_from_the_metadata_service_who_it_is() {
-    let kit = match Kit::find() {
-        Ok(kit) if kit.busybox.is_some() => kit,
-        Ok(_) => skip!("a_guest_learns_from_the_metadata_service_who_it_is", "no busybox"),
-        Err(why) => skip!("a_guest_learns_from_the_metadata_service_who_it_is", why),
+async fn a_guest_reads_its_identity_from_the_metadata_service() {
+    let fixture = match Fixture::find() {
+        Ok(fixture) if fixture.busybox.is_some() => fixture,
+        Ok(_) => skip!("a_guest_reads_its_identity_from_the_metadata_service", "no busybox"),
+        Err(why) => skip!("a_guest_reads_its_identity_from_the_metadata_service", why),
     };
     let mut node = Node::start().await;
-    let ToGuest::Welcome(who) = welcome(node.identity(), YEAR_2033) else { panic!("a welcome") };
+    let ToGuest::Identity(who) = identity_message(node.identity(), YEAR_2033) else { panic!("an identity") };
     let (listener, port) = metadata::listen().await;
-    let mut machine = Machine::boot(&kit, &Shape { metadata: Some(port), ..Shape::default() }).await;
-    machine.say(&ToGuest::Metadata).await;
+    let mut machine = Machine::boot(&fixture, &MachineOptions { metadata: Some(port), ..MachineOptions::default() }).await;
+    machine.send(&ToGuest::Metadata).await;
     let began = Instant::now();
     tokio::select! {
         handshake = node.handshake() => assert!(handshake.message.starts_with("Host-supplied metadata"), "{}", handshake.message),
@@ -205,23 +210,23 @@ async fn a_guest_learns_from_the_metadata_service_who_it_is() {
 }
 
 #[tokio::test]
-async fn clones_of_a_waiting_guest_become_guests_of_their_own() {
-    let kit = match Kit::find() {
-        Ok(kit) => kit,
-        Err(why) => skip!("clones_of_a_waiting_guest_become_guests_of_their_own", why),
+async fn clones_of_a_waiting_guest_are_separate_guests() {
+    let fixture = match Fixture::find() {
+        Ok(fixture) => fixture,
+        Err(why) => skip!("clones_of_a_waiting_guest_are_separate_guests", why),
     };
-    let shape = Shape { template: true, ..Shape::default() };
-    let template = Machine::boot(&kit, &shape).await;
-    template.freeze().await;
+    let options = MachineOptions { template: true, ..MachineOptions::default() };
+    let template = Machine::boot(&fixture, &options).await;
+    template.snapshot().await;
     let mut keys = Vec::new();
     for _ in 0..2 {
         let mut node = Node::start().await;
         let began = Instant::now();
-        let mut clone = Machine::clone_of(&kit, &template, &shape).await;
-        clone.say(&welcome(node.identity(), YEAR_2033)).await;
-        let woken = began.elapsed();
+        let mut clone = Machine::clone_of(&fixture, &template, &options).await;
+        clone.send(&identity_message(node.identity(), YEAR_2033)).await;
+        let resumed = began.elapsed();
         let handshake = node.handshake().await;
-        println!("clone woken in {woken:?}, handshake after {:?}", began.elapsed());
+        println!("clone resumed in {resumed:?}, handshake after {:?}", began.elapsed());
         let path = clone.attach(guest::ECHO_JS.as_bytes()).await;
         let accepted = node.deploy(&handshake, WorkloadType::V8, &path, guest::ECHO_JS.as_bytes()).await;
         assert!(matches!(accepted, Answer::Done), "{accepted:?}");

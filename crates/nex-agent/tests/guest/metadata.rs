@@ -1,4 +1,4 @@
-//! A metadata service as the monitor has it, on this host: a token first, JSON only for the token and only if it is wanted.
+//! A metadata service like the monitor's, on this host: a token first, JSON only with the token and only on request.
 
 use std::net::SocketAddr;
 
@@ -14,14 +14,14 @@ pub(crate) async fn listen() -> (TcpListener, u16) {
 }
 
 /// Answers until it is dropped.
-pub(crate) async fn serve(listener: TcpListener, welcome: String) {
+pub(crate) async fn serve(listener: TcpListener, identity: String) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
-        answer(stream, &welcome).await;
+        answer(stream, &identity).await;
     }
 }
 
-async fn answer(mut stream: TcpStream, welcome: &str) {
+async fn answer(mut stream: TcpStream, identity: &str) {
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") {
         request.push(stream.read_u8().await.unwrap());
@@ -33,7 +33,7 @@ async fn answer(mut stream: TcpStream, welcome: &str) {
     } else if !request.contains(&token) {
         ("401 Unauthorized", "No MMDS token provided")
     } else if request.starts_with("get /nex ") && request.contains("accept: application/json\r\n") {
-        ("200 OK", welcome)
+        ("200 OK", identity)
     } else {
         ("404 Not Found", "Resource not found")
     };

@@ -1,4 +1,4 @@
-//! The node's side of the bus, played on a real nats-server: answers the handshake, deploys, calls, reads logs and events.
+//! The node's side of the bus, on a real nats-server: answers the handshake, deploys, calls, reads logs and events.
 
 use async_nats::{Client, Subscriber};
 use futures::StreamExt as _;
@@ -13,13 +13,13 @@ use nex_protocol::seal::{Environment, seal};
 use nex_testkit::NatsServer;
 use nkeys::{KeyPair, XKey};
 
-use crate::kit::{HOST, PATIENCE};
+use crate::fixture::{HOST, TIMEOUT};
 
 /// A node with one agent.
 pub(crate) struct Node {
     server: NatsServer,
     bus: Client,
-    heard: Subscriber,
+    messages: Subscriber,
     agent: AgentId,
     instance: InstanceId,
     key: XKey,
@@ -29,12 +29,12 @@ impl Node {
     pub(crate) async fn start() -> Self {
         let server = NatsServer::start().await;
         let bus = server.client().await;
-        let heard = bus.subscribe("hostint.>").await.unwrap();
+        let messages = bus.subscribe("hostint.>").await.unwrap();
         bus.flush().await.unwrap();
-        Self { server, bus, heard, agent: AgentId::new(1), instance: InstanceId::new(2), key: XKey::new() }
+        Self { server, bus, messages, agent: AgentId::new(1), instance: InstanceId::new(2), key: XKey::new() }
     }
 
-    /// What the agent is to be, seen from a guest.
+    /// The agent's identity, as its guest reaches the bus.
     pub(crate) fn identity(&self) -> String {
         let seed = KeyPair::new_user().seed().unwrap();
         let bus = format!("nats://{HOST}:{}", self.server.port());
@@ -43,7 +43,7 @@ impl Node {
     }
 
     pub(crate) async fn handshake(&mut self) -> Handshake {
-        let message = tokio::time::timeout(PATIENCE, self.heard.next()).await.expect("an agent shakes hands").unwrap();
+        let message = tokio::time::timeout(TIMEOUT, self.messages.next()).await.expect("an agent shakes hands").unwrap();
         assert_eq!(FromAgent::parse(&message.subject), Some((self.agent.clone(), FromAgent::Handshake)));
         let accepted = serde_json::to_vec(&Welcome { accepted: true, message: String::new() }).unwrap();
         self.bus.publish(message.reply.unwrap(), accepted.into()).await.unwrap();
@@ -66,7 +66,7 @@ impl Node {
         };
         let limits = Limits { memory_bytes: if kind == WorkloadType::Native { 0 } else { 32 << 20 }, ..deploy.limits };
         let body = serde_json::to_vec(&Deploy { limits, ..deploy }).unwrap();
-        let answer = self.ask(subject::deploy(&self.agent, &self.instance), async_nats::HeaderMap::new(), body).await;
+        let answer = self.request(subject::deploy(&self.agent, &self.instance), async_nats::HeaderMap::new(), body).await;
         serde_json::from_slice(&answer.payload).unwrap()
     }
 
@@ -75,19 +75,19 @@ impl Node {
         let invocation =
             Invocation { trigger: TriggerKind::Subject, subject: "calls.me".into(), deadline_ms: 20_000, attempt: 1 };
         let headers = nex_bus::invocation::headers(&invocation, None);
-        let answer = self.ask(subject::invoke(&self.agent, &self.instance), headers, payload.into()).await;
+        let answer = self.request(subject::invoke(&self.agent, &self.instance), headers, payload.into()).await;
         String::from_utf8_lossy(&answer.payload).into_owned()
     }
 
-    async fn ask(&self, subject: String, headers: async_nats::HeaderMap, body: Vec<u8>) -> async_nats::Message {
-        let request = async_nats::Request::new().headers(headers).payload(body.into()).timeout(Some(PATIENCE));
+    async fn request(&self, subject: String, headers: async_nats::HeaderMap, body: Vec<u8>) -> async_nats::Message {
+        let request = async_nats::Request::new().headers(headers).payload(body.into()).timeout(Some(TIMEOUT));
         self.bus.send_request(subject, request).await.unwrap()
     }
 
     /// Whether the agent still answers.
     pub(crate) async fn ping(&self) -> bool {
         serde_json::from_slice::<nex_protocol::agent::Pong>(
-            &self.ask(subject::ping(&self.agent), async_nats::HeaderMap::new(), Vec::new()).await.payload,
+            &self.request(subject::ping(&self.agent), async_nats::HeaderMap::new(), Vec::new()).await.payload,
         )
         .is_ok()
     }
@@ -96,7 +96,7 @@ impl Node {
     pub(crate) async fn lines(&mut self) -> (Vec<String>, i32, String) {
         let mut lines = Vec::new();
         loop {
-            let message = tokio::time::timeout(PATIENCE, self.heard.next()).await;
+            let message = tokio::time::timeout(TIMEOUT, self.messages.next()).await;
             let message = message.unwrap_or_else(|_late| panic!("the service does not end; it said {lines:#?}")).unwrap();
             match FromAgent::parse(&message.subject) {
                 Some((_, FromAgent::Log(_))) => {

@@ -54,10 +54,7 @@ impl Nats {
         }
         let child = match command.kill_on_drop(true).spawn() {
             Ok(child) => child,
-            Err(error) => {
-                println!("SKIP {test}: no nats-server: {error}");
-                return None;
-            }
+            Err(error) => nex_testkit::skip!(test, format!("no nats-server: {error}"), None),
         };
         let ports = directory.path().join(format!("nats-server_{}.ports", child.id().unwrap()));
         let url = wait_for("the ports file", || {

@@ -1,5 +1,5 @@
 //! The network of CNI plug-ins: a namespace per guest, the chain through real plug-ins, and in the namespace a tap whose packets
-//! go to and fro the plug-ins' veth.
+//! are redirected to the plug-ins' veth and back.
 
 pub(crate) mod answer;
 mod chain;
@@ -8,16 +8,17 @@ mod record;
 
 use std::path::PathBuf;
 
+use nex_netlink::{Link, LinkChange, Netlink};
 use nex_process::Deadline;
 use nex_process::tap::create_tap;
 
 use crate::attachment::Attachment;
+use crate::blocking::blocking;
 use crate::config::{CniConfig, Limits, TAP_IN_NAMESPACE};
 use crate::error::{NetworkError, device};
 use crate::gateway::GatewayDevice;
 use crate::names::{guest_alias, mac};
-use crate::netlink::{Change, Link, Netlink};
-use crate::{blocking, netns, sysctl};
+use crate::{netns, sysctl};
 
 use answer::Answer;
 use chain::Container;
@@ -28,7 +29,7 @@ use record::Record;
 #[derive(Debug)]
 pub(crate) struct Cni {
     pub(crate) owner: String,
-    pub(crate) anchor: GatewayDevice,
+    pub(crate) gateway_device: GatewayDevice,
     pub(crate) config: CniConfig,
     pub(crate) list: List,
     pub(crate) state_dir: PathBuf,
@@ -61,17 +62,17 @@ impl Cni {
         record.write(&self.state_dir)?;
         let answer = self.read(&record, &container)?;
         self.mark(id, answer.host.clone()).await?;
-        let inside = self.inside(&record, &answer).await?;
+        let setup = self.set_up_namespace(&record, &answer).await?;
         Ok(Attachment {
             id: id.to_owned(),
-            tap: inside.tap,
+            tap: setup.tap,
             netns: Some(record.netns),
-            mac: inside.mac,
+            mac: setup.mac,
             address: answer.address.addr(),
             prefix: answer.address.prefix_len(),
-            gateway: self.anchor.gateway,
-            gateway_mac: mac(self.anchor.gateway),
-            mtu: inside.mtu,
+            gateway: self.gateway_device.gateway,
+            gateway_mac: mac(self.gateway_device.gateway),
+            mtu: setup.mtu,
             nameservers: answer.nameservers,
         })
     }
@@ -80,7 +81,7 @@ impl Cni {
         let last = record.list.plugins.last().map(|plugin| plugin.kind.clone()).unwrap_or_default();
         let failed = |said| NetworkError::Plugin { plugin: last.clone(), command: "ADD", said };
         let answer = answer::read(&record.result, container).map_err(failed)?;
-        let GatewayDevice { subnet, gateway, .. } = &self.anchor;
+        let GatewayDevice { subnet, gateway, .. } = &self.gateway_device;
         if !subnet.contains(&answer.address.addr()) {
             return Err(failed(format!("its address {} is not in the subnet {subnet}", answer.address)));
         }
@@ -90,18 +91,19 @@ impl Cni {
         Ok(answer)
     }
 
-    /// Marks the host's ends as a guest's: for the packet filter by their group, for a sweep by their alias.
+    /// Marks the host's ends: their group is for the packet filter, their alias for a sweep.
     async fn mark(&self, id: &str, host: Vec<String>) -> Result<(), NetworkError> {
-        let (alias, group, to_loopback) = (guest_alias(&self.owner, id), self.anchor.names.group(), self.to_loopback);
-        let gateway_mac = mac(self.anchor.gateway);
+        let (alias, group, to_loopback) = (guest_alias(&self.owner, id), self.gateway_device.names.group(), self.to_loopback);
+        let gateway_mac = mac(self.gateway_device.gateway);
         blocking(move || {
             let mut netlink = Netlink::open().map_err(device("open netlink for", &alias))?;
             for name in host {
-                // A bridge of the operator's list is shared and his own.
+                // A bridge of the operator's list is shared; leave it alone.
                 let link = netlink.link(&name).map_err(device("find", &name))?;
                 let Some(link) = link.filter(|link| link.kind == "veth") else { continue };
                 sysctl::guest(&name, to_loopback)?;
-                let change = Change { alias: Some(&alias), group: Some(group), mac: Some(gateway_mac), ..Change::default() };
+                let change =
+                    LinkChange { alias: Some(&alias), group: Some(group), mac: Some(gateway_mac), ..LinkChange::default() };
                 netlink.change_link(link.index, change).map_err(device("configure", &name))?;
             }
             Ok(())
@@ -109,10 +111,10 @@ impl Cni {
         .await
     }
 
-    /// Does in the namespace what is left to do: the tap, unless a plug-in made it, and the limits.
-    async fn inside(&self, record: &Record, answer: &Answer) -> Result<NamespaceSetup, NetworkError> {
+    /// Finishes the namespace: makes the tap, unless a plug-in did, and sets the limits.
+    async fn set_up_namespace(&self, record: &Record, answer: &Answer) -> Result<NamespaceSetup, NetworkError> {
         let (interface, made, limits) = (record.interface.clone(), answer.tap.clone(), self.limits);
-        netns::inside(&record.netns, move || {
+        netns::run_in(&record.netns, move || {
             let mut netlink = Netlink::open().map_err(device("open netlink for", &interface))?;
             let veth = find(&mut netlink, &interface)?;
             let (tap, mac) = match made {
@@ -132,11 +134,11 @@ impl Cni {
     }
 }
 
-/// Makes the tap and lays the pipe: what comes in on one goes out on the other, so the guest stands where the veth stood.
+/// Makes the tap and redirects packets between it and the veth in both directions, so the guest takes the veth's place.
 fn redirected_tap(netlink: &mut Netlink, veth: &Link) -> Result<Link, NetworkError> {
     drop(create_tap(TAP_IN_NAMESPACE).map_err(device("make", TAP_IN_NAMESPACE))?);
     let tap = find(netlink, TAP_IN_NAMESPACE)?;
-    let change = Change { mtu: Some(veth.mtu), up: true, ..Change::default() };
+    let change = LinkChange { mtu: Some(veth.mtu), up: true, ..LinkChange::default() };
     netlink.change_link(tap.index, change).map_err(device("configure", TAP_IN_NAMESPACE))?;
     netlink.redirect(veth.index, tap.index).map_err(device("redirect", &veth.name))?;
     netlink.redirect(tap.index, veth.index).map_err(device("redirect", TAP_IN_NAMESPACE))?;
@@ -157,7 +159,7 @@ fn run_for<'a>(record: &'a Record, container: &'a str) -> Container<'a> {
     Container { id: container, netns: &record.netns, interface: &record.interface, bin_path: &record.bin_path }
 }
 
-/// Removes a guest's connection, in whatever state it is. Says whether nothing is left.
+/// Removes a guest's connection in any state. Returns whether nothing is left.
 pub(crate) async fn detach(owner: &str, state_dir: &std::path::Path, id: &str, by: Deadline) -> bool {
     let note = |result: Result<(), NetworkError>| {
         if let Err(error) = &result {
@@ -174,7 +176,7 @@ pub(crate) async fn detach(owner: &str, state_dir: &std::path::Path, id: &str, b
     let (netns, alias) = (netns::path(owner, id), guest_alias(owner, id));
     clean &= note(
         blocking(move || {
-            // With the namespace goes its tap, and the host's end of a veth that a failed DEL left goes at once.
+            // Removing the namespace removes its tap; the host's end of a veth that a failed DEL left is deleted below.
             netns::remove(&netns)?;
             let mut netlink = Netlink::open().map_err(device("open netlink for", &alias))?;
             for link in netlink.links().map_err(device("list", "devices"))? {

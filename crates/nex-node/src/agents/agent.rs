@@ -9,7 +9,7 @@ use async_nats::{Client, Request};
 use nex_process::{Deadline, TaskScope};
 use nex_protocol::agent::{Handshake, subject};
 use nex_protocol::id::{AgentId, InstanceId};
-use nex_sandbox::{AdmitError, Sandbox};
+use nex_sandbox::{AttachError, Sandbox};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -126,9 +126,9 @@ impl Agent {
     /// Brings a file into the sandbox, read-only; gives its path as the agent sees it.
     ///
     /// # Errors
-    /// [`AdmitError`].
-    pub async fn attach_file(&self, file: &Path, name: &str) -> Result<String, AdmitError> {
-        Ok(self.sandbox.admit(file, name).await?.to_string_lossy().into_owned())
+    /// [`AttachError`].
+    pub async fn attach_file(&self, file: &Path, name: &str) -> Result<String, AttachError> {
+        Ok(self.sandbox.attach_file(file, name).await?.to_string_lossy().into_owned())
     }
 
     /// Leaves the agent its bus and its NATS servers, where it has a network of its own.

@@ -182,7 +182,7 @@ pub(super) async fn open(
     // Names and addresses that an earlier process left would stand in the way of the first machine.
     provider.sweep(Deadline::after(SWEEP)).await;
     let longest = if candidate.accel == Accel::Kvm { BOOT } else { BOOT_EMULATED };
-    match provider.prove(Deadline::after(config.microvm.boot_timeout.unwrap_or(longest))).await {
+    match provider.probe(Deadline::after(config.microvm.boot_timeout.unwrap_or(longest))).await {
         Ok(boot) => Ok((provider, boot)),
         Err(error) => {
             provider.close(SWEEP).await;

@@ -1,4 +1,4 @@
-//! What to start and how its streams are laid: the one place where a process is started.
+//! Specifies a process and its streams, and starts it: the only place that does.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -17,17 +17,15 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::entry::Entry;
-use super::{Child, Exit};
+use super::exit::Exit;
+use super::handle::Child;
 use crate::deadline::Deadline;
-use crate::lines;
+use crate::lines::{self, LineSink};
 use crate::process_id::ProcessId;
 use crate::scope::TaskScope;
 
-/// How long the exit is held back so that the last lines of output arrive before it.
+/// How long the exit is delayed so that the last lines of output arrive before it.
 const LAST_LINES: Duration = Duration::from_millis(250);
-
-/// Takes lines of a child's output, without their line break; called from a task, so it must not block.
-pub type LineSink = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// What a child reads.
 #[derive(Debug, Clone, Default)]
@@ -44,7 +42,7 @@ pub enum Stdin {
 /// Where a child writes.
 #[derive(Clone, Default)]
 pub enum Output {
-    /// Nowhere.
+    /// Discarded.
     #[default]
     Null,
     /// Where its starter writes.
@@ -158,7 +156,7 @@ impl ChildSpec {
         self
     }
 
-    /// Sets what it reads.
+    /// Sets its standard input.
     #[must_use]
     pub fn stdin(mut self, stdin: Stdin) -> Self {
         self.stdin = stdin;
@@ -207,14 +205,14 @@ impl ChildSpec {
         self
     }
 
-    /// Leaves it in one more group than its user's, where it runs as another user: that of a device which it is to open.
+    /// Leaves it in one more group than its user's, where it runs as another user: that of a device that it opens.
     #[must_use]
     pub fn group(mut self, id: u32) -> Self {
         self.group = Some(id);
         self
     }
 
-    /// Takes from it the way to more privileges by executing another program.
+    /// Keeps it from gaining privileges by executing another program.
     #[must_use]
     pub fn no_new_privs(mut self) -> Self {
         self.no_new_privs = true;
@@ -247,7 +245,7 @@ impl ChildSpec {
             let last_lines = async { while pumps.join_next().await.is_some() {} };
             let _late = Deadline::after(LAST_LINES).bound(last_lines).await;
             report.send_replace(Some(exit));
-            // A stream that a grandchild still holds open is read to its end, lest that one block.
+            // A stream that a grandchild still holds open is read to its end, so that the grandchild does not block.
             while pumps.join_next().await.is_some() {}
         });
         Ok(Child::new(id, exit, held, tasks))
@@ -307,7 +305,7 @@ fn feed_stdin(tasks: &TaskScope, stdin: Stdin, pipe: Option<ChildStdin>) -> Opti
     match (stdin, pipe) {
         (Stdin::Bytes(bytes), Some(mut pipe)) => {
             tasks.spawn("stdin", async move {
-                // A child that does not read to the end is its own affair.
+                // A child may end without reading everything.
                 let _unread = pipe.write_all(&bytes).await;
             });
             None

@@ -8,8 +8,10 @@ use landlock::{
     ABI, Access, AccessFs, LandlockStatus, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, Scope, path_beneath_rules,
 };
 
+use super::error::JailError;
+use super::layout::Layout;
 use super::root::{ETC, SYSTEM};
-use super::{JailError, JailSpec, Layout};
+use super::spec::JailSpec;
 use crate::confinement::{LandlockLayer, Mode};
 
 /// The newest rules known here; an older kernel takes what it knows of them.

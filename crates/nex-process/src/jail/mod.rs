@@ -14,8 +14,11 @@
 //!
 //! **Files of the host that are seen**, read-only: `/usr` with its programs and libraries, names and certificates of `/etc`.
 
+mod confine;
+mod error;
 mod fork;
 mod landlock;
+mod layout;
 mod namespaces;
 mod privileges;
 mod probe;
@@ -24,15 +27,16 @@ mod seccomp;
 mod spec;
 
 use std::fmt;
-use std::fs;
-use std::io::{self, Read};
-use std::path::PathBuf;
+use std::io::Read;
 
+pub use error::{JailError, MAX_LINE};
 pub use fork::KILL_SIGNAL;
+pub use layout::Layout;
 pub use probe::{detect, probe_main};
-pub use spec::{JailSpec, MAX_LINE, ProcessLimits};
+pub use spec::{JailSpec, ProcessLimits};
 
-use crate::confinement::{Confinement, Layer, Mode, Part, UserLayer};
+use crate::confinement::{Confinement, Layer, UserLayer};
+use confine::confine;
 
 /// What the innermost process gets. Its `Debug` leaves the identity out: it is a secret.
 #[derive(Clone, PartialEq, Eq)]
@@ -48,82 +52,6 @@ pub struct Entered {
 impl fmt::Debug for Entered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Entered").field("report", &self.report).field("layout", &self.layout).finish_non_exhaustive()
-    }
-}
-
-/// The directories of a jailed process, as it sees them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Layout {
-    /// Files from the node, read-only.
-    pub artifact: PathBuf,
-    /// Scratch space, gone with the process; the working directory.
-    pub work: PathBuf,
-}
-
-impl Layout {
-    /// The directories that a jail of this spec has.
-    #[must_use]
-    pub fn of(spec: &JailSpec) -> Self {
-        match (&spec.mode, &spec.work_dir) {
-            (Mode::Plain, Some(work)) => Self { artifact: spec.artifact_dir.clone(), work: work.clone() },
-            _ => Self { artifact: "/artifact".into(), work: "/work".into() },
-        }
-    }
-}
-
-/// The jail could not be made. Nothing was started; the process must end.
-#[derive(Debug, thiserror::Error)]
-pub enum JailError {
-    /// The two lines did not arrive.
-    #[error("the specification of the jail could not be read from stdin; an agent is started by a node, not by hand")]
-    Unread(#[source] io::Error),
-    /// A line is longer than [`MAX_LINE`].
-    #[error("the specification of the jail or the identity is longer than {MAX_LINE} bytes; start the agent with a shorter one")]
-    TooLong,
-    /// The first line is not a specification.
-    #[error("the specification of the jail was not understood; node and agent must be of the same build")]
-    Spec(#[source] serde_json::Error),
-    /// The specification contradicts itself.
-    #[error("the specification of the jail is unusable: {0}")]
-    Contradiction(&'static str),
-    /// The caller has started threads.
-    #[error("the jail must be entered before the first thread is started, but there are {0}")]
-    Threads(u64),
-    /// A step failed.
-    #[error("the jail could not be made: {step} failed; {advice}")]
-    Step {
-        /// What was being done.
-        step: &'static str,
-        /// What to do.
-        advice: &'static str,
-        /// What the kernel said.
-        #[source]
-        source: io::Error,
-    },
-    /// Something could not be put into the new root.
-    #[error(
-        "the jail could not be made: {path} could not be put into its root; check that it exists and that mounts are allowed"
-    )]
-    Mount {
-        /// The path inside the jail.
-        path: PathBuf,
-        /// What the kernel said.
-        #[source]
-        source: io::Error,
-    },
-    /// A layer that is required is not available.
-    #[error("the jail would lack {part}, which the node requires: {reason}; use a host that has it, or stop requiring it")]
-    Required {
-        /// The layer.
-        part: Part,
-        /// Why it is missing.
-        reason: String,
-    },
-}
-
-impl JailError {
-    fn step<E: Into<io::Error>>(step: &'static str, advice: &'static str) -> impl FnOnce(E) -> Self {
-        move |source| Self::Step { step, advice, source: source.into() }
     }
 }
 
@@ -156,67 +84,12 @@ pub fn while_visible<T>(report: &Confinement, work: impl FnOnce() -> T) -> T {
     done
 }
 
-fn confine(spec: &JailSpec) -> Result<Confinement, JailError> {
-    spec.check()?;
-    single_threaded()?;
-    let namespaced = spec.mode != Mode::Plain;
-    let guard = if namespaced { Some(namespaces::enter(spec)?) } else { None };
-    if namespaced {
-        root::build(spec)?;
-    }
-    privileges::drop_all(spec)?;
-    let layout = Layout::of(spec);
-    std::env::set_current_dir(&layout.work)
-        .map_err(JailError::step("entering the work directory", "check that it may be used by the agent's uid"))?;
-    let landlock = landlock::restrict(spec, &layout)?;
-    let seccomp = seccomp::restrict()?;
-    let report = report(spec, landlock, seccomp);
-    if let Some((part, reason)) = report.lacks(&spec.require) {
-        return Err(JailError::Required { part, reason: reason.to_owned() });
-    }
-    if let Some(guard) = guard {
-        fork::split_agent(guard)?;
-    }
-    Ok(report)
-}
-
-fn report(spec: &JailSpec, landlock: crate::confinement::LandlockLayer, seccomp: Layer) -> Confinement {
-    let reason = || spec.mode_reason.clone().unwrap_or_else(|| "not asked for".to_owned());
-    let namespaces = match spec.mode {
-        Mode::Privileged | Mode::UserNamespace => Layer::Held,
-        Mode::Plain => Layer::Missing { reason: reason() },
-    };
-    let user = match (spec.mode, spec.uid) {
-        (Mode::UserNamespace, _) => UserLayer::UserNamespace,
-        (Mode::Privileged | Mode::Plain, Some(uid)) => UserLayer::OwnUid { uid },
-        (Mode::Privileged | Mode::Plain, None) => UserLayer::Shared { reason: reason() },
-    };
-    Confinement {
-        mode: spec.mode,
-        root: namespaces.clone(),
-        namespaces,
-        user,
-        cgroup: spec.cgroup.clone(),
-        seccomp,
-        landlock,
-        network: spec.network.clone(),
-    }
-}
-
-/// A namespace, a uid and a filter are put on a thread; only a process of one thread is wholly confined.
-fn single_threaded() -> Result<(), JailError> {
-    let status = fs::read_to_string("/proc/self/status")
-        .map_err(JailError::step("reading /proc/self/status", "mount /proc on this host"))?;
-    let threads = status.lines().find_map(|line| line.strip_prefix("Threads:")?.trim().parse().ok()).unwrap_or(0);
-    if threads == 1 { Ok(()) } else { Err(JailError::Threads(threads)) }
-}
-
 #[cfg(test)]
 mod tests {
     use nix::sys::prctl;
 
     use super::*;
-    use crate::confinement::{CgroupLayer, LandlockLayer};
+    use crate::confinement::{CgroupLayer, LandlockLayer, Mode};
 
     #[test]
     fn a_process_shows_itself_only_where_it_is_alone_and_only_for_as_long_as_it_has_to() {

@@ -6,8 +6,9 @@ use std::io;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{getgid, getuid};
 
+use super::error::JailError;
 use super::fork::{self, Guard};
-use super::{JailError, JailSpec};
+use super::spec::JailSpec;
 use crate::confinement::Mode;
 
 const ALLOW: &str = "allow namespaces on this host, or give the node no more than the plain jail";

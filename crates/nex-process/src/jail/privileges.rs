@@ -7,7 +7,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use super::{JailError, JailSpec};
+use super::error::JailError;
+use super::spec::JailSpec;
 use crate::confinement::Mode;
 
 /// Applies limits, drops every capability for good, becomes the own uid.

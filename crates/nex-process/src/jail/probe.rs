@@ -9,7 +9,10 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, geteuid, pipe2};
 use serde::{Deserialize, Serialize};
 
-use super::{JailError, JailSpec, ProcessLimits, confine, fork};
+use super::confine::{confine, single_threaded};
+use super::error::JailError;
+use super::fork;
+use super::spec::{JailSpec, ProcessLimits};
 use crate::confinement::{CgroupLayer, Confinement, Layer, Mode};
 
 /// A report is a few hundred bytes; more than this is no report.
@@ -28,7 +31,7 @@ enum Outcome {
 /// # Errors
 /// When the process has threads already, or can neither fork nor confine itself at all.
 pub fn detect(uid: u32) -> Result<Confinement, JailError> {
-    super::single_threaded()?;
+    single_threaded()?;
     let own = Some(uid);
     let ways: &[(Mode, Option<u32>)] = if geteuid().is_root() {
         // Root of a container may lack the capabilities for the first, and the uids for the third.

@@ -12,7 +12,8 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode as FileMode, umask};
 use nix::unistd::{chdir, getgid, getuid, pivot_root, sethostname};
 
-use super::{JailError, JailSpec};
+use super::error::JailError;
+use super::spec::JailSpec;
 use crate::confinement::Mode;
 
 /// Directories of programs and libraries; those that are links on the host are links in the jail.

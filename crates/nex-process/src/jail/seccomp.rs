@@ -13,7 +13,7 @@ use seccompiler::{
     apply_filter, sock_filter,
 };
 
-use super::JailError;
+use super::error::JailError;
 use crate::confinement::Layer;
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;

@@ -5,11 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::JailError;
+use super::error::{JailError, MAX_LINE};
 use crate::confinement::{CgroupLayer, Layer, Mode, Part};
-
-/// Neither line may be longer than this.
-pub const MAX_LINE: usize = 64 * 1024;
 
 /// How to confine a process; see [`super::enter`].
 ///

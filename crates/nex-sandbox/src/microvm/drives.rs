@@ -1,4 +1,4 @@
-//! Artifacts as drives: a read-only image with the one file in it, made when it is first wanted, shared by all machines.
+//! Artifacts as drives: a read-only image with one file, made on first use and shared by all machines.
 
 use std::fs;
 use std::io;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use nex_erofs::drive::DriveError;
 
-/// Size of the drive that is there before there is an artifact, bytes.
+/// Size of the placeholder drive before an artifact is attached, bytes.
 const EMPTY: u64 = 4096;
 const EXTENSION: &str = "erofs";
 
@@ -35,7 +35,7 @@ impl Drives {
         Ok(drives)
     }
 
-    /// What a machine has in its drive before it has an artifact.
+    /// The placeholder in a machine's drive until an artifact is attached.
     pub(super) fn empty(&self) -> PathBuf {
         self.dir.join("empty")
     }
@@ -47,7 +47,7 @@ impl Drives {
         if image.is_file() {
             return Ok(image);
         }
-        self.forget_all_without_file(file.parent().unwrap_or(Path::new("/")));
+        self.remove_stale(file.parent().unwrap_or(Path::new("/")));
         let draft = self.dir.join(format!("draft-{:016x}", rand::random::<u64>()));
         let made = nex_erofs::drive(file, &draft).map_err(ImageError::from);
         match made.and_then(|_written| Ok(fs::rename(&draft, &image)?)) {
@@ -59,8 +59,9 @@ impl Drives {
         }
     }
 
-    /// The cache of artifacts is bounded, so this is, too. A machine that has one of these attached keeps it by its own link.
-    fn forget_all_without_file(&self, artifacts: &Path) {
+    /// Removes the images whose artifact is gone, so that this cache is bounded like that of the artifacts. A machine with an attached
+    /// image keeps it by its own link.
+    fn remove_stale(&self, artifacts: &Path) {
         for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
             let image = entry.path();
             let artifact = image.file_stem().map(|stem| artifacts.join(stem));

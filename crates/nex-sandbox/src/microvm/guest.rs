@@ -1,4 +1,4 @@
-//! The node's end of the conversation with a guest's init.
+//! The node's end of the channel to a guest's init.
 
 use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -6,36 +6,20 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use data_encoding::BASE64;
 use nex_network::Attachment;
 use nex_process::Deadline;
-use nex_protocol::guest::{FromGuest, GuestNetwork, MAX_LINE, METADATA_KEY, ToGuest, Welcome};
+use nex_protocol::guest::{FromGuest, GuestIdentity, GuestNetwork, MAX_LINE, METADATA_KEY, ToGuest};
 use nex_vmm::{Machine, VmmKind};
 use rand::RngCore as _;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 
-use super::Shared;
-use crate::CreateError;
+use super::error::GuestError;
+use super::shared::Shared;
+use crate::error::CreateError;
 
 /// Random bytes given to every guest.
 const ENTROPY: usize = 64;
 
-/// What goes wrong between node and guest. *Trust:* all that a guest says is bounded, and shown as text only.
-#[derive(Debug, thiserror::Error)]
-pub enum GuestError {
-    /// The stream broke.
-    #[error("the guest's channel broke")]
-    Broken(#[from] io::Error),
-    /// It speaks another language.
-    #[error("the guest said something else than was asked: {0}; next: rebuild the root image with this version's 'nex rootfs'")]
-    Unexpected(String),
-    /// It could not do it.
-    #[error("the guest could not do it: {0}")]
-    Failed(String),
-    /// It said nothing in time.
-    #[error("the guest did not answer in time")]
-    Late,
-}
-
-/// A guest that can be spoken to: one question at a time, each with its answer.
+/// The channel to a guest: one request at a time, each answered.
 #[derive(Debug)]
 pub(super) struct Guest {
     stream: BufReader<UnixStream>,
@@ -43,9 +27,9 @@ pub(super) struct Guest {
 
 impl Guest {
     /// Opens the channel and waits until the guest is ready for an identity.
-    pub(super) async fn meet(machine: &dyn Machine, by: Deadline) -> Result<Self, CreateError> {
-        let mut guest = Self::of(machine, by).await?;
-        match guest.hear(by).await? {
+    pub(super) async fn connect(machine: &dyn Machine, by: Deadline) -> Result<Self, CreateError> {
+        let mut guest = Self::open(machine, by).await?;
+        match guest.recv(by).await? {
             FromGuest::Ready { version } => {
                 if version != env!("CARGO_PKG_VERSION") {
                     tracing::warn!(
@@ -60,41 +44,41 @@ impl Guest {
         }
     }
 
-    /// Opens the channel of a clone: where the stream outlived the snapshot the guest has said that it is ready to somebody else.
-    pub(super) async fn meet_clone(machine: &dyn Machine, kind: VmmKind, by: Deadline) -> Result<Self, CreateError> {
+    /// Opens the channel of a clone. Under QEMU the stream survives the snapshot, so the guest does not say again that it is ready.
+    pub(super) async fn connect_clone(machine: &dyn Machine, kind: VmmKind, by: Deadline) -> Result<Self, CreateError> {
         match kind {
-            VmmKind::Qemu => Self::of(machine, by).await,
-            VmmKind::Firecracker => Self::meet(machine, by).await,
+            VmmKind::Qemu => Self::open(machine, by).await,
+            VmmKind::Firecracker => Self::connect(machine, by).await,
         }
     }
 
-    async fn of(machine: &dyn Machine, by: Deadline) -> Result<Self, CreateError> {
+    async fn open(machine: &dyn Machine, by: Deadline) -> Result<Self, CreateError> {
         Ok(Self { stream: BufReader::new(machine.channel(by).await?) })
     }
 
-    /// Tells the guest who it is: by the metadata service where the monitor has one.
-    pub(super) async fn welcome(
+    /// Gives the guest its identity: by the metadata service where the monitor has one.
+    pub(super) async fn identify(
         &mut self,
         machine: &dyn Machine,
         kind: VmmKind,
-        welcome: Welcome,
+        identity: GuestIdentity,
         by: Deadline,
     ) -> Result<(), CreateError> {
         match kind {
-            VmmKind::Qemu => self.say(&ToGuest::Welcome(Box::new(welcome)), by).await?,
+            VmmKind::Qemu => self.send(&ToGuest::Identity(Box::new(identity)), by).await?,
             VmmKind::Firecracker => {
-                machine.set_metadata(&serde_json::json!({ METADATA_KEY: welcome }), by).await?;
-                self.say(&ToGuest::Metadata, by).await?;
+                machine.set_metadata(&serde_json::json!({ METADATA_KEY: identity }), by).await?;
+                self.send(&ToGuest::Metadata, by).await?;
             }
         }
         Ok(())
     }
 
-    /// Finds out whether a guest that waits for its identity hears and speaks: asked for what it cannot do yet, it refuses.
-    pub(super) async fn is_awake(&mut self, by: Deadline) -> Result<(), GuestError> {
-        self.say(&ToGuest::Attach { slot: 0 }, by).await?;
+    /// Checks that a guest still answers while it waits for its identity: an attach is refused at this point.
+    pub(super) async fn check_alive(&mut self, by: Deadline) -> Result<(), GuestError> {
+        self.send(&ToGuest::Attach { slot: 0 }, by).await?;
         loop {
-            match self.hear(by).await? {
+            match self.recv(by).await? {
                 FromGuest::Failed { .. } => return Ok(()),
                 FromGuest::Ready { .. } => {}
                 other => return Err(unexpected(&other)),
@@ -104,11 +88,11 @@ impl Guest {
 
     /// Has a drive mounted; returns where its file is.
     pub(super) async fn attach(&mut self, slot: u8, by: Deadline) -> Result<String, GuestError> {
-        self.say(&ToGuest::Attach { slot }, by).await?;
-        // A clone whose stream broke when it woke up has said once more that it is ready, before it heard who it is.
-        let mut answer = self.hear(by).await?;
+        self.send(&ToGuest::Attach { slot }, by).await?;
+        // A clone whose stream broke on resume says again that it is ready, before it has its identity.
+        let mut answer = self.recv(by).await?;
         while matches!(answer, FromGuest::Ready { .. }) {
-            answer = self.hear(by).await?;
+            answer = self.recv(by).await?;
         }
         match answer {
             FromGuest::Attached { slot: mounted, path } if mounted == slot => Ok(path),
@@ -119,19 +103,19 @@ impl Guest {
 
     /// Asks the guest to end its agent and itself.
     pub(super) async fn power_off(&mut self, grace_ms: u64, by: Deadline) -> Result<(), GuestError> {
-        self.say(&ToGuest::PowerOff { grace_ms }, by).await
+        self.send(&ToGuest::PowerOff { grace_ms }, by).await
     }
 
-    async fn say(&mut self, words: &ToGuest, by: Deadline) -> Result<(), GuestError> {
-        let mut line = serde_json::to_vec(words).map_err(io::Error::from)?;
+    async fn send(&mut self, message: &ToGuest, by: Deadline) -> Result<(), GuestError> {
+        let mut line = serde_json::to_vec(message).map_err(io::Error::from)?;
         line.push(b'\n');
         by.bound(self.stream.get_mut().write_all(&line)).await.map_err(|_elapsed| GuestError::Late)?.map_err(GuestError::from)
     }
 
-    async fn hear(&mut self, by: Deadline) -> Result<FromGuest, GuestError> {
+    async fn recv(&mut self, by: Deadline) -> Result<FromGuest, GuestError> {
         let mut line = Vec::new();
-        let most = u64::try_from(MAX_LINE).unwrap_or(u64::MAX);
-        let mut bounded = (&mut self.stream).take(most);
+        let max = u64::try_from(MAX_LINE).unwrap_or(u64::MAX);
+        let mut bounded = (&mut self.stream).take(max);
         let read = by.bound(bounded.read_until(b'\n', &mut line)).await.map_err(|_elapsed| GuestError::Late)??;
         if read == 0 {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
@@ -142,17 +126,17 @@ impl Guest {
     }
 }
 
-fn unexpected(words: &FromGuest) -> GuestError {
-    GuestError::Unexpected(format!("{words:?}").chars().take(200).collect())
+fn unexpected(message: &FromGuest) -> GuestError {
+    GuestError::Unexpected(format!("{message:?}").chars().take(200).collect())
 }
 
-/// All that a new guest is told.
-pub(super) fn welcome(shared: &Shared, identity: &[u8], link: &Attachment) -> Welcome {
+/// The identity of a new guest, with its network, limits and entropy.
+pub(super) fn identity_of(shared: &Shared, identity: &[u8], link: &Attachment) -> GuestIdentity {
     let mut entropy = [0; ENTROPY];
     rand::rng().fill_bytes(&mut entropy);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let dns = if shared.config.dns.is_empty() { &link.nameservers } else { &shared.config.dns };
-    Welcome {
+    GuestIdentity {
         identity: String::from_utf8_lossy(identity).into_owned(),
         hostname: link.id.clone(),
         network: Some(GuestNetwork {

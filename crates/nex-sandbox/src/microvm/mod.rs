@@ -11,16 +11,22 @@
 //!
 //! The monitor, the network and the file system are crates of their own that know nothing of agents; this is where they meet.
 
+mod config;
 mod create;
 mod drives;
+mod error;
 mod guest;
+mod link;
+mod pending;
 mod sandbox;
+mod shared;
+mod store;
+mod teardown;
 mod template;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,83 +35,26 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use nex_network::{Network, NetworkError};
 use nex_process::Deadline;
-use nex_protocol::guest::GuestLimits;
-use nex_vmm::{RateLimiter, Vmm, VmmKind};
+use nex_vmm::{Vmm, VmmKind};
 
-pub use guest::GuestError;
+pub use config::{MicroVmConfig, OpenError};
+pub use error::GuestError;
 
-use crate::host::{HostResources, MACHINE};
-use crate::{CreateError, MachineSize, Sandbox, SandboxId, SandboxProvider, SandboxSpec};
+use crate::error::CreateError;
+use crate::host::HostResources;
+use crate::sandbox::{Sandbox, SandboxProvider};
+use crate::spec::SandboxSpec;
 use drives::Drives;
-use template::Templates;
+use shared::Shared;
+use store::TemplateStore;
 
 /// Longest time to take the network down.
 const NETWORK: Duration = Duration::from_secs(10);
-
-/// How to make microVMs.
-#[derive(Debug, Clone)]
-pub struct MicroVmConfig {
-    /// Short name of the node, letters and digits; keeps nodes of one host apart.
-    pub node: String,
-    /// Directory of this node's sandboxes, absolute.
-    pub state_dir: PathBuf,
-    /// First of the 65536 uids for monitors.
-    pub uid_base: u32,
-    /// The kernel, an ELF file.
-    pub kernel: PathBuf,
-    /// The root image, shared by all.
-    pub rootfs: PathBuf,
-    /// Size of a machine that is asked for without one.
-    pub size: MachineSize,
-    /// Limits inside the guest.
-    pub limits: GuestLimits,
-    /// Rates of each guest's network and drives, where the monitor applies them.
-    pub rates: Option<RateLimiter>,
-    /// Name servers for the guests; none, and they resolve no names.
-    pub dns: Vec<IpAddr>,
-    /// Whether machines are cloned from a snapshot of the first.
-    pub snapshots: bool,
-}
-
-/// The provider could not be opened, or no machine works.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// A file of the machine is missing.
-    #[error("there is no {what} at {path}; next: run 'nex node preflight', or name another in the configuration")]
-    Missing {
-        /// Kernel or root image.
-        what: &'static str,
-        /// Where it was looked for.
-        path: PathBuf,
-    },
-    /// A directory could not be made.
-    #[error("could not make {path} for microVMs; next: check that the node may write there")]
-    Directory {
-        /// The directory.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// The first machine did not come up.
-    #[error("the first machine did not come up")]
-    FirstMachine(#[source] CreateError),
-}
 
 /// Makes sandboxes that are microVMs.
 #[derive(Debug, Clone)]
 pub struct MicroVmProvider {
     shared: Arc<Shared>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    config: MicroVmConfig,
-    vmm: Arc<dyn Vmm>,
-    network: Network,
-    host: Arc<HostResources>,
-    templates: Templates,
-    drives: Drives,
 }
 
 impl MicroVmProvider {
@@ -127,18 +76,18 @@ impl MicroVmProvider {
         };
         let drives = made(config.state_dir.join("drives"))?;
         let drives = Drives::open(drives.clone()).map_err(|source| failed((drives, source)))?;
-        let templates = Templates::new(made(config.state_dir.join("templates"))?);
+        let templates = TemplateStore::new(made(config.state_dir.join("templates"))?);
         Ok(Self { shared: Arc::new(Shared { config, vmm, network, host: Arc::new(host), templates, drives }) })
     }
 
-    /// Finds out by trying whether a machine boots here: the template of the standard size, which is then there for the clones, or
-    /// one machine that is thrown away where there are no snapshots. Returns how long a machine takes to boot here.
+    /// Checks that a machine boots on this host: builds the template of the standard size, or boots and discards one machine where
+    /// snapshots are off. Returns how long a machine takes to boot.
     ///
     /// # Errors
     /// [`OpenError::FirstMachine`]
-    pub async fn prove(&self, by: Deadline) -> Result<Duration, OpenError> {
+    pub async fn probe(&self, by: Deadline) -> Result<Duration, OpenError> {
         let size = self.shared.config.size;
-        Box::pin(template::prove(&self.shared, size, by)).await.map_err(OpenError::FirstMachine)
+        Box::pin(template::probe(&self.shared, size, by)).await.map_err(OpenError::FirstMachine)
     }
 
     /// Which monitor.
@@ -184,17 +133,5 @@ impl MicroVmProvider {
 impl SandboxProvider for MicroVmProvider {
     fn create(&self, spec: SandboxSpec, by: Deadline) -> BoxFuture<'_, Result<Box<dyn Sandbox>, CreateError>> {
         create::create(&self.shared, spec, by).map(|made| made.map(|sandbox| Box::new(sandbox) as _)).boxed()
-    }
-}
-
-impl Shared {
-    /// Monitors run under uids of their own wherever that is possible.
-    fn own_uids() -> bool {
-        nix::unistd::geteuid().is_root()
-    }
-
-    /// Where the machine of a sandbox is.
-    fn machine_dir(&self, id: &SandboxId) -> PathBuf {
-        self.host.agents_dir().join(id.as_str()).join(MACHINE)
     }
 }

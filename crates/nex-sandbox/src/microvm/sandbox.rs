@@ -1,4 +1,4 @@
-//! One microVM in the hands of its owner.
+//! One running microVM with its agent.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,19 +12,23 @@ use nex_process::{Deadline, Exit};
 use nex_vmm::{Machine, VmmKind};
 use tokio::sync::Mutex;
 
-use super::Shared;
-use super::create::{remove, remove_later};
 use super::guest::Guest;
+use super::shared::Shared;
+use super::teardown::{remove, remove_later};
+use crate::error::AttachError;
+use crate::id::{SandboxId, check_file_name};
 use crate::output::StderrTail;
-use crate::{AdmitError, ExitReport, Sandbox, SandboxId, SandboxRecord, check_file_name};
+use crate::record::SandboxRecord;
+use crate::report::ExitReport;
+use crate::sandbox::Sandbox;
 
-/// The drive that artifacts are put into.
+/// The drive that holds the artifact.
 const SLOT: u8 = 0;
 /// Longest time to attach a drive; the guest mounts it in milliseconds.
 const ATTACH: Duration = Duration::from_secs(20);
-/// Longest time to tell a guest something.
-const TELL: Duration = Duration::from_secs(1);
-/// What a guest needs to go down after its agent has ended.
+/// Longest time to send a guest a message.
+const SEND: Duration = Duration::from_secs(1);
+/// How long a guest takes to power off after its agent has ended.
 const POWER_OFF: Duration = Duration::from_secs(2);
 
 /// A machine with an agent in it. Its owner stops it; dropped, it is killed and removed in the background.
@@ -65,14 +69,14 @@ impl MicroVm {
         }
     }
 
-    async fn attach(&self, file: &Path) -> Result<PathBuf, AdmitError> {
-        let failed = |source: io::Error| AdmitError::Failed { file: file.to_owned(), source };
+    async fn attach_drive(&self, file: &Path) -> Result<PathBuf, AttachError> {
+        let failed = |source: io::Error| AttachError::Failed { file: file.to_owned(), source };
         let Some(machine) = &self.machine else { return Err(failed(io::ErrorKind::NotConnected.into())) };
         let by = Deadline::after(ATTACH);
         let (drives, of) = (self.shared.drives.clone(), file.to_owned());
         let image = tokio::task::spawn_blocking(move || drives.of(&of)).await.map_err(|error| failed(error.into()))?;
         let image = image.map_err(|error| failed(io::Error::other(error)))?;
-        // Before anything of a workload is in the guest: it could read there who its agent is, and speak for it.
+        // Before the workload is in the guest: it could read its agent's identity there and impersonate it.
         if self.shared.vmm.kind() == VmmKind::Firecracker {
             machine.set_metadata(&serde_json::json!({}), by).await.map_err(|error| failed(io::Error::other(error)))?;
         }
@@ -85,15 +89,15 @@ impl MicroVm {
         let exit = match &self.machine {
             Some(machine) => {
                 let told = self.power_off(grace).await;
-                let patience = if told { grace + POWER_OFF } else { Duration::ZERO };
-                match Deadline::after(patience).bound(machine.exited()).await {
+                let timeout = if told { grace + POWER_OFF } else { Duration::ZERO };
+                match Deadline::after(timeout).bound(machine.exited()).await {
                     Ok(exit) => exit,
-                    Err(_deaf) => machine.kill().await,
+                    Err(_late) => machine.kill().await,
                 }
             }
             None => Exit::UNKNOWN,
         };
-        // Before its group goes: the count of memory kills goes with it.
+        // Before the cgroup is removed: it holds the count of memory kills.
         let report = self.report(exit);
         self.settled.store(remove(&self.shared, &self.record).await, Ordering::Release);
         report
@@ -101,7 +105,7 @@ impl MicroVm {
 
     /// Whether the guest was told.
     async fn power_off(&self, grace: Duration) -> bool {
-        let by = Deadline::after(TELL);
+        let by = Deadline::after(SEND);
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         let told = by.bound(async { self.guest.lock().await.power_off(grace_ms, by).await }).await;
         matches!(told, Ok(Ok(())))
@@ -113,16 +117,16 @@ impl Sandbox for MicroVm {
         &self.record.id
     }
 
-    /// One file per machine, for it has one drive. The guest mounts it; its agent checks its digest.
-    fn admit<'a>(&'a self, file: &'a Path, name: &'a str) -> BoxFuture<'a, Result<PathBuf, AdmitError>> {
+    /// One file per machine, because it has one drive. The guest mounts it; the agent checks its digest.
+    fn attach_file<'a>(&'a self, file: &'a Path, name: &'a str) -> BoxFuture<'a, Result<PathBuf, AttachError>> {
         async move {
             check_file_name(name)?;
             let mut attached = self.attached.lock().await;
             match &*attached {
                 Some((present, path)) if present == file => Ok(path.clone()),
-                Some(_) => Err(AdmitError::Taken(name.to_owned())),
+                Some(_) => Err(AttachError::Taken(name.to_owned())),
                 None => {
-                    let path = self.attach(file).await?;
+                    let path = self.attach_drive(file).await?;
                     *attached = Some((file.to_owned(), path.clone()));
                     Ok(path)
                 }

@@ -7,9 +7,13 @@ use std::time::Duration;
 
 use nex_process::{Deadline, Elapsed};
 
-use super::ProcessProvider;
 use super::create::{self, Role};
-use crate::{CreateError, ExitReport, Sandbox as _, SandboxId, SandboxSpec};
+use super::provider::ProcessProvider;
+use crate::error::CreateError;
+use crate::id::SandboxId;
+use crate::report::ExitReport;
+use crate::sandbox::Sandbox as _;
+use crate::spec::SandboxSpec;
 
 /// Nothing was compiled.
 #[derive(Debug, thiserror::Error)]

@@ -6,7 +6,7 @@ use nex_network::Network;
 use nex_process::cgroup::CgroupLimits;
 use nex_process::confinement::{Layer, Part};
 
-use crate::MachineSize;
+use crate::spec::MachineSize;
 
 /// Limits of one sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

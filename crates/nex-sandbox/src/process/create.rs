@@ -1,4 +1,4 @@
-//! Makes one sandbox, step by step; whatever step fails, what the earlier ones made is removed.
+//! Creates a process sandbox step by step. A failing step removes what the earlier ones made.
 
 use std::fs::File;
 use std::io;
@@ -9,13 +9,18 @@ use nex_process::confinement::{Layer, Mode};
 use nex_process::jail::{JailSpec, MAX_LINE, ProcessLimits};
 use nex_process::{ChildSpec, Deadline, Elapsed, Output, ProcessId, Stdin};
 
-use super::sandbox::{ProcessSandbox, bring};
-use super::{Limits, Shared};
+use super::config::Limits;
+use super::sandbox::{ProcessSandbox, link_or_copy};
+use super::shared::Shared;
+use crate::error::CreateError;
 use crate::host::{Draft, directory, join, write_record};
+use crate::id::SandboxId;
 use crate::output::{StderrTail, to_log};
-use crate::{CreateError, Sandbox, SandboxId, SandboxRecord, SandboxSpec};
+use crate::record::SandboxRecord;
+use crate::sandbox::Sandbox;
+use crate::spec::SandboxSpec;
 
-/// What the program in a sandbox is there for.
+/// What the program in a sandbox does.
 #[derive(Debug, Clone)]
 pub(super) enum Role {
     /// To run a workload.
@@ -55,8 +60,8 @@ pub(super) async fn create(
     match (role, shared.network()) {
         (Role::Compiler { artifact, output, max_bytes }, _) => {
             let (target, copied) = (dir.join("artifact").join(ARTIFACT), artifact.clone());
-            let brought = tokio::task::spawn_blocking(move || bring(&copied, &target)).await;
-            brought.map_err(io::Error::from).flatten().map_err(directory(&artifact))?;
+            let linked = tokio::task::spawn_blocking(move || link_or_copy(&copied, &target)).await;
+            linked.map_err(io::Error::from).flatten().map_err(directory(&artifact))?;
             limits.file_bytes = max_bytes;
             agent = agent.args([COMPILE]).stdout(Output::File(output));
         }
@@ -82,7 +87,7 @@ pub(super) async fn create(
         own_root: shared.confinement.root == Layer::Held,
     };
     draft.done();
-    // From here on a sandbox exists that removes itself when it is dropped. Its process waits for its stdin.
+    // From here on, dropping the sandbox removes everything. Its process waits for its stdin.
     let mut sandbox = ProcessSandbox::owned(shared, record, child, link, stderr_tail);
     let cgroup = shared.host.cgroup(&sandbox.record.id, &limits.of_cgroup())?;
     join(sandbox.record.cgroup.insert(cgroup).clone(), sandbox.record.leader.pid).await?;

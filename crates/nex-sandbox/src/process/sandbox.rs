@@ -1,4 +1,4 @@
-//! One jailed agent in the hands of its owner.
+//! One running jailed process with its agent.
 
 use std::fs;
 use std::io;
@@ -13,12 +13,14 @@ use futures::future::BoxFuture;
 use nex_network::{Attachment, NetworkError};
 use nex_process::{Child, Deadline, Exit, Rung, Signal};
 
-use super::Shared;
+use super::shared::Shared;
+use crate::error::AttachError;
+use crate::id::{SandboxId, check_file_name};
 use crate::output::StderrTail;
-use crate::record::KILL;
-use crate::record::REMOVAL;
+use crate::record::{KILL, REMOVAL, SandboxRecord, remove_leftover};
 use crate::removal::Removal;
-use crate::{AdmitError, ExitReport, Sandbox, SandboxId, SandboxRecord, check_file_name, remove_leftover};
+use crate::report::ExitReport;
+use crate::sandbox::Sandbox;
 
 /// A sandbox made here or adopted. Its owner stops it; dropped, it is killed and removed in the background.
 #[derive(Debug)]
@@ -101,7 +103,7 @@ impl ProcessSandbox {
                 None
             }
         };
-        // Before its group goes: the count of memory kills goes with it.
+        // Before the cgroup is removed: it holds the count of memory kills.
         let report = self.report(exit.unwrap_or(Exit::UNKNOWN));
         let removed = remove_leftover(&self.record, Deadline::after(REMOVAL)).await;
         // By now its namespace is gone, or about to go.
@@ -117,17 +119,17 @@ impl Sandbox for ProcessSandbox {
         &self.record.id
     }
 
-    fn admit<'a>(&'a self, file: &'a Path, name: &'a str) -> BoxFuture<'a, Result<PathBuf, AdmitError>> {
+    fn attach_file<'a>(&'a self, file: &'a Path, name: &'a str) -> BoxFuture<'a, Result<PathBuf, AttachError>> {
         async move {
             check_file_name(name)?;
             let target = self.record.dir.join("artifact").join(name);
             let (from, to) = (file.to_owned(), target.clone());
             // A copy, where there cannot be a link, takes its time.
-            let brought = tokio::task::spawn_blocking(move || bring(&from, &to)).await;
-            match brought.map_err(io::Error::from).flatten() {
+            let linked = tokio::task::spawn_blocking(move || link_or_copy(&from, &to)).await;
+            match linked.map_err(io::Error::from).flatten() {
                 Ok(()) => Ok(if self.record.own_root { Path::new("/artifact").join(name) } else { target }),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(AdmitError::Taken(name.to_owned())),
-                Err(source) => Err(AdmitError::Failed { file: file.to_owned(), source }),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(AttachError::Taken(name.to_owned())),
+                Err(source) => Err(AttachError::Failed { file: file.to_owned(), source }),
             }
         }
         .boxed()
@@ -174,7 +176,7 @@ impl Drop for ProcessSandbox {
 }
 
 /// Links a file, or copies it where links cannot go. The bytes are never written again, so one file serves all sandboxes.
-pub(super) fn bring(file: &Path, target: &Path) -> io::Result<()> {
+pub(super) fn link_or_copy(file: &Path, target: &Path) -> io::Result<()> {
     let source = fs::metadata(file)?;
     if !source.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file"));

@@ -100,7 +100,7 @@ impl Drop for Fixture {
 impl Fixture {
     pub(crate) async fn start(&self, id: &str, identity: &str) -> Box<ProcessSandbox> {
         let sandbox = Box::new(self.provider.make(spec(id, identity), soon()).await.unwrap());
-        sandbox.admit(&workload_copy(self.state.path()), "workload").await.unwrap();
+        sandbox.attach_file(&workload_copy(self.state.path()), "workload").await.unwrap();
         sandbox
     }
 

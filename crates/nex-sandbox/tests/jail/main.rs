@@ -14,7 +14,7 @@ use nex_process::cgroup::{Cgroups, Controller};
 use nex_process::confinement::{Mode, Part};
 use nex_process::{ChildSpec, Confinement, Deadline, Output};
 use nex_sandbox::process::{OpenError, ProcessConfig, ProcessNetwork, ProcessProvider};
-use nex_sandbox::{AdmitError, CreateError, Sandbox, SandboxProvider, remove_leftover};
+use nex_sandbox::{AttachError, CreateError, Sandbox, SandboxProvider, remove_leftover};
 use nix::time::{ClockId, clock_gettime};
 
 mod fixture;
@@ -253,7 +253,7 @@ async fn what_a_killed_node_left_is_adopted_or_removed_from_its_record() {
     let next = ProcessProvider::open(config(fixture.state.path(), &fixture.node), shared(), soon()).await.unwrap();
     let adopted = next.adopt(one.clone(), soon()).await.unwrap();
     assert_eq!(adopted.record(), one);
-    assert!(adopted.admit(&workload_copy(fixture.state.path()), "later").await.is_ok());
+    assert!(adopted.attach_file(&workload_copy(fixture.state.path()), "later").await.is_ok());
     let fresh = next.create(spec("c3", "stay"), soon()).await.unwrap();
     assert!(one.uid.is_none() || ![one.uid, two.uid].contains(&fresh.record().uid), "a uid in use is not given again");
 
@@ -316,15 +316,15 @@ async fn files_come_in_by_link_or_copy_and_never_in_place_of_another() {
     let (cached, other) = (fixture.state.path().join("cached"), fixture.state.path().join("other"));
     fs::write(&cached, "1").unwrap();
     fs::write(&other, "2").unwrap();
-    let seen = sandbox.admit(&cached, "module.wasm").await.unwrap();
-    assert_eq!(seen, sandbox.admit(&cached, "module.wasm").await.unwrap());
+    let seen = sandbox.attach_file(&cached, "module.wasm").await.unwrap();
+    assert_eq!(seen, sandbox.attach_file(&cached, "module.wasm").await.unwrap());
     assert_eq!(seen == Path::new("/artifact/module.wasm"), sandbox.record().own_root);
-    assert!(matches!(sandbox.admit(&other, "module.wasm").await, Err(AdmitError::Taken(_))));
-    assert!(matches!(sandbox.admit(&cached, "../out/x").await, Err(AdmitError::Name(_))));
-    assert!(matches!(sandbox.admit(fixture.state.path(), "dir").await, Err(AdmitError::Failed { .. })));
+    assert!(matches!(sandbox.attach_file(&other, "module.wasm").await, Err(AttachError::Taken(_))));
+    assert!(matches!(sandbox.attach_file(&cached, "../out/x").await, Err(AttachError::Name(_))));
+    assert!(matches!(sandbox.attach_file(fixture.state.path(), "dir").await, Err(AttachError::Failed { .. })));
     let elsewhere = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();
     fs::write(elsewhere.path(), "3").unwrap();
-    sandbox.admit(elsewhere.path(), "copied").await.unwrap();
+    sandbox.attach_file(elsewhere.path(), "copied").await.unwrap();
     assert_eq!(fs::read(sandbox.record().dir.join("artifact/copied")).unwrap(), b"3");
 
     sandbox.stop(GRACE).await;

@@ -1,7 +1,7 @@
 //! Firecracker's API: HTTP/1.1 over a unix socket, one request a connection.
 //!
-//! As little of HTTP as that API speaks: an answer has a status, headers and a body whose length is told.
-//! *Trust:* an answer is at most [`MAX_ANSWER`] long, whatever it says of itself.
+//! Only the part of HTTP that this API uses: an answer has a status, headers and a body with a `Content-Length`.
+//! *Trust:* an answer is at most [`MAX_ANSWER`] long, whatever length it claims.
 
 use std::io;
 
@@ -11,15 +11,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::requests::{API, Request};
 use crate::error::VmmError;
 use crate::files::Files;
-use crate::machine::VmmKind;
+use crate::kind::VmmKind;
 use crate::process::printable;
 
 /// Longest answer, bytes.
 const MAX_ANSWER: usize = 64 * 1024;
 
 /// Makes a request; every status but 2xx is a refusal.
-pub(super) async fn ask(files: &Files, request: &Request) -> Result<(), VmmError> {
-    let answer = exchange(files, request).await.map_err(|error| nonsense(format!("the conversation broke off: {error}")))??;
+pub(super) async fn send(files: &Files, request: &Request) -> Result<(), VmmError> {
+    let answer = exchange(files, request).await.map_err(|error| malformed(format!("the connection broke off: {error}")))??;
     if (200..300).contains(&answer.status) {
         return Ok(());
     }
@@ -38,8 +38,8 @@ async fn exchange(files: &Files, request: &Request) -> io::Result<Result<Answer,
         match parse(&bytes) {
             Ok(Some(answer)) => return Ok(Ok(answer)),
             Ok(None) if bytes.len() < MAX_ANSWER => {}
-            Ok(None) => return Ok(Err(nonsense("its answer has no end".to_owned()))),
-            Err(why) => return Ok(Err(nonsense(why.to_owned()))),
+            Ok(None) => return Ok(Err(malformed("its answer is too long".to_owned()))),
+            Err(why) => return Ok(Err(malformed(why.to_owned()))),
         }
         if stream.read_buf(&mut bytes).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -47,14 +47,14 @@ async fn exchange(files: &Files, request: &Request) -> io::Result<Result<Answer,
     }
 }
 
-/// An answer, whole.
+/// A complete answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     status: u16,
     body: Vec<u8>,
 }
 
-/// Reads an answer; `None` while it is not whole.
+/// Reads an answer; `None` while it is incomplete.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Answer>, &'static str> {
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
     let Some((head, rest)) = end.and_then(|end| bytes.split_at_checked(end + 4)) else { return Ok(None) };
@@ -65,22 +65,26 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Answer>, &'static str> {
     let mut length = 0;
     for (name, value) in lines.filter_map(|line| line.split_once(':')) {
         if name.eq_ignore_ascii_case("content-length") {
-            length =
-                value.trim().parse().ok().filter(|length| *length <= MAX_ANSWER).ok_or("the length of its answer is absurd")?;
+            length = value
+                .trim()
+                .parse()
+                .ok()
+                .filter(|length| *length <= MAX_ANSWER)
+                .ok_or("the length of its answer is not valid")?;
         }
     }
     Ok(rest.get(..length).map(|body| Answer { status, body: body.to_vec() }))
 }
 
-/// Its own words for what is wrong.
+/// The error message in an answer.
 pub(crate) fn fault(answer: &Answer) -> String {
-    let said = serde_json::from_slice::<Value>(&answer.body).ok();
-    let message = said.as_ref().and_then(|said| said.get("fault_message")?.as_str());
+    let body = serde_json::from_slice::<Value>(&answer.body).ok();
+    let message = body.as_ref().and_then(|body| body.get("fault_message")?.as_str());
     message.map_or_else(|| format!("status {}", answer.status), |message| printable(message, 500))
 }
 
-fn nonsense(why: String) -> VmmError {
-    VmmError::Nonsense { vmm: VmmKind::Firecracker, why }
+fn malformed(why: String) -> VmmError {
+    VmmError::Malformed { vmm: VmmKind::Firecracker, why }
 }
 
 #[cfg(test)]
@@ -126,8 +130,8 @@ mod tests {
             let (mut stream, _) = listener.accept().await.unwrap();
             while stream.write_all(b"HTTP/1.1 200 OK\r\nX: y").await.is_ok() {}
         };
-        let (answer, ()) = tokio::join!(ask(&files, &request), babble);
-        assert!(matches!(answer, Err(VmmError::Nonsense { .. })), "{answer:?}");
+        let (answer, ()) = tokio::join!(send(&files, &request), babble);
+        assert!(matches!(answer, Err(VmmError::Malformed { .. })), "{answer:?}");
     }
 
     proptest! {

@@ -12,7 +12,8 @@ use super::api;
 use super::requests::{self, Request};
 use crate::error::VmmError;
 use crate::files::{self, Files};
-use crate::machine::{Machine, Snapshot, VmmKind};
+use crate::kind::VmmKind;
+use crate::machine::{Machine, Snapshot};
 use crate::process::Process;
 use crate::spec::{MachineSpec, RateLimiter};
 
@@ -32,7 +33,7 @@ impl FirecrackerMachine {
     }
 
     async fn ask(&self, doing: &'static str, request: Request, by: Deadline) -> Result<(), VmmError> {
-        self.process.during(by, doing, api::ask(&self.files, &request)).await
+        self.process.during(by, doing, api::send(&self.files, &request)).await
     }
 
     async fn accept(&self, by: Deadline) -> Result<UnixStream, VmmError> {

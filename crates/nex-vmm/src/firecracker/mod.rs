@@ -18,18 +18,19 @@ use tokio::net::UnixListener;
 
 use crate::error::VmmError;
 use crate::files::{Fallback, Files};
-use crate::firecracker::machine::FirecrackerMachine;
-use crate::firecracker::requests::Request;
-use crate::machine::{Machine, Snapshot, Vmm, VmmKind};
+use crate::kind::VmmKind;
+use crate::machine::{Machine, Snapshot, Vmm};
 use crate::process::{Process, ask_version, run_as};
 use crate::spec::MachineSpec;
+use machine::FirecrackerMachine;
+use requests::Request;
 
-/// How long between two looks whether the API's socket is there.
-const LOOK: Duration = Duration::from_millis(2);
+/// Interval between two attempts to connect to the API's socket.
+const POLL: Duration = Duration::from_millis(2);
 
-/// Firecracker's jailer, which puts the monitor into a chroot inside the machine's directory. It needs root, a user to become
+/// Firecracker's jailer, which puts the monitor into a chroot inside the machine's directory. It needs root, a user to run as
 /// ([`MachineSpec::run_as`]) and a Firecracker that is linked statically, as its releases are; limits of memory and processor
-/// are left to whoever puts the process into a cgroup.
+/// are left to the caller, who puts the process into a cgroup.
 #[derive(Debug, Clone)]
 pub struct Jailer {
     /// The program `jailer`.
@@ -66,16 +67,16 @@ impl Firecracker {
             files.place(&from.state, requests::STATE).await?;
         }
         let listener = files.listen(requests::CHANNEL, spec.run_as)?;
-        files.give_to(spec.run_as)?;
+        files.chown_to(spec.run_as)?;
         let listener = listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener));
         let listener = listener.map_err(VmmError::file("listen on", &files.path(requests::CHANNEL)))?;
         let process = Process::start(VmmKind::Firecracker, self.command(&spec)?, &spec.console)?;
         let configure = async {
             while files.connect(requests::API).await.is_err() {
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(POLL).await;
             }
             for request in &requests {
-                api::ask(&files, request).await?;
+                api::send(&files, request).await?;
             }
             Ok(())
         };
@@ -110,7 +111,7 @@ impl Firecracker {
             return Ok(command);
         };
         let user = spec.run_as.ok_or_else(|| VmmError::Invalid("a jailed machine needs a user to run as".to_owned()))?;
-        // The jailer tells the id to Firecracker itself.
+        // The jailer passes the id to Firecracker itself.
         let [socket, name, _, _, level, warn] = own;
         let mut args: Vec<OsString> = jailer_args(spec, user, &self.binary);
         args.extend(["--".into(), socket, name, level, warn]);

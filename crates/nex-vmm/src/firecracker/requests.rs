@@ -1,4 +1,4 @@
-//! What Firecracker is asked, and in which order: pure functions, held by golden files.
+//! The requests to Firecracker, in order: pure functions, checked by golden files.
 //!
 //! The devices' names are the same for every machine, and files are named relative to its directory: a snapshot keeps the names.
 
@@ -11,7 +11,7 @@ use crate::spec::{MachineSpec, Nic, RateLimiter, TokenBucket};
 pub(super) const API: &str = "api.sock";
 /// Name of the socket of the vsock device.
 pub(super) const VSOCK: &str = "vsock.sock";
-/// Name of the socket at which guests find their host's port 1024.
+/// Name of the socket behind the host's vsock port 1024.
 pub(super) const CHANNEL: &str = "vsock.sock_1024";
 /// Name of a snapshot's memory.
 pub(super) const MEMORY: &str = "snapshot.memory";
@@ -61,7 +61,7 @@ pub(super) fn boot(spec: &MachineSpec) -> Vec<Request> {
     requests
 }
 
-/// Loads a snapshot and lets it go on; what the new machine's network interface may move is its own.
+/// Loads a snapshot and resumes it, with the new machine's own network limits.
 pub(super) fn restore(spec: &MachineSpec) -> Vec<Request> {
     let memory = json!({"backend_type": "File", "backend_path": MEMORY});
     let mut load = json!({"snapshot_path": STATE, "mem_backend": memory, "resume_vm": false});
@@ -95,7 +95,7 @@ pub(super) fn set_balloon(mib: u32) -> Request {
     patch("/balloon", json!({"amount_mib": mib}))
 }
 
-/// Sets every limit of the network interface; what is not limited is said to be so, for silence leaves a limit as it is.
+/// Sets every limit of the network interface; an absent limit is sent as off, because leaving it out would keep the old one.
 pub(super) fn limit_network(rx: &RateLimiter, tx: &RateLimiter) -> Request {
     let off = json!({"size": 0, "refill_time": 0});
     let whole = |limiter: &RateLimiter| {
@@ -120,7 +120,7 @@ fn state(state: &str) -> Request {
 }
 
 fn kernel_arguments(spec: &MachineSpec) -> String {
-    // The keyboard is there for Ctrl-Alt-Del alone; to look for what else could hang on its controller costs a guest time.
+    // The keyboard controller serves Ctrl-Alt-Del only; probing it for other devices would slow down the boot.
     let fixed = "console=ttyS0 reboot=k panic=-1 i8042.noaux i8042.nomux i8042.dumbkbd";
     format!("{fixed} {}", spec.boot_args).trim_end().to_owned()
 }

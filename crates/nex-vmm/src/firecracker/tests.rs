@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::golden::{bare, check as golden, whole};
+use crate::golden::{check as golden, full_spec, minimal_spec};
 
 fn text(requests: &[Request]) -> String {
     requests.iter().map(|request| format!("{} {} {}\n", request.method, request.path, request.body)).collect()
@@ -11,12 +11,12 @@ fn text(requests: &[Request]) -> String {
 
 #[test]
 fn the_requests_of_a_machine_s_life_are_those_of_the_golden_files() {
-    golden("firecracker-boot-bare.txt", &text(&requests::boot(&bare())));
-    golden("firecracker-boot-whole.txt", &text(&requests::boot(&MachineSpec { metadata: true, ..whole() })));
-    golden("firecracker-restore-bare.txt", &text(&requests::restore(&bare())));
-    golden("firecracker-restore-whole.txt", &text(&requests::restore(&whole())));
+    golden("firecracker-boot-bare.txt", &text(&requests::boot(&minimal_spec())));
+    golden("firecracker-boot-whole.txt", &text(&requests::boot(&MachineSpec { metadata: true, ..full_spec() })));
+    golden("firecracker-restore-bare.txt", &text(&requests::restore(&minimal_spec())));
+    golden("firecracker-restore-whole.txt", &text(&requests::restore(&full_spec())));
     golden("firecracker-snapshot.txt", &text(&requests::snapshot()));
-    let nic = whole().nic.unwrap();
+    let nic = full_spec().nic.unwrap();
     let later = [
         requests::swap_drive(2),
         requests::set_metadata(&json!({"nex": {"id": "one"}})),
@@ -29,21 +29,21 @@ fn the_requests_of_a_machine_s_life_are_those_of_the_golden_files() {
 
 #[test]
 fn a_jailed_machine_has_a_user_and_the_jailer_s_arguments() {
-    let args = jailer_args(&whole(), 1234, Path::new("/usr/bin/firecracker"));
+    let args = jailer_args(&full_spec(), 1234, Path::new("/usr/bin/firecracker"));
     let args: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
     golden("firecracker-jailer.txt", &(args.join("\n") + "\n"));
     let jailed = Firecracker::new("/usr/bin/firecracker".into(), Some(Jailer { binary: "/usr/bin/jailer".into() }));
-    assert!(matches!(jailed.command(&bare()), Err(VmmError::Invalid(_))));
-    assert!(jailed.command(&whole()).is_ok());
+    assert!(matches!(jailed.command(&minimal_spec()), Err(VmmError::Invalid(_))));
+    assert!(jailed.command(&full_spec()).is_ok());
 }
 
 #[test]
 fn metadata_needs_a_network_interface() {
-    assert!(check(&MachineSpec { metadata: true, ..whole() }).is_ok());
-    assert!(check(&MachineSpec { metadata: true, ..bare() }).is_err());
+    assert!(check(&MachineSpec { metadata: true, ..full_spec() }).is_ok());
+    assert!(check(&MachineSpec { metadata: true, ..minimal_spec() }).is_err());
     for bad in ["", "a/b", "..", "ü"] {
-        assert!(check(&MachineSpec { id: bad.to_owned(), ..bare() }).is_err(), "{bad}");
+        assert!(check(&MachineSpec { id: bad.to_owned(), ..minimal_spec() }).is_err(), "{bad}");
     }
-    assert!(check(&MachineSpec { boot_args: "a\nb".to_owned(), ..bare() }).is_err());
-    assert!(check(&MachineSpec { drives: vec!["x".into(); 4], ..bare() }).is_err());
+    assert!(check(&MachineSpec { boot_args: "a\nb".to_owned(), ..minimal_spec() }).is_err());
+    assert!(check(&MachineSpec { drives: vec!["x".into(); 4], ..minimal_spec() }).is_err());
 }

@@ -1,21 +1,21 @@
-//! What QEMU is told on its command line: a pure function, held by golden files.
+//! QEMU's command line: a pure function, checked by golden files.
 //!
-//! The machine is `microvm` without ACPI: the kernel finds its devices by arguments that QEMU adds. Its timers are what it stands and falls
-//! with: without `pit=on` a guest's clock never ticks, without `no_timer_check` some of many that boot at once give up.
+//! The machine is `microvm` without ACPI: the kernel finds its devices by arguments that QEMU adds. Its timers are
+//! essential: without `pit=on` a guest's clock never ticks, without `no_timer_check` some of many guests that boot at once panic.
 
 use std::os::fd::RawFd;
 
 use serde_json::json;
 
-use super::Accel;
+use super::accel::Accel;
 use crate::files;
 use crate::spec::{MachineSpec, RateLimiter, TokenBucket};
 
-/// What the command line needs beside the specification.
+/// Launch parameters that are not in the specification.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Given {
+pub(crate) struct LaunchParams {
     pub(crate) accel: Accel,
-    /// Pace of the time stamp counter, for an emulated guest.
+    /// Frequency of the time stamp counter, for an emulated guest.
     pub(crate) tsc_khz: Option<u64>,
     /// Descriptor of one end of a stream, for commands.
     pub(crate) qmp: RawFd,
@@ -25,55 +25,55 @@ pub(crate) struct Given {
     pub(crate) memory: RawFd,
     /// Descriptor of the tap, if there is a network interface.
     pub(crate) tap: Option<RawFd>,
-    /// Whether the machine waits for a snapshot, of which it has a copy that is written on change.
+    /// Whether the machine waits for a snapshot; its memory is then a private copy-on-write mapping.
     pub(crate) restore: bool,
 }
 
-/// Places for devices, of which [`MAX_DRIVES`](crate::MAX_DRIVES) drives, root, serial ports, random numbers, network and balloon need all.
-const PLACES: usize = 8;
+/// virtio-mmio slots: [`MAX_DRIVES`](crate::MAX_DRIVES) drives, root, serial ports, random numbers, network and balloon use all.
+const MMIO_SLOTS: usize = 8;
 
 const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
 
 /// The arguments, after the program's name.
-pub(crate) fn argv(spec: &MachineSpec, given: Given) -> Vec<String> {
+pub(crate) fn argv(spec: &MachineSpec, params: LaunchParams) -> Vec<String> {
     let mut argv = Argv(Vec::new());
-    argv.words("-name", &spec.id);
-    argv.words("-M", "microvm,acpi=off,pit=on,pic=on,rtc=on,isa-serial=off,memory-backend=ram");
-    match given.accel {
-        Accel::Kvm => argv.words("-accel", "kvm").words("-cpu", "host"),
+    argv.option("-name", &spec.id);
+    argv.option("-M", "microvm,acpi=off,pit=on,pic=on,rtc=on,isa-serial=off,memory-backend=ram");
+    match params.accel {
+        Accel::Kvm => argv.option("-accel", "kvm").option("-cpu", "host"),
         // A smaller buffer of translated code costs nothing measurable and saves memory.
-        Accel::Tcg => argv.words("-accel", "tcg,tb-size=32").words("-cpu", "max"),
+        Accel::Tcg => argv.option("-accel", "tcg,tb-size=32").option("-cpu", "max"),
     };
-    argv.words("-smp", &spec.vcpus.to_string());
-    argv.words("-m", &spec.memory_mib.to_string());
-    argv.words("-object", &memory(spec, given));
+    argv.option("-smp", &spec.vcpus.to_string());
+    argv.option("-m", &spec.memory_mib.to_string());
+    argv.option("-object", &memory(spec, params));
     for word in ["-nodefaults", "-no-user-config", "-no-reboot"] {
         argv.0.push(word.to_owned());
     }
-    argv.words("-display", "none").words("-sandbox", SANDBOX);
-    argv.words("-kernel", files::KERNEL).words("-append", &kernel_arguments(spec, given));
-    argv.words("-chardev", &format!("socket,id=qmp,fd={}", given.qmp)).words("-mon", "chardev=qmp,mode=control");
-    argv.words("-chardev", "stdio,id=console,signal=off");
-    argv.words("-chardev", &format!("socket,id=nex,fd={},server=on,wait=off", given.channel));
-    // The kernel is told of the places from the last to the first, and names drives in that order.
-    let mut places = (0..PLACES).rev();
+    argv.option("-display", "none").option("-sandbox", SANDBOX);
+    argv.option("-kernel", files::KERNEL).option("-append", &kernel_arguments(spec, params));
+    argv.option("-chardev", &format!("socket,id=qmp,fd={}", params.qmp)).option("-mon", "chardev=qmp,mode=control");
+    argv.option("-chardev", "stdio,id=console,signal=off");
+    argv.option("-chardev", &format!("socket,id=nex,fd={},server=on,wait=off", params.channel));
+    // QEMU lists the slots to the kernel from the last to the first, and the kernel names drives in that order.
+    let mut slots = (0..MMIO_SLOTS).rev();
     let mut device = |argv: &mut Argv, name: &str| {
-        argv.words("-device", &format!("{name},bus=virtio-mmio-bus.{}", places.next().unwrap_or_default()));
+        argv.option("-device", &format!("{name},bus=virtio-mmio-bus.{}", slots.next().unwrap_or_default()));
     };
     drives(&mut argv, spec, &mut device);
     device(&mut argv, "virtio-serial-device,max_ports=4");
-    argv.words("-device", "virtconsole,chardev=console").words("-device", "virtserialport,chardev=nex,name=nex");
-    argv.words("-object", "rng-random,id=random,filename=/dev/urandom");
+    argv.option("-device", "virtconsole,chardev=console").option("-device", "virtserialport,chardev=nex,name=nex");
+    argv.option("-object", "rng-random,id=random,filename=/dev/urandom");
     device(&mut argv, "virtio-rng-device,rng=random");
-    if let (Some(nic), Some(tap)) = (&spec.nic, given.tap) {
-        argv.words("-netdev", &format!("tap,id=net,fd={tap}"));
+    if let (Some(nic), Some(tap)) = (&spec.nic, params.tap) {
+        argv.option("-netdev", &format!("tap,id=net,fd={tap}"));
         device(&mut argv, &format!("virtio-net-device,netdev=net,mac={}", nic.mac));
     }
     if spec.balloon {
         device(&mut argv, "virtio-balloon-device,id=balloon,deflate-on-oom=on");
     }
-    if given.restore {
-        argv.words("-incoming", "defer");
+    if params.restore {
+        argv.option("-incoming", "defer");
     }
     argv.0
 }
@@ -81,20 +81,20 @@ pub(crate) fn argv(spec: &MachineSpec, given: Given) -> Vec<String> {
 struct Argv(Vec<String>);
 
 impl Argv {
-    fn words(&mut self, option: &str, value: &str) -> &mut Self {
+    fn option(&mut self, option: &str, value: &str) -> &mut Self {
         self.0.extend([option.to_owned(), value.to_owned()]);
         self
     }
 }
 
-fn memory(spec: &MachineSpec, given: Given) -> String {
+fn memory(spec: &MachineSpec, params: LaunchParams) -> String {
     let size = u64::from(spec.memory_mib) << 20;
-    let path = format!("/proc/self/fd/{}", given.memory);
-    json!({"qom-type": "memory-backend-file", "id": "ram", "size": size, "mem-path": path, "share": !given.restore}).to_string()
+    let path = format!("/proc/self/fd/{}", params.memory);
+    json!({"qom-type": "memory-backend-file", "id": "ram", "size": size, "mem-path": path, "share": !params.restore}).to_string()
 }
 
-fn kernel_arguments(spec: &MachineSpec, given: Given) -> String {
-    let clock = match (given.accel, given.tsc_khz) {
+fn kernel_arguments(spec: &MachineSpec, params: LaunchParams) -> String {
+    let clock = match (params.accel, params.tsc_khz) {
         (Accel::Tcg, Some(khz)) => format!("tsc_early_khz={khz} tsc=reliable "),
         (Accel::Tcg, None) | (Accel::Kvm, _) => String::new(),
     };
@@ -104,17 +104,17 @@ fn kernel_arguments(spec: &MachineSpec, given: Given) -> String {
 
 fn drives(argv: &mut Argv, spec: &MachineSpec, device: &mut impl FnMut(&mut Argv, &str)) {
     if let Some(limiter) = &spec.drive_limiter {
-        argv.words("-object", &throttle_group(limiter));
+        argv.option("-object", &throttle_group(limiter));
     }
     let names = (0..spec.drives.len()).map(|slot| (drive_node(slot), files::drive(slot)));
     for (node, file) in std::iter::once(("root".to_owned(), files::ROOT.to_owned())).chain(names) {
-        argv.words("-blockdev", &file_node(&file_node_name(&node, 0), &file, spec.drive_limiter.is_some()).to_string());
-        argv.words("-blockdev", &raw_node(&node, 0).to_string());
+        argv.option("-blockdev", &file_node(&file_node_name(&node, 0), &file, spec.drive_limiter.is_some()).to_string());
+        argv.option("-blockdev", &raw_node(&node, 0).to_string());
         device(argv, &format!("virtio-blk-device,drive={node}"));
     }
 }
 
-/// Name of the node that a drive's device reads, for ever.
+/// Name of the node that a drive's device reads; it never changes.
 pub(super) fn drive_node(slot: usize) -> String {
     format!("drive{slot}")
 }
@@ -134,12 +134,12 @@ pub(super) fn file_node(name: &str, file: &str, limited: bool) -> serde_json::Va
     }
 }
 
-/// The node between a device and whatever image it has now.
+/// The node between a device and its current image.
 pub(super) fn raw_node(node: &str, generation: u32) -> serde_json::Value {
     json!({"driver": "raw", "node-name": node, "read-only": true, "file": file_node_name(node, generation)})
 }
 
-/// All drives of a machine share one allowance each of bytes and operations; it may be used in a burst as large as the bucket.
+/// All drives of a machine share one limit of bytes and one of operations; bursts may be as large as the bucket.
 fn throttle_group(limiter: &RateLimiter) -> String {
     let mut limits = serde_json::Map::new();
     for (kind, bucket) in [("bps", limiter.bandwidth), ("iops", limiter.ops)] {

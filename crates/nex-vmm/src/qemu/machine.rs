@@ -12,33 +12,35 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::{argv, capabilities, memory, pair};
+use super::qmp::Qmp;
+use super::streams::{CHANNEL, stream_pair};
+use super::{argv, memory};
 use crate::error::VmmError;
 use crate::files::{self, Files};
-use crate::machine::{Machine, Snapshot, VmmKind};
+use crate::kind::VmmKind;
+use crate::machine::{Machine, Snapshot};
 use crate::process::Process;
-use crate::qemu::qmp::Qmp;
 use crate::spec::{MachineSpec, RateLimiter};
 
 /// Largest state of devices that is read or written, bytes; a usual one has 60 kB.
 const MAX_STATE: u64 = 64 << 20;
 
-/// What commands need one after the other.
+/// The command connection; one command at a time.
 #[derive(Debug)]
 struct Control {
     qmp: Qmp,
-    /// Which image each drive has, counted from the first.
+    /// How often the image of each drive was replaced.
     generations: Vec<u32>,
 }
 
-/// The conversation while it is used; dropped without [`Turn::end`], it is over for good.
-struct Turn<'a> {
+/// Exclusive use of the command connection. Dropped without [`ControlGuard::end`], the connection is closed for good.
+struct ControlGuard<'a> {
     held: MutexGuard<'a, Option<Control>>,
     control: Control,
 }
 
-impl Turn<'_> {
-    /// Leaves it to the next one, unless an answer may still be under way.
+impl ControlGuard<'_> {
+    /// Releases the connection for the next command, unless an answer may still be pending.
     fn end<T>(mut self, outcome: Result<T, VmmError>) -> Result<T, VmmError> {
         if matches!(outcome, Ok(_) | Err(VmmError::Refused { .. })) {
             *self.held = Some(self.control);
@@ -47,16 +49,16 @@ impl Turn<'_> {
     }
 }
 
-/// A QEMU process and the conversation with it.
+/// A QEMU process and its connections.
 #[derive(Debug)]
 pub(super) struct QemuMachine {
     process: Process,
     files: Files,
-    /// Empty after a conversation was given up half-way: what comes then would answer another question.
+    /// `None` after a command was cancelled: a late answer would be taken for that of the next command.
     control: Mutex<Option<Control>>,
-    /// `None` for a restored machine, whose memory is partly another's.
+    /// `None` for a restored machine, which shares memory with others.
     memory: Option<File>,
-    /// The stream to a restored guest, connected before it woke up.
+    /// The stream to a restored guest, connected before it resumed.
     channel: Mutex<Option<UnixStream>>,
     spec: MachineSpec,
 }
@@ -67,29 +69,29 @@ impl QemuMachine {
         Self { process, files, control, memory, channel: Mutex::new(None), spec }
     }
 
-    /// The conversation, for one piece of work.
-    async fn control(&self, by: Deadline, doing: &'static str) -> Result<Turn<'_>, VmmError> {
+    /// Waits for exclusive use of the command connection.
+    async fn control(&self, by: Deadline, doing: &'static str) -> Result<ControlGuard<'_>, VmmError> {
         let Ok(mut held) = by.bound(self.control.lock()).await else { return Err(VmmError::Late { doing }) };
-        let lost = || VmmError::Nonsense { vmm: VmmKind::Qemu, why: "an earlier conversation was broken off".to_owned() };
+        let lost = || VmmError::Malformed { vmm: VmmKind::Qemu, why: "an earlier command was cancelled".to_owned() };
         let control = held.take().ok_or_else(lost)?;
-        Ok(Turn { held, control })
+        Ok(ControlGuard { held, control })
     }
 
     /// Loads the state of the devices and lets the processors run.
     pub(super) async fn load(&self, state: Vec<u8>, by: Deadline) -> Result<(), VmmError> {
-        // A guest that wakes up to a port without a host closes it, and may throw away what is said just then. So there is one.
+        // A guest that resumes with a disconnected port closes it and may lose data sent at that moment. So connect first.
         *self.channel.lock().await = Some(self.connect(by).await?);
-        let (mut ours, theirs) = pair(&self.spec)?;
+        let (mut ours, theirs) = stream_pair(&self.spec)?;
         let doing = "load the snapshot";
-        let mut turn = self.control(by, doing).await?;
-        let qmp = &mut turn.control.qmp;
+        let mut guard = self.control(by, doing).await?;
+        let qmp = &mut guard.control.qmp;
         let work = async {
             qmp.execute("migrate-set-capabilities", &capabilities()).await?;
-            qmp.give("state", theirs).await?;
+            qmp.pass_fd("state", theirs).await?;
             qmp.execute("migrate-incoming", &json!({"uri": "fd:state"})).await?;
             let feed = async {
-                // A QEMU that does not take it says why itself.
-                let _cut_off = ours.write_all(&state).await;
+                // If QEMU rejects the state, it reports the reason itself.
+                let _rejected = ours.write_all(&state).await;
                 drop(ours);
                 Ok(())
             };
@@ -97,12 +99,11 @@ impl QemuMachine {
             qmp.execute("cont", &Value::Null).await.map(drop)
         };
         let outcome = self.process.during(by, doing, work).await;
-        turn.end(outcome)
+        guard.end(outcome)
     }
 
     async fn connect(&self, by: Deadline) -> Result<UnixStream, VmmError> {
-        let connect =
-            async { self.files.connect(super::CHANNEL).await.map_err(VmmError::file("connect to", super::CHANNEL.as_ref())) };
+        let connect = async { self.files.connect(CHANNEL).await.map_err(VmmError::file("connect to", CHANNEL.as_ref())) };
         self.process.during(by, "connect to the guest", connect).await
     }
 
@@ -114,14 +115,14 @@ impl QemuMachine {
         }
         self.files.place(image, &files::drive(slot)).await?;
         let doing = "replace a drive";
-        let mut turn = self.control(by, doing).await?;
-        let control = &mut turn.control;
+        let mut guard = self.control(by, doing).await?;
+        let control = &mut guard.control;
         let work = async {
             let Some(generation) = control.generations.get_mut(slot) else { return Ok(()) };
             let (old, new) = (*generation, *generation + 1);
             let added = argv::file_node(&argv::file_node_name(&node, new), &files::drive(slot), limited);
             control.qmp.execute("blockdev-add", &added).await?;
-            // From here on the new node's name is taken, whatever becomes of it.
+            // From here on the new node's name is used, even if the next command fails.
             *generation = new;
             let reopened = json!({"options": [argv::raw_node(&node, new)]});
             control.qmp.execute("blockdev-reopen", &reopened).await?;
@@ -129,28 +130,28 @@ impl QemuMachine {
             control.qmp.execute("blockdev-del", &unused).await.map(drop)
         };
         let outcome = self.process.during(by, doing, work).await;
-        turn.end(outcome)
+        guard.end(outcome)
     }
 
     async fn balloon(&self, mib: u32, by: Deadline) -> Result<(), VmmError> {
-        // QEMU is told what the guest is to keep.
+        // QEMU takes the size that remains with the guest.
         let keep = json!({"value": u64::from(self.spec.memory_mib.saturating_sub(mib).max(1)) << 20});
         let doing = "set the balloon";
-        let mut turn = self.control(by, doing).await?;
-        let outcome = self.process.during(by, doing, turn.control.qmp.execute("balloon", &keep)).await;
-        turn.end(outcome).map(drop)
+        let mut guard = self.control(by, doing).await?;
+        let outcome = self.process.during(by, doing, guard.control.qmp.execute("balloon", &keep)).await;
+        guard.end(outcome).map(drop)
     }
 
     async fn write(&self, into: &Path, by: Deadline) -> Result<Snapshot, VmmError> {
         let restored = || VmmError::Unsupported { vmm: VmmKind::Qemu, what: "write a machine that was itself restored" };
         let own = self.memory.as_ref().ok_or_else(restored)?;
         let own = own.try_clone().map_err(VmmError::file("keep the memory of", &self.spec.dir))?;
-        let (ours, theirs) = pair(&self.spec)?;
+        let (ours, theirs) = stream_pair(&self.spec)?;
         let (memory, state) = (into.join("memory"), into.join("state"));
         let doing = "write a snapshot";
-        let mut turn = self.control(by, doing).await?;
-        let outcome = self.process.during(by, doing, write_state(&mut turn.control.qmp, ours, theirs)).await;
-        let bytes = turn.end(outcome)?;
+        let mut guard = self.control(by, doing).await?;
+        let outcome = self.process.during(by, doing, write_state(&mut guard.control.qmp, ours, theirs)).await;
+        let bytes = guard.end(outcome)?;
         let save = async {
             tokio::fs::write(&state, &bytes).await.map_err(VmmError::file("write", &state))?;
             memory::save(own, &memory).await
@@ -163,16 +164,22 @@ impl QemuMachine {
 async fn write_state(qmp: &mut Qmp, ours: UnixStream, theirs: OwnedFd) -> Result<Vec<u8>, VmmError> {
     qmp.execute("migrate-set-capabilities", &capabilities()).await?;
     qmp.execute("stop", &Value::Null).await?;
-    qmp.give("state", theirs).await?;
+    qmp.pass_fd("state", theirs).await?;
     qmp.execute("migrate", &json!({"uri": "fd:state"})).await?;
     let read = async {
         let mut bytes = Vec::new();
         let read = ours.take(MAX_STATE).read_to_end(&mut bytes).await;
-        read.map_err(|error| VmmError::Nonsense { vmm: VmmKind::Qemu, why: format!("its state broke off: {error}") })?;
+        read.map_err(|error| VmmError::Malformed { vmm: VmmKind::Qemu, why: format!("its state broke off: {error}") })?;
         Ok(bytes)
     };
     let (bytes, ()) = tokio::try_join!(read, qmp.migrated())?;
     Ok(bytes)
+}
+
+/// Capabilities of a migration: shared memory stays out of the stream, and its end is an event.
+fn capabilities() -> Value {
+    let on = |name: &str| json!({"capability": name, "state": true});
+    json!({"capabilities": [on("x-ignore-shared"), on("events")]})
 }
 
 impl Machine for QemuMachine {

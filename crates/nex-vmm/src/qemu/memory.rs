@@ -1,4 +1,4 @@
-//! The guest's memory as a file in memory, and its way to disk and back.
+//! The guest's memory as a memfd, saved to disk and loaded again.
 //!
 //! A machine that boots has its memory in an anonymous file: its snapshot is a copy of that, without a disk in the way of the guest's writes.
 //! A restored one maps a sealed copy and gets pages of its own where it writes. Sealed, because QEMU insists on opening
@@ -22,7 +22,7 @@ use crate::error::VmmError;
 const CHUNK: usize = 1 << 20;
 
 /// The sealed memory of a snapshot: made at the first restore, shared by all, gone with the last owner.
-pub(crate) type Sealed = Arc<OnceCell<OwnedFd>>;
+pub(crate) type SealedMemory = Arc<OnceCell<OwnedFd>>;
 
 /// An empty file in memory.
 pub(super) fn fresh(mib: u32) -> Result<File, VmmError> {
@@ -43,7 +43,7 @@ pub(super) async fn save(memory: File, path: &Path) -> Result<(), VmmError> {
 }
 
 /// A descriptor of the sealed copy of a snapshot's memory.
-pub(super) async fn load(sealed: &Sealed, path: &Path, mib: u32) -> Result<OwnedFd, VmmError> {
+pub(super) async fn load(sealed: &SealedMemory, path: &Path, mib: u32) -> Result<OwnedFd, VmmError> {
     let size = u64::from(mib) << 20;
     let made = sealed.get_or_try_init(|| async {
         let source = File::open(path)?;
@@ -107,7 +107,7 @@ mod tests {
         let memory = fresh(64).unwrap();
         memory.write_all_at(b"something", 40 << 20).unwrap();
         save(memory, &path).await.unwrap();
-        let sealed = Sealed::default();
+        let sealed = SealedMemory::default();
         let back = File::from(load(&sealed, &path, 64).await.unwrap());
         let mut bytes = [0; 9];
         back.read_exact_at(&mut bytes, 40 << 20).unwrap();
@@ -116,6 +116,6 @@ mod tests {
         assert!(back.write_all_at(b"else", 0).is_err(), "nobody writes to it");
         std::fs::remove_file(&path).unwrap();
         load(&sealed, &path, 64).await.unwrap();
-        assert!(load(&Sealed::default(), &path, 64).await.is_err());
+        assert!(load(&SealedMemory::default(), &path, 64).await.is_err());
     }
 }

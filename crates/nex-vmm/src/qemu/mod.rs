@@ -1,12 +1,14 @@
 //! QEMU: its `microvm` machine, driven by QMP.
 //!
-//! The process gets everything that is not an image as a descriptor: the stream for its commands, the socket of the channel, the memory, the
-//! tap. So its directory stays ours, and it needs no right to make anything.
+//! The process inherits everything that is not an image as a descriptor: the command stream, the channel's socket, the memory, the tap. So
+//! the node keeps the directory, and QEMU may create nothing in it.
 
+mod accel;
 mod argv;
 mod machine;
-mod memory;
+pub(crate) mod memory;
 pub(crate) mod qmp;
+mod streams;
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
@@ -14,32 +16,21 @@ use std::path::PathBuf;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use nex_process::{ChildSpec, Deadline};
-use serde_json::{Value, json};
 
 use crate::error::VmmError;
 use crate::files::{Fallback, Files};
-use crate::machine::{Machine, Snapshot, Vmm, VmmKind};
+use crate::kind::VmmKind;
+use crate::machine::{Machine, Snapshot, Vmm};
 use crate::process::{Process, ask_version, run_as};
-use crate::qemu::machine::QemuMachine;
-use crate::qemu::qmp::Qmp;
 use crate::spec::MachineSpec;
+use machine::QemuMachine;
+use qmp::Qmp;
+use streams::{CHANNEL, stream_pair};
 
-pub(crate) use memory::Sealed;
+pub use accel::Accel;
 
-/// Name of the socket of the channel.
-const CHANNEL: &str = "nex.sock";
-
-/// What runs the guest's instructions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Accel {
-    /// The processor, by `/dev/kvm`.
-    Kvm,
-    /// QEMU's translator: works everywhere, slower.
-    Tcg,
-}
-
-/// What a process gets as descriptors of things made for it alone.
-struct Ends {
+/// Descriptors that one process inherits.
+struct InheritedFds {
     qmp: OwnedFd,
     memory: OwnedFd,
 }
@@ -63,7 +54,7 @@ impl Qemu {
         check(&spec)?;
         let files = Files::open(&spec.dir, Fallback::Symlink)?;
         files.place_images(&spec, true).await?;
-        files.admit(spec.run_as)?;
+        files.grant_access(spec.run_as)?;
         let memory = match from {
             None => memory::fresh(spec.memory_mib)?.into(),
             Some(from) => memory::load(&from.sealed, &from.memory, from.memory_mib).await?,
@@ -73,19 +64,25 @@ impl Qemu {
             None => Some(memory.try_clone().map_err(VmmError::file("keep the memory of", &spec.dir))?),
             Some(_) => None,
         };
-        let (ours, theirs) = pair(&spec)?;
-        let process = self.spawn(&spec, &files, Ends { qmp: theirs, memory }, from.is_some())?;
+        let (ours, theirs) = stream_pair(&spec)?;
+        let process = self.spawn(&spec, &files, InheritedFds { qmp: theirs, memory }, from.is_some())?;
         let opened = process.begin(by, Qmp::open(ours)).await?;
         tracing::debug!(id = %spec.id, "the monitor answers");
         Ok(QemuMachine::new(process, files, opened, own_memory.map(Into::into), spec))
     }
 
-    fn spawn(&self, spec: &MachineSpec, files: &Files, Ends { qmp, memory }: Ends, restore: bool) -> Result<Process, VmmError> {
+    fn spawn(
+        &self,
+        spec: &MachineSpec,
+        files: &Files,
+        InheritedFds { qmp, memory }: InheritedFds,
+        restore: bool,
+    ) -> Result<Process, VmmError> {
         let channel = OwnedFd::from(files.listen(CHANNEL, None)?);
         let open = |tap: &str| nex_process::tap::open_tap(tap, spec.netns.as_deref());
         let tap = spec.nic.as_ref().map(|nic| open(&nic.tap).map_err(VmmError::file("open the tap", nic.tap.as_ref())));
         let tap = tap.transpose()?;
-        let given = argv::Given {
+        let params = argv::LaunchParams {
             accel: self.accel,
             tsc_khz: nex_process::tsc::tsc_khz(),
             qmp: qmp.as_raw_fd(),
@@ -94,7 +91,7 @@ impl Qemu {
             tap: tap.as_ref().map(AsRawFd::as_raw_fd),
             restore,
         };
-        let mut child = ChildSpec::new(&self.binary).args(argv::argv(spec, given)).current_dir(&spec.dir).no_new_privs();
+        let mut child = ChildSpec::new(&self.binary).args(argv::argv(spec, params)).current_dir(&spec.dir).no_new_privs();
         for fd in [qmp, channel, memory].into_iter().chain(tap) {
             child = child.inherit(fd);
         }
@@ -131,22 +128,6 @@ fn check(spec: &MachineSpec) -> Result<(), VmmError> {
         return Err(VmmError::Unsupported { vmm: VmmKind::Qemu, what: "give a guest a metadata service; use the channel" });
     }
     Ok(())
-}
-
-/// The stream for commands: our end, and QEMU's.
-fn pair(spec: &MachineSpec) -> Result<(tokio::net::UnixStream, OwnedFd), VmmError> {
-    let pair = || {
-        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
-        ours.set_nonblocking(true)?;
-        Ok::<_, std::io::Error>((tokio::net::UnixStream::from_std(ours)?, theirs.into()))
-    };
-    pair().map_err(VmmError::file("make a stream for", &spec.dir))
-}
-
-/// What both ends of a migration must agree on: memory in a shared file is not in the stream; its end is an event.
-fn capabilities() -> Value {
-    let on = |name: &str| json!({"capability": name, "state": true});
-    json!({"capabilities": [on("x-ignore-shared"), on("events")]})
 }
 
 impl Vmm for Qemu {

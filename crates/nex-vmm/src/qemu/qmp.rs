@@ -1,6 +1,6 @@
-//! QMP, QEMU's language of commands: a JSON object a line, over a stream.
+//! QMP, QEMU's command protocol: one JSON object a line, over a stream.
 //!
-//! *Trust:* a line is at most [`MAX_LINE`] long, and only so many lines are read in search of an answer.
+//! *Trust:* a line is at most [`MAX_LINE`] long, and only [`MAX_EVENTS`] lines are read while waiting for an answer.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interes
 use tokio::net::UnixStream;
 
 use crate::error::VmmError;
-use crate::machine::VmmKind;
+use crate::kind::VmmKind;
 use crate::process::printable;
 
 /// Longest line that is read, bytes.
@@ -19,7 +19,7 @@ const MAX_LINE: u64 = 64 * 1024;
 /// How many events may come before an answer, or before the event waited for.
 const MAX_EVENTS: usize = 1000;
 
-/// The conversation with one QEMU; a command at a time.
+/// The command connection to one QEMU; one command at a time.
 #[derive(Debug)]
 pub(super) struct Qmp {
     stream: BufReader<UnixStream>,
@@ -30,19 +30,19 @@ pub(super) struct Qmp {
 /// A line that QEMU may send.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Line {
-    /// Who speaks.
+    /// The greeting.
     Greeting(Version),
     /// The command was carried out.
     Return(Value),
     /// The command was refused.
     Refused(String),
-    /// A migration is over: well or not.
+    /// A migration has ended, successfully or not.
     Migrated(bool),
-    /// Anything else that happens.
+    /// Any other event.
     Event,
 }
 
-/// Which QEMU.
+/// QEMU's version.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Version(pub(crate) u64, pub(crate) u64);
 
@@ -68,12 +68,12 @@ pub(crate) fn parse(line: &[u8]) -> Result<Line, String> {
 }
 
 impl Qmp {
-    /// Waits for the greeting and opens the conversation.
+    /// Waits for the greeting and negotiates capabilities.
     pub(super) async fn open(stream: UnixStream) -> Result<Self, VmmError> {
         let mut qmp = Self { stream: BufReader::new(stream), migrated: None };
         match qmp.line().await? {
             Line::Greeting(_) => {}
-            other => return Err(nonsense(format!("{} is no greeting", printable(&format!("{other:?}"), 200)))),
+            other => return Err(malformed(format!("{} is no greeting", printable(&format!("{other:?}"), 200)))),
         }
         qmp.execute("qmp_capabilities", &Value::Null).await?;
         Ok(qmp)
@@ -86,8 +86,8 @@ impl Qmp {
         self.answer(command).await
     }
 
-    /// Gives QEMU a descriptor under a name.
-    pub(super) async fn give(&mut self, name: &str, fd: OwnedFd) -> Result<(), VmmError> {
+    /// Passes QEMU a descriptor under a name.
+    pub(super) async fn pass_fd(&mut self, name: &str, fd: OwnedFd) -> Result<(), VmmError> {
         let line = command_line("getfd", &json!({"fdname": name}));
         let stream = self.stream.get_ref();
         let send = || {
@@ -96,7 +96,7 @@ impl Qmp {
             sendmsg::<()>(stream.as_raw_fd(), &bytes, &message, MsgFlags::MSG_NOSIGNAL, None).map_err(io::Error::from)
         };
         let sent = stream.async_io(Interest::WRITABLE, send).await.map_err(broken)?;
-        // The descriptor went with the first byte; such a short line is taken whole by any socket buffer, but that is not promised.
+        // The descriptor went with the first byte. A short write is unlikely for such a line but possible.
         let rest = line.get(sent..).unwrap_or_default();
         self.stream.get_mut().write_all(rest).await.map_err(broken)?;
         self.answer("getfd").await.map(drop)
@@ -107,14 +107,14 @@ impl Qmp {
         for _ in 0..MAX_EVENTS {
             match self.migrated.take() {
                 Some(true) => return Ok(()),
-                Some(false) => return Err(self.why_not().await),
-                None => self.note().await.map(drop)?,
+                Some(false) => return Err(self.migration_error().await),
+                None => self.next_line().await.map(drop)?,
             }
         }
-        Err(nonsense("it chatters without end".to_owned()))
+        Err(malformed("it sent too many events before an answer".to_owned()))
     }
 
-    async fn why_not(&mut self) -> VmmError {
+    async fn migration_error(&mut self) -> VmmError {
         match self.execute("query-migrate", &Value::Null).await {
             Ok(answer) => {
                 let reason = answer.get("error-desc").and_then(Value::as_str).unwrap_or("its log says more");
@@ -126,20 +126,20 @@ impl Qmp {
 
     async fn answer(&mut self, command: &str) -> Result<Value, VmmError> {
         for _ in 0..MAX_EVENTS {
-            match self.note().await? {
+            match self.next_line().await? {
                 Line::Return(value) => return Ok(value),
                 Line::Refused(message) => return Err(refused(command, message)),
                 Line::Greeting(_) | Line::Migrated(_) | Line::Event => {}
             }
         }
-        Err(nonsense("it chatters without end".to_owned()))
+        Err(malformed("it sent too many events before an answer".to_owned()))
     }
 
-    /// Reads a line and keeps the news of a migration.
-    async fn note(&mut self) -> Result<Line, VmmError> {
+    /// Reads a line; remembers the end of a migration.
+    async fn next_line(&mut self) -> Result<Line, VmmError> {
         let line = self.line().await?;
-        if let Line::Migrated(well) = line {
-            self.migrated = Some(well);
+        if let Line::Migrated(succeeded) = line {
+            self.migrated = Some(succeeded);
         }
         Ok(line)
     }
@@ -148,9 +148,9 @@ impl Qmp {
         let mut line = Vec::new();
         (&mut self.stream).take(MAX_LINE).read_until(b'\n', &mut line).await.map_err(broken)?;
         if line.last() != Some(&b'\n') {
-            return Err(nonsense(format!("a line of {} bytes has no end", line.len())));
+            return Err(malformed(format!("a line of {} bytes has no end", line.len())));
         }
-        parse(&line).map_err(nonsense)
+        parse(&line).map_err(malformed)
     }
 }
 
@@ -166,13 +166,13 @@ fn refused(request: &str, message: String) -> VmmError {
     VmmError::Refused { vmm: VmmKind::Qemu, request: request.to_owned(), message }
 }
 
-fn nonsense(why: String) -> VmmError {
-    VmmError::Nonsense { vmm: VmmKind::Qemu, why }
+fn malformed(why: String) -> VmmError {
+    VmmError::Malformed { vmm: VmmKind::Qemu, why }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is a map_err")]
 fn broken(error: io::Error) -> VmmError {
-    nonsense(format!("the conversation broke off: {error}"))
+    malformed(format!("the connection broke off: {error}"))
 }
 
 #[cfg(test)]
@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_of_line_is_told_from_the_others() {
+    fn every_kind_of_line_is_recognized() {
         let refused = |text: &str| Line::Refused(text.to_owned());
         for (line, expected) in [
             (r#"{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}}}}"#, Line::Greeting(Version(7, 2))),
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn events_before_an_answer_are_passed_over_and_the_news_kept() {
+    async fn events_before_an_answer_are_skipped_and_the_end_of_a_migration_is_kept() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let mut qmp = Qmp { stream: BufReader::new(ours), migrated: None };
         let (mut read, mut write) = theirs.into_split();
@@ -220,12 +220,12 @@ mod tests {
         let (answer, _) = tokio::join!(qmp.line(), async {
             let _cut_off = theirs.write_all(&vec![b' '; 65 * 1024]).await;
         });
-        assert!(matches!(answer, Err(VmmError::Nonsense { .. })), "{answer:?}");
+        assert!(matches!(answer, Err(VmmError::Malformed { .. })), "{answer:?}");
     }
 
     proptest! {
         #[test]
-        fn no_line_is_too_strange(line in any::<Vec<u8>>()) {
+        fn no_line_panics_the_parser(line in any::<Vec<u8>>()) {
             drop(parse(&line));
         }
     }

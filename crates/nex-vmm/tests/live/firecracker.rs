@@ -5,14 +5,14 @@
 
 use std::time::Instant;
 
-use crate::lab::{Lab, Netns, by, program};
+use crate::fixture::{Fixture, Netns, by, program};
 use nex_process::Exit;
 use nex_testkit::skip;
 use nex_vmm::{Firecracker, Jailer, Mac, Machine, MachineSpec, Nic, RateLimiter, TokenBucket, Vmm, VmmError};
 use serde_json::json;
 
 struct Place {
-    lab: Lab,
+    fixture: Fixture,
     netns: Netns,
     binary: std::path::PathBuf,
 }
@@ -22,9 +22,9 @@ async fn place(name: &str) -> Result<Place, &'static str> {
     if !std::path::Path::new("/dev/kvm").exists() {
         return Err("no /dev/kvm");
     }
-    let lab = Lab::open().await?;
+    let fixture = Fixture::open().await?;
     let netns = Netns::with_tap(name).await.ok_or("taps and namespaces need root and iproute2")?;
-    Ok(Place { lab, netns, binary })
+    Ok(Place { fixture, netns, binary })
 }
 
 fn limiter(size: u64) -> RateLimiter {
@@ -40,21 +40,21 @@ impl Place {
             drive_limiter: Some(limiter(64 << 20)),
             balloon: true,
             metadata: true,
-            ..self.lab.spec(id)
+            ..self.fixture.spec(id)
         }
     }
 
     /// All that can be asked of a machine whose guest is not up.
     async fn exercise(&self, machine: &dyn Machine) {
         machine.set_metadata(&json!({"nex": {"identity": "x".repeat(4096)}}), by(5)).await.unwrap();
-        machine.swap_drive(0, &self.lab.image("artifact", 100), by(5)).await.unwrap();
+        machine.swap_drive(0, &self.fixture.image("artifact", 100), by(5)).await.unwrap();
         machine.limit_network(limiter(4096), RateLimiter::default(), by(5)).await.unwrap();
-        let missing = machine.swap_drive(0, &self.lab.path("nowhere"), by(5)).await.unwrap_err();
+        let missing = machine.swap_drive(0, &self.fixture.path("nowhere"), by(5)).await.unwrap_err();
         assert!(missing.to_string().contains("nowhere"), "{missing}");
         let balloon = machine.set_balloon(16, by(5)).await;
         assert!(matches!(&balloon, Err(VmmError::Refused { message, .. }) if message.contains("not activated")), "{balloon:?}");
         let huge = machine.set_metadata(&json!("x".repeat(60_000)), by(5)).await.unwrap_err();
-        assert!(matches!(huge, VmmError::Refused { .. } | VmmError::Nonsense { .. }), "{huge}");
+        assert!(matches!(huge, VmmError::Refused { .. } | VmmError::Malformed { .. }), "{huge}");
         assert!(matches!(machine.channel(by(0)).await, Err(VmmError::Late { .. })));
     }
 
@@ -64,7 +64,7 @@ impl Place {
         let machine = vmm.boot(spec("template"), by(10)).await.unwrap();
         eprintln!("running after {:?}", begun.elapsed());
         self.exercise(machine.as_ref()).await;
-        let into = self.lab.path("snapshot");
+        let into = self.fixture.path("snapshot");
         std::fs::create_dir(&into).unwrap();
         let begun = Instant::now();
         let snapshot = machine.snapshot(&into, by(20)).await.unwrap();
@@ -77,10 +77,10 @@ impl Place {
             let status = std::fs::read_to_string(format!("/proc/{}/status", machine.process().pid)).unwrap();
             assert!(status.contains("NoNewPrivs:\t1"), "{status}");
             let user = spec("unused").run_as.unwrap_or_default();
-            std::fs::remove_dir(self.lab.path("unused")).unwrap();
+            std::fs::remove_dir(self.fixture.path("unused")).unwrap();
             assert!(status.contains(&format!("Uid:\t{user}\t{user}\t{user}\t{user}")), "{status}");
             machine.set_metadata(&json!({"nex": id}), by(5)).await.unwrap();
-            machine.swap_drive(0, &self.lab.path("artifact"), by(5)).await.unwrap();
+            machine.swap_drive(0, &self.fixture.path("artifact"), by(5)).await.unwrap();
             machine.press_power(by(5)).await.unwrap();
             let process = machine.process();
             drop(machine);
@@ -99,7 +99,7 @@ async fn a_bare_machine_is_configured_written_and_restored_twice() {
     assert!(vmm.version(by(5)).await.unwrap().starts_with(|first: char| first.is_ascii_digit()));
     place.live(&vmm, |id| place.spec(id)).await;
 
-    let no_kernel = MachineSpec { kernel: place.lab.path("placeholder"), ..place.spec("nokernel") };
+    let no_kernel = MachineSpec { kernel: place.fixture.path("placeholder"), ..place.spec("nokernel") };
     let error = vmm.boot(no_kernel, by(5)).await.unwrap_err();
     assert!(matches!(error, VmmError::Refused { .. }), "{error}");
     assert!(Firecracker::new("/bin/true".into(), None).version(by(5)).await.is_err());

@@ -3,5 +3,5 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "helpers of tests")]
 
 mod firecracker;
-mod lab;
+mod fixture;
 mod qemu;

@@ -1,12 +1,7 @@
-//! Talks to the kernel about devices, addresses, routes and queues: a blocking netlink socket, for threads that may block.
+//! A netlink socket: one request at a time, each with its answer.
 //!
-//! Blocking because half of the work is done inside guests' namespaces, by threads that live as long as one task; a socket
-//! belongs to the namespace in which it was opened.
-
-mod link;
-mod message;
-mod route;
-mod tc;
+//! It blocks, because much of the work is done by short-lived threads inside other network namespaces: a socket belongs to the
+//! namespace in which it was opened.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -16,42 +11,38 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 
-pub(crate) use link::{Change, Link, Peer};
-pub(crate) use route::Route;
-
-use message::{Message, Reply, i32_at, messages};
+use crate::message::{Message, Reply, i32_at, messages};
 
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
-const NLM_F_REQUEST: u16 = 1;
-const NLM_F_ACK: u16 = 4;
-const NLM_F_DUMP: u16 = 0x300;
-const NLM_F_EXCL: u16 = 0x200;
-const NLM_F_CREATE: u16 = 0x400;
 
-/// The kernel answers at once; a lost answer must not hang the thread.
+/// The kernel answers at once; a lost answer must not block the thread for ever.
 const TIMEOUT_S: i64 = 20;
 /// The kernel's datagrams are at most 32 KiB.
 const DATAGRAM: usize = 64 << 10;
 
 /// A socket in the namespace of the thread that opened it.
 #[derive(Debug)]
-pub(crate) struct Netlink {
+pub struct Netlink {
     socket: OwnedFd,
     sequence: u32,
     buffer: Vec<u8>,
 }
 
 impl Netlink {
-    pub(crate) fn open() -> io::Result<Self> {
+    /// Opens a socket.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn open() -> io::Result<Self> {
         let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
         setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::seconds(TIMEOUT_S))?;
         Ok(Self { socket, sequence: 0, buffer: vec![0; DATAGRAM] })
     }
 
-    /// Sends a request and waits for its end: the messages of the answer.
-    fn ask(&mut self, message: Message) -> io::Result<Vec<Reply>> {
+    /// Sends a request and returns all messages of its answer.
+    pub(crate) fn request(&mut self, message: Message) -> io::Result<Vec<Reply>> {
         self.sequence = self.sequence.wrapping_add(1);
         let bytes = message.finish(self.sequence);
         send(self.socket.as_raw_fd(), &bytes, MsgFlags::empty())?;
@@ -62,7 +53,7 @@ impl Netlink {
                 length => length?,
             };
             for (sequence, reply) in messages(self.buffer.get(..length).unwrap_or_default()) {
-                // An answer to an earlier question that ran out of time.
+                // A late answer to an earlier request that timed out.
                 if sequence != self.sequence {
                     continue;
                 }
@@ -76,25 +67,24 @@ impl Netlink {
         }
     }
 
-    /// Sends a request that is answered by yes or no.
-    fn tell(&mut self, message: Message) -> io::Result<()> {
-        self.ask(message).map(drop)
+    /// Sends a request that is only acknowledged.
+    pub(crate) fn request_ack(&mut self, message: Message) -> io::Result<()> {
+        self.request(message).map(drop)
     }
 }
 
-/// Reads a datagram as every kind of answer, for `fuzz/`.
-pub(crate) fn read_all(datagram: &[u8]) {
-    for (_, reply) in messages(datagram) {
-        drop((link::link(&reply.body), route::address(&reply.body), route::route(&reply.body)));
+#[cfg(test)]
+mod tests {
+    use nix::libc;
+
+    use crate::{LinkChange, Netlink};
+
+    #[test]
+    fn a_refusal_of_the_kernel_is_an_error() {
+        let mut netlink = Netlink::open().unwrap();
+        let up = LinkChange { up: true, ..LinkChange::default() };
+        let error = netlink.change_link(i32::MAX, up).unwrap_err();
+        // Root learns that there is no such link, other users that they may not change it.
+        assert!(matches!(error.raw_os_error(), Some(libc::ENODEV | libc::EPERM)), "{error}");
     }
-}
-
-/// A request that changes something.
-fn change(kind: u16, flags: u16) -> Message {
-    Message::new(kind, NLM_F_REQUEST | NLM_F_ACK | flags)
-}
-
-/// A request for everything of a kind.
-fn dump(kind: u16) -> Message {
-    Message::new(kind, NLM_F_REQUEST | NLM_F_DUMP)
 }

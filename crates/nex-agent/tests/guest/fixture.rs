@@ -1,21 +1,21 @@
-//! What the machines of the tests are made of: a kernel, QEMU, an image with this build's agent; and what they are told.
+//! The fixture of machine tests: a kernel, QEMU, an image with this build's agent, and the identity that a guest is sent.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nex_erofs::{Kind, Meta, Options, Source, Tree};
-use nex_protocol::guest::{GuestLimits, GuestNetwork, ToGuest, Welcome};
+use nex_protocol::guest::{GuestIdentity, GuestLimits, GuestNetwork, ToGuest};
 
 /// Longest time for anything here: machines are slow without acceleration, more so beside others.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-/// The smallest machine that all of this is held to.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
+/// Memory of the machines, MiB: the smallest supported.
 pub(crate) const MEMORY: u32 = 128;
 /// The agent's uid in a guest.
 pub(crate) const UID: u32 = 61_234;
-/// A time that no clock of today shows.
+/// A time that differs from the host's clock.
 pub(crate) const YEAR_2033: Duration = Duration::from_secs(2_000_000_000);
-/// Where SLIRP has its host; link-local, for the metadata service has its address there.
+/// The host's address in SLIRP; link-local, because the metadata service's address is.
 pub(crate) const HOST: &str = "169.254.0.2";
 
 const QEMU: &str = "qemu-system-x86_64";
@@ -23,25 +23,25 @@ const ADDRESS: &str = "169.254.0.15";
 const NETWORK: &str = "169.254.0.0/16";
 const SERVICE: &str = "169.254.169.254:80";
 
-/// How a machine differs from others.
+/// Options of a machine.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Shape {
-    /// Its memory is a file, from which clones can be made.
+pub(crate) struct MachineOptions {
+    /// Its memory is a file, so that it can be cloned.
     pub(crate) template: bool,
-    /// It is such a clone.
+    /// It is restored from a snapshot.
     pub(crate) clone: bool,
     /// A port of this host that answers as the metadata service.
     pub(crate) metadata: Option<u16>,
 }
 
-/// What machines are made of; `Err` says what is missing here.
-pub(crate) struct Kit {
+/// Programs and files for machines.
+pub(crate) struct Fixture {
     kernel: PathBuf,
     pub(crate) qemu: PathBuf,
     pub(crate) busybox: Option<PathBuf>,
 }
 
-impl Kit {
+impl Fixture {
     pub(crate) fn find() -> Result<Self, String> {
         let kernel = std::env::var_os("NEX_KERNEL").map(PathBuf::from);
         let kernel = kernel.filter(|it| it.is_file()).ok_or("no guest kernel: NEX_KERNEL names none")?;
@@ -50,13 +50,13 @@ impl Kit {
     }
 
     /// QEMU's command line.
-    pub(crate) fn arguments(&self, shape: &Shape) -> Vec<String> {
+    pub(crate) fn arguments(&self, options: &MachineOptions) -> Vec<String> {
         let kernel = self.kernel.to_str().unwrap();
         let boot = "console=hvc0 quiet loglevel=4 reboot=t panic=-1 tsc=reliable no_timer_check \
             root=/dev/vda ro rootfstype=erofs init=/nex-agent";
-        let (share, incoming) = if shape.clone { ("off", "-incoming defer") } else { ("on", "") };
+        let (share, incoming) = if options.clone { ("off", "-incoming defer") } else { ("on", "") };
         let file = format!("-object memory-backend-file,id=ram,size={MEMORY}M,mem-path=ram,share={share} {incoming}");
-        let (backend, ram) = if shape.template || shape.clone { (",memory-backend=ram", file) } else { ("", String::new()) };
+        let (backend, ram) = if options.template || options.clone { (",memory-backend=ram", file) } else { ("", String::new()) };
         let line = format!(
             "-M microvm,acpi=off,pit=on,pic=on,rtc=on,isa-serial=off{backend} -accel tcg,tb-size=32 -cpu max -m {MEMORY} {ram} \
              -nodefaults -no-user-config -display none -no-reboot -kernel {kernel} \
@@ -69,13 +69,13 @@ impl Kit {
              -device virtio-blk-device,drive=slot0 -device virtio-net-device,netdev=net,mac=52:54:00:00:00:01"
         );
         let mut arguments: Vec<String> = line.split_ascii_whitespace().map(str::to_owned).collect();
-        arguments.extend(["-append".to_owned(), boot.to_owned(), "-netdev".to_owned(), self.network(shape)]);
+        arguments.extend(["-append".to_owned(), boot.to_owned(), "-netdev".to_owned(), self.network(options)]);
         arguments
     }
 
-    fn network(&self, shape: &Shape) -> String {
+    fn network(&self, options: &MachineOptions) -> String {
         let network = format!("user,id=net,ipv6=off,net={NETWORK},host={HOST}");
-        match (shape.metadata, &self.busybox) {
+        match (options.metadata, &self.busybox) {
             (Some(port), Some(busybox)) => {
                 format!("{network},guestfwd=tcp:{SERVICE}-cmd:{} nc 127.0.0.1 {port}", busybox.display())
             }
@@ -83,7 +83,7 @@ impl Kit {
         }
     }
 
-    /// Writes the smallest root that there is, with a shell where there is one.
+    /// Writes a minimal root image, with a shell if there is a busybox.
     pub(crate) fn image(&self, path: &Path) {
         let mut tree = Tree::new(Meta::root(0o755));
         for dir in ["proc", "run"] {
@@ -106,9 +106,9 @@ fn on_path(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
 }
 
-/// A welcome with a network by which the guest reaches this host, and the host's clock moved by some years.
-pub(crate) fn welcome(identity: String, time: Duration) -> ToGuest {
-    ToGuest::Welcome(Box::new(Welcome {
+/// An identity with a network through which the guest reaches this host, and a clock set to the given time.
+pub(crate) fn identity_message(identity: String, time: Duration) -> ToGuest {
+    ToGuest::Identity(Box::new(GuestIdentity {
         identity,
         hostname: "vm-test".to_owned(),
         network: Some(GuestNetwork {

@@ -20,15 +20,15 @@ pub(crate) fn program(variable: &str, name: &str) -> Option<PathBuf> {
     std::env::var_os(variable).map(PathBuf::from).or_else(found)
 }
 
-/// Everything that a test's machines are made of; removed with it.
-pub(crate) struct Lab {
+/// A kernel, a root image and a directory for the machines of one test; removed when dropped.
+pub(crate) struct Fixture {
     dir: tempfile::TempDir,
     kernel: PathBuf,
     console: Arc<Mutex<Vec<String>>>,
 }
 
-impl Lab {
-    /// Why not is told in the error.
+impl Fixture {
+    /// The error says what is missing.
     pub(crate) async fn open() -> Result<Self, &'static str> {
         let kernel = std::env::var_os("NEX_KERNEL").map(PathBuf::from).filter(|kernel| kernel.is_file());
         let kernel = kernel.ok_or("NEX_KERNEL names no guest kernel")?;
@@ -45,7 +45,7 @@ impl Lab {
         std::fs::set_permissions(&init, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let made = ChildSpec::new(mkfs).args([dir.path().join("root.erofs"), root]).spawn().unwrap();
         assert!(made.exited().await.is_success());
-        // Other users' monitors must find the way to their links.
+        // Monitors of other users must be able to traverse it.
         std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
         Ok(Self { dir, kernel, console: Arc::default() })
     }
@@ -96,28 +96,28 @@ impl Lab {
 pub(crate) struct Guest(BufReader<UnixStream>);
 
 impl Guest {
-    pub(crate) async fn of(machine: &dyn Machine) -> Self {
+    pub(crate) async fn connect(machine: &dyn Machine) -> Self {
         Self(BufReader::new(machine.channel(by(10)).await.unwrap()))
     }
 
-    pub(crate) async fn hears(&mut self, line: &str) {
+    pub(crate) async fn send(&mut self, line: &str) {
         self.0.get_mut().write_all(format!("{line}\n").as_bytes()).await.unwrap();
     }
 
-    pub(crate) async fn says(&mut self) -> String {
+    pub(crate) async fn recv(&mut self) -> String {
         let mut line = String::new();
         by(60).bound(self.0.read_line(&mut line)).await.expect("the guest answers in time").unwrap();
         line.trim_end().to_owned()
     }
 
-    pub(crate) async fn asked(&mut self, line: &str) -> String {
-        self.hears(line).await;
-        self.says().await
+    pub(crate) async fn ask(&mut self, line: &str) -> String {
+        self.send(line).await;
+        self.recv().await
     }
 }
 
-/// Size and digest of a file, as the guest tells them of a drive.
-pub(crate) async fn told(image: &Path) -> String {
+/// Size and digest of a file, in the format in which the guest reports a drive.
+pub(crate) async fn size_and_digest(image: &Path) -> String {
     let seen: Arc<Mutex<String>> = Arc::default();
     let sink = Arc::clone(&seen);
     let sum = ChildSpec::new("/usr/bin/sha256sum").args([image]);
@@ -131,7 +131,7 @@ pub(crate) async fn told(image: &Path) -> String {
 pub(crate) struct Netns(String);
 
 impl Netns {
-    /// `None` where that cannot be.
+    /// `None` where the host does not allow it.
     pub(crate) async fn with_tap(name: &str) -> Option<Self> {
         let name = format!("{name}{}", std::process::id());
         if !nix::unistd::geteuid().is_root() || !ip(&["netns", "add", &name]).await {

@@ -1,5 +1,11 @@
-//! Netlink's wire format: requests are built, answers are read. Integers are in the host's order, everything aligned to 4 bytes.
+//! Netlink's wire format: builds requests, parses answers. Integers are in host byte order, everything is aligned to 4 bytes.
 
+pub(crate) const NLM_F_CREATE: u16 = 0x400;
+pub(crate) const NLM_F_EXCL: u16 = 0x200;
+pub(crate) const NLM_F_REPLACE: u16 = 0x100;
+const NLM_F_REQUEST: u16 = 1;
+const NLM_F_ACK: u16 = 4;
+const NLM_F_DUMP: u16 = 0x300;
 /// Length of a message's header.
 const HEADER: usize = 16;
 
@@ -17,7 +23,17 @@ pub(crate) struct Reply {
 }
 
 impl Message {
-    pub(crate) fn new(kind: u16, flags: u16) -> Self {
+    /// A request that changes something.
+    pub(crate) fn change(kind: u16, flags: u16) -> Self {
+        Self::new(kind, NLM_F_REQUEST | NLM_F_ACK | flags)
+    }
+
+    /// A request for everything of a kind.
+    pub(crate) fn dump(kind: u16) -> Self {
+        Self::new(kind, NLM_F_REQUEST | NLM_F_DUMP)
+    }
+
+    fn new(kind: u16, flags: u16) -> Self {
         let mut bytes = vec![0; 4];
         bytes.extend(kind.to_ne_bytes());
         bytes.extend(flags.to_ne_bytes());
@@ -68,7 +84,7 @@ impl Message {
     }
 }
 
-/// The inside of a nested attribute is built like a message without a header.
+/// The attributes inside a nested attribute: built like a message, but without a header.
 pub(crate) type Nest = Message;
 
 fn put(bytes: &mut [u8], at: usize, value: u32) {
@@ -130,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_built_is_read_back() {
+    fn a_message_is_parsed_as_it_was_built() {
         let message = Message::new(16, 5).fixed(&[7; 16]).text(3, "tap0").nested(18, |nest| nest.text(1, "ifb")).finish(9);
         let read = messages(&message);
         let (sequence, reply) = &read[0];
@@ -141,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn cut_and_lying_bytes_are_no_panic() {
+    fn truncated_and_malformed_bytes_do_not_panic() {
         let message = Message::new(16, 5).fixed(&[7; 16]).text(3, "tap0").finish(9);
         for end in 0..message.len() {
             for (_, reply) in messages(&message[..end]) {

@@ -1,10 +1,9 @@
-//! Queues and redirections: the token bucket that limits a guest, and the pipe between its tap and its veth.
+//! Traffic control: a token bucket that limits a device, and the redirection of packets to another device.
 
 use std::io;
 
-use super::message::Nest;
-use super::{NLM_F_CREATE, NLM_F_EXCL, Netlink, change};
-use crate::config::Rate;
+use crate::message::{Message, NLM_F_CREATE, NLM_F_EXCL, Nest};
+use crate::socket::Netlink;
 
 const RTM_NEWQDISC: u16 = 36;
 const RTM_NEWTFILTER: u16 = 44;
@@ -26,19 +25,31 @@ const TCA_EGRESS_REDIR: i32 = 1;
 const TC_ACT_STOLEN: i32 = 4;
 const ETH_P_ALL: u16 = 3;
 
-/// Below this bucket a device cannot send two full packets in turn.
-const LEAST_BURST: u64 = 4 * 1_600;
-/// A bucket must hold what the rate gives between two ticks of a slow clock (100 Hz), or the rate is never reached.
+/// With a smaller bucket a device cannot send two full packets in a row.
+const MIN_BURST: u64 = 4 * 1_600;
+/// A bucket must hold what the rate yields between two ticks of a slow clock (100 Hz), or the rate is never reached.
 const TICKS_PER_SECOND: u64 = 100;
 /// How long a packet may wait before it is dropped: enough for TCP to settle at the rate instead of collapsing.
-const LONGEST_WAIT_MS: u64 = 50;
+const MAX_WAIT_MS: u64 = 50;
+
+/// A rate, and the burst allowed after a pause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Bytes per second.
+    pub bytes_per_second: u64,
+    /// Bytes at once; a burst too small to reach the rate is raised.
+    pub burst_bytes: u64,
+}
 
 impl Netlink {
-    /// Limits what leaves through a device: packets wait in a short queue, and only what overfills it is dropped.
-    pub(crate) fn limit(&mut self, index: i32, rate: Rate) -> io::Result<()> {
+    /// Limits what leaves through a device: packets wait in a short queue; what does not fit is dropped.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn limit(&mut self, index: i32, rate: Rate) -> io::Result<()> {
         let speed = rate.bytes_per_second.max(1);
-        let burst = rate.burst_bytes.max(LEAST_BURST).max(speed / TICKS_PER_SECOND).min(u64::from(u32::MAX / 2));
-        let queue = (speed.saturating_mul(LONGEST_WAIT_MS) / 1000).saturating_add(burst).min(u64::from(u32::MAX));
+        let burst = rate.burst_bytes.max(MIN_BURST).max(speed / TICKS_PER_SECOND).min(u64::from(u32::MAX / 2));
+        let queue = (speed.saturating_mul(MAX_WAIT_MS) / 1000).saturating_add(burst).min(u64::from(u32::MAX));
         let burst = u32::try_from(burst).unwrap_or(u32::MAX);
         let mut parameters = Vec::with_capacity(36);
         for speed in [u32::try_from(speed).unwrap_or(u32::MAX), 0] {
@@ -52,18 +63,22 @@ impl Netlink {
             let nest = nest.attribute(TCA_TBF_PARMS, &parameters).attribute(TCA_TBF_BURST, &burst.to_ne_bytes());
             if speed > u64::from(u32::MAX) { nest.attribute(TCA_TBF_RATE64, &speed.to_ne_bytes()) } else { nest }
         };
-        let message = change(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL).fixed(&header(index, 0, TC_H_ROOT, 0));
-        self.tell(message.text(TCA_KIND, "tbf").nested(TCA_OPTIONS, options))
+        let message = Message::change(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL).fixed(&header(index, 0, TC_H_ROOT, 0));
+        self.request_ack(message.text(TCA_KIND, "tbf").nested(TCA_OPTIONS, options))
     }
 
     /// Sends everything that arrives on one device out through another.
-    pub(crate) fn redirect(&mut self, from: i32, to: i32) -> io::Result<()> {
-        let ingress = change(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL).fixed(&header(from, INGRESS_HANDLE, TC_H_INGRESS, 0));
-        self.tell(ingress.text(TCA_KIND, "ingress"))?;
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn redirect(&mut self, from: i32, to: i32) -> io::Result<()> {
+        let ingress =
+            Message::change(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL).fixed(&header(from, INGRESS_HANDLE, TC_H_INGRESS, 0));
+        self.request_ack(ingress.text(TCA_KIND, "ingress"))?;
         // Priority 1, every protocol.
         let info = (1 << 16) | u32::from(ETH_P_ALL.to_be());
-        let filter = change(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL).fixed(&header(from, 0, INGRESS_HANDLE, info));
-        self.tell(filter.text(TCA_KIND, "u32").nested(TCA_OPTIONS, |options| {
+        let filter = Message::change(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL).fixed(&header(from, 0, INGRESS_HANDLE, info));
+        self.request_ack(filter.text(TCA_KIND, "u32").nested(TCA_OPTIONS, |options| {
             options.attribute(TCA_U32_SEL, &match_all()).nested(TCA_U32_ACT, |actions| {
                 actions.nested(1, |action| {
                     action

@@ -1,0 +1,87 @@
+//! Why a sandbox could not be made, or a file not brought into one.
+
+use std::io;
+use std::path::PathBuf;
+
+use nex_process::cgroup::CgroupError;
+use nex_process::{Elapsed, SpawnError};
+
+use crate::id::{InvalidName, SandboxId};
+use crate::microvm::GuestError;
+use crate::report::ExitReport;
+
+/// A sandbox could not be made. Nothing of it is left.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// The identity cannot be handed over.
+    #[error("the identity of sandbox {0} has a line break or is too long")]
+    Identity(SandboxId),
+    /// The id was used before.
+    #[error("sandbox {0} exists already; every sandbox needs an id of its own")]
+    Taken(SandboxId),
+    /// No uid is free.
+    #[error("all {0} sandboxes of this node are in use; stop one first")]
+    Full(u32),
+    /// A directory could not be prepared.
+    #[error("could not prepare {path} for a sandbox; check that the node may write there and the disk has room")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The agent could not be started.
+    #[error("the agent of a sandbox did not start")]
+    Spawn(#[from] SpawnError),
+    /// The limits could not be applied.
+    #[error("the limits of a sandbox could not be applied")]
+    Cgroup(#[from] CgroupError),
+    /// The agent ended before it had its identity.
+    #[error("the agent of a sandbox ended at once: {0}")]
+    Died(ExitReport),
+    /// The network refused a connection.
+    #[error("the machine could not be connected")]
+    Network(#[from] nex_network::NetworkError),
+    /// The monitor refused the machine.
+    #[error("the machine could not be started")]
+    Vmm(#[from] nex_vmm::VmmError),
+    /// The guest did not come up as it should.
+    #[error("the guest did not come up")]
+    Guest(#[from] GuestError),
+    /// The machine runs, but not as it should.
+    #[error("the machine runs, but its guest is of no use; it and its monitor said: {console}")]
+    NotUp {
+        /// The end of what they wrote, one line of text.
+        console: String,
+        /// What was waited for.
+        #[source]
+        source: Box<CreateError>,
+    },
+    /// The node stops.
+    #[error("the sandbox was not made because the node stops")]
+    Stopped(#[source] io::Error),
+    /// No time was left.
+    #[error("the agent of a sandbox did not take its identity in time")]
+    Late(#[from] Elapsed),
+}
+
+/// A file could not be brought into a sandbox.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// The name is unusable.
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+    /// There is another file of this name.
+    #[error("the sandbox has another file named {0} already")]
+    Taken(String),
+    /// Linking and copying failed.
+    #[error("could not bring {file} into the sandbox; check that it exists and the disk has room")]
+    Failed {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}

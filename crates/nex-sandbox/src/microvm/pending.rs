@@ -1,0 +1,155 @@
+//! Starts a machine and owns it until its guest is ready to be a sandbox.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nex_network::Attachment;
+use nex_process::Deadline;
+use nex_process::cgroup::CgroupLimits;
+use nex_vmm::{Machine, MachineSpec, Nic, Snapshot, VmmKind};
+
+use super::guest::{self, Guest};
+use super::link::PendingLink;
+use super::sandbox::MicroVm;
+use super::shared::Shared;
+use super::teardown::{remove, remove_later};
+use crate::error::CreateError;
+use crate::host::{Draft, join, write_record};
+use crate::id::SandboxId;
+use crate::output::{StderrTail, to_line_sink};
+use crate::record::SandboxRecord;
+use crate::report::ExitReport;
+use crate::spec::MachineSize;
+
+/// Memory of a monitor on top of its guest's, MiB: measured at 30 to 110 under QEMU's emulation, at 5 under Firecracker.
+const MONITOR_MEMORY_MIB: u64 = 256;
+/// Threads of a monitor: workers and its own; the vCPUs are added.
+const MONITOR_THREADS: u64 = 128;
+
+/// A running machine without an agent. Dropped, it is removed in the background.
+pub(super) struct PendingMachine {
+    shared: Arc<Shared>,
+    record: SandboxRecord,
+    link: Attachment,
+    machine: Option<Box<dyn Machine>>,
+    stderr_tail: StderrTail,
+}
+
+/// Starts a machine and records it.
+pub(super) async fn start(
+    shared: &Arc<Shared>,
+    id: &SandboxId,
+    size: MachineSize,
+    template: Option<&Snapshot>,
+    by: Deadline,
+) -> Result<PendingMachine, CreateError> {
+    let mut draft = Draft::new(&shared.host, Shared::own_uids())?;
+    let dir = draft.directory(id, draft.uid.is_some())?;
+    let machine_dir = shared.machine_dir(id);
+    draft.sub_directory(&machine_dir, 0o700, draft.uid)?;
+    let link = PendingLink::new(shared, shared.network.attach(id.as_str(), draft.uid, by).await?);
+    tracing::debug!(%id, "connected to the network");
+    let stderr_tail = StderrTail::default();
+    let spec = MachineSpec {
+        id: id.to_string(),
+        dir: machine_dir,
+        vcpus: size.vcpus,
+        memory_mib: size.memory_mib,
+        kernel: shared.config.kernel.clone(),
+        boot_args: "init=/nex-agent quiet loglevel=1".to_owned(),
+        root: shared.config.rootfs.clone(),
+        drives: vec![shared.drives.empty()],
+        drive_limiter: shared.config.rates,
+        nic: Some(Nic {
+            tap: link.attachment().tap.clone(),
+            mac: guest::mac(link.attachment().mac).parse()?,
+            rx: shared.config.rates,
+            tx: shared.config.rates,
+        }),
+        netns: link.attachment().netns.clone(),
+        run_as: draft.uid,
+        balloon: false,
+        metadata: shared.vmm.kind() == VmmKind::Firecracker,
+        console: to_line_sink(id, "console", Some(stderr_tail.clone())),
+    };
+    let started = match template {
+        Some(snapshot) => shared.vmm.restore(spec, snapshot, by).await,
+        None => shared.vmm.boot(spec, by).await,
+    };
+    let machine = match started {
+        Ok(machine) => machine,
+        Err(error) => {
+            link.undo().await;
+            return Err(error.into());
+        }
+    };
+    tracing::debug!(%id, "the machine runs");
+    let (leader, uid) = (machine.process(), draft.uid);
+    let link = link.keep();
+    let record = SandboxRecord { id: id.clone(), leader, cgroup: None, dir, uid, network: Some(link.clone()), own_root: true };
+    draft.done();
+    // From here on, dropping the pending machine removes everything.
+    let mut pending = PendingMachine { shared: Arc::clone(shared), record, link, machine: Some(machine), stderr_tail };
+    match pending.confine(size).await {
+        Ok(()) => Ok(pending),
+        Err(error) => {
+            pending.end().await;
+            Err(error)
+        }
+    }
+}
+
+impl PendingMachine {
+    /// Puts the monitor into its cgroup; the record is written before and after.
+    async fn confine(&mut self, size: MachineSize) -> Result<(), CreateError> {
+        write_record(&self.record)?;
+        let limits = CgroupLimits {
+            memory_bytes: Some((u64::from(size.memory_mib) + MONITOR_MEMORY_MIB) << 20),
+            pids: Some(MONITOR_THREADS + u64::from(size.vcpus)),
+            cpu_percent: None,
+        };
+        let cgroup = self.shared.host.cgroup(&self.record.id, &limits)?;
+        join(self.record.cgroup.insert(cgroup).clone(), self.record.leader.pid).await?;
+        write_record(&self.record)
+    }
+
+    pub(super) fn machine(&self) -> &dyn Machine {
+        self.machine.as_deref().unwrap_or_else(|| unreachable!("the machine is taken only by value"))
+    }
+
+    pub(super) fn link(&self) -> &Attachment {
+        &self.link
+    }
+
+    /// Runs work on the guest; an error gains the end of the console and says whether the machine died.
+    pub(super) async fn explain_failure<T>(&self, work: impl Future<Output = Result<T, CreateError>>) -> Result<T, CreateError> {
+        let done = work.await;
+        let Err(error) = done else { return done };
+        // A guest that dies takes its channel along: the death is the cause, the channel the symptom.
+        let exit = Deadline::after(Duration::from_millis(200)).bound(self.machine().exited()).await;
+        match exit {
+            Ok(exit) => Err(CreateError::Died(ExitReport { exit, out_of_memory: false, stderr_tail: self.stderr_tail.get() })),
+            Err(_alive) => Err(CreateError::NotUp { console: self.stderr_tail.shown(), source: Box::new(error) }),
+        }
+    }
+
+    pub(super) fn into_sandbox(mut self, guest: Guest) -> MicroVm {
+        let machine = self.machine.take().unwrap_or_else(|| unreachable!("the machine is taken only by value"));
+        MicroVm::new(Arc::clone(&self.shared), self.record.clone(), machine, guest, self.stderr_tail.clone())
+    }
+
+    /// Kills the machine and removes everything that belongs to it.
+    pub(super) async fn end(mut self) {
+        let Some(machine) = self.machine.take() else { return };
+        let _exit = machine.kill().await;
+        remove(&self.shared, &self.record).await;
+    }
+}
+
+impl Drop for PendingMachine {
+    fn drop(&mut self) {
+        if let Some(machine) = self.machine.take() {
+            remove_later(&self.shared, &self.record, machine);
+        }
+    }
+}

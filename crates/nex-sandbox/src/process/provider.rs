@@ -1,0 +1,104 @@
+//! Makes, adopts and sweeps process sandboxes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use nex_network::Network;
+use nex_process::{Confinement, Deadline};
+
+use super::config::{ProcessConfig, ProcessNetwork};
+use super::create::{self, Role};
+use super::probe::{OpenError, prepare};
+use super::sandbox::ProcessSandbox;
+use super::shared::Shared;
+use crate::error::CreateError;
+use crate::id::SandboxId;
+use crate::record::{REMOVAL, SandboxRecord, remove_leftover};
+use crate::sandbox::{Sandbox, SandboxProvider};
+use crate::spec::SandboxSpec;
+
+/// Makes sandboxes that are jailed processes.
+#[derive(Debug, Clone)]
+pub struct ProcessProvider {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl ProcessProvider {
+    /// Finds out what this host gives and makes the provider.
+    ///
+    /// # Errors
+    /// When the configuration is unusable, the state directory is not writable, the agent's probe fails or a required layer is
+    /// missing; the network is closed then.
+    pub async fn open(config: ProcessConfig, network: ProcessNetwork, by: Deadline) -> Result<Self, OpenError> {
+        match prepare(&config, network.layer(), by).await {
+            Ok((host, confinement)) => {
+                let shared = Shared { config, confinement, host: Arc::new(host), network };
+                Ok(Self { shared: Arc::new(shared) })
+            }
+            Err(error) => {
+                if let ProcessNetwork::Own { network, .. } = network {
+                    network.close(Deadline::after(REMOVAL)).await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes a sandbox and starts its agent; does not wait for a handshake.
+    ///
+    /// # Errors
+    /// [`CreateError`]; nothing is left then.
+    pub async fn make(&self, spec: SandboxSpec, by: Deadline) -> Result<ProcessSandbox, CreateError> {
+        create::create(&self.shared, spec, Role::Agent, by).await
+    }
+
+    /// Takes over what an earlier node process made, if it still runs; otherwise removes what is left of it.
+    pub async fn adopt(&self, record: SandboxRecord, by: Deadline) -> Option<ProcessSandbox> {
+        if record.leader.is_alive() {
+            self.shared.host.uids().reserve(record.uid);
+            return Some(ProcessSandbox::adopted(&self.shared, record));
+        }
+        remove_leftover(&record, by).await;
+        self.shared.host.uids().free(record.uid);
+        None
+    }
+
+    /// What confines every sandbox of this provider.
+    #[must_use]
+    pub fn confinement(&self) -> &Confinement {
+        &self.shared.confinement
+    }
+
+    /// Removes every sandbox that an earlier node process of this state directory left, except those to keep. Returns how many.
+    pub async fn sweep(&self, keep: &BTreeSet<SandboxId>, by: Deadline) -> usize {
+        let removed = self.shared.host.sweep(keep, by).await;
+        if let Some(network) = self.network() {
+            let keep = keep.iter().map(|id| id.as_str().to_owned()).collect();
+            network.sweep(&keep, by).await;
+        }
+        removed
+    }
+
+    /// What connects the sandboxes, where it is not the host's own network.
+    #[must_use]
+    pub fn network(&self) -> Option<&Network> {
+        self.shared.network()
+    }
+
+    /// Waits for the removal of what was dropped, and takes the network down; call it last.
+    pub async fn close(&self, grace: Duration) {
+        self.shared.host.close(grace).await;
+        if let Some(network) = self.network() {
+            network.close(Deadline::after(grace)).await;
+        }
+    }
+}
+
+impl SandboxProvider for ProcessProvider {
+    fn create(&self, spec: SandboxSpec, by: Deadline) -> BoxFuture<'_, Result<Box<dyn Sandbox>, CreateError>> {
+        self.make(spec, by).map(|made| made.map(|sandbox| Box::new(sandbox) as _)).boxed()
+    }
+}
