@@ -7,9 +7,9 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::child;
-use crate::load::{self, Sample, Spread};
+use crate::fixture::{Fixture, Way, functions};
+use crate::load::{self, Sample, Summary};
 use crate::plan::Plan;
-use crate::world::{Fixture, Way, functions};
 
 /// Name and subject of the native responder.
 pub(crate) const NATIVE: &str = "native";
@@ -22,14 +22,14 @@ pub(crate) struct Row {
     pub(crate) way: &'static str,
     pub(crate) variant: &'static str,
     pub(crate) in_flight: usize,
-    pub(crate) p50_us: Spread,
-    pub(crate) p99_us: Spread,
-    pub(crate) calls_per_second: Spread,
-    pub(crate) cpu_us: Spread,
+    pub(crate) p50_us: Summary,
+    pub(crate) p99_us: Summary,
+    pub(crate) calls_per_second: Summary,
+    pub(crate) cpu_us: Summary,
     /// Ratio to the native responder on the same server in the same round.
-    pub(crate) p50_ratio: Spread,
-    pub(crate) p99_ratio: Spread,
-    pub(crate) rate_ratio: Spread,
+    pub(crate) p50_ratio: Summary,
+    pub(crate) p99_ratio: Summary,
+    pub(crate) rate_ratio: Summary,
 }
 
 struct Variant {
@@ -99,8 +99,8 @@ pub(crate) async fn measure(plan: &Plan, ways: &[(&'static str, Way)]) -> Result
 }
 
 pub(crate) fn row(way: &'static str, variant: &'static str, in_flight: usize, own: &[Sample], native: &[Sample]) -> Row {
-    let values = |of: fn(&Sample) -> f64| Spread::of(own.iter().map(of));
-    let ratio = |of: fn(&Sample) -> f64| Spread::of(own.iter().zip(native).map(|(own, native)| of(own) / of(native)));
+    let values = |of: fn(&Sample) -> f64| Summary::of(own.iter().map(of));
+    let ratio = |of: fn(&Sample) -> f64| Summary::of(own.iter().zip(native).map(|(own, native)| of(own) / of(native)));
     Row {
         way,
         variant,

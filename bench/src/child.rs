@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, Command};
 
-use crate::microvm::Monitor;
+use crate::monitor::Monitor;
 
 /// Arguments of a node, passed as JSON.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -7,9 +7,9 @@ use nex_protocol::deploy::WorkloadType;
 use nex_testkit::dist_binary;
 use serde::Serialize;
 
+use crate::fixture::{Fixture, Way, functions};
 use crate::load::Times;
 use crate::plan::Plan;
-use crate::world::{Fixture, Way, functions};
 
 /// Deploys of one type.
 #[derive(Debug, Serialize)]

@@ -3,9 +3,9 @@
 //! Machines and their load differ, so ratios count: in every round every variant is measured next to a native NATS responder and
 //! compared with it. Nothing is asserted.
 //!
-//! | room | what is in it |
+//! | module | content |
 //! |---|---|
-//! | [`world`] | the fixture: a nats-server, a node, a client, deployed functions |
+//! | [`fixture`] | a nats-server, a node, a client, deployed functions |
 //! | [`child`] | this program run again as a responder or a node |
 //! | [`load`] | generates load and summarizes latencies |
 //! | [`calls`], [`deploys`], [`starts`], [`memory`] | the measurements |
@@ -16,21 +16,22 @@
 mod calls;
 mod child;
 mod deploys;
+mod fixture;
 mod load;
 mod memory;
 mod microvm;
+mod monitor;
 mod plan;
 mod processes;
 mod report;
 mod results;
 mod starts;
-mod world;
 
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 
-use microvm::Monitor;
+use monitor::Monitor;
 use plan::Plan;
 use results::Results;
 
@@ -113,7 +114,7 @@ async fn measure(options: &Options) -> Result<Results> {
         results.starts = Some(Box::pin(starts::measure(plan)).await.context("measuring starts")?);
     }
     if options.wants("deploys") {
-        results.deploys = Box::pin(deploys::measure(plan, world::Way::Direct)).await.context("measuring deploys")?;
+        results.deploys = Box::pin(deploys::measure(plan, fixture::Way::Direct)).await.context("measuring deploys")?;
     }
     if options.wants("memory") {
         results.memory = Some(Box::pin(memory::measure(plan)).await.context("measuring memory")?);

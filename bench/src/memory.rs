@@ -7,9 +7,9 @@ use anyhow::{Context as _, Result};
 use nex_client::call::CallError;
 use serde::Serialize;
 
+use crate::fixture::{Fixture, Way, functions};
 use crate::plan::{Plan, TIMEOUT};
 use crate::processes::{memory, memory_of_agents};
-use crate::world::{Fixture, Way, functions};
 
 /// Memory of an agent, in MiB.
 #[derive(Debug, Serialize)]

@@ -1,7 +1,7 @@
 //! Tables for the terminal.
 #![expect(clippy::print_stdout, reason = "the report of a program for the terminal")]
 
-use crate::load::{Spread, Times};
+use crate::load::{Summary, Times};
 use crate::plan::Plan;
 use crate::{calls, deploys};
 
@@ -28,9 +28,9 @@ pub(crate) fn print_calls(rows: &[calls::Row], plan: &Plan) {
             row.p99_us.median,
             row.calls_per_second.median,
             row.cpu_us.median,
-            spread(&row.p50_ratio),
-            spread(&row.p99_ratio),
-            spread(&row.rate_ratio),
+            summary(&row.p50_ratio),
+            summary(&row.p99_ratio),
+            summary(&row.rate_ratio),
         );
     }
 }
@@ -52,6 +52,6 @@ pub(crate) fn line(what: &str, times: &Times) {
     println!("  {what:<44} {:>8.1} {:>8.1}", times.p50_ms, times.p99_ms);
 }
 
-pub(crate) fn spread(spread: &Spread) -> String {
-    format!("{:.2} ({:.2}..{:.2})", spread.median, spread.min, spread.max)
+pub(crate) fn summary(summary: &Summary) -> String {
+    format!("{:.2} ({:.2}..{:.2})", summary.median, summary.min, summary.max)
 }

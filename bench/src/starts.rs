@@ -9,9 +9,9 @@ use nex_testkit::{NatsServer, eventually};
 use serde::Serialize;
 
 use crate::child::{self, NodeArgs};
+use crate::fixture::{first_bid, ping};
 use crate::load::Times;
 use crate::plan::{Plan, TIMEOUT};
-use crate::world::{first_bid, ping};
 
 /// Times since the start of the process.
 #[derive(Debug, Serialize)]

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: builds what is measured, optimised but without the slow last steps of a release, and measures it.
+//! `cargo xtask bench`: builds the binaries, optimised but without the slow last steps of a release, and measures them.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -8,9 +8,9 @@ use serde_json::Value;
 
 use crate::{machines, shell, tools};
 
-/// What the benchmark runs, itself among it; the last one puts the kernel and the root image of microVMs in place.
+/// The benchmark and the binaries it runs; the last one installs the kernel and the root image of microVMs.
 const PACKAGES: [&str; 4] = ["nex-bench", "nex-agent", "echo-service", "nex-cli"];
-/// Arguments that mean microVMs.
+/// Arguments that select microVMs.
 const MICROVMS: [&str; 2] = ["--microvm", "--sandbox"];
 
 /// Builds and runs `nex-bench`; arguments go to it.
@@ -31,7 +31,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 
 fn build() -> Result<Vec<PathBuf>> {
     let cargo = shell::cargo();
-    // Building is no hurry, and others may use the machine.
+    // Build at low priority, because others may use the machine.
     let mut command = Command::new("nice");
     command.args(["-n", "15"]).arg(cargo.get_program()).current_dir(shell::root());
     command.args(["build", "--bins", "--profile", "bench-fast", "--message-format=json-render-diagnostics"]);

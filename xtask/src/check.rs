@@ -1,13 +1,13 @@
-//! `cargo xtask check`: what can be said of the code without running it; every failure is reported, not the first.
+//! `cargo xtask check`: checks the code without running it; reports every failure, not only the first.
 
 use anyhow::{Result, bail};
 
 use crate::shell;
 
-/// A check by its name.
+/// A named check.
 type Check = (&'static str, fn() -> Result<()>);
 
-/// Checks everything, cheap before dear.
+/// Runs all checks, cheap ones first.
 pub(crate) fn run() -> Result<()> {
     let checks: [Check; 3] = [
         ("formatting", || shell::run(shell::cargo().args(["fmt", "--all", "--check"]))),

@@ -1,5 +1,5 @@
-//! `cargo xtask demo`: from nothing to a service and functions that answer, and back to nothing, in one go; with `--microvm` each of
-//! them in a virtual machine of its own.
+//! `cargo xtask demo`: starts a node, deploys a service and functions, calls them, stops everything and checks that nothing is left; with
+//! `--microvm` each workload runs in a virtual machine of its own.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::leftovers::{self, Watch};
 use crate::session::Session;
 use crate::{dist, lab, machines, shell, tools};
 
-/// What a node says of each machine, in this order.
+/// Log messages of a node about each machine, in order.
 const MACHINE_LINES: [&str; 3] = ["Machine started", "Adding new VM to warm pool", "Received agent handshake"];
 
 /// Where the workloads of the session run.
@@ -29,7 +29,7 @@ enum Place {
 /// The configuration of a node on a slow host, and what is in it.
 const SLOW: (&str, &str) = ("slow.json", r#"{"boot_timeout_ms": 120000, "workload_types": ["native", "v8", "wasm"]}"#);
 
-/// Builds everything and plays the session in a temporary directory, which is removed afterwards.
+/// Builds everything and runs the session in a temporary directory, which is removed afterwards.
 pub(crate) fn run(microvm: bool) -> Result<()> {
     let nats_server = tools::nats_server()?;
     let dist = dist::dev()?;
@@ -42,9 +42,9 @@ pub(crate) fn run(microvm: bool) -> Result<()> {
     play_in_place(&nats_server, &dist, &place)
 }
 
-/// Builds everything, and plays the session with microVMs in the lab.
+/// Builds everything, and runs the session with microVMs in the lab.
 pub(crate) fn run_in_lab() -> Result<()> {
-    // Asked for before the build, which may put another file in its place.
+    // Read before the build, which may replace the file.
     let program = std::env::current_exe()?;
     let lab = match lab::Lab::prepare() {
         Ok(lab) => lab,
@@ -64,7 +64,7 @@ pub(crate) fn run_in_lab() -> Result<()> {
     }
 }
 
-/// The part of it in the lab, with what was built outside: the node's guests are Firecracker's, or QEMU's on KVM where there is none.
+/// The part that runs in the lab, with binaries built outside: the node's guests run in Firecracker, or in QEMU on KVM without it.
 pub(crate) fn play_in_lab(nats_server: &Path, dist: &Path, resources: &Path) -> Result<()> {
     let sandbox = if lab::has_firecracker() { "firecracker" } else { "qemu" };
     play_in_place(nats_server, dist, &Place::Machines { sandbox, resources: resources.to_owned(), slow: true })
@@ -121,7 +121,7 @@ fn play(nats_server: &Path, dist: &Path, dir: &Path, place: &Place) -> Result<()
     session.end()
 }
 
-/// Lays out what is deployed.
+/// Writes the files to deploy.
 fn stage(dist: &Path, dir: &Path) -> Result<()> {
     let functions = shell::root().join("examples/functions");
     for name in ["echo.js", "greet.mjs", "kv-counter.js"] {
@@ -141,7 +141,7 @@ impl Place {
         Ok([&["--sandbox", sandbox, "--resource-dir", resources], config].concat())
     }
 
-    /// What the node says before it is ready.
+    /// Output of the node before it is ready.
     fn start_lines(&self) -> Vec<&str> {
         match self {
             Self::Processes => vec!["Ctrl-C stops"],
@@ -149,7 +149,7 @@ impl Place {
         }
     }
 
-    /// The user's NATS as a workload sees it: a guest reaches it at its gateway, which has a name there.
+    /// The URL of the user's NATS for a workload: a guest reaches it at its gateway, by name.
     fn nats_url(&self, port: &str) -> String {
         let host = match self {
             Self::Processes => "127.0.0.1",
@@ -158,7 +158,7 @@ impl Place {
         format!("NATS_URL=nats://{host}:{port}")
     }
 
-    /// What the node's tags say of its sandboxes.
+    /// The node's tags about its sandboxes.
     fn tag(&self) -> String {
         match self {
             Self::Processes => "nex.sandbox=process".to_owned(),
@@ -205,7 +205,7 @@ fn look_around(session: &mut Session, place: &Place) -> String {
     node
 }
 
-/// All that the commands of the session are given: nothing of the user's own configuration.
+/// The environment of the session's commands: nothing of the user's own configuration.
 fn environment(nats_server: &Path, dist: &Path, dir: &Path, url: &str) -> Result<Vec<(String, String)>> {
     let mut path = vec![dist.to_owned()];
     path.extend(nats_server.parent().map(PathBuf::from));
@@ -222,7 +222,7 @@ fn environment(nats_server: &Path, dist: &Path, dir: &Path, url: &str) -> Result
     Ok(set.map(|(key, value)| (key.to_owned(), value)).to_vec())
 }
 
-/// A port nobody listens on now.
+/// A free port.
 fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

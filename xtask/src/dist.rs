@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use crate::shell::{cargo, output, target_dir};
 
-/// What is shipped.
+/// The binaries of a release.
 const SHIPPED: [&str; 2] = ["nex", "nex-agent"];
 
-/// Builds what is shipped, for release.
+/// Builds the binaries of a release.
 pub(crate) fn release() -> Result<()> {
     let built = build(&["--release", "--package", "nex-cli", "--package", "nex-agent"])?;
     let dir = collect(&built, &SHIPPED)?;
@@ -21,7 +21,7 @@ pub(crate) fn release() -> Result<()> {
     Ok(())
 }
 
-/// Builds what is shipped and the example service in the development profile: for tests and the demo. Returns the directory.
+/// Builds the binaries of a release and the example service in the development profile, for tests and the demo. Returns the directory.
 pub(crate) fn dev() -> Result<PathBuf> {
     // The whole workspace: with the same selection of packages, `cargo test` finds every dependency already built.
     let built = build(&["--workspace"])?;
@@ -48,7 +48,7 @@ fn collect(built: &[PathBuf], names: &[&str]) -> Result<PathBuf> {
     Ok(dir)
 }
 
-/// Puts a copy of a program in place at once, also where the old one is running.
+/// Replaces a program atomically, even while the old one is running.
 pub(crate) fn place(from: &Path, to: &Path) -> Result<()> {
     let new = to.with_extension("new");
     let copied = std::fs::copy(from, &new).and_then(|_bytes| std::fs::rename(&new, to));

@@ -1,11 +1,11 @@
-//! Whether a binary is static: it must run in an empty root, where there is no dynamic loader.
+//! Checks that a binary is static: it must run in an empty root, without a dynamic loader.
 
 use anyhow::{Context as _, Result, bail};
 use std::path::Path;
 
 const PT_INTERP: u32 = 3;
 
-/// Refuses a 64-bit little-endian ELF file that asks for a dynamic loader, and anything that is no such file.
+/// Refuses an ELF file that needs a dynamic loader, and any file that is not a 64-bit little-endian ELF file.
 pub(crate) fn check_static(file: &Path) -> Result<()> {
     let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     if asks_for_loader(&bytes).with_context(|| format!("{} is not a 64-bit ELF file", file.display()))? {

@@ -1,7 +1,7 @@
-//! What a node started, and whether anything of it is still there afterwards: processes, cgroups, mounts, sockets; of its guests
-//! devices, namespaces, tables of the packet filter, addresses, directories.
+//! Finds what a node left behind: processes, cgroups, mounts, sockets; of its guests devices, namespaces, tables of the packet filter,
+//! addresses, directories.
 //!
-//! It looks at what really descends from the node, and at what bears its name, so that other nodes on the machine do not matter.
+//! Only descendants of the node and objects with its name count, so other nodes on the machine do not matter.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::FileTypeExt as _;
@@ -36,11 +36,11 @@ impl Watch {
         Self { root, own_cgroup: cgroup_of("self"), seen: BTreeMap::new() }
     }
 
-    /// Takes note of what is there now; to be called whenever something may have been started.
+    /// Records the current descendants; call it whenever something may have been started.
     pub(crate) fn look(&mut self) {
         let all = processes();
         let mut family = BTreeSet::from([self.root]);
-        // Parents may have higher pids than their children: go on until nobody is added.
+        // Parents may have higher pids than their children: repeat until nothing is added.
         loop {
             let before = family.len();
             family.extend(
@@ -65,7 +65,7 @@ impl Watch {
         counts.iter().map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>().join(", ")
     }
 
-    /// What of all this is still there, for people; `dir` is the node's state directory.
+    /// Describes what is still there; `dir` is the node's state directory.
     pub(crate) fn left(&self, dir: &Path) -> Vec<String> {
         let mut left = Vec::new();
         for process in processes() {
@@ -88,8 +88,7 @@ impl Watch {
     }
 }
 
-/// What of a node's guests is still on the host, for people; `state` is the directory that the node was given. Asks the kernel, not
-/// the node.
+/// Describes what is left of a node's guests on the host; `state` is the node's state directory. Asks the kernel, not the node.
 pub(crate) fn of_guests(node: &str, state: &Path) -> Vec<String> {
     let owner: String = node.chars().skip(1).take(12).collect::<String>().to_lowercase();
     let mut left = Vec::new();
@@ -109,13 +108,13 @@ pub(crate) fn of_guests(node: &str, state: &Path) -> Vec<String> {
     left
 }
 
-/// What a program writes; nothing where it is not installed, for then there is nothing of it either.
+/// The output of a program; empty if it is not installed, because then it left nothing.
 fn output_of(program: &str, args: &[&str]) -> String {
     let output = std::process::Command::new(program).args(args).output();
     output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
 }
 
-/// Every file below a directory, but for locks and marks of the plug-ins.
+/// Every file below a directory, except locks and marks of the plug-ins.
 fn files(dir: &Path, left: &mut Vec<String>) {
     for name in names_in(dir) {
         let path = dir.join(&name);
@@ -153,12 +152,12 @@ fn processes() -> Vec<Process> {
     stats.filter_map(|entry| parse_stat(&std::fs::read_to_string(entry.path().join("stat")).ok()?)).collect()
 }
 
-/// Reads `/proc/<pid>/stat`: `pid (name) state ppid …`, start time in field 22; the name may hold anything, `)` too.
+/// Reads `/proc/<pid>/stat`: `pid (name) state ppid …`, start time in field 22; the name may contain anything, even `)`.
 fn parse_stat(stat: &str) -> Option<Process> {
     let (head, tail) = stat.rsplit_once(')')?;
     let (pid, name) = head.split_once('(')?;
     let fields: Vec<&str> = tail.split_whitespace().collect();
-    // A zombie holds nothing; its parent, which may be the system's, has only not asked for it yet.
+    // A zombie holds no resources; its parent has not reaped it yet.
     if *fields.first()? == "Z" {
         return None;
     }

@@ -13,7 +13,7 @@ use crate::shell::{run, target_dir};
 /// Programs that are run, and the Debian packages they are in.
 const PROGRAMS: [(&str, &str); 4] =
     [("qemu-system-x86_64", "qemu-system-x86"), ("nft", "nftables"), ("busybox", "busybox-static"), ("ip", "iproute2")];
-/// Wanted by single tests, which say what they miss.
+/// Programs of single tests, which skip without them.
 const OPTIONAL: [(&str, &str); 3] = [
     ("/usr/lib/cni/ptp", "containernetworking-plugins"),
     ("/usr/sbin/iptables", "iptables"),
@@ -21,13 +21,13 @@ const OPTIONAL: [(&str, &str); 3] = [
 ];
 /// The wheel that the kernel comes in; `nex node preflight` knows its digest.
 const KERNEL_WHEEL: &str = "microsandbox==0.7.11";
-/// What a shell script of a test may call.
+/// Programs for the shell scripts of tests.
 const APPLETS: [&str; 24] = [
     "sh", "ash", "cat", "echo", "env", "sleep", "ls", "id", "kill", "ps", "head", "tail", "grep", "dd", "touch", "rm", "mkdir",
     "mount", "wget", "nc", "ping", "seq", "true", "reboot",
 ];
 
-/// What was prepared.
+/// The prepared files.
 #[derive(Debug)]
 pub(crate) struct Machines {
     /// Kernel and root image, as `nex node up --resource-dir` wants them.
@@ -36,11 +36,11 @@ pub(crate) struct Machines {
     pub(crate) mirror: PathBuf,
 }
 
-/// Where those of tests are, and those of benchmarks.
+/// Directories of the files for tests and for benchmarks.
 pub(crate) const TESTS: &str = "resources";
 pub(crate) const BENCHMARKS: &str = "bench-resources";
 
-/// Gets everything ready for microVMs with the programs in `dist`, which were just built; or says why there can be none here.
+/// Prepares microVMs with the freshly built programs in `dist`; the error says why that is impossible here.
 pub(crate) fn prepare(dist: &Path, resources: &str) -> Result<Machines> {
     if std::env::consts::ARCH != "x86_64" {
         bail!("microVMs of tests run on x86_64 only; this is {}", std::env::consts::ARCH);
@@ -61,7 +61,7 @@ pub(crate) fn prepare(dist: &Path, resources: &str) -> Result<Machines> {
     Ok(Machines { resources, mirror })
 }
 
-/// Sees to it that programs are there, each told with its Debian package; without the optional ones it goes on.
+/// Makes sure that programs are installed, each from its Debian package; optional ones may be missing.
 pub(crate) fn install(required: &[(&str, &str)], optional: &[(&str, &str)]) -> Result<()> {
     let missing = |(program, _): &&(&str, &str)| !is_there(program);
     let wanted: Vec<&str> = required.iter().chain(optional).filter(missing).map(|(_, package)| *package).collect();

@@ -1,5 +1,4 @@
-//! The project's own tool: `cargo xtask <command>`. Needs nothing but Rust to build; says what else it needs, and gets it
-//! where it can.
+//! The project's tool: `cargo xtask <command>`. Builds with Rust alone; reports what else it needs and installs it if possible.
 #![expect(clippy::print_stdout, reason = "a tool for the terminal talks to it")]
 #![expect(clippy::disallowed_methods, reason = "it runs other programs one after the other, and each is waited for")]
 
@@ -45,7 +44,7 @@ fn main() -> ExitCode {
         ("demo", []) => demo::run(false),
         ("demo", [flag]) if flag == "--microvm" => demo::run(true),
         ("demo", [flag, lab]) if flag == "--microvm" && lab == "--lab" => demo::run_in_lab(),
-        // What the line above runs in the lab.
+        // Run by the command above, inside the lab.
         ("demo", [flag, nats_server, dist, resources]) if flag == "--in-lab" => {
             demo::play_in_lab(nats_server.as_ref(), dist.as_ref(), resources.as_ref())
         }

@@ -1,5 +1,5 @@
-//! A terminal session that is also a test: commands are shown as one would type them, with what they print; a command that
-//! fails, or does not say what it must, is noted and makes the whole session fail.
+//! A terminal session that is also a test: shows commands as typed, with their output. A command that fails or lacks its expected output
+//! makes the whole session fail.
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 /// Longest time a command may take.
-const PATIENCE: Duration = Duration::from_secs(90);
+const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// A session in a directory of its own.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(crate) struct Session {
     failures: Vec<String>,
 }
 
-/// A command that goes on in the background; its lines arrive as they are written. Dropping it kills it.
+/// A command that runs in the background; its lines arrive as they are written. Dropping it kills it.
 #[derive(Debug)]
 pub(crate) struct Background {
     child: Child,
@@ -34,11 +34,11 @@ impl Session {
         Self { program, dir, environment, failures: Vec::new() }
     }
 
-    /// Runs a command to its end; prints and returns what it says. A failure is noted.
+    /// Runs a command to its end; prints and returns its output. A failure is recorded.
     pub(crate) fn run(&mut self, args: &[&str]) -> String {
-        self.type_in(args, "");
+        self.print_command(args, "");
         match self.finish(args) {
-            Ok(said) => said,
+            Ok(output) => output,
             Err(error) => {
                 self.fail(&format!("{error:#}"));
                 String::new()
@@ -46,25 +46,25 @@ impl Session {
         }
     }
 
-    /// Runs a command that must say something; anything else is noted as a failure.
+    /// Runs a command whose output must contain a text; otherwise records a failure.
     pub(crate) fn run_expecting(&mut self, args: &[&str], expected: &str) -> String {
-        let said = self.run(args);
-        if !said.contains(expected) {
-            self.fail(&format!("nex {} should have said: {expected}", args.join(" ")));
+        let output = self.run(args);
+        if !output.contains(expected) {
+            self.fail(&format!("nex {} should have printed: {expected}", args.join(" ")));
         }
-        said
+        output
     }
 
     /// Starts a command and leaves it running.
     pub(crate) fn start(&mut self, args: &[&str]) -> Result<Background> {
-        self.type_in(args, " &");
+        self.print_command(args, " &");
         let mut child = self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("cannot start nex")?;
         let (sender, lines) = channel();
         let (out, err) = (child.stdout.take(), child.stderr.take());
         let streams: [Option<Box<dyn Read + Send>>; 2] = [out.map(|out| Box::new(out) as _), err.map(|err| Box::new(err) as _)];
         for stream in streams.into_iter().flatten() {
             let sender = sender.clone();
-            // Ends with its stream, that is, with the command.
+            // The thread ends with the command's stream.
             std::thread::spawn(move || {
                 for line in BufReader::new(stream).lines().map_while(Result::ok) {
                     if sender.send(line).is_err() {
@@ -76,13 +76,13 @@ impl Session {
         Ok(Background { child, lines })
     }
 
-    /// Notes a failure; the session goes on.
+    /// Records a failure; the session continues.
     pub(crate) fn fail(&mut self, what: &str) {
         println!("FAILED: {what}");
         self.failures.push(what.to_owned());
     }
 
-    /// How the session ended: an error when anything in it failed.
+    /// Ends the session; an error if a step failed.
     pub(crate) fn end(self) -> Result<()> {
         match self.failures.len() {
             0 => Ok(()),
@@ -90,7 +90,7 @@ impl Session {
         }
     }
 
-    fn type_in(&self, args: &[&str], suffix: &str) {
+    fn print_command(&self, args: &[&str], suffix: &str) {
         let quoted = args.iter().map(|arg| if arg.contains(' ') { format!("'{arg}'") } else { (*arg).to_owned() });
         println!("\n$ nex {}{suffix}", quoted.collect::<Vec<_>>().join(" "));
     }
@@ -107,20 +107,20 @@ impl Session {
         let pid = child.id();
         let (sender, ended) = channel();
         std::thread::spawn(move || drop(sender.send(child.wait_with_output())));
-        let Ok(output) = ended.recv_timeout(PATIENCE) else {
+        let Ok(output) = ended.recv_timeout(TIMEOUT) else {
             signal(pid, "KILL");
-            bail!("nex {} did not end within {PATIENCE:?}", args.join(" "));
+            bail!("nex {} did not end within {TIMEOUT:?}", args.join(" "));
         };
         let output = output?;
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        print!("{said}{}", String::from_utf8_lossy(&output.stderr));
-        if !said.is_empty() && !said.ends_with('\n') {
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        print!("{text}{}", String::from_utf8_lossy(&output.stderr));
+        if !text.is_empty() && !text.ends_with('\n') {
             println!();
         }
         if !output.status.success() {
             bail!("nex {} failed: {}", args.join(" "), output.status);
         }
-        Ok(said)
+        Ok(text)
     }
 }
 
@@ -131,15 +131,15 @@ impl Background {
     }
 
     /// Prints its lines until each of these texts was in one.
-    pub(crate) fn wait_for(&self, texts: &[&str], patience: Duration) -> Result<()> {
-        let end = Instant::now() + patience;
+    pub(crate) fn wait_for(&self, texts: &[&str], timeout: Duration) -> Result<()> {
+        let end = Instant::now() + timeout;
         let mut missing = texts.to_vec();
         while let Some(text) = missing.first() {
             let left = end.saturating_duration_since(Instant::now());
             let line = match self.lines.recv_timeout(left) {
                 Ok(line) => line,
-                Err(RecvTimeoutError::Disconnected) => bail!("it ended without saying '{text}'"),
-                Err(RecvTimeoutError::Timeout) => bail!("it did not say '{text}' within {patience:?}"),
+                Err(RecvTimeoutError::Disconnected) => bail!("it ended without printing '{text}'"),
+                Err(RecvTimeoutError::Timeout) => bail!("it did not print '{text}' within {timeout:?}"),
             };
             println!("{line}");
             missing.retain(|text| !line.contains(text));
@@ -147,22 +147,22 @@ impl Background {
         Ok(())
     }
 
-    /// Asks it to end as Ctrl-C does; prints what it still says. It must end well in time.
-    pub(crate) fn interrupt(mut self, patience: Duration) -> Result<()> {
+    /// Interrupts it like Ctrl-C and prints its remaining output. It must exit with success in time.
+    pub(crate) fn interrupt(mut self, timeout: Duration) -> Result<()> {
         println!("^C");
         signal(self.child.id(), "INT");
-        let end = Instant::now() + patience;
-        // Its lines end when it does.
+        let end = Instant::now() + timeout;
+        // The channel closes when the command ends.
         loop {
             match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(line) => println!("{line}"),
                 Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => bail!("it did not end within {patience:?} of SIGINT"),
+                Err(RecvTimeoutError::Timeout) => bail!("it did not end within {timeout:?} of SIGINT"),
             }
         }
         let status = self.child.wait()?;
         if !status.success() {
-            bail!("it ended badly: {status}");
+            bail!("it failed: {status}");
         }
         Ok(())
     }
@@ -175,7 +175,7 @@ impl Drop for Background {
     }
 }
 
-/// Signals a process by the shell's own `kill`: the standard library knows only SIGKILL.
+/// Signals a process by the shell's `kill`, because the standard library only sends SIGKILL.
 fn signal(pid: u32, name: &str) {
     drop(Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status());
 }

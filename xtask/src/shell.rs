@@ -1,4 +1,4 @@
-//! Running cargo and other programs, and where things are.
+//! Runs cargo and other programs; finds directories.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
@@ -38,7 +38,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs a program to its end, its output on the terminal, and looks at each line of it on the way.
+/// Runs a program to its end, its output on the terminal, and passes each line to a function.
 pub(crate) fn run_watching(command: &mut Command, mut look: impl FnMut(&str)) -> Result<()> {
     println!("\n$ {}", line(command));
     let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot run {}", line(command)))?;
@@ -54,7 +54,7 @@ pub(crate) fn run_watching(command: &mut Command, mut look: impl FnMut(&str)) ->
     Ok(())
 }
 
-/// Runs a program to its end and takes what it prints; its errors go to the terminal.
+/// Runs a program to its end and returns its output; its errors go to the terminal.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let output = command.stderr(Stdio::inherit()).output().with_context(|| format!("cannot run {}", line(command)))?;
     if !output.status.success() {

@@ -1,8 +1,8 @@
-//! How many tests there were.
+//! Counts tests.
 
 use std::fmt;
 
-/// Read from what test programs print.
+/// The counts, read from the output of test programs.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     passed: u64,
@@ -21,7 +21,7 @@ impl Tally {
         self.passed
     }
 
-    /// Looks at a line.
+    /// Reads a line of output.
     pub(crate) fn read(&mut self, line: &str) {
         let Some(counts) = line.strip_prefix("test result: ") else { return };
         let count = |what: &str| {

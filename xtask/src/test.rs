@@ -1,11 +1,11 @@
-//! `cargo xtask test`: everything the tests need, then the tests, then how many there were.
+//! `cargo xtask test`: prepares what the tests need, runs them and counts them.
 
 use anyhow::{Result, bail};
 
 use crate::tally::Tally;
 use crate::{dist, machines, shell, tools};
 
-/// Tests of a node that have nothing to do with where its agents live: once is enough.
+/// Tests of a node that do not depend on its sandboxes, so they run once.
 const ONCE: [&str; 3] = ["policy::", "control::", "autostart::"];
 
 /// Gets nats-server and what microVMs need, builds the binaries that end-to-end tests run, runs the tests; those of a node once more
@@ -26,7 +26,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         };
         command
     };
-    // Cargo would quietly ignore a choice of packages beside --workspace.
+    // Cargo ignores -p beside --workspace.
     let chosen = args.iter().take_while(|arg| *arg != "--").any(|arg| arg.starts_with("-p") || arg.starts_with("--package"));
     let mut tally = Tally::default();
     let mut first = command(if chosen { &[] } else { &["--workspace"] });
@@ -41,7 +41,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         Ok(_) => {}
         Err(why) => println!("SKIP everything in microVMs: {why:#}"),
     }
-    // One line for all test programs together: cargo's own closing line is that of the last of them.
+    // Cargo prints a summary per test program only.
     println!("\n{tally}");
     ran?;
     if tally.passed() == 0 { bail!("no test was run; is the choice of tests right?") } else { Ok(()) }

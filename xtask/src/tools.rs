@@ -1,4 +1,4 @@
-//! The one program from outside that nex needs: nats-server. Used from the `PATH` if it is new enough, installed if not.
+//! nats-server, the only external program that nex needs: taken from the `PATH` if it is new enough, otherwise installed.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

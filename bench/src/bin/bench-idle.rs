@@ -1,4 +1,4 @@
-//! The least there can be: as the init of a guest it ends the machine at once, anywhere else it waits to be ended.
+//! A minimal program: as a guest's init it powers the machine off at once, otherwise it waits to be killed.
 
 fn main() -> std::io::Result<()> {
     if std::process::id() == 1 {

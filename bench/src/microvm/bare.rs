@@ -1,4 +1,4 @@
-//! The least a machine can take: the same kernel, monitor and devices, and an init that ends the machine at once.
+//! The minimum that a machine costs: the same kernel, monitor and devices, and an init that powers off at once.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -13,9 +13,9 @@ use nex_process::Deadline;
 use nex_testkit::dist_binary;
 use nex_vmm::{Firecracker, MachineSpec, Nic, Qemu, Vmm, VmmKind};
 
-use super::lab::Lab;
+use super::fixture::AgentFixture;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A kernel, a root image with one program in it, and a monitor.
 pub(crate) struct Bare {
@@ -31,15 +31,15 @@ pub(crate) struct Bare {
 }
 
 impl Bare {
-    pub(crate) async fn prepare(lab: &Lab) -> Result<Self> {
-        let dir = lab.directory().join("bare");
+    pub(crate) async fn prepare(fixture: &AgentFixture) -> Result<Self> {
+        let dir = fixture.directory().join("bare");
         std::fs::create_dir(&dir)?;
         let (root, drive) = (dir.join("root.img"), dir.join("drive.img"));
         image(&root)?;
         std::fs::write(&drive, [0; 4096])?;
-        let candidates = vmm_candidates(&lab.config, &lab.resources, &mut Vec::new());
-        let same = candidates.into_iter().find(|it| it.accel.to_string() == lab.accel());
-        let chosen = same.context("the monitor has gone")?;
+        let candidates = vmm_candidates(&fixture.config, &fixture.resources, &mut Vec::new());
+        let candidate = candidates.into_iter().find(|it| it.accel.to_string() == fixture.accel());
+        let chosen = candidate.context("the monitor is not available any more")?;
         let vmm: Box<dyn Vmm> = match (chosen.kind, chosen.accel) {
             (VmmKind::Firecracker, _) => Box::new(Firecracker::new(chosen.binary, None)),
             (VmmKind::Qemu, Accel::Kvm) => Box::new(Qemu::new(chosen.binary, nex_vmm::Accel::Kvm)),
@@ -54,23 +54,23 @@ impl Bare {
             policy: Policy::default(),
             limits: None,
         };
-        let network = Network::open(config, Deadline::after(PATIENCE)).await?;
-        let link = network.attach("bare", None, Deadline::after(PATIENCE)).await?;
-        let (kernel, _) = nex_node::sandbox::resources(&lab.config, &lab.resources);
-        Ok(Self { vmm, kernel, root, drive, dir, network, link, size: lab.config.microvm.template, boots: 0 })
+        let network = Network::open(config, Deadline::after(TIMEOUT)).await?;
+        let link = network.attach("bare", None, Deadline::after(TIMEOUT)).await?;
+        let (kernel, _) = nex_node::sandbox::resources(&fixture.config, &fixture.resources);
+        Ok(Self { vmm, kernel, root, drive, dir, network, link, size: fixture.config.microvm.template, boots: 0 })
     }
 
-    /// From the start of the monitor to its end.
+    /// Boots a machine; returns the time from the start of the monitor to its exit.
     pub(crate) async fn boot(&mut self) -> Result<Duration> {
         self.boots += 1;
         let id = format!("bare-{}", self.boots);
         let dir = self.dir.join(&id);
         std::fs::create_dir(&dir)?;
         let spec = self.spec(id, &dir)?;
-        let by = Deadline::after(PATIENCE);
+        let by = Deadline::after(TIMEOUT);
         let began = Instant::now();
         let machine = self.vmm.boot(spec, by).await?;
-        let ended = by.bound(machine.exited()).await.context("a machine with nothing in it does not end");
+        let ended = by.bound(machine.exited()).await.context("the bare machine does not power off");
         let took = began.elapsed();
         ended?;
         drop(machine);
@@ -101,8 +101,8 @@ impl Bare {
     }
 
     pub(crate) async fn close(self) {
-        self.network.detach(&self.link, Deadline::after(PATIENCE)).await;
-        self.network.close(Deadline::after(PATIENCE)).await;
+        self.network.detach(&self.link, Deadline::after(TIMEOUT)).await;
+        self.network.close(Deadline::after(TIMEOUT)).await;
     }
 }
 

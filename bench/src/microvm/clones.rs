@@ -1,4 +1,4 @@
-//! Many agents, each in a clone: how fast they come, what memory they take, how fast they go.
+//! Measures many agents, each in a clone: start rate, memory, stop time.
 
 use std::time::{Duration, Instant};
 
@@ -7,75 +7,75 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use nex_node::pool::state::PARALLEL;
 use serde::Serialize;
 
-use super::lab::{Agent, Lab};
-use crate::load::{Spread, Times};
+use super::fixture::{Agent, AgentFixture};
+use crate::load::{Summary, Times};
 use crate::plan::Plan;
 use crate::processes::{Mapped, monitor_memory, processor_time};
 
-/// At how many clones their memory is looked at.
+/// Numbers of clones at which memory is measured.
 const COUNTS: [usize; 3] = [1, 4, 8];
-/// Until what a new clone still does is done.
+/// Time for a new clone to become idle.
 const SETTLE: Duration = Duration::from_secs(2);
-/// How long they are watched doing nothing.
+/// How long idle clones are measured.
 const IDLE: Duration = Duration::from_secs(4);
 
-/// What was found.
+/// The results.
 #[derive(Debug, Serialize)]
 pub(crate) struct Clones {
     pub(crate) memory: Vec<Memory>,
-    /// Time to nothing left.
+    /// Time until everything of an agent was removed.
     pub(crate) stop: Times,
-    /// As many at once as a pool makes.
+    /// Created as concurrently as by a pool.
     pub(crate) at_once: usize,
     pub(crate) agents: usize,
-    pub(crate) agents_per_second: Spread,
+    pub(crate) agents_per_second: Summary,
     pub(crate) refills: usize,
 }
 
-/// Of the monitors' processes, MiB for each.
+/// Memory of the monitors' processes, MiB per clone.
 #[derive(Debug, Serialize)]
 pub(crate) struct Memory {
     pub(crate) clones: usize,
-    /// Its part of what is shared with the others included.
+    /// Including its share of shared memory.
     pub(crate) pss_mib: f64,
-    /// What is its alone.
+    /// Its private memory.
     pub(crate) private_mib: f64,
     pub(crate) rss_mib: f64,
-    /// Of one of the host's processors, for each.
+    /// Load per clone, of one processor of the host.
     pub(crate) idle_cpu_percent: f64,
 }
 
-pub(crate) async fn measure(plan: &Plan, lab: &Lab) -> Result<Clones> {
+pub(crate) async fn measure(plan: &Plan, fixture: &AgentFixture) -> Result<Clones> {
     let mut agents: Vec<Agent> = Vec::new();
     let mut memory = Vec::new();
     for count in COUNTS {
-        agents.extend(make(lab, count - agents.len()).await?);
+        agents.extend(make(fixture, count - agents.len()).await?);
         tokio::time::sleep(SETTLE).await;
-        memory.push(look(&agents).await);
+        memory.push(measure_memory(&agents).await);
     }
     let mut stops = Vec::new();
     for agent in agents {
-        stops.push(lab.stop(agent).await?);
+        stops.push(fixture.stop(agent).await?);
     }
     let most = COUNTS.iter().copied().max().unwrap_or_default();
     let mut rates = Vec::new();
     for _ in 0..plan.refills {
         let began = Instant::now();
-        let agents = make(lab, most).await?;
+        let agents = make(fixture, most).await?;
         rates.push(most as f64 / began.elapsed().as_secs_f64());
         for agent in agents {
-            stops.push(lab.stop(agent).await?);
+            stops.push(fixture.stop(agent).await?);
         }
     }
-    let agents_per_second = Spread::of(rates);
+    let agents_per_second = Summary::of(rates);
     Ok(Clones { memory, stop: Times::of(stops), at_once: PARALLEL, agents: most, agents_per_second, refills: plan.refills })
 }
 
-async fn make(lab: &Lab, count: usize) -> Result<Vec<Agent>> {
-    stream::iter(0..count).map(|_| lab.agent(lab.bus_url())).buffer_unordered(PARALLEL).try_collect().await
+async fn make(fixture: &AgentFixture, count: usize) -> Result<Vec<Agent>> {
+    stream::iter(0..count).map(|_| fixture.agent(fixture.bus_url())).buffer_unordered(PARALLEL).try_collect().await
 }
 
-async fn look(agents: &[Agent]) -> Memory {
+async fn measure_memory(agents: &[Agent]) -> Memory {
     let count = agents.len().max(1) as f64;
     let pids: Vec<u32> = agents.iter().map(|agent| agent.sandbox.record().leader.pid.unsigned_abs()).collect();
     let spent = || pids.iter().map(|pid| processor_time(*pid)).sum::<Duration>();

@@ -1,67 +1,42 @@
-//! What microVMs cost: the way from nothing to an agent's handshake, step by step; memory; the way back to nothing; calls.
+//! Measures microVMs: the steps of a start up to the agent's handshake, memory, the stop, and calls.
 //!
 //! ```text
 //! bare boot:  monitor ─► kernel ─► an init that ends the machine                (nothing of nex in the guest)
 //! cold boot:  network ─► monitor ─► kernel ─► init ─► agent ─► handshake        (snapshots off)
-//! restored:   network ─► monitor ─► snapshot ─► init goes on ─► agent ─► handshake
+//! restored:   network ─► monitor ─► snapshot ─► init resumes ─► agent ─► handshake
 //! ```
 //!
-//! All three take turns on one machine, so their ratios hold where their times do not: under emulation everything in a guest
-//! is many times slower than on processors of its own.
+//! All three alternate on one machine, so their ratios are comparable even if their times are not: under emulation a guest is many times
+//! slower than on KVM.
 //!
-//! | room | what is in it |
+//! | module | content |
 //! |---|---|
-//! | [`lab`] | sandboxes and an internal bus as a node has them, without the node |
-//! | [`bare`] | the same kernel under the same monitor, with nothing in it |
-//! | [`steps`] | when which step was over, told by the log and by the agent's connection |
+//! | [`fixture`] | sandboxes and an internal bus like a node's, without the node |
+//! | [`bare`] | the same kernel under the same monitor, with an empty guest |
+//! | [`steps`] | times of the steps, from the log and from the agent's connection |
 //! | [`boots`], [`clones`], [`transport`] | the measurements |
 
 mod bare;
 mod boots;
 mod clones;
-mod lab;
+mod fixture;
 pub(crate) mod print;
 pub(crate) mod steps;
 mod transport;
 
 use anyhow::{Context as _, Result};
-use nex_node::config::SandboxChoice;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use crate::fixture::Way;
+use crate::monitor::Monitor;
 use crate::plan::Plan;
-use crate::world::Way;
 use crate::{calls, deploys};
-
-/// Which monitor is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Monitor {
-    Qemu,
-    Firecracker,
-}
-
-impl Monitor {
-    pub(crate) fn parse(name: &str) -> Option<Self> {
-        match name {
-            "qemu" => Some(Self::Qemu),
-            "firecracker" => Some(Self::Firecracker),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn choice(self) -> SandboxChoice {
-        match self {
-            Self::Qemu => SandboxChoice::Qemu,
-            Self::Firecracker => SandboxChoice::Firecracker,
-        }
-    }
-}
 
 /// Everything that was measured of microVMs.
 #[derive(Debug, Serialize)]
 pub(crate) struct MicroVms {
     pub(crate) monitor: Monitor,
-    /// `kvm`, or `emulation`: then all times within guests are those of emulated processors.
+    /// `kvm`, or `emulation`, which makes all times within guests those of emulated processors.
     pub(crate) accel: String,
     pub(crate) boots: Option<boots::Boots>,
     pub(crate) clones: Option<clones::Clones>,
@@ -73,10 +48,10 @@ pub(crate) struct MicroVms {
 }
 
 pub(crate) async fn measure(plan: &Plan, monitor: Monitor, wants: impl Fn(&str) -> bool) -> Result<MicroVms> {
-    let lab = Box::pin(lab::Lab::open(monitor, true)).await.context("opening the sandboxes")?;
+    let fixture = Box::pin(fixture::AgentFixture::open(monitor, true)).await.context("opening the sandboxes")?;
     let mut found = MicroVms {
         monitor,
-        accel: lab.accel(),
+        accel: fixture.accel(),
         boots: None,
         clones: None,
         transport: Vec::new(),
@@ -85,15 +60,15 @@ pub(crate) async fn measure(plan: &Plan, monitor: Monitor, wants: impl Fn(&str) 
         failed: Vec::new(),
     };
     if wants("boots") {
-        found.boots = found.part("boots", Box::pin(boots::measure(plan, &lab)).await);
+        found.boots = found.part("boots", Box::pin(boots::measure(plan, &fixture)).await);
     }
     if wants("clones") {
-        found.clones = found.part("clones", Box::pin(clones::measure(plan, &lab)).await);
+        found.clones = found.part("clones", Box::pin(clones::measure(plan, &fixture)).await);
     }
     if wants("transport") {
-        found.transport = found.part("transport", Box::pin(transport::measure(plan, &lab)).await).unwrap_or_default();
+        found.transport = found.part("transport", Box::pin(transport::measure(plan, &fixture)).await).unwrap_or_default();
     }
-    lab.close().await;
+    fixture.close().await;
     let way = Way::MicroVm(monitor);
     if wants("deploys") {
         found.deploys = found.part("deploys", Box::pin(deploys::measure(plan, way)).await).unwrap_or_default();
@@ -105,7 +80,7 @@ pub(crate) async fn measure(plan: &Plan, monitor: Monitor, wants: impl Fn(&str) 
 }
 
 impl MicroVms {
-    /// A part that fails does not take with it what minutes of measuring have found.
+    /// Records a failed part, so that the results of the others are kept.
     fn part<T>(&mut self, name: &str, measured: Result<T>) -> Option<T> {
         measured.inspect_err(|error| self.failed.push(format!("{name}: {error:#}"))).ok()
     }

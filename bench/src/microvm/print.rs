@@ -1,4 +1,4 @@
-//! What was measured of microVMs, for people.
+//! Prints the results of microVMs.
 #![expect(clippy::print_stdout, reason = "the report of a program for the terminal")]
 
 use super::MicroVms;
@@ -6,13 +6,13 @@ use super::boots::{Boots, Step};
 use super::clones::Clones;
 use crate::load::Times;
 use crate::plan::Plan;
-use crate::report::{print_calls, print_deploys, spread};
+use crate::report::{print_calls, print_deploys, summary};
 
 pub(crate) fn print(microvms: &MicroVms, plan: &Plan) {
     println!("microVMs: {:?}, {}", microvms.monitor, microvms.accel);
     if microvms.accel == "emulation" {
         println!(
-            "EMULATED: guests run on translated instructions, many times slower than on KVM. Only ratios say something of nex."
+            "EMULATED: guests run on translated instructions, many times slower than on KVM. Only the ratios are meaningful."
         );
     }
     if let Some(boots) = &microvms.boots {
@@ -35,8 +35,8 @@ fn print_boots(boots: &Boots) {
     times("nothing in it: kernel, init, end of the monitor", &boots.bare);
     times("cold boot to handshake", &boots.cold);
     times("restored from a snapshot, to handshake", &boots.restored);
-    println!("  {:<44} {}", "cold / nothing in it", spread(&boots.cold_to_bare));
-    println!("  {:<44} {}", "restored / cold", spread(&boots.restored_to_cold));
+    println!("  {:<44} {}", "cold / nothing in it", summary(&boots.cold_to_bare));
+    println!("  {:<44} {}", "restored / cold", summary(&boots.restored_to_cold));
     for (what, ms) in [("cold", &boots.cold_cpu_ms), ("restored", &boots.restored_cpu_ms)] {
         let what = format!("monitor's CPU time, {what}");
         println!("  {what:<44} {:>8.1} {:>8.1} {:>8.1}", ms.median, ms.min, ms.max);
@@ -64,7 +64,7 @@ fn print_clones(clones: &Clones) {
     println!("\nClones\n");
     let Clones { agents, at_once, refills, .. } = clones;
     let what = format!("agents/s, {agents} with {at_once} at once, {refills} times");
-    println!("  {what:<44} {}", spread(&clones.agents_per_second));
+    println!("  {what:<44} {}", summary(&clones.agents_per_second));
     println!("  {:<44} {:>8} {:>8} {:>8} {:>4}", "", "median", "min", "max", "n");
     times("ms from stop to nothing left", &clones.stop);
 }

@@ -1,5 +1,5 @@
-//! When which step on the way to a handshake was over. The host's part is told by the log of the sandboxes and of the monitor's driver,
-//! the guest's part by what the agent does on its connection to the bus, which leads through a gate here.
+//! Times of the steps up to a handshake: the host's from the log of the sandboxes and of the monitor's driver, the guest's from the agent's
+//! connection to the bus, which passes through a proxy here.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -18,47 +18,47 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 pub(crate) const HANDSHAKE: &str = "handshake heard";
 const CONNECTED: &str = "agent at the bus";
 const GREETED: &str = "agent logs in";
-/// Messages of the log that end a step, and what the step is called here.
+/// Log messages that end a step, and the step's name.
 const LOGGED: [(&str, &str); 5] = [
     ("connected to the network", "directory and network"),
     ("the monitor answers", "monitor started"),
     ("the machine runs", "snapshot loaded, or kernel placed"),
-    ("the guest listens", "guest listens"),
-    ("the guest knows who it is", "welcome said"),
+    ("the guest is ready", "guest listens"),
+    ("the guest has its identity", "welcome said"),
 ];
 
-/// Steps of the agent that is being made, in order.
+/// Finished steps of the agent that is being started, in order.
 static MARKS: Mutex<Vec<(&'static str, Instant)>> = Mutex::new(Vec::new());
 
 fn marks() -> MutexGuard<'static, Vec<(&'static str, Instant)>> {
     MARKS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Begins anew.
+/// Starts a new measurement.
 pub(crate) fn begin() {
     let mut marks = marks();
     marks.clear();
     marks.push(("", Instant::now()));
 }
 
-/// A step is over.
+/// Marks the end of a step.
 pub(crate) fn mark(step: &'static str) {
     marks().push((step, Instant::now()));
 }
 
-/// Each step and the milliseconds since the one before.
+/// The steps, each with the milliseconds since the one before.
 pub(crate) fn taken() -> Vec<(&'static str, f64)> {
     let marks = marks();
     let pairs = marks.iter().zip(marks.iter().skip(1));
     pairs.map(|((_, before), (step, at))| (*step, at.duration_since(*before).as_secs_f64() * 1e3)).collect()
 }
 
-/// The last one that is over.
+/// The last finished step.
 pub(crate) fn last() -> String {
     marks().last().map_or_else(String::new, |(step, at)| format!("'{step}', {:?} ago", at.elapsed()))
 }
 
-/// Has the log listened to from now on.
+/// Subscribes to the log.
 pub(crate) fn listen() -> Result<()> {
     Ok(tracing_subscriber::registry().with(Listener).try_init()?)
 }
@@ -87,14 +87,14 @@ impl Visit for Message {
     }
 }
 
-/// Passes connections on to the bus and marks what comes.
-pub(crate) struct Gate {
+/// A proxy in front of the bus that marks steps.
+pub(crate) struct BusProxy {
     host: IpAddr,
     port: u16,
     _passing: JoinSet<()>,
 }
 
-impl Gate {
+impl BusProxy {
     pub(crate) async fn open(host: IpAddr, upstream: String) -> Result<Self> {
         let listener = TcpListener::bind((host, 0)).await?;
         let port = listener.local_addr()?.port();

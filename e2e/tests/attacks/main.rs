@@ -20,6 +20,8 @@
 
 mod anybody;
 mod deployer;
+#[path = "../e2e/ended.rs"]
+mod ended;
 #[path = "../e2e/running.rs"]
 mod running;
 mod stranger;

@@ -24,6 +24,7 @@ mod call;
 mod connect;
 mod crash;
 mod devrun;
+mod ended;
 mod guests;
 #[path = "../../../xtask/src/leftovers.rs"]
 mod leftovers;

@@ -1,4 +1,4 @@
-//! A command that goes on in the background: what it says arrives as it says it, and dropping it ends it.
+//! A command that runs in the background: its output arrives as it is written, and dropping it ends it.
 
 use std::time::Duration;
 
@@ -10,21 +10,21 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::world::{Ended, PATIENCE, exit_code};
+use crate::ended::{Ended, TIMEOUT, exit_code};
 
-/// Time that a node of a failed test has to stop in order.
-const FAREWELL: Duration = Duration::from_secs(10);
+/// How long a node of a failed test may take to stop.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A command that was started and not waited for.
 pub(crate) struct Running {
     child: Child,
-    said: Said,
+    output: Output,
     readers: JoinSet<()>,
     runtime: Handle,
 }
 
-/// What it has said so far on its two streams.
-struct Said {
+/// Its output so far.
+struct Output {
     out: watch::Receiver<String>,
     err: watch::Receiver<String>,
 }
@@ -36,7 +36,7 @@ impl Running {
         let mut readers = JoinSet::new();
         let out = listen(child.stdout.take().unwrap(), &mut readers, runtime);
         let err = listen(child.stderr.take().unwrap(), &mut readers, runtime);
-        Self { child, said: Said { out, err }, readers, runtime: runtime.clone() }
+        Self { child, output: Output { out, err }, readers, runtime: runtime.clone() }
     }
 
     /// Its process id.
@@ -44,44 +44,44 @@ impl Running {
         self.child.id().expect("it was not waited for")
     }
 
-    /// Waits until it says something, on either stream; returns all it has said to standard output.
+    /// Waits until either stream contains a text; returns the standard output so far.
     #[track_caller]
     pub(crate) fn waits_for(&self, text: &str) -> String {
-        let (mut out, mut err) = (self.said.out.clone(), self.said.err.clone());
-        let said = within(&self.runtime, PATIENCE, async {
+        let (mut out, mut err) = (self.output.out.clone(), self.output.err.clone());
+        let said = within(&self.runtime, TIMEOUT, async {
             tokio::select! {
                 Ok(_) = out.wait_for(|said| said.contains(text)) => true,
                 Ok(_) = err.wait_for(|said| said.contains(text)) => true,
                 else => false,
             }
         });
-        let (out, err) = (self.out(), self.said.err.borrow().clone());
+        let (out, err) = (self.out(), self.output.err.borrow().clone());
         let why = if said.is_none() { "in time" } else { "before it ended" };
-        assert!(said == Some(true), "'{text}' was not said {why}\nstdout: {out}\nstderr: {err}");
+        assert!(said == Some(true), "'{text}' was not printed {why}\nstdout: {out}\nstderr: {err}");
         out
     }
 
-    /// Waits until it says what is hoped for, on either stream; or else gives what it says when it says the other thing, or ends.
-    pub(crate) fn says_either(&self, hoped: &str, feared: &str) -> Result<(), String> {
-        let (mut out, mut err) = (self.said.out.clone(), self.said.err.clone());
-        let said = within(&self.runtime, PATIENCE, async {
+    /// Waits until either stream contains the expected text. Returns standard error if it contains the other text first or the command ends.
+    pub(crate) fn says_either(&self, expected: &str, unexpected: &str) -> Result<(), String> {
+        let (mut out, mut err) = (self.output.out.clone(), self.output.err.clone());
+        let said = within(&self.runtime, TIMEOUT, async {
             tokio::select! {
-                Ok(said) = out.wait_for(|said| said.contains(hoped)) => said.contains(hoped),
-                Ok(said) = err.wait_for(|said| said.contains(hoped) || said.contains(feared)) => said.contains(hoped),
+                Ok(said) = out.wait_for(|said| said.contains(expected)) => said.contains(expected),
+                Ok(said) = err.wait_for(|said| said.contains(expected) || said.contains(unexpected)) => said.contains(expected),
                 else => false,
             }
         });
         if said == Some(true) { Ok(()) } else { Err(self.err()) }
     }
 
-    /// All it has said to standard output.
+    /// Its standard output so far.
     pub(crate) fn out(&self) -> String {
-        self.said.out.borrow().clone()
+        self.output.out.borrow().clone()
     }
 
-    /// All it has said to standard error.
+    /// Its standard error so far.
     pub(crate) fn err(&self) -> String {
-        self.said.err.borrow().clone()
+        self.output.err.borrow().clone()
     }
 
     /// Ctrl-C; waits for its end.
@@ -104,9 +104,9 @@ impl Running {
     /// Waits until it has ended by itself.
     #[track_caller]
     pub(crate) fn ends(mut self) -> Ended {
-        let status = within(&self.runtime, PATIENCE, self.child.wait());
+        let status = within(&self.runtime, TIMEOUT, self.child.wait());
         let Some(status) = status else { panic!("it did not end in time\nstdout: {}\nstderr: {}", self.out(), self.err()) };
-        // Its words end with it, unless a child of its own, which a killed one leaves behind, has them too.
+        // Its streams close when it ends, unless a child that it left behind holds them.
         let readers = async { while self.readers.join_next().await.is_some() {} };
         within(&self.runtime, Duration::from_secs(1), readers);
         Ended { code: exit_code(status.unwrap()), stdout: self.out().into_bytes(), stderr: self.err() }
@@ -118,9 +118,9 @@ impl Drop for Running {
         if self.child.id().is_none() {
             return;
         }
-        // The test is over, or has failed: a node gets the time to take its children along.
+        // The test has ended: give a node time to stop its children.
         self.signal(Signal::SIGINT);
-        drop(within(&self.runtime, FAREWELL, self.child.wait()));
+        drop(within(&self.runtime, SHUTDOWN_TIMEOUT, self.child.wait()));
     }
 }
 
@@ -140,7 +140,7 @@ fn listen(
     said
 }
 
-/// What some work brings, if it is done in time.
+/// The result of a future, if it resolves in time.
 fn within<F: Future>(runtime: &Handle, limit: Duration, work: F) -> Option<F::Output> {
     runtime.block_on(async { tokio::time::timeout(limit, work).await.ok() })
 }

@@ -1,4 +1,4 @@
-//! One user's world: a home, a state directory, a port and an environment of its own, in which commands run as one types them.
+//! Fixture: one user's home, state directory, port and environment, in which commands run as typed.
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -17,31 +17,20 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use tokio::runtime::Runtime;
 
+pub(crate) use crate::ended::Ended;
+use crate::ended::TIMEOUT;
 use crate::running::Running;
 
-/// Longest time a command may take. What is waited for takes a few seconds at most; machines with emulated processors, of which tests
-/// boot several at once, take many times as long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
-
-/// A user of this machine who has nothing but a directory. Dropped last, it takes along what a failed test left running.
+/// A user with an empty home. Dropped last, it kills what a failed test left running.
 pub(crate) struct World {
-    // Fields are dropped in this order: processes end before their directory and the runtime go.
+    // Fields are dropped in this order: processes end before their directory and the runtime are gone.
     nats: Option<NatsServer>,
     environment: BTreeMap<String, String>,
-    /// Whom commands run as, if not as us.
+    /// User that commands run as, if not the current one.
     uid: Option<u32>,
     port: u16,
     dir: TempDir,
     runtime: Runtime,
-}
-
-/// A command that has ended.
-#[derive(Debug)]
-pub(crate) struct Ended {
-    /// Exit code; 128 and the signal, if one ended it.
-    pub(crate) code: i32,
-    pub(crate) stdout: Vec<u8>,
-    pub(crate) stderr: String,
 }
 
 impl World {
@@ -71,7 +60,7 @@ impl World {
         Self::with_nats_like(NatsOptions::default())
     }
 
-    /// The same, with a server of another kind.
+    /// The same, with other options of the server.
     pub(crate) fn with_nats_like(options: NatsOptions) -> Self {
         let mut world = Self::new();
         let nats = world.runtime.block_on(NatsServer::start_with(options));
@@ -86,7 +75,7 @@ impl World {
         self.environment.insert(name.to_owned(), value.to_owned());
     }
 
-    /// Takes a variable away.
+    /// Removes a variable.
     pub(crate) fn unset(&mut self, name: &str) {
         self.environment.remove(name);
     }
@@ -99,7 +88,7 @@ impl World {
         self.uid = Some(uid);
     }
 
-    /// Where NATS listens, or would.
+    /// URL of NATS, whether it runs or not.
     pub(crate) fn url(&self) -> String {
         self.environment["NATS_URL"].clone()
     }
@@ -195,7 +184,7 @@ impl World {
 
     /// Runs what needs the NATS client.
     pub(crate) fn block_on<F: Future>(&self, work: F) -> F::Output {
-        self.runtime.block_on(async { tokio::time::timeout(PATIENCE, work).await.expect("it takes too long") })
+        self.runtime.block_on(async { tokio::time::timeout(TIMEOUT, work).await.expect("it takes too long") })
     }
 
     /// A client of this world's NATS, with the credentials that `nex up` wrote down if that is whose server it is.
@@ -220,9 +209,9 @@ impl World {
     /// Waits until a condition holds.
     #[track_caller]
     pub(crate) fn eventually(&self, what: &str, mut condition: impl FnMut() -> bool) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         while !condition() {
-            assert!(Instant::now() < end, "{what}: not within {PATIENCE:?}");
+            assert!(Instant::now() < end, "{what}: not within {TIMEOUT:?}");
             self.runtime.block_on(async { tokio::time::sleep(Duration::from_millis(10)).await });
         }
     }
@@ -260,65 +249,13 @@ impl Drop for World {
     fn drop(&mut self) {
         self.nats = None;
         for (pid, _) in self.processes() {
-            // What is left of a failed test; agents end with the node or the bus they belong to.
+            // Processes of a failed test; agents end with their node or bus.
             let _gone_already = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
     }
 }
 
-impl Ended {
-    async fn of(args: &[&str], output: impl Future<Output = std::io::Result<std::process::Output>>) -> Self {
-        let Ok(output) = tokio::time::timeout(PATIENCE, output).await else {
-            panic!("{} did not end within {PATIENCE:?}", args.join(" "))
-        };
-        let output = output.unwrap();
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        Self { code: exit_code(output.status), stdout: output.stdout, stderr }
-    }
-
-    /// Fails the test unless it ended with this code.
-    #[track_caller]
-    pub(crate) fn expect(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.text(), self.stderr);
-        self
-    }
-
-    /// Fails the test unless it printed each of these, to either stream.
-    #[track_caller]
-    pub(crate) fn says(self, parts: &[&str]) -> Self {
-        for part in parts {
-            let there = self.text().contains(part) || self.stderr.contains(part);
-            assert!(there, "'{part}' is not in\nstdout: {}\nstderr: {}", self.text(), self.stderr);
-        }
-        self
-    }
-
-    /// Fails the test if it printed this.
-    #[track_caller]
-    pub(crate) fn says_not(self, part: &str) -> Self {
-        let there = self.text().contains(part) || self.stderr.contains(part);
-        assert!(!there, "'{part}' is in\nstdout: {}\nstderr: {}", self.text(), self.stderr);
-        self
-    }
-
-    /// What it printed to standard output.
-    pub(crate) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.stdout).into_owned()
-    }
-
-    /// The same, as JSON.
-    #[track_caller]
-    pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.stdout).unwrap_or_else(|error| panic!("{error} in {}", self.text()))
-    }
-}
-
-pub(crate) fn exit_code(status: std::process::ExitStatus) -> i32 {
-    use std::os::unix::process::ExitStatusExt as _;
-    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
-}
-
-/// Ports below those the kernel gives to clients, so that nobody takes one between here and its server.
+/// Ports below those the kernel gives to clients, so that no client takes one before its server starts.
 pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let base = 15_000 + u16::try_from(std::process::id() % 150).unwrap() * 100;

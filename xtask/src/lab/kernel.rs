@@ -8,9 +8,9 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::shell::{output, run};
 
-/// The package that depends on the kernel of the day.
+/// The package that depends on the current kernel.
 const PACKAGE: &str = "linux-image-amd64";
-/// What the first steps need, before modules can be loaded from the host's root.
+/// Modules needed before more can be loaded from the host's root.
 const MODULES: [&str; 5] = ["virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_console"];
 
 /// A kernel with its modules.
@@ -93,7 +93,7 @@ pub(super) fn initramfs(kernel: &Kernel, busybox: &Path, dir: &Path) -> Result<P
     Ok(archive)
 }
 
-/// The files of modules and of all that they need, what is needed first. The table is `modules.dep`.
+/// The files of modules and of all that they need, dependencies first. The table is `modules.dep`.
 fn in_order<'a>(table: &'a str, wanted: &[&str]) -> Result<Vec<&'a str>> {
     let name = |file: &str| file.rsplit('/').next().and_then(|it| it.split('.').next()).unwrap_or_default().replace('-', "_");
     let lines = table.lines().filter_map(|line| line.split_once(':'));
@@ -101,7 +101,7 @@ fn in_order<'a>(table: &'a str, wanted: &[&str]) -> Result<Vec<&'a str>> {
     let mut files: Vec<&str> = Vec::new();
     for module in wanted {
         let (file, needed) = needs.get(*module).with_context(|| format!("the kernel has no module {module}"))?;
-        // What is named last is needed by what is named before.
+        // The last one is needed by those before it.
         for file in needed.split_whitespace().rev().chain([*file]) {
             if !files.contains(&file) {
                 files.push(file);

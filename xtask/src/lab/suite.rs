@@ -1,4 +1,4 @@
-//! `cargo xtask test --lab`: the tests that need what only the lab has are built outside of it, where that is fast, and run in it.
+//! `cargo xtask test --lab`: builds the tests that need the lab outside of it, where that is fast, and runs them in it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use super::{Lab, quote, script};
+use super::machine::{Lab, has_firecracker, quote, script};
 use crate::shell::{self, cargo};
 use crate::tally::Tally;
 use crate::{dist, machines, tools};
@@ -15,9 +15,9 @@ use crate::{dist, machines, tools};
 struct Step {
     package: &'static str,
     program: &'static str,
-    /// The sandbox that tests of nodes use; empty where the program takes no notice.
+    /// The sandbox that tests of nodes use; empty if the program ignores it.
     sandbox: &'static str,
-    /// Whether it is of no use without Firecracker.
+    /// Whether it needs Firecracker.
     firecracker: bool,
     args: &'static [&'static str],
 }
@@ -26,7 +26,7 @@ const fn step(package: &'static str, program: &'static str) -> Step {
     Step { package, program, sandbox: "", firecracker: false, args: &[] }
 }
 
-/// Cheap before dear. One after the other: there is one processor.
+/// The steps, cheap ones first. They run one by one, because there is one processor.
 const STEPS: [Step; 7] = [
     step("nex-process", "cgroup"),
     step("nex-sandbox", "jail"),
@@ -37,8 +37,8 @@ const STEPS: [Step; 7] = [
     Step { sandbox: "firecracker", firecracker: true, args: &["microvm"], ..step("e2e", "e2e") },
 ];
 
-/// Builds the tests and runs them in the lab; with names, only the test programs so called (`live`, or `nex-vmm/live`), and what follows `--`
-/// goes to them.
+/// Builds the tests and runs them in the lab; names select test programs (`live`, or `nex-vmm/live`); arguments after `--`
+/// go to them.
 pub(crate) fn test(args: &[String]) -> Result<()> {
     let end = args.iter().position(|arg| arg == "--").unwrap_or(args.len());
     let (names, more) = args.split_at(end);
@@ -77,7 +77,7 @@ pub(crate) fn test(args: &[String]) -> Result<()> {
     let mut commands = String::from("failed=0\n");
     for step in steps {
         let name = format!("{}/{}", step.package, step.program);
-        if step.firecracker && !super::has_firecracker() {
+        if step.firecracker && !has_firecracker() {
             println!("SKIP {name}: there is no firecracker on the PATH, and NEX_FIRECRACKER names none");
             continue;
         }
@@ -98,10 +98,10 @@ pub(crate) fn test(args: &[String]) -> Result<()> {
     if tally.passed() == 0 { bail!("no test was run in the lab; is the choice of tests right?") } else { Ok(()) }
 }
 
-/// Builds the test programs; each by its name, with the directory that cargo would run it in.
+/// Builds the test programs; returns each by its name, with the directory that cargo would run it in.
 fn build(steps: &[&Step]) -> Result<BTreeMap<String, (PathBuf, PathBuf)>> {
     let mut command = cargo();
-    // The whole workspace's features, as everywhere: nothing is built twice.
+    // With the features of the whole workspace, as everywhere, so that nothing is built twice.
     command.args(["test", "--no-run", "--workspace", "--message-format=json-render-diagnostics"]);
     command.args(steps.iter().flat_map(|step| ["--test", step.program]));
     println!("\n$ {}", shell::line(&command));

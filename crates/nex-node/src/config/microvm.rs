@@ -1,4 +1,4 @@
-//! The part of the configuration that is about microVMs: which sandbox, machines and their classes, files, network, rates.
+//! Settings of microVMs: the choice of sandbox, machines and their classes, files, network, rates.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -8,22 +8,22 @@ use std::time::Duration;
 use nex_network::{Allow, Ipv4Net};
 use nex_sandbox::MachineSize;
 use nex_vmm::{RateLimiter, TokenBucket};
-use serde::Deserialize;
 
 use super::raw::{RawConfig, RawMachine};
+use super::raw_microvm::{RawBucket, RawCni, RawRateLimiters};
 
-/// Most guests' memory that makes sense on one machine, MiB.
+/// Upper bound on a guest's memory, MiB.
 const MAX_MEMORY_MIB: u64 = 1024 * 1024;
-/// Least memory in which kernel and agent start, MiB.
+/// Kernel and agent do not start with less memory, MiB.
 const MIN_MEMORY_MIB: u64 = 96;
 const DEFAULT_SUBNET: &str = "192.168.127.0/24";
 /// Firecracker's own limit.
 const MAX_VCPUS: u32 = 32;
 
-/// Where agents are to live.
+/// Which sandbox agents get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SandboxChoice {
-    /// The best that works here, found by trying: Firecracker, QEMU, jailed processes.
+    /// The best that works on this host: Firecracker, QEMU, jailed processes.
     Auto,
     /// Jailed processes.
     Process,
@@ -42,12 +42,12 @@ pub struct MachineClass {
     pub pool_size: usize,
 }
 
-/// What a node that makes microVMs needs to know.
+/// Settings of microVMs; used only when they are selected.
 #[derive(Debug, Clone)]
 pub struct MicroVmConfig {
-    /// Whether anything in the configuration speaks of machines, so that being without them is news.
+    /// Whether the configuration mentions machines, so that running without them deserves a warning.
     pub expected: bool,
-    /// The machine of a deploy that asks for nothing.
+    /// The machine of a deploy that asks for no class.
     pub template: MachineSize,
     /// Classes that a deploy may ask for, by name.
     pub classes: BTreeMap<String, MachineClass>,
@@ -57,7 +57,7 @@ pub struct MicroVmConfig {
     pub rootfs: Option<PathBuf>,
     /// Where kernel, root image and programs lie, if not in the user's data directory.
     pub resource_dir: Option<PathBuf>,
-    /// Longest time until the first machine is proved; by the kind of processors if absent.
+    /// Longest time to boot the first machine; depends on the kind of processors if absent.
     pub boot_timeout: Option<Duration>,
     /// Whether machines are cloned from a snapshot of the first one.
     pub snapshots: bool,
@@ -69,7 +69,7 @@ pub struct MicroVmConfig {
     pub network: GuestNetworkConfig,
 }
 
-/// How guests are connected, and where they may go.
+/// How guests are connected, and what they may reach.
 #[derive(Debug, Clone, Default)]
 pub struct GuestNetworkConfig {
     /// Through CNI plug-ins instead of the built-in network.
@@ -78,7 +78,7 @@ pub struct GuestNetworkConfig {
     pub subnet: Option<Ipv4Net>,
     /// The host's address in it.
     pub gateway: Option<Ipv4Addr>,
-    /// Where guests may go.
+    /// What guests may reach.
     pub allow: Vec<Allow>,
     /// Ports of the host's loopback that guests reach on the gateway.
     pub host_ports: Vec<u16>,
@@ -86,60 +86,7 @@ pub struct GuestNetworkConfig {
     pub dns: Vec<IpAddr>,
 }
 
-/// `cni`
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[expect(missing_docs, reason = "the names are the configuration's own")]
-pub struct RawCni {
-    pub bin_path: Option<Vec<PathBuf>>,
-    pub interface_name: Option<String>,
-    pub network_name: Option<String>,
-    pub subnet: Option<String>,
-    pub nameservers: Option<Vec<String>>,
-}
-
-/// `network`: where guests may go, whatever connects them.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RawNetwork {
-    /// `internet`, `10.1.0.0/16`, `10.1.2.3:5432`; absent is `["internet"]`.
-    pub allow: Option<Vec<String>>,
-    /// Ports of the host's loopback.
-    pub host_ports: Option<Vec<u16>>,
-    /// Addresses of name servers.
-    pub dns: Option<Vec<String>>,
-    /// Subnet, e.g. `192.168.130.0/24`.
-    pub subnet: Option<String>,
-}
-
-/// `rate_limiters`
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RawRateLimiters {
-    bandwidth: Option<RawBucket>,
-    #[serde(alias = "operations")]
-    iops: Option<RawBucket>,
-}
-
-/// A token bucket: bytes or operations, per ms.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct RawBucket {
-    one_time_burst: Option<u64>,
-    refill_time: u64,
-    size: u64,
-}
-
-/// One of `machine_classes`
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RawMachineClass {
-    vcpu_count: Option<u32>,
-    memsize_mib: Option<u64>,
-    pool_size: Option<usize>,
-}
-
-/// Which sandbox the configuration means.
+/// Resolves the choice of sandbox.
 pub(super) fn sandbox(raw: &RawConfig, problems: &mut Vec<String>) -> SandboxChoice {
     let no_sandbox = raw.no_sandbox.unwrap_or_default();
     match raw.sandbox.as_deref() {
@@ -246,7 +193,7 @@ impl GuestNetworkConfig {
         let dns: Vec<IpAddr> = names.filter_map(|text| parse("name server", &text, problems)).collect();
         let allow = network.allow.unwrap_or_else(|| vec!["internet".to_owned()]);
         let mut allow: Vec<Allow> = allow.iter().filter_map(|text| destination(text, problems)).collect();
-        // A name server that cannot be asked would be none.
+        // A configured name server must be reachable.
         allow.extend(dns.iter().filter_map(|server| match server {
             IpAddr::V4(server) => Some(Allow::Net { net: Ipv4Net::from(*server), port: Some(53) }),
             IpAddr::V6(_) => None,
@@ -309,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_refused_by_name() {
+    fn an_invalid_setting_is_refused_by_name() {
         for (text, part) in [
             (r#"{"machine_template":{"vcpu_count":0}}"#, "vcpu_count"),
             (r#"{"machine_classes":{"large":{"memsize_mib":4}}}"#, "machine_classes.large.memsize_mib"),
@@ -325,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_server_may_be_asked() {
+    fn a_name_server_is_reachable() {
         let config = resolve(r#"{"network":{"allow":[],"dns":["9.9.9.9"]}}"#).unwrap();
         assert_eq!(config.network.allow.len(), 1);
     }

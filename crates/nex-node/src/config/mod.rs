@@ -1,7 +1,8 @@
-//! A node's configuration: what was written ([`RawConfig`]) becomes what is meant ([`NodeConfig`]), all problems at once.
+//! A node's configuration: resolves the file ([`RawConfig`]) to typed settings ([`NodeConfig`]) and reports all problems at once.
 
 mod microvm;
 mod raw;
+mod raw_microvm;
 mod servers;
 
 use std::collections::BTreeMap;
@@ -14,24 +15,25 @@ use nex_protocol::deploy::WorkloadType;
 use nex_protocol::id::{Namespace, is_public_key};
 use nex_protocol::subject;
 
-pub use microvm::{GuestNetworkConfig, MachineClass, MicroVmConfig, RawCni, SandboxChoice};
+pub use microvm::{GuestNetworkConfig, MachineClass, MicroVmConfig, SandboxChoice};
 pub use raw::{RawAutostartWorkload, RawConfig, RawHostService, RawHostServices, ReadError};
+pub use raw_microvm::RawCni;
 pub use servers::ServerList;
 
-/// A configuration in which every value has its meaning and its bound.
+/// A configuration with every value typed and bounded.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
     /// Tags the operator gave; the node's own come on top.
     pub tags: Tags,
-    /// Where agents live.
+    /// Which sandbox agents get.
     pub sandbox: SandboxChoice,
-    /// The microVMs, where it is they.
+    /// MicroVM settings; used only when selected.
     pub microvm: MicroVmConfig,
-    /// Types this node takes.
+    /// Workload types this node accepts.
     pub workload_types: Vec<WorkloadType>,
     /// Agents kept ready.
     pub pool_size: usize,
-    /// Longest time from the making of an agent to its handshake; by the kind of sandbox if absent.
+    /// Longest time from the creation of an agent to its handshake; depends on the kind of sandbox if absent.
     pub handshake_timeout: Option<Duration>,
     /// Longest time an agent may take to answer a ping; three misses in a row and it is lost.
     pub ping_timeout: Duration,
@@ -51,9 +53,9 @@ pub struct NodeConfig {
     pub deny_triggers: Vec<String>,
     /// The triggers of each namespace, where the operator hands them out; a namespace that is not named has none.
     pub allow_triggers: Option<BTreeMap<String, Vec<String>>>,
-    /// Servers that workloads may be connected to on a deployer's word, besides the node's own.
+    /// Servers that a deployer may have workloads connected to, besides the node's own.
     pub workload_servers: ServerList,
-    /// What deploys must be signed with.
+    /// Extra demands on deploys.
     pub demands: Demands,
     /// Whether functions may subscribe on the node's servers without credentials although the node has some: that is how the embedded
     /// server of `nex up` is set up.
@@ -74,11 +76,11 @@ pub struct NodeConfig {
     pub host_services: RawHostServices,
     /// Workloads to start with the node.
     pub autostart: Vec<RawAutostartWorkload>,
-    /// What was accepted but cannot work, for the log.
+    /// Warnings about settings that have no effect, for the log.
     pub warnings: Vec<String>,
 }
 
-/// What a node demands of deploys and stops, and clients of 0.2.7 cannot offer.
+/// Demands on deploys and stops that clients of 0.2.7 cannot meet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Demands {
     /// Claims with the artifact's digest.
@@ -139,7 +141,7 @@ pub struct Invalid(pub Vec<String>);
 const MIB: u64 = 1024 * 1024;
 
 impl NodeConfig {
-    /// Gives every field its meaning.
+    /// Resolves every field.
     ///
     /// # Errors
     /// [`Invalid`], with all that is wrong.

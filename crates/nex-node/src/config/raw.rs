@@ -1,11 +1,11 @@
-//! What is written in a node's JSON configuration: all fields of 0.2.7 and ours, everything optional, unknown keys refused.
+//! A node's JSON configuration as written: the fields of 0.2.7 and newer ones, all optional, unknown keys refused.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::microvm::{RawCni, RawMachineClass, RawNetwork, RawRateLimiters};
+use super::raw_microvm::{RawCni, RawMachineClass, RawNetwork, RawRateLimiters};
 
 /// Largest configuration file accepted, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;

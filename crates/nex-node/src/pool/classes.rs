@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use nex_process::TaskScope;
 use tokio::sync::watch;
 
-use super::{Factory, Status, WarmPool};
+use super::warm::{Factory, Status, WarmPool};
 
 /// The pools of a node.
 #[derive(Debug)]
@@ -15,17 +15,17 @@ pub struct Pools<T> {
 }
 
 impl<T: Send + 'static> Pools<T> {
-    /// Starts to fill the pool of the standard machine.
+    /// Starts the pool of the standard machine.
     pub fn start<F: Factory<Item = T>>(scope: &TaskScope, factory: F, target: usize) -> Self {
         Self { standard: WarmPool::start(scope, factory, target), classes: BTreeMap::new() }
     }
 
-    /// Adds the pool of a class; with a target of 0 its machines are made when they are asked for.
+    /// Adds the pool of a class; with a target of 0 its machines are made on demand.
     pub fn add<F: Factory<Item = T>>(&mut self, name: String, scope: &TaskScope, factory: F, target: usize) {
         self.classes.insert(name, WarmPool::start(scope, factory, target));
     }
 
-    /// The pool of a class; the standard one's name is none.
+    /// The pool of a class; `None` is the standard pool.
     #[must_use]
     pub fn of(&self, class: Option<&str>) -> Option<&WarmPool<T>> {
         match class {
@@ -34,7 +34,7 @@ impl<T: Send + 'static> Pools<T> {
         }
     }
 
-    /// What the standard pool is like, and how it changes.
+    /// The status of the standard pool and its changes.
     #[must_use]
     pub fn status(&self) -> watch::Receiver<Status> {
         self.standard.status()

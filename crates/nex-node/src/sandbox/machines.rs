@@ -1,6 +1,5 @@
-//! MicroVMs on this host: which monitors there are, where their files lie, and whether a machine really boots.
+//! MicroVMs on this host: finds monitors and their files, and checks that a machine boots.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,71 +11,27 @@ use nex_sandbox::CreateError;
 use nex_sandbox::microvm::{MicroVmConfig, MicroVmProvider, OpenError};
 use nex_vmm::{Firecracker, Jailer, Qemu, RateLimiter, Vmm, VmmKind};
 
-use super::{Host, SWEEP, UID_BASE, network, short};
+use super::candidate::{Accel, Candidate};
+use super::host::{Host, SWEEP, UID_BASE, short};
+use super::network;
 use crate::config::{NodeConfig, RawCni, SandboxChoice};
 
-/// Longest time until the first machine is proved, unless the configuration says otherwise: with real processors, where it takes a second
-/// and on a slow host ten, and emulated.
+/// Longest time to boot the first machine, unless configured: on KVM, where it takes one second and on a slow host ten, and emulated.
 const BOOT: Duration = Duration::from_secs(20);
 const BOOT_EMULATED: Duration = Duration::from_secs(60);
 /// Longest time to make the network.
 const NETWORK: Duration = Duration::from_secs(15);
-/// Inside a guest its agent has this uid, and so has the workload.
+/// Uid of the agent and its workload inside a guest.
 const GUEST_UID: u32 = 1000;
 const OPEN_FILES: u64 = 4096;
 const FILE_BYTES: u64 = 1 << 30;
-/// Where CNI configuration and plug-ins lie as a rule.
+/// The usual directories of CNI configuration and plug-ins.
 const CNI_CONFIGURATION: &str = "/etc/cni/conf.d";
 const CNI_PLUGINS: [&str; 2] = ["/opt/cni/bin", "/usr/lib/cni"];
 
-/// What executes the guests' instructions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Accel {
-    /// The processor.
-    Kvm,
-    /// A program.
-    Emulation,
-}
-
-impl fmt::Display for Accel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Kvm => "kvm",
-            Self::Emulation => "emulation",
-        })
-    }
-}
-
-/// A monitor that is there and may work.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidate {
-    /// Which.
-    pub kind: VmmKind,
-    /// On what.
-    pub accel: Accel,
-    /// The program.
-    pub binary: PathBuf,
-    /// Firecracker's jailer, if it is to be used.
-    pub jailer: Option<PathBuf>,
-}
-
-impl Candidate {
-    /// Whether its machines hold a hostile workload: by the processor, and with the monitor in a jail behind it.
-    #[must_use]
-    pub fn is_safe(&self) -> bool {
-        self.accel == Accel::Kvm && self.jailer.is_some()
-    }
-}
-
-impl fmt::Display for Candidate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({}, {})", self.kind, self.accel, self.binary.display())
-    }
-}
-
-/// Why no machine of a candidate works, in one line.
+/// Why a candidate's machines do not work, in one line.
 #[derive(Debug, thiserror::Error)]
-pub enum NoMachines {
+pub enum ProbeError {
     /// Its files, or its first machine.
     #[error("{}", nex_protocol::envelope::chain(.0))]
     Open(#[from] OpenError),
@@ -85,9 +40,9 @@ pub enum NoMachines {
     Network(#[from] NetworkError),
 }
 
-impl NoMachines {
-    /// Whether a machine was started and no guest came up in it: the host's processors are no good for guests, most likely.
-    pub(super) fn is_silence(&self) -> bool {
+impl ProbeError {
+    /// Whether a machine started but its guest did not come up: most likely this host cannot run guests.
+    pub(super) fn is_boot_timeout(&self) -> bool {
         matches!(self, Self::Open(OpenError::FirstMachine(CreateError::NotUp { .. } | CreateError::Died(_))))
     }
 }
@@ -100,7 +55,7 @@ pub fn resources(config: &NodeConfig, resource_dir: &Path) -> (PathBuf, PathBuf)
     (file(&config.microvm.kernel, "vmlinux"), file(&config.microvm.rootfs, "rootfs.img"))
 }
 
-/// The monitors worth a try, best first. What is missing is said in `reasons`.
+/// The monitors to try, best first; `reasons` gets what is missing.
 pub fn vmm_candidates(config: &NodeConfig, resource_dir: &Path, reasons: &mut Vec<String>) -> Vec<Candidate> {
     let (kernel, rootfs) = resources(config, resource_dir);
     for (what, path) in [("kernel", &kernel), ("root image", &rootfs)] {
@@ -143,12 +98,12 @@ pub fn vmm_candidates(config: &NodeConfig, resource_dir: &Path, reasons: &mut Ve
     candidates
 }
 
-/// Makes the network, boots the first machine; a candidate that fails leaves nothing behind. Returns how long machines take to boot, too.
+/// Makes the network and boots the first machine; a failing candidate leaves nothing behind. Also returns the boot time.
 pub(super) async fn open(
     config: &NodeConfig,
     host: Host<'_>,
     candidate: &Candidate,
-) -> Result<(MicroVmProvider, Duration), NoMachines> {
+) -> Result<(MicroVmProvider, Duration), ProbeError> {
     let network = network_config(config, host, candidate.kind);
     let (owner, state_dir) = (network.owner.clone(), network.state_dir.clone());
     let network = Network::open(network, Deadline::after(NETWORK)).await?;
@@ -179,10 +134,10 @@ pub(super) async fn open(
             return Err(error.into());
         }
     };
-    // Names and addresses that an earlier process left would stand in the way of the first machine.
+    // Names and addresses left by an earlier process would conflict with the first machine.
     provider.sweep(Deadline::after(SWEEP)).await;
-    let longest = if candidate.accel == Accel::Kvm { BOOT } else { BOOT_EMULATED };
-    match provider.probe(Deadline::after(config.microvm.boot_timeout.unwrap_or(longest))).await {
+    let limit = if candidate.accel == Accel::Kvm { BOOT } else { BOOT_EMULATED };
+    match provider.probe(Deadline::after(config.microvm.boot_timeout.unwrap_or(limit))).await {
         Ok(boot) => Ok((provider, boot)),
         Err(error) => {
             provider.close(SWEEP).await;
@@ -213,7 +168,7 @@ fn network_kind(config: &NodeConfig) -> NetworkKind {
     config.microvm.network.cni.as_ref().map_or(NetworkKind::Builtin, |cni| NetworkKind::Cni(cni_config(cni)))
 }
 
-/// What this host lacks for the guests' network of this configuration; looks, and changes nothing.
+/// What this host lacks for the configured guests' network; changes nothing.
 #[must_use]
 pub fn network_lacks(config: &NodeConfig) -> Vec<MissingRequirement> {
     nex_network::check(&network_kind(config))

@@ -1,12 +1,14 @@
-//! Which sandboxes this node's agents live in, decided by its configuration and by what the host really gives.
+//! Chooses the sandboxes of this node's agents by its configuration and by probing the host.
 //!
-//! With `auto` the best that works is taken, found out by trying: Firecracker, then QEMU on KVM, then jailed processes; the log and the tags say
-//! why it is not a better one. A kind that is named is that kind or nothing.
+//! With `auto` the best kind that works is taken: Firecracker, then QEMU on KVM, then jailed processes; the log and the tags say why a
+//! better kind is not used. A kind that is named is required.
 
+mod candidate;
+mod host;
 mod machines;
 mod network;
+mod probe_cache;
 mod timeouts;
-mod tried;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -18,39 +20,22 @@ use nex_network::Network;
 use nex_process::confinement::Part;
 use nex_process::{Confinement, Deadline};
 use nex_protocol::control::Tags;
-use nex_protocol::id::NodeId;
 use nex_sandbox::SandboxProvider;
 use nex_sandbox::microvm::MicroVmProvider;
 use nex_sandbox::process::{Limits, OpenError, ProcessConfig, ProcessNetwork, ProcessProvider};
 
-pub use machines::{Accel, Candidate, NoMachines, network_lacks, resources, vmm_candidates};
+pub use candidate::{Accel, Candidate};
+pub use host::{Host, UID_BASE};
+pub use machines::{ProbeError, network_lacks, resources, vmm_candidates};
 pub use nex_network::MissingRequirement;
 pub use timeouts::Timeouts;
 
 use crate::config::{NodeConfig, SandboxChoice};
-use tried::Tried;
+use host::{SWEEP, short};
+use probe_cache::ProbeCache;
 
-/// Longest time to find out what the host gives.
+/// Longest time to probe the host.
 const PROBE: Duration = Duration::from_secs(30);
-/// Longest time to remove what an earlier process left.
-const SWEEP: Duration = Duration::from_secs(20);
-/// First uid of agents, where the node is root.
-pub const UID_BASE: u32 = 712_000;
-
-/// What a node needs to find out where its agents can live.
-#[derive(Debug, Clone, Copy)]
-pub struct Host<'a> {
-    /// The node, for names.
-    pub node: &'a NodeId,
-    /// Where state is kept.
-    pub state_dir: &'a Path,
-    /// The `nex-agent` program.
-    pub agent_binary: &'a Path,
-    /// Where kernel, root image and programs lie, unless the configuration says otherwise.
-    pub resource_dir: &'a Path,
-    /// The user's NATS servers: what a workload may reach in any case. Those on the host's loopback are on the gateway for a guest.
-    pub nats: &'a [SocketAddr],
-}
 
 /// No sandboxes.
 #[derive(Debug, thiserror::Error)]
@@ -67,22 +52,22 @@ pub enum SandboxError {
 #[derive(Debug, Clone)]
 pub struct Sandboxes {
     provider: Provider,
-    /// Why they are not of a better kind.
+    /// Why a better kind is not used.
     reasons: Vec<String>,
     /// The NATS servers that a process in a network of its own reaches.
     servers: Vec<SocketAddr>,
-    /// Layers that the operator does without.
+    /// Layers that the operator waived.
     waived: Vec<Part>,
 }
 
-/// Which servers an agent reaches at the addresses that the node knows.
+/// Which servers an agent reaches at the addresses that the node uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reach {
     /// Those that the node reaches.
     Everything,
     /// These.
     Only(Vec<SocketAddr>),
-    /// None: addresses mean something else where it is.
+    /// None: addresses differ in its network.
     Nothing,
 }
 
@@ -110,10 +95,10 @@ enum Provider {
 }
 
 impl Sandboxes {
-    /// Finds out what the host gives.
+    /// Probes the host and opens the best sandboxes.
     ///
     /// # Errors
-    /// [`SandboxError`] when that is nothing, or not what the configuration demands.
+    /// [`SandboxError`] when nothing works, or not what the configuration demands.
     pub async fn open(config: &NodeConfig, host: Host<'_>) -> Result<Self, SandboxError> {
         let mut reasons = Vec::new();
         if config.sandbox != SandboxChoice::Process {
@@ -142,7 +127,7 @@ impl Sandboxes {
         let network = network::open(config, host).await;
         let left = host.state_dir.join("network");
         if matches!(network, ProcessNetwork::Shared { .. }) && left.is_dir() {
-            // An earlier run of this node had one, which a node without knows nothing of.
+            // An earlier run of this node had a network; remove what is left of it.
             nex_network::remove_leftovers(&short(host.node), &left, Deadline::after(SWEEP)).await;
         }
         let provider = ProcessProvider::open(process_config(config, host), network, Deadline::after(PROBE)).await?;
@@ -163,7 +148,7 @@ impl Sandboxes {
         }
     }
 
-    /// Who compiles WebAssembly in a jail; nobody where workloads are in machines, which take no file of the node's but an artifact.
+    /// The provider that compiles WebAssembly in a jail; none for microVMs, which accept no file but an artifact.
     #[must_use]
     pub fn compiler(&self) -> Option<ProcessProvider> {
         match &self.provider {
@@ -195,7 +180,7 @@ impl Sandboxes {
         }
     }
 
-    /// Which NATS servers agents reach at the addresses that this process knows, so that they may be told them.
+    /// Which NATS servers agents reach at the addresses that this process uses.
     #[must_use]
     pub fn reach(&self) -> Reach {
         match &self.provider {
@@ -214,7 +199,7 @@ impl Sandboxes {
         }
     }
 
-    /// Removes sandboxes that an earlier process of this node left; says how many.
+    /// Removes sandboxes that an earlier process of this node left; returns how many.
     pub async fn sweep(&self) -> usize {
         match &self.provider {
             Provider::Process(provider) => provider.sweep(&BTreeSet::new(), Deadline::after(SWEEP)).await,
@@ -254,14 +239,14 @@ impl Sandboxes {
     }
 }
 
-/// Tries the candidates in turn, but for those of which it is known that they need not be.
+/// Tries the candidates in turn, except those known to fail.
 async fn first_that_works(
     config: &NodeConfig,
     host: Host<'_>,
     reasons: &mut Vec<String>,
 ) -> Option<(MicroVmProvider, Candidate, Duration)> {
     let (kernel, rootfs) = resources(config, host.resource_dir);
-    let mut tried = Tried::load(host.state_dir);
+    let mut cache = ProbeCache::load(host.state_dir);
     let candidates = vmm_candidates(config, host.resource_dir, reasons);
     if !candidates.is_empty() {
         tracing::info!("Virtual machine manager starting");
@@ -273,9 +258,9 @@ async fn first_that_works(
             reasons.push(format!("{candidate}: an emulator holds no hostile guest, and is slow; {instead}"));
             continue;
         }
-        let key = tried::key(&candidate, &[&kernel, &rootfs]);
-        // Where nothing else would do, even what is hopeless is tried.
-        let known = tried.why_not(&key).filter(|_| config.sandbox != SandboxChoice::Firecracker);
+        let key = probe_cache::key(&candidate, &[&kernel, &rootfs]);
+        // If only Firecracker is allowed, try it even if it is known to fail.
+        let known = cache.get(&key).filter(|_| config.sandbox != SandboxChoice::Firecracker);
         if let Some(why) = known {
             reasons.push(format!("{candidate}: {why}"));
             continue;
@@ -283,19 +268,14 @@ async fn first_that_works(
         match Box::pin(machines::open(config, host, &candidate)).await {
             Ok((provider, boot)) => return Some((provider, candidate, boot)),
             Err(why) => {
-                if candidate.accel == Accel::Kvm && why.is_silence() {
-                    tried.keep(key, why.to_string());
+                if candidate.accel == Accel::Kvm && why.is_boot_timeout() {
+                    cache.insert(key, why.to_string());
                 }
                 reasons.push(format!("{candidate}: {why}"));
             }
         }
     }
     None
-}
-
-/// The node's name for devices, groups and uids: short, lower case.
-fn short(node: &NodeId) -> String {
-    node.as_str().chars().skip(1).take(12).collect::<String>().to_lowercase()
 }
 
 fn process_config(config: &NodeConfig, host: Host<'_>) -> ProcessConfig {
@@ -322,7 +302,7 @@ pub fn required(config: &NodeConfig) -> Vec<Part> {
     config.required(nix::unistd::geteuid().is_root())
 }
 
-/// What this host gives, for preflight.
+/// Probes the confinement of this host, for preflight.
 ///
 /// # Errors
 /// [`OpenError`] when the agent does not start or does not report.

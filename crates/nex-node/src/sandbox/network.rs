@@ -1,4 +1,4 @@
-//! The network of agents, machines and jailed processes alike: what of the configuration and of this host becomes its policy.
+//! The network of agents, for machines and jailed processes: derives its policy from the configuration and the host.
 
 use std::net::{IpAddr, SocketAddrV4, UdpSocket};
 use std::path::Path;
@@ -9,7 +9,7 @@ use nex_process::Deadline;
 use nex_process::confinement::Layer;
 use nex_sandbox::process::ProcessNetwork;
 
-use super::{Host, short};
+use super::host::{Host, short};
 use crate::config::NodeConfig;
 
 /// Longest time to make the network.
@@ -40,7 +40,7 @@ pub(super) fn config(config: &NodeConfig, host: Host<'_>, kind: NetworkKind, lim
     }
 }
 
-/// Whether jailed processes can have a network of their own here, as far as that can be seen without making one.
+/// Whether jailed processes can probably have a network of their own; makes none.
 pub(super) fn of_processes() -> Layer {
     match nex_network::check(&NetworkKind::Builtin).first() {
         None => Layer::Held,
@@ -48,7 +48,7 @@ pub(super) fn of_processes() -> Layer {
     }
 }
 
-/// Makes the network of jailed processes, and a namespace on trial. Where that cannot be, they share the host's.
+/// Makes the network of jailed processes and tries one namespace. If that fails, processes share the host's network.
 pub(super) async fn open(node: &NodeConfig, host: Host<'_>) -> ProcessNetwork {
     if let Layer::Missing { reason } = of_processes() {
         return ProcessNetwork::Shared { reason };
@@ -57,7 +57,7 @@ pub(super) async fn open(node: &NodeConfig, host: Host<'_>) -> ProcessNetwork {
     let (resolv_conf, servers) = name_servers(node);
     network.policy.allow.extend(servers);
     let by = Deadline::after(OPEN);
-    match try_out(network, by).await {
+    match open_and_test(network, by).await {
         Ok(network) => {
             network.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
             ProcessNetwork::Own { network, resolv_conf }
@@ -66,7 +66,7 @@ pub(super) async fn open(node: &NodeConfig, host: Host<'_>) -> ProcessNetwork {
     }
 }
 
-async fn try_out(config: NetworkConfig, by: Deadline) -> Result<Network, nex_network::NetworkError> {
+async fn open_and_test(config: NetworkConfig, by: Deadline) -> Result<Network, nex_network::NetworkError> {
     let network = Network::open(config, by).await?;
     match network.attach_process("probe", by).await {
         Ok((attachment, _netns)) => {
@@ -84,7 +84,7 @@ async fn try_out(config: NetworkConfig, by: Deadline) -> Result<Network, nex_net
 fn name_servers(config: &NodeConfig) -> (Option<String>, Vec<Allow>) {
     let configured = &config.microvm.network.dns;
     if !configured.is_empty() {
-        // Those are allowed by the configuration already.
+        // The configuration already allows them.
         return (Some(configured.iter().map(|server| format!("nameserver {server}\n")).collect()), Vec::new());
     }
     let host = read(Path::new(RESOLV_CONF));
@@ -116,8 +116,8 @@ fn addresses(resolv_conf: &str) -> impl Iterator<Item = IpAddr> {
     servers.filter_map(|address| address.trim().parse().ok())
 }
 
-/// Whether a jailed process in a network of its own reaches a server: on the host's loopback, another address of the host, or beyond
-/// where the host passes packets on.
+/// Whether a jailed process in a network of its own reaches a server: on the host's loopback, another address of the host, or
+/// beyond if the host forwards packets.
 pub(super) fn reaches(server: SocketAddrV4) -> bool {
     let is_the_hosts = || UdpSocket::bind((*server.ip(), 0)).is_ok();
     server.ip().is_loopback() || is_the_hosts() || nex_network::forwards()
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn name_servers_are_read_and_nothing_else() {
+    fn only_name_servers_are_read() {
         let text = "# nameserver 1.1.1.1\nsearch example.org\nnameserver 10.0.0.1\nnameserver fe80::1%eth0\nnameserver ::1\n";
         let found: Vec<_> = addresses(text).map(|address| address.to_string()).collect();
         assert_eq!(found, ["10.0.0.1", "::1"]);

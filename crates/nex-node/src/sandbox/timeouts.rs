@@ -1,21 +1,21 @@
-//! How long to wait for agents and deploys where the configuration does not say: so long as suits the speed of this host.
+//! Default timeouts of agents and deploys, derived from the speed of this host.
 
 use std::time::Duration;
 
-use super::machines::Accel;
+use super::candidate::Accel;
 
 /// Upper bound, however slow the host is.
 const MAX: Duration = Duration::from_secs(120);
 /// Lower bound on emulated processors, which other emulated machines slow down.
 const MIN_EMULATED: Duration = Duration::from_secs(60);
-/// In how many times the boot of an idle host's first machine a busy one starts an agent, and deploys.
+/// Timeouts in multiples of the first machine's boot time, measured on an idle host.
 const HANDSHAKE_BOOTS: u32 = 10;
 const DEPLOY_BOOTS: u32 = 20;
 
 /// Timeouts that depend on the kind of sandbox. The default is that of jailed processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
-    /// From the making of an agent to its handshake.
+    /// From the creation of an agent to its handshake.
     pub handshake: Duration,
     /// A deploy.
     pub deploy: Duration,
@@ -28,15 +28,15 @@ impl Default for Timeouts {
 }
 
 impl Timeouts {
-    /// Those of machines that take so long to boot.
+    /// The timeouts of machines with this boot time.
     pub(super) fn of_machines(accel: Accel, boot: Duration) -> Self {
-        let least = match accel {
+        let min = match accel {
             Accel::Kvm => Self::default(),
             Accel::Emulation => Self { handshake: MIN_EMULATED, deploy: MIN_EMULATED },
         };
         Self {
-            handshake: boot.saturating_mul(HANDSHAKE_BOOTS).clamp(least.handshake, MAX),
-            deploy: boot.saturating_mul(DEPLOY_BOOTS).clamp(least.deploy, MAX),
+            handshake: boot.saturating_mul(HANDSHAKE_BOOTS).clamp(min.handshake, MAX),
+            deploy: boot.saturating_mul(DEPLOY_BOOTS).clamp(min.deploy, MAX),
         }
     }
 }
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slow_host_gets_more_time_and_none_gets_for_ever() {
+    fn a_slow_host_gets_more_time_up_to_a_bound() {
         let seconds = |count| Duration::from_secs(count);
         let fast = Timeouts::of_machines(Accel::Kvm, Duration::from_millis(150));
         assert_eq!(fast, Timeouts::default());

@@ -1,4 +1,4 @@
-//! Sandboxes and an internal bus as a node has them, without the node: so that each step can be timed from outside.
+//! Fixture of the measurements: sandboxes and an internal bus like a node's, without the node, so that each step can be timed.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -20,17 +20,17 @@ use nex_protocol::id::AgentId;
 use nex_sandbox::{Sandbox, SandboxId, SandboxSpec};
 use nex_testkit::{dist_binary, machines, nats_server_binary};
 
-use super::Monitor;
 use super::steps;
+use crate::monitor::Monitor;
 use crate::processes::own_time;
 
-/// Longest time from nothing to a handshake.
-const PATIENCE: Duration = Duration::from_secs(120);
-/// Time that a workload would have to end by itself.
+/// Longest time from the start of a sandbox to the agent's handshake.
+const TIMEOUT: Duration = Duration::from_secs(120);
+/// Grace period of a stop.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// What a node makes agents of.
-pub(crate) struct Lab {
+/// Sandboxes and a bus for agents.
+pub(crate) struct AgentFixture {
     pub(crate) config: NodeConfig,
     pub(crate) resources: PathBuf,
     pub(crate) monitor: Monitor,
@@ -45,18 +45,18 @@ pub(crate) struct Lab {
 pub(crate) struct Agent {
     pub(crate) id: AgentId,
     pub(crate) sandbox: Box<dyn Sandbox>,
-    /// From nothing to the handshake.
+    /// Time from the start to the handshake.
     pub(crate) took: Duration,
-    /// The monitor's time on processors until then; a busy host does not change it much.
+    /// Processor time of the monitor until then; the load of the host affects it little.
     pub(crate) processor: Duration,
 }
 
-impl Lab {
+impl AgentFixture {
     pub(crate) async fn open(monitor: Monitor, snapshots: bool) -> Result<Self> {
         let resources =
             machines::resources().context("there is no kernel or root image; run this by `cargo xtask bench --microvm`")?;
         let dir = tempfile::tempdir()?;
-        // Monitors run as other users and must find the way to their files.
+        // Monitors run as other users and must be able to traverse the directory.
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o711))?;
         let mut config = NodeConfig { sandbox: monitor.choice(), ..NodeConfig::default() };
         config.microvm.snapshots = snapshots;
@@ -84,7 +84,7 @@ impl Lab {
         self.dir.path()
     }
 
-    /// The caller's connection to the bus.
+    /// The node's connection to the bus.
     pub(crate) fn client(&self) -> &Client {
         self.bus.client()
     }
@@ -93,47 +93,47 @@ impl Lab {
         self.bus.url()
     }
 
-    /// A user of the bus as an agent has it, and its name.
+    /// Credentials of an agent on the bus, and its id.
     pub(crate) fn user(&self) -> (AgentId, AgentUser) {
         let id = AgentId::new(clock::unix_seconds_u32());
         let user = self.keys.agent_user(&id, clock::unix_seconds());
         (id, user)
     }
 
-    /// A place in front of the bus that tells when an agent comes and what it does.
-    pub(crate) async fn gate(&self) -> Result<steps::Gate> {
+    /// A proxy in front of the bus that records when an agent connects and what it does.
+    pub(crate) async fn bus_proxy(&self) -> Result<steps::BusProxy> {
         let upstream = self.bus_url().trim_start_matches("nats://").to_owned();
-        let gate = steps::Gate::open(self.sandboxes.bus_host(), upstream).await?;
-        self.sandboxes.permit_bus(gate.port()).await?;
-        Ok(gate)
+        let proxy = steps::BusProxy::open(self.sandboxes.bus_host(), upstream).await?;
+        self.sandboxes.permit_bus(proxy.port()).await?;
+        Ok(proxy)
     }
 
-    /// Makes an agent and waits for its handshake.
+    /// Creates an agent and waits for its handshake.
     pub(crate) async fn agent(&self, bus_url: &str) -> Result<Agent> {
         let (id, user) = self.user();
-        let mut heard = self.client().subscribe(subject::handshake(&id)).await?;
+        let mut handshakes = self.client().subscribe(subject::handshake(&id)).await?;
         self.client().flush().await?;
         let identity = Identity { agent: id.clone(), bus: bus_url.to_owned(), jwt: user.jwt, seed: user.seed };
         let spec = SandboxSpec { id: SandboxId::parse(id.as_str())?, identity: serde_json::to_vec(&identity)?, size: None };
-        let by = Deadline::after(PATIENCE);
+        let by = Deadline::after(TIMEOUT);
         let began = Instant::now();
         steps::begin();
         let sandbox = self.sandboxes.provider().create(spec, by).await?;
         let request = by
-            .bound(heard.next())
+            .bound(handshakes.next())
             .await
             .with_context(|| format!("no handshake after {}", steps::last()))?
             .context("the bus is gone")?;
         let took = began.elapsed();
         steps::mark(steps::HANDSHAKE);
         let processor = own_time(sandbox.record().leader.pid.unsigned_abs());
-        let yes = Welcome { accepted: true, message: String::new() };
-        let reply = request.reply.context("a handshake that wants no answer")?;
-        self.client().publish(reply, serde_json::to_vec(&yes)?.into()).await?;
+        let accepted = Welcome { accepted: true, message: String::new() };
+        let reply = request.reply.context("a handshake without a reply subject")?;
+        self.client().publish(reply, serde_json::to_vec(&accepted)?.into()).await?;
         Ok(Agent { id, sandbox, took, processor })
     }
 
-    /// Stops an agent; how long it took until nothing of it was left.
+    /// Stops an agent; returns the time until everything of it was removed.
     pub(crate) async fn stop(&self, agent: Agent) -> Result<Duration> {
         let record = agent.sandbox.record();
         let began = Instant::now();

@@ -1,7 +1,7 @@
-//! Which monitors ran no guest on this host a short while ago: a node that is started again need not wait for them again.
+//! Remembers monitors whose guests did not boot on this host, so that a restarted node does not wait for them again.
 //!
-//! Kept is only that a guest did not come up, not what an operator repairs; for the same programs and images, until the host boots anew, and
-//! for an hour at most: a host that was merely too busy gets another chance.
+//! Only boot timeouts are cached, not errors that an operator can fix. An entry holds for the same programs and images, until the host
+//! reboots, and for at most an hour, because a host may only have been busy.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,45 +9,45 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::machines::Candidate;
+use super::candidate::Candidate;
 
-/// How long it is believed.
-const BELIEVED: Duration = Duration::from_secs(60 * 60);
+/// How long an entry is valid.
+const MAX_AGE: Duration = Duration::from_secs(60 * 60);
 
-/// The memory: a file in the state directory.
+/// The cache: a file in the state directory.
 #[derive(Debug)]
-pub(super) struct Tried {
+pub(super) struct ProbeCache {
     path: PathBuf,
     silent: BTreeMap<String, String>,
 }
 
-impl Tried {
-    /// What is still believed.
+impl ProbeCache {
+    /// Loads the entries that are still valid.
     pub(super) fn load(state_dir: &Path) -> Self {
         let path = state_dir.join("silent-monitors.json");
         let age = fs::metadata(&path).ok().and_then(|found| found.modified().ok()?.elapsed().ok());
-        let text = age.filter(|age| *age < BELIEVED).and_then(|_young| fs::read(&path).ok());
+        let text = age.filter(|age| *age < MAX_AGE).and_then(|_young| fs::read(&path).ok());
         let silent = text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
         Self { path, silent }
     }
 
-    /// Why this candidate need not be tried.
-    pub(super) fn why_not(&self, key: &str) -> Option<String> {
+    /// Why this candidate is not tried.
+    pub(super) fn get(&self, key: &str) -> Option<String> {
         let why = self.silent.get(key)?;
         Some(format!("{why} (seen within the last hour; remove {} to have it tried again)", self.path.display()))
     }
 
-    /// Keeps that no guest of it came up. That it cannot be kept costs time at the next start and nothing else.
-    pub(super) fn keep(&mut self, key: String, why: String) {
+    /// Records that a candidate's guest did not boot. A write error only costs time at the next start.
+    pub(super) fn insert(&mut self, key: String, why: String) {
         self.silent.insert(key, why);
         let written = serde_json::to_vec(&self.silent).map_err(std::io::Error::from);
         if let Err(error) = written.and_then(|text| fs::write(&self.path, text)) {
-            tracing::debug!(%error, "it is not kept that a monitor does not work");
+            tracing::debug!(%error, "could not cache that a monitor does not work");
         }
     }
 }
 
-/// A candidate with everything that makes another try worth while when it changes.
+/// The key of a candidate: it changes with everything that makes another try worthwhile.
 pub(super) fn key(candidate: &Candidate, files: &[&Path]) -> String {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let file = |path: &Path| fs::metadata(path).map_or((0, 0, 0), |found| (found.len(), found.mtime(), found.mtime_nsec()));
@@ -60,7 +60,7 @@ mod tests {
     use nex_vmm::VmmKind;
 
     use super::*;
-    use crate::sandbox::Accel;
+    use crate::sandbox::candidate::Accel;
 
     #[test]
     fn a_monitor_without_guests_is_known_to_the_next_start_until_a_file_changes() {
@@ -69,9 +69,9 @@ mod tests {
         fs::write(&kernel, "1").unwrap();
         fs::write(&binary, "1").unwrap();
         let candidate = Candidate { kind: VmmKind::Qemu, accel: Accel::Kvm, binary, jailer: None };
-        let known = || Tried::load(dir.path()).why_not(&key(&candidate, &[&kernel]));
+        let known = || ProbeCache::load(dir.path()).get(&key(&candidate, &[&kernel]));
         assert_eq!(known(), None);
-        Tried::load(dir.path()).keep(key(&candidate, &[&kernel]), "it is silent".to_owned());
+        ProbeCache::load(dir.path()).insert(key(&candidate, &[&kernel]), "it is silent".to_owned());
         assert!(known().is_some_and(|why| why.starts_with("it is silent (seen within the last hour; remove ")));
         fs::write(&kernel, "22").unwrap();
         assert_eq!(known(), None);

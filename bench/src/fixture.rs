@@ -18,7 +18,7 @@ use nkeys::{KeyPair, XKey};
 use tokio::process::Child;
 
 use crate::child::{self, NodeArgs};
-use crate::microvm::Monitor;
+use crate::monitor::Monitor;
 use crate::plan::TIMEOUT;
 
 /// How calls reach a function.
