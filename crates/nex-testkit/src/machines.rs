@@ -33,6 +33,12 @@ pub fn sandbox() -> String {
     std::env::var("NEX_TEST_SANDBOX").unwrap_or_else(|_unset| "process".to_owned())
 }
 
+/// The monitor of tests that need microVMs: the one that `NEX_TEST_SANDBOX` names, or QEMU.
+#[must_use]
+pub fn monitor() -> String {
+    if in_machines() { sandbox() } else { "qemu".to_owned() }
+}
+
 /// Whether tests of nodes run in microVMs.
 #[must_use]
 pub fn in_machines() -> bool {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 /// Longest time of a command. Most take a few seconds; emulated machines, of which tests boot several at once, take many times longer.
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(90);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(240);
 
 /// A command that has ended.
 #[derive(Debug)]

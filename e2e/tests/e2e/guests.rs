@@ -16,7 +16,13 @@ use crate::world::World;
 /// Why no microVM can be run by these tests, if none can.
 pub(crate) fn obstacle() -> Option<String> {
     let not_root = (!nix::unistd::geteuid().is_root()).then(|| "not root: no network namespaces".to_owned());
-    machines::no_machines().or(not_root)
+    let is_there = |kind: &str| kind != "firecracker" || std::env::var_os("NEX_FIRECRACKER").is_some() || on_path("firecracker");
+    let no_monitor = (!is_there(&machines::monitor())).then(|| "no firecracker on the PATH or in NEX_FIRECRACKER".to_owned());
+    machines::no_machines().or(not_root).or(no_monitor)
+}
+
+fn on_path(program: &str) -> bool {
+    std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
 }
 
 /// Runs a test in a network namespace of its own, which plays the host: subnets are free, and whatever is left afterwards is ours.
@@ -43,9 +49,15 @@ pub(crate) fn run(program: &str, args: &[&str]) -> String {
 /// A world with a NATS server whose nodes make microVMs.
 pub(crate) fn world() -> World {
     let mut world = World::with_nats();
-    world.set("NEX_SANDBOX", "qemu");
+    world.set("NEX_SANDBOX", &machines::monitor());
     world.set("NEX_RESOURCE_DIR", resources().to_str().unwrap());
     world
+}
+
+/// Writes a node's configuration, with time enough for an emulated host to boot its first machine.
+pub(crate) fn configure(world: &World, name: &str, mut config: Value) -> String {
+    config["boot_timeout_ms"] = 120_000.into();
+    world.file(name, config.to_string())
 }
 
 /// Where the kernel and the root image of tests lie.
@@ -119,12 +131,22 @@ pub(crate) fn workload(world: &World, name: &str) -> Value {
     found[0].clone()
 }
 
-/// Monitors that run in a directory or below it, each with the directory it is in: `<agents>/<machine>/vm`.
+/// Monitors of the machines of a state directory, each with a directory that is named for its machine: where it runs,
+/// `<agents>/<machine>/vm`, or, as its jail hides that, one made up from the machine's id on its command line.
 pub(crate) fn monitors(dir: &Path) -> Vec<(i32, PathBuf)> {
     let all = std::fs::read_dir("/proc").unwrap().flatten();
     let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    let placed = pids.filter_map(|pid| Some((pid, std::fs::read_link(format!("/proc/{pid}/cwd")).ok()?)));
-    placed.filter(|(_, cwd)| cwd.starts_with(dir)).collect()
+    pids.filter_map(|pid| Some((pid, place_of(pid, dir)?))).collect()
+}
+
+fn place_of(pid: i32, dir: &Path) -> Option<PathBuf> {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+    if machines::monitor() == "firecracker" && words.first()?.rsplit('/').next()? == "firecracker" {
+        let id = words.iter().skip_while(|word| *word != "--id").nth(1)?;
+        return Some(dir.join("jailed").join(id.as_ref()));
+    }
+    std::fs::read_link(format!("/proc/{pid}/cwd")).ok().filter(|cwd| cwd.starts_with(dir))
 }
 
 /// `kill -9` of the monitor of one machine.

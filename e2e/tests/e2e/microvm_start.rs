@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use nex_testkit::{dist_binary, guest, skip};
+use nex_testkit::{dist_binary, guest, machines, skip};
 use serde_json::json;
 
 use crate::guests::{
-    Told, deploy_script, field, host_state, listen, monitors, obstacle, on_a_host, resources, run, userland, workload, world,
+    Told, configure, deploy_script, field, host_state, listen, monitors, obstacle, on_a_host, resources, run, userland, workload,
+    world,
 };
 use crate::leftovers::{Watch, of_guests};
 use crate::world::World;
@@ -24,7 +25,7 @@ fn simple(world: &World) -> String {
         "workload_types": ["native", "v8", "wasm"],
         "tags": { "simple": "true" },
     });
-    world.file("simple.json", config.to_string())
+    configure(world, "simple.json", config)
 }
 
 #[test]
@@ -40,7 +41,7 @@ fn the_configuration_of_the_documents_starts_a_node_that_says_what_they_show() {
         let mut world = World::with_nats();
         world.unset("NEX_RESOURCE_DIR");
         let before = host_state();
-        let node = world.node_up(&["--config", &simple(&world), "--sandbox", "qemu"]);
+        let node = world.node_up(&["--config", &simple(&world), "--sandbox", &machines::monitor()]);
         node.waits_for("Received agent handshake");
         says_what_the_documents_show(&world, &node.err());
         let mut watch = Watch::new(node.pid());
@@ -105,7 +106,7 @@ fn an_image_of_ones_own_is_what_guests_see_and_another_versions_agent_in_it_is_w
         world.file("userland/etc/motd", "this is an image of my own");
         let agent = world.file("older-agent", older(&std::fs::read(dist_binary("nex-agent")).unwrap()));
         world.nex(&["rootfs", &userland(&world), "-o", "own.img", "--agent", &agent]).expect(0).says(&["wrote own.img"]);
-        world.file("config.json", json!({ "rootfs_filepath": world.path("own.img"), "machine_pool_size": 1 }).to_string());
+        configure(&world, "config.json", json!({ "rootfs_filepath": world.path("own.img"), "machine_pool_size": 1 }));
         let node = world.node_up(&[]);
         let log = node.err();
         assert!(log.contains("the root image holds another version's agent; next: rebuild it with 'nex rootfs'"), "{log}");

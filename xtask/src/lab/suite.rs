@@ -82,8 +82,10 @@ pub(crate) fn test(args: &[String]) -> Result<()> {
             continue;
         }
         let (program, dir) = programs.get(&name).with_context(|| format!("cargo built no {name}"))?;
-        let words = step.args.iter().map(|arg| (*arg).to_owned()).chain(more.iter().cloned());
-        let words: Vec<String> = words.map(|word| quote(&word)).collect();
+        // A choice of one's own replaces the step's: the test program runs what any of them matches.
+        let own = step.args.iter().map(|arg| (*arg).to_owned());
+        let words: Vec<String> = if more.is_empty() { own.collect() } else { more.to_vec() };
+        let words: Vec<String> = words.iter().map(|word| quote(word)).collect();
         let sandbox = if step.sandbox.is_empty() { String::new() } else { format!("NEX_TEST_SANDBOX={} ", step.sandbox) };
         let run = format!("{sandbox}{} --test-threads=1 {}", quote(&text(program)), words.join(" "));
         commands += &format!("printf '\\n=== %s\\n' {}; cd {}; {run} || failed=1\n", quote(&name), quote(&text(dir)));
