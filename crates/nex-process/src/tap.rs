@@ -45,7 +45,7 @@ pub fn create_tap(name: &str) -> io::Result<File> {
     Ok(tap)
 }
 
-/// Attaches to a persistent tap (one that is gone by now is made again), to learn whether anybody has it open: whoever gets the
+/// Attaches to a persistent tap (one that is gone by now is made again), to learn whether it is open elsewhere: whoever gets the
 /// file is the only one.
 ///
 /// # Errors
