@@ -44,8 +44,8 @@ pub fn set_clock(time: Duration) -> io::Result<()> {
     Ok(rustix::time::clock_settime(rustix::time::ClockId::Realtime, time)?)
 }
 
-/// Mixes bytes that nobody else knows into the kernel's random numbers, and makes it start over with them: what a clone of a
-/// snapshot drew next would otherwise be what its siblings draw.
+/// Adds secret bytes to the kernel's entropy pool and reseeds its generator: otherwise the clones of a snapshot would draw the same random
+/// numbers.
 ///
 /// # Errors
 /// When there are none or more than 256 of them, or the caller may not do this.
@@ -74,7 +74,7 @@ pub fn add_entropy(bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Reaps processes whose parents are gone, until there are none or the next one is `own`, whose end somebody else waits for.
+/// Reaps processes whose parents are gone, until there are none or the next one is `own`, which its owner waits for.
 pub fn reap_orphans(own: i32) {
     let ended = || waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT);
     while let Some(pid) = ended().ok().and_then(|status| status.pid())

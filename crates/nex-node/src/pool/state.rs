@@ -143,8 +143,8 @@ mod tests {
     }
 
     proptest! {
-        /// Against a model that only remembers what was handed out: nobody waits while one is ready, no back-off is ever
-        /// passed over, and the pool is always on its way to its target.
+        /// Compares with a model that only counts items handed out: no caller waits while one is ready, no back-off is skipped, and the
+        /// pool always approaches its target.
         #[test]
         fn it_never_starves_a_waiter_and_never_makes_too_many(target in 1_usize..6, events in proptest::collection::vec(any_event(), 0..200)) {
             let (mut state, effects) = State::new(target).step(Event::Start);

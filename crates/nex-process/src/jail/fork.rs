@@ -2,7 +2,7 @@
 //!
 //! Both wait with every interesting signal blocked and taken by `sigwait`, so none is lost between two calls, and an init (for which
 //! the kernel drops signals without a handler) still gets those that are meant for the agent. Init and agent lead sessions of their
-//! own: a signal to stage 1's group reaches the agent once, by way of stage 1 and init.
+//! own: a signal to stage 1's group reaches the agent once, through stage 1 and init.
 
 use std::os::fd::{AsFd, OwnedFd};
 

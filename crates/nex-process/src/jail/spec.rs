@@ -46,7 +46,7 @@ pub struct JailSpec {
 pub struct ProcessLimits {
     /// Open files.
     pub open_files: u64,
-    /// Processes and threads of the uid, in its user namespace: strangers count where neither is its own.
+    /// Processes and threads of the uid, in its user namespace: processes of others count if neither is its own.
     pub processes: Option<u64>,
     /// Size of a file in bytes.
     pub file_bytes: u64,

@@ -29,7 +29,7 @@ async fn a_guest_that_does_not_answer_is_an_error_with_its_console_and_leaves_no
     };
     let id = SandboxId::parse("vm-1").unwrap();
     let spec = SandboxSpec { id: id.clone(), identity: b"{}".to_vec(), size: None };
-    // Long enough for the monitor to give up by itself where its guest cannot run; a guest without an agent ends at once.
+    // Long enough for the monitor to exit if its guest cannot run; a guest without an agent powers off at once.
     let creating = fixture.provider.create(spec, Deadline::after(Duration::from_secs(40)));
     let (created, seen) = tokio::join!(creating, check_machine(&fixture, &id));
     let error = created.err().expect("there is no agent in the image");
