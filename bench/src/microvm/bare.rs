@@ -79,8 +79,7 @@ impl Bare {
     }
 
     fn spec(&self, id: String, dir: &Path) -> Result<MachineSpec> {
-        let [a, b, c, d, e, f] = self.link.mac;
-        let mac = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}").parse()?;
+        let mac = self.link.mac.try_into()?;
         Ok(MachineSpec {
             id,
             dir: dir.to_owned(),

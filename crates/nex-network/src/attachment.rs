@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// One guest's connection. Kept as a record, it can be detached by whoever reads it.
+/// One guest's connection. Stored as a record, it can be detached by a later process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {
     /// The guest's id, as given to attach.
@@ -20,7 +20,7 @@ pub struct Attachment {
     pub address: Ipv4Addr,
     /// Length of the subnet's prefix, in bits.
     pub prefix: u8,
-    /// Where everything beyond goes, and the host's own address.
+    /// The default gateway, which is the host's address.
     pub gateway: Ipv4Addr,
     /// The gateway's MAC address: the same for all guests of a network, so that a clone's cached neighbour stays right.
     pub gateway_mac: [u8; 6],

@@ -206,12 +206,12 @@ impl Network {
         blocking(move || builtin::restrict(&attachment)).await
     }
 
-    /// Removes a guest's connection; one that is gone already is fine. Says whether nothing is left of it.
+    /// Removes a guest's connection; one that is gone already is fine. Returns whether nothing is left of it.
     pub async fn detach(&self, attachment: &Attachment, by: Deadline) -> bool {
         self.inner.detach(attachment, by).await
     }
 
-    /// Removes what an earlier process of this owner left, but for the guests named. Says how many connections and unused
+    /// Removes what an earlier process of this owner left, but for the guests named. Returns how many connections and unused
     /// networks were removed.
     pub async fn sweep(&self, keep: &BTreeSet<String>, by: Deadline) -> usize {
         let kept: BTreeSet<_> = keep.union(&self.inner.live()).cloned().collect();

@@ -1,4 +1,4 @@
-//! Runs a program to its end and keeps what it says, bounded: for `nft` and for plug-ins.
+//! Runs a program to its end and returns its bounded output: for `nft` and for plug-ins.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,7 +8,7 @@ use nex_process::{ChildSpec, Deadline, Exit, LineSink, Output};
 /// More than any answer of `nft` or a plug-in has.
 const MAX_OUTPUT: usize = 256 << 10;
 
-/// How a program ended and what it said.
+/// The exit and the output of a program.
 #[derive(Debug)]
 pub(crate) struct CommandOutput {
     pub(crate) exit: Exit,

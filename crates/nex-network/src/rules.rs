@@ -47,8 +47,7 @@ pub(crate) fn permit(owner: &str, port: u16) -> String {
     format!("add element inet {} gateway_ports {{ {port} }}\n", table(owner))
 }
 
-/// What a process finds at its own 127.0.0.1: the ports that lead to the host's loopback, by way of the gateway. The table of one
-/// process's namespace.
+/// The table of a process's namespace: redirects ports of its own 127.0.0.1 to the host's loopback, through the gateway.
 pub(crate) fn loopback(gateway: Ipv4Addr, ports: &BTreeSet<u16>) -> String {
     let ports = list(ports);
     format!(

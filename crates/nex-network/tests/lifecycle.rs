@@ -1,4 +1,4 @@
-//! What is made is unique, found again after a crash, and removed; what is others' stays.
+//! Connections are unique, found again after a crash, and removed; devices of others stay.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a helper that fails fails its test")]
 
 mod support;
@@ -24,7 +24,7 @@ fn plugins() -> CniConfig {
     }
 }
 
-/// Both kinds, as far as this machine has them.
+/// Both kinds, if this machine supports them.
 fn kinds(test: &str) -> Vec<NetworkKind> {
     if let Some(why) = obstacle() {
         nex_testkit::announce(&test, &why);
@@ -109,8 +109,8 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn what_others_have_made_stays() {
-    for kind in kinds("what_others_have_made_stays") {
+fn devices_of_others_stay() {
+    for kind in kinds("devices_of_others_stay") {
         in_a_host(move || async move {
             run("nft", &["add", "table", "inet", "nex_other"]).await;
             run("ip", &["link", "add", "veth0a", "type", "veth", "peer", "name", "veth0b"]).await;
@@ -168,15 +168,15 @@ fn a_subnet_that_is_taken_is_refused_by_name() {
     });
 }
 
-/// What the killed process is told: owner and state directory, parted by a comma.
+/// Input of the killed process: owner and state directory, separated by a comma.
 const CHILD: &str = "NEX_NETWORK_TEST_CHILD";
 
-/// Not a test by itself: the process that is killed. It attaches and detaches without end.
+/// Not a test: the process that [`after_a_kill_a_sweep_finds_everything`] starts and kills. It attaches and detaches without end.
 #[test]
-fn child_that_is_killed() {
-    let Some(told) = std::env::var_os(CHILD) else { return };
-    let told = told.to_string_lossy().into_owned();
-    let (owner, dir) = told.split_once(',').unwrap();
+#[ignore = "the process that another test starts and kills"]
+fn process_to_kill() {
+    let input = std::env::var_os(CHILD).unwrap().into_string().unwrap();
+    let (owner, dir) = input.split_once(',').unwrap();
     let kind = if dir.ends_with("cni") { NetworkKind::Cni(plugins()) } else { NetworkKind::Builtin };
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let network = open(owner, Path::new(dir), &kind).await.unwrap();
@@ -200,12 +200,12 @@ fn after_a_kill_a_sweep_finds_everything() {
             let dir = dir.path().join(if kind == NetworkKind::Builtin { "builtin" } else { "cni" });
             let owner = unique();
             for _round in 0..3 {
-                be_killed(&owner, &dir).await;
+                run_and_kill(&owner, &dir).await;
                 let network = open(&owner, &dir, &kind).await.unwrap();
                 let removed = network.sweep(&BTreeSet::from(["kept".to_owned()]), soon()).await;
                 assert!(removed >= 1, "{removed}");
                 assert_eq!(guests(&owner).await, ["kept"]);
-                // Nobody's from now on, so it goes with the next.
+                // Detached from its process, so the next sweep removes it.
                 assert!(network.attach("new", None, soon()).await.is_ok());
                 assert_eq!(network.sweep(&BTreeSet::new(), soon()).await, 1);
                 assert_eq!(guests(&owner).await, ["new"]);
@@ -219,12 +219,12 @@ fn after_a_kill_a_sweep_finds_everything() {
     }
 }
 
-async fn be_killed(owner: &str, dir: &Path) {
+async fn run_and_kill(owner: &str, dir: &Path) {
     let ready = dir.join("ready");
     let _old = std::fs::remove_file(&ready);
     let this = std::env::current_exe().unwrap();
     let child = ChildSpec::new(this)
-        .args(["--exact", "child_that_is_killed"])
+        .args(["--ignored", "--exact", "process_to_kill"])
         .env(CHILD, format!("{owner},{}", dir.display()))
         .spawn()
         .unwrap();
@@ -268,8 +268,8 @@ fn a_chain_that_fails_shows_the_plugins_words_and_is_undone() {
 }
 
 #[test]
-fn nothing_is_left_of_an_attach_that_nobody_waits_for() {
-    for kind in kinds("nothing_is_left_of_an_attach_that_nobody_waits_for") {
+fn nothing_is_left_of_a_cancelled_attach() {
+    for kind in kinds("nothing_is_left_of_a_cancelled_attach") {
         in_a_host(move || async move {
             let dir = tempfile::tempdir().unwrap();
             let network = open(&unique(), dir.path(), &kind).await.unwrap();

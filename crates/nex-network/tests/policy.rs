@@ -1,4 +1,4 @@
-//! What a guest reaches and what not, tried from inside a guest, with both kinds of network.
+//! What a guest can reach, tested from inside a guest with both kinds of network.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a helper that fails fails its test")]
 
 mod support;
@@ -12,21 +12,21 @@ use support::{Guest, LONG, Netns, config, host_state, in_a_host, inside, listen,
 const WORLD: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 const OTHER_WORLD: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 2);
 
-/// A net beyond the host, of which one half may be allowed.
-async fn world() -> Netns {
-    let world = Netns::new().await;
-    run("ip", &["link", "add", "uplink", "type", "veth", "peer", "name", "world", "netns", &world.0]).await;
+/// A net beyond the host, half of which may be allowed.
+async fn outside_net() -> Netns {
+    let outside = Netns::new().await;
+    run("ip", &["link", "add", "uplink", "type", "veth", "peer", "name", "outside", "netns", &outside.0]).await;
     for address in ["10.77.0.1/24", "10.78.0.1/24"] {
         run("ip", &["address", "add", address, "dev", "uplink"]).await;
     }
     run("ip", &["link", "set", "uplink", "up"]).await;
-    // The operator's part; only this device passes packets on.
+    // The operator's part: only this device forwards packets.
     std::fs::write("/proc/sys/net/ipv4/conf/uplink/forwarding", "1").unwrap();
     for address in [WORLD, OTHER_WORLD] {
-        world.ip(&format!("address add {address}/24 dev world")).await;
+        outside.ip(&format!("address add {address}/24 dev outside")).await;
     }
-    world.ip("link set world up").await;
-    world
+    outside.ip("link set outside up").await;
+    outside
 }
 
 fn cni(plugins: &str) -> CniConfig {
@@ -39,7 +39,7 @@ fn a_guest_on_a_tap_reaches_what_policy_allows_and_nothing_else() {
     if let Some(why) = obstacle() {
         nex_testkit::skip!("a_guest_on_a_tap_reaches_what_policy_allows_and_nothing_else", why);
     }
-    in_a_host(|| try_the_policy(NetworkKind::Builtin));
+    in_a_host(|| check_policy(NetworkKind::Builtin));
 }
 
 #[test]
@@ -48,11 +48,11 @@ fn a_guest_behind_plugins_reaches_what_policy_allows_and_nothing_else() {
     if let Some(lack) = nex_network::check(&kind).first() {
         nex_testkit::skip!("a_guest_behind_plugins_reaches_what_policy_allows_and_nothing_else", lack.what);
     }
-    in_a_host(|| try_the_policy(kind));
+    in_a_host(|| check_policy(kind));
 }
 
-async fn try_the_policy(kind: NetworkKind) {
-    let world = world().await;
+async fn check_policy(kind: NetworkKind) {
+    let outside = outside_net().await;
     let before = host_state().await;
     let dir = tempfile::tempdir().unwrap();
     let redirected = listen(Ipv4Addr::LOCALHOST, 0);
@@ -79,30 +79,33 @@ async fn try_the_policy(kind: NetworkKind) {
     assert!(guest.is_refused(Ipv4Addr::LOCALHOST, permitted), "its own loopback is its own");
     assert!(guest.connects(uplink, on_uplink), "a named port of another address of the host");
     assert!(guest.is_refused(uplink, closed), "another port there");
-    a_packet_to_the_hosts_loopback_goes_nowhere(&guest, redirected).await;
+    a_packet_to_the_hosts_loopback_is_dropped(&guest, redirected).await;
 
     let theirs = other.inside(|| listen(Ipv4Addr::UNSPECIFIED, 0));
     assert!(guest.is_refused(two.address, theirs), "another guest");
     assert!(support::connects(two.address, theirs, LONG), "the host itself reaches guests");
 
     for port in [7_000, 7_001] {
-        inside(&world.path(), move || listen(Ipv4Addr::UNSPECIFIED, port));
+        inside(&outside.path(), move || listen(Ipv4Addr::UNSPECIFIED, port));
     }
     assert!(guest.connects(WORLD, 7_000), "an allowed destination");
     assert!(guest.is_refused(WORLD, 7_001), "another port there");
     assert!(guest.is_refused(OTHER_WORLD, 7_000), "another net");
-    world.ip(&format!("route add {} via 10.77.0.1", network.subnet())).await;
-    assert!(!inside(&world.path(), move || support::connects(two.address, theirs, support::SHORT)), "nobody from there comes in");
-    assert!(!inside(&world.path(), move || support::connects(gateway, permitted, support::SHORT)), "nor reaches the gateway");
+    outside.ip(&format!("route add {} via 10.77.0.1", network.subnet())).await;
+    assert!(
+        !inside(&outside.path(), move || support::connects(two.address, theirs, support::SHORT)),
+        "nobody from there comes in"
+    );
+    assert!(!inside(&outside.path(), move || support::connects(gateway, permitted, support::SHORT)), "nor reaches the gateway");
 
-    forged_packets_are_dropped(&guest, &two.address, &world).await;
+    forged_packets_are_dropped(&guest, &two.address, &outside).await;
     drop((guest, other));
     network.close(soon()).await;
     assert_eq!(host_state().await, before);
 }
 
 /// A route in the guest sends packets for 127.0.0.1 to the host, which must not take them.
-async fn a_packet_to_the_hosts_loopback_goes_nowhere(guest: &Guest, port: u16) {
+async fn a_packet_to_the_hosts_loopback_is_dropped(guest: &Guest, port: u16) {
     guest.netns.ip("address flush dev lo").await;
     let routed = inside(&guest.netns.path(), || std::fs::write("/proc/sys/net/ipv4/conf/eth0/route_localnet", "1"));
     routed.unwrap();
@@ -110,9 +113,9 @@ async fn a_packet_to_the_hosts_loopback_goes_nowhere(guest: &Guest, port: u16) {
     assert!(guest.is_refused(Ipv4Addr::LOCALHOST, port), "the host's loopback, addressed as such");
 }
 
-/// The forged ones are sent first, so that they would arrive first.
-async fn forged_packets_are_dropped(guest: &Guest, neighbour: &Ipv4Addr, world: &Netns) {
-    let socket = inside(&world.path(), || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 7_000))).unwrap();
+/// Forged packets are sent first, so that they would arrive first.
+async fn forged_packets_are_dropped(guest: &Guest, neighbour: &Ipv4Addr, outside: &Netns) {
+    let socket = inside(&outside.path(), || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 7_000))).unwrap();
     socket.set_read_timeout(Some(LONG)).unwrap();
     for forged in [*neighbour, Ipv4Addr::new(198, 18, 0, 1), guest.attachment.gateway] {
         guest.netns.ip(&format!("address add {forged}/32 dev eth0")).await;

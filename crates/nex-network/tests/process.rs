@@ -1,4 +1,4 @@
-//! What a process in a namespace of its own reaches and what not, tried from inside.
+//! What a process in its own namespace can reach, tested from inside.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a helper that fails fails its test")]
 
 mod support;
@@ -25,16 +25,16 @@ impl Process {
         Self { attachment, netns }
     }
 
-    fn inside<T: Send + 'static>(&self, function: impl FnOnce() -> T + Send + 'static) -> T {
+    fn run_in<T: Send + 'static>(&self, function: impl FnOnce() -> T + Send + 'static) -> T {
         inside(&PathBuf::from(format!("/proc/self/fd/{}", self.netns.as_raw_fd())), function)
     }
 
     fn reaches(&self, address: Ipv4Addr, port: u16) -> bool {
-        self.inside(move || connects(address, port, LONG))
+        self.run_in(move || connects(address, port, LONG))
     }
 
     fn misses(&self, address: Ipv4Addr, port: u16) -> bool {
-        !self.inside(move || connects(address, port, SHORT))
+        !self.run_in(move || connects(address, port, SHORT))
     }
 }
 
@@ -42,18 +42,18 @@ const WORLD: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 const UPLINK: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 
 /// A net beyond the host, with a server on two ports.
-async fn world() -> Netns {
-    let world = Netns::new().await;
-    run("ip", &["link", "add", "uplink", "type", "veth", "peer", "name", "world", "netns", &world.0]).await;
+async fn outside_net() -> Netns {
+    let outside = Netns::new().await;
+    run("ip", &["link", "add", "uplink", "type", "veth", "peer", "name", "outside", "netns", &outside.0]).await;
     run("ip", &["address", "add", "10.77.0.1/24", "dev", "uplink"]).await;
     run("ip", &["link", "set", "uplink", "up"]).await;
     std::fs::write("/proc/sys/net/ipv4/conf/uplink/forwarding", "1").unwrap();
-    world.ip("address add 10.77.0.2/24 dev world").await;
-    world.ip("link set world up").await;
+    outside.ip("address add 10.77.0.2/24 dev outside").await;
+    outside.ip("link set outside up").await;
     for port in [7_000, 7_001, 7_002] {
-        inside(&world.path(), move || listen(Ipv4Addr::UNSPECIFIED, port));
+        inside(&outside.path(), move || listen(Ipv4Addr::UNSPECIFIED, port));
     }
-    world
+    outside
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn a_process_reaches_what_policy_allows_and_nothing_else() {
         nex_testkit::skip!("a_process_reaches_what_policy_allows_and_nothing_else", why);
     }
     in_a_host(|| async {
-        let _world = world().await;
+        let _world = outside_net().await;
         let before = host_state().await;
         let dir = tempfile::tempdir().unwrap();
         let [nats, named, closed] = [(); 3].map(|()| listen(Ipv4Addr::LOCALHOST, 0));
@@ -87,9 +87,9 @@ fn a_process_reaches_what_policy_allows_and_nothing_else() {
         assert!(one.reaches(WORLD, 7_000), "an allowed destination");
         assert!(one.reaches(WORLD, 7_002), "a server");
         assert!(one.misses(WORLD, 7_001), "another port there");
-        let theirs = two.inside(|| listen(Ipv4Addr::UNSPECIFIED, 0));
+        let theirs = two.run_in(|| listen(Ipv4Addr::UNSPECIFIED, 0));
         assert!(one.misses(two.attachment.address, theirs), "a neighbour");
-        let own = one.inside(|| listen(Ipv4Addr::LOCALHOST, 0));
+        let own = one.run_in(|| listen(Ipv4Addr::LOCALHOST, 0));
         assert!(one.reaches(Ipv4Addr::LOCALHOST, own), "its own loopback");
         assert!(two.misses(Ipv4Addr::LOCALHOST, own), "which is nobody else's");
 
@@ -108,9 +108,9 @@ fn a_process_reaches_what_policy_allows_and_nothing_else() {
 }
 
 #[test]
-fn a_namespace_goes_with_its_last_holder_and_takes_its_device_along() {
+fn a_namespace_and_its_device_are_removed_with_its_last_holder() {
     if let Some(why) = obstacle() {
-        nex_testkit::skip!("a_namespace_goes_with_its_last_holder_and_takes_its_device_along", why);
+        nex_testkit::skip!("a_namespace_and_its_device_are_removed_with_its_last_holder", why);
     }
     in_a_host(|| async {
         let dir = tempfile::tempdir().unwrap();
@@ -175,7 +175,7 @@ fn what_a_namespace_costs() {
         let (mut host, mut inside) = (Vec::new(), Vec::new());
         for _ in 0..5 {
             host.push(round_trip(port));
-            inside.push(kept[0].inside(move || round_trip(port)));
+            inside.push(kept[0].run_in(move || round_trip(port)));
         }
         host.sort_unstable();
         inside.sort_unstable();

@@ -1,4 +1,4 @@
-//! What really holds a jailed process, layer by layer, and why a layer is missing where it is.
+//! The layers that confine a jailed process, and why a layer is missing.
 //!
 //! A jail writes this about itself; preflight shows it, the node turns it into tags and compares it with what is required.
 
@@ -85,7 +85,7 @@ pub enum Layer {
     },
 }
 
-/// Who the process is.
+/// The identity of the process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UserLayer {

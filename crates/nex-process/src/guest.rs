@@ -1,4 +1,4 @@
-//! What the init of a virtual machine asks of the kernel: the machine's end, its clock, its randomness, its orphans.
+//! System calls of a virtual machine's init: restart, clock, entropy, orphaned processes.
 //!
 //! Nothing here is of use outside of a guest: these calls are about the whole machine.
 
@@ -14,10 +14,10 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
 use nix::unistd::Pid;
 use rustix::system::{RebootCommand, reboot};
 
-/// Most bytes of randomness that are taken at once.
+/// Most bytes of entropy accepted at once.
 const ENTROPY: usize = 256;
 
-/// Writes what is not on disk yet, then restarts the machine; under a monitor that does not restart it, this is its clean end.
+/// Flushes file systems, then restarts the machine; a monitor that does not restart it exits cleanly.
 ///
 /// # Errors
 /// When the kernel refuses, because the caller may not do this.
@@ -44,8 +44,8 @@ pub fn set_clock(time: Duration) -> io::Result<()> {
     Ok(rustix::time::clock_settime(rustix::time::ClockId::Realtime, time)?)
 }
 
-/// Mixes bytes that nobody else knows into the kernel's random numbers, and makes it start over with them: what a clone of a
-/// snapshot drew next would otherwise be what its siblings draw.
+/// Adds secret bytes to the kernel's entropy pool and reseeds its generator: otherwise the clones of a snapshot would draw the same random
+/// numbers.
 ///
 /// # Errors
 /// When there are none or more than 256 of them, or the caller may not do this.
@@ -74,7 +74,7 @@ pub fn add_entropy(bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Reaps processes whose parents are gone, until there are none or the next one is `own`, whose end somebody else waits for.
+/// Reaps processes whose parents are gone, until there are none or the next one is `own`, which its owner waits for.
 pub fn reap_orphans(own: i32) {
     let ended = || waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT);
     while let Some(pid) = ended().ok().and_then(|status| status.pid())
@@ -88,7 +88,7 @@ pub fn reap_orphans(own: i32) {
 
 /// Kills every process but the caller.
 pub fn kill_everything() {
-    // Nobody there is as good.
+    // ESRCH: there is no process to kill.
     let _gone = kill(Pid::from_raw(-1), Signal::SIGKILL);
 }
 

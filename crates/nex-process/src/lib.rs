@@ -1,6 +1,6 @@
-//! Who owns a running thing: tasks, time, child processes, cgroups and the jail an agent puts itself into.
+//! Ownership of running things: tasks, deadlines, child processes, cgroups and the jail that an agent enters.
 //!
-//! Nobody else starts a task or a process, and nowhere else is there `unsafe`: a few system calls that no safe crate wraps.
+//! Only this crate starts tasks and processes. Its `unsafe` code is a few system calls that no safe crate wraps.
 
 pub mod cgroup;
 pub mod child;

@@ -1,7 +1,7 @@
 //! A process of this host, named so that a recycled pid is never mistaken for it.
 //!
 //! Everything that acts on a process that may outlive its starter (adoption, leftovers) goes by this name. Signals go through a
-//! pidfd whose process was checked, so there is no moment in which they could hit a stranger.
+//! pidfd whose process was checked, so they never reach another process with the same pid.
 
 use std::fmt;
 use std::fs;
@@ -19,7 +19,7 @@ use crate::deadline::{Deadline, Elapsed};
 /// Pid and start time of a process; only both together mean it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ProcessId {
-    /// The pid, in the pid namespace of whoever made this.
+    /// The pid, in the pid namespace of its creator.
     pub pid: i32,
     /// Clock ticks since the host's boot at which the process started (field 22 of `/proc/<pid>/stat`).
     pub start_time: u64,
@@ -84,7 +84,7 @@ impl ProcessId {
         }
     }
 
-    /// Waits until it has ended, whoever its parent is.
+    /// Waits until it has ended; it need not be a child.
     ///
     /// # Errors
     /// [`Elapsed`] when it still runs at the deadline.

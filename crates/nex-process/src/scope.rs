@@ -1,7 +1,7 @@
-//! The owner of a group of tasks: nobody calls `tokio::spawn`, everybody spawns into a scope.
+//! The owner of a group of tasks. Tasks are spawned into a scope, never by `tokio::spawn`.
 //!
 //! Cancellation flows down (a child scope is cancelled with its parent), results flow up by join. Dropping a scope cancels its
-//! token and aborts what still runs. A task that panics is logged by name; it never takes the process or its neighbours along.
+//! token and aborts what still runs. A task that panics is logged by name; the process and the other tasks continue.
 
 use std::fmt;
 use std::future::Future;
@@ -40,7 +40,7 @@ impl TaskScope {
         Self { name, cancel, tasks: Mutex::new(Some(JoinSet::new())) }
     }
 
-    /// Starts a task; `name` stands in the log if it panics. Must be called inside a runtime.
+    /// Starts a task; `name` is logged if it panics. Must be called inside a runtime.
     pub fn spawn<F>(&self, name: &'static str, future: F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -80,7 +80,7 @@ impl TaskScope {
         })
     }
 
-    /// Cancels the token, waits for every task until the grace is over, aborts the rest and tells how many those were.
+    /// Cancels the token, waits for every task until the grace is over, aborts the rest and returns how many those were.
     ///
     /// # Cancel safety
     /// Dropping the future aborts the tasks that are left.

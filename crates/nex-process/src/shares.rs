@@ -1,18 +1,18 @@
-//! The same bound for each of many: so many at once of one tenant, one workload, one issuer, whoever comes.
+//! The same concurrency limit for each key: a tenant, a workload, an issuer.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The same number of permits for everybody who comes, by name. Cheap to clone.
+/// The same number of permits for each name. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Shares {
     each: usize,
     taken: Arc<Mutex<HashMap<String, Arc<Semaphore>>>>,
 }
 
-/// One permit of somebody's share; given back when dropped.
+/// One permit of a share; returned when dropped.
 #[derive(Debug)]
 pub struct Share {
     shares: Shares,
@@ -56,7 +56,7 @@ impl Drop for Share {
     fn drop(&mut self) {
         let mut taken = self.shares.lock();
         drop(self.permit.take());
-        // Nobody else holds or awaits a permit: the map stays as small as what is under way.
+        // No other permit is held or awaited: remove the entry, so the map stays small.
         if taken.get(&self.who).is_some_and(|semaphore| Arc::strong_count(semaphore) == 1) {
             taken.remove(&self.who);
         }

@@ -34,8 +34,7 @@ pub fn open_tap(name: &str, netns: Option<&Path>) -> io::Result<OwnedFd> {
     std::thread::scope(|scope| scope.spawn(enter_and_open).join()).unwrap_or_else(|_panic| Err(io::ErrorKind::Other.into()))
 }
 
-/// Makes a new tap in the caller's network namespace that lives on when the file is closed. As long as it is open, nobody else
-/// can attach to the device.
+/// Makes a persistent tap in the caller's network namespace. While the file is open, no other process can attach to the device.
 ///
 /// # Errors
 /// `ResourceBusy` when a device of this name exists; another when `/dev/net/tun` is missing or `CAP_NET_ADMIN` is lacking.
@@ -45,11 +44,10 @@ pub fn create_tap(name: &str) -> io::Result<File> {
     Ok(tap)
 }
 
-/// Attaches to a persistent tap (one that is gone by now is made again), to learn whether anybody has it open: whoever gets the
-/// file is the only one.
+/// Attaches to a persistent tap, made again if it is gone by now. Success means that no other process has it open.
 ///
 /// # Errors
-/// `ResourceBusy` when somebody has it open, another when the device is no tap or `CAP_NET_ADMIN` is lacking.
+/// `ResourceBusy` when another process has it open, another when the device is no tap or `CAP_NET_ADMIN` is lacking.
 pub fn claim_tap(name: &str) -> io::Result<File> {
     let tap = attach(name, FLAGS, 0)?;
     persist(&tap)?;
@@ -74,8 +72,8 @@ fn attach(name: &str, flags: i32, open_flags: i32) -> io::Result<File> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(tun) }
 }
 
-/// Lets only this user (and whoever has `CAP_NET_ADMIN`) attach to a tap by its name; without an owner everybody may who can open
-/// `/dev/net/tun`, which on most systems is everybody.
+/// Lets only this user, and processes with `CAP_NET_ADMIN`, attach to a tap by its name. A tap without an owner is open to every process
+/// that can open `/dev/net/tun`, which on most systems is every process.
 ///
 /// # Errors
 /// When the file is no attached tap.

@@ -1,7 +1,7 @@
 //! The pace of the processor's time stamp counter.
 //!
-//! An emulated guest sees the host's counter and would have to measure it against an emulated timer, which goes wrong on a busy host; so it is
-//! told.
+//! An emulated guest sees the host's counter and would measure it against an emulated timer, which fails on a busy host; so it is passed
+//! the frequency.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};

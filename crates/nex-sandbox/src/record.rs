@@ -88,7 +88,7 @@ fn attempt(record: &SandboxRecord) -> Result<(), Box<dyn Error + Send + Sync>> {
         return Err("its first process is alive".into());
     }
     if let (false, Some(uid)) = (record.own_root, record.uid) {
-        // Without a pid namespace an agent's descendants outlive it, but nobody else has its uid.
+        // Without a pid namespace an agent's descendants outlive it, but only they have its uid.
         let alive: Vec<_> = ProcessId::all_of_user(uid).into_iter().filter(|(id, _)| id.is_alive()).collect();
         for (id, _) in &alive {
             let _gone = id.signal(Signal::SIGKILL);

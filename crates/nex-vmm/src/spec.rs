@@ -50,8 +50,17 @@ impl FromStr for Mac {
             let part = parts.next().filter(|part| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_hexdigit()));
             *byte = part.and_then(|part| u8::from_str_radix(part, 16).ok()).ok_or_else(invalid)?;
         }
-        // The lowest bit of the first byte marks a group of interfaces, which no interface can be.
-        if parts.next().is_some() || bytes.first().is_some_and(|byte| byte & 1 == 1) { Err(invalid()) } else { Ok(Self(bytes)) }
+        if parts.next().is_some() { Err(invalid()) } else { Self::try_from(bytes) }
+    }
+}
+
+impl TryFrom<[u8; 6]> for Mac {
+    type Error = VmmError;
+
+    fn try_from(bytes: [u8; 6]) -> Result<Self, VmmError> {
+        let mac = Self(bytes);
+        // The lowest bit of the first byte marks a multicast address, which an interface cannot have.
+        if bytes[0] & 1 == 1 { Err(VmmError::Invalid(format!("{mac} is no address of one interface"))) } else { Ok(mac) }
     }
 }
 

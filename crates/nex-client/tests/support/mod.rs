@@ -1,4 +1,4 @@
-//! What tests of the client side stand on: a real nats-server, and a node reduced to its control API.
+//! Fixture of the client's tests: a real nats-server, and a node reduced to its control API.
 #![allow(
     dead_code,
     clippy::unwrap_used,
@@ -70,7 +70,7 @@ impl Nats {
     }
 }
 
-/// Returns when the server has heard all that was said on a connection before: a flush alone does not tell.
+/// Waits until the server has processed everything sent on a connection; a flush alone does not.
 pub(crate) async fn settle(nats: &async_nats::Client) {
     let inbox = nats.new_inbox();
     let mut echo = nats.subscribe(inbox.clone()).await.unwrap();
@@ -90,7 +90,7 @@ pub(crate) async fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Optio
     }
 }
 
-/// What a test node is like.
+/// Options of a test node.
 #[derive(Clone)]
 pub(crate) struct Properties {
     pub(crate) name: &'static str,

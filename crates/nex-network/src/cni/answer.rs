@@ -1,4 +1,4 @@
-//! What the last plug-in answered: address, gateway, devices, name servers. Results of 0.3.0 to 1.1.
+//! The result of the last plug-in: address, gateway, devices, name servers. Results of 0.3.0 to 1.1.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -38,7 +38,7 @@ struct Dns {
     nameservers: Vec<String>,
 }
 
-/// What we need of an answer.
+/// The used fields of a result.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) address: Ipv4Net,

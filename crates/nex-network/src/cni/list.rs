@@ -14,7 +14,7 @@ use crate::error::NetworkError;
 
 /// Versions of the specification that hand results on from plug-in to plug-in in the way done here.
 const VERSIONS: [&str; 6] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0", "1.1.1"];
-/// The version of a generated list: what the earlier product wrote, and every plug-in understands.
+/// The version of a generated list: as in 0.2.7; every plug-in supports it.
 const GENERATED_VERSION: &str = "0.4.0";
 /// More than any list has.
 const MAX_BYTES: u64 = 256 << 10;
@@ -63,7 +63,7 @@ pub(crate) fn subnet(list: &Value) -> Option<(Ipv4Net, Option<Ipv4Addr>)> {
     })
 }
 
-/// A list as the earlier product wrote it, but for addresses kept in our directory and translation left to our own filter.
+/// A list like that of 0.2.7, except that leases are in the network's directory and address translation is left to its packet filter.
 pub(crate) fn generate(cni: &CniConfig, subnet: Ipv4Net, gateway: Ipv4Addr) -> Value {
     let ptp = json!({
         "type": "ptp",
@@ -74,7 +74,7 @@ pub(crate) fn generate(cni: &CniConfig, subnet: Ipv4Net, gateway: Ipv4Addr) -> V
     json!({ "name": cni.network_name, "cniVersion": GENERATED_VERSION, "plugins": [ptp, { "type": TAP_PLUGIN }] })
 }
 
-/// Checks a list and finds its programs. Leases go to our directory unless the list says where.
+/// Checks a list and finds its programs. Leases go to the network's directory unless the list names another.
 pub(crate) fn resolve(cni: &CniConfig, list: &Value, leases: &Path) -> Result<List, NetworkError> {
     let path = path(cni);
     let name = list.get("name").and_then(Value::as_str).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What undoing a guest's connection needs, in a file written before anything is made and removed when all is gone.
+//! The record of a guest's connection, used to undo it: written before anything is made, removed last.
 
 use std::fs;
 use std::io;

@@ -28,16 +28,16 @@ pub fn soon() -> Deadline {
     Deadline::after(LONG)
 }
 
-/// Why tests with real devices cannot run here, if they cannot.
+/// The reason to skip tests with real devices, if there is one.
 pub fn obstacle() -> Option<String> {
     nex_network::check(&NetworkKind::Builtin).first().map(|lack| format!("{} ({})", lack.what, lack.advice))
 }
 
-/// Runs a test in a namespace of its own, which plays the host.
+/// Runs a test in a namespace of its own, which acts as the host.
 pub fn in_a_host<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
     let host = std::thread::spawn(|| {
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
-        // Its threads, and so its children, are born into the namespace.
+        // Its threads, and so its children, start in the namespace.
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async {
             run("ip", &["link", "set", "lo", "up"]).await;
@@ -49,7 +49,7 @@ pub fn in_a_host<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'stat
     }
 }
 
-/// A name of this process alone.
+/// A name that is unique to this process.
 pub fn unique() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("t{:x}x{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
@@ -60,7 +60,7 @@ pub fn config(owner: &str, state_dir: &Path, policy: Policy) -> NetworkConfig {
     NetworkConfig { kind: NetworkKind::Builtin, owner, state_dir, subnet: None, gateway: None, policy, limits: None }
 }
 
-/// Runs a program of the system and gives what it wrote; it must succeed.
+/// Runs a program and returns its output; it must succeed.
 pub async fn run(program: &str, args: &[&str]) -> String {
     let path = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].iter().map(|dir| Path::new(dir).join(program));
     let path = path.into_iter().find(|path| path.exists()).unwrap_or_else(|| panic!("{program} is not installed"));
@@ -80,7 +80,7 @@ pub async fn run(program: &str, args: &[&str]) -> String {
 /// Everything of the host that a network could change, as text.
 pub async fn host_state() -> String {
     let links = run("ip", &["-o", "link"]).await;
-    // The kernel notes a carrier's coming and going later.
+    // The kernel reports a change of carrier later.
     let links: Vec<_> =
         links.split(' ').filter(|word| !word.starts_with('<') && !["DOWN", "UP", "UNKNOWN"].contains(word)).collect();
     let links = links.join(" ");
@@ -101,7 +101,7 @@ pub fn inside<T: Send + 'static>(netns: &Path, function: impl FnOnce() -> T + Se
     thread.join().unwrap()
 }
 
-/// A named namespace that goes with its owner.
+/// A named namespace, removed when dropped.
 pub struct Netns(pub String);
 
 impl Netns {
@@ -146,8 +146,8 @@ impl Guest {
             None => claim_tap(&tap),
         };
         let outer = outer.unwrap();
-        carry(inner.try_clone().unwrap(), outer.try_clone().unwrap());
-        carry(outer, inner);
+        forward_frames(inner.try_clone().unwrap(), outer.try_clone().unwrap());
+        forward_frames(outer, inner);
         let mac = attachment.mac.map(|byte| format!("{byte:02x}")).join(":");
         netns.ip(&format!("link set eth0 address {mac} mtu {} up", attachment.mtu)).await;
         netns.ip(&format!("address add {}/{} dev eth0", attachment.address, attachment.prefix)).await;
@@ -155,7 +155,7 @@ impl Guest {
         Self { netns, attachment: attachment.clone() }
     }
 
-    /// Whether a TCP connection comes about.
+    /// Whether a TCP connection succeeds.
     pub fn connects(&self, address: Ipv4Addr, port: u16) -> bool {
         self.connects_within(address, port, Duration::from_secs(10))
     }
@@ -165,8 +165,8 @@ impl Guest {
         !self.connects_within(address, port, SHORT)
     }
 
-    fn connects_within(&self, address: Ipv4Addr, port: u16, patience: Duration) -> bool {
-        self.inside(move || TcpStream::connect_timeout(&to(address, port), patience).is_ok())
+    fn connects_within(&self, address: Ipv4Addr, port: u16, timeout: Duration) -> bool {
+        self.inside(move || TcpStream::connect_timeout(&to(address, port), timeout).is_ok())
     }
 
     /// Sends a datagram from an address, which need not be its own.
@@ -186,8 +186,8 @@ pub fn to(address: Ipv4Addr, port: u16) -> SocketAddr {
     SocketAddr::V4(SocketAddrV4::new(address, port))
 }
 
-/// Carries frames until one of the devices is gone.
-fn carry(mut from: File, mut to: File) {
+/// Forwards frames until one of the devices is gone.
+fn forward_frames(mut from: File, mut to: File) {
     std::thread::spawn(move || {
         let mut frame = vec![0; 70_000];
         loop {
@@ -212,8 +212,8 @@ pub fn listen(address: Ipv4Addr, port: u16) -> u16 {
 }
 
 /// Whether a TCP connection from the caller's namespace comes about.
-pub fn connects(address: Ipv4Addr, port: u16, patience: Duration) -> bool {
-    TcpStream::connect_timeout(&to(address, port), patience).is_ok()
+pub fn connects(address: Ipv4Addr, port: u16, timeout: Duration) -> bool {
+    TcpStream::connect_timeout(&to(address, port), timeout).is_ok()
 }
 
 pub fn with_kind(mut config: NetworkConfig, kind: NetworkKind) -> NetworkConfig {

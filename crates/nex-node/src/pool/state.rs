@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-/// What is known of the pool. Counts only: the things themselves are the driver's.
+/// The state of a pool: counts only; the driver owns the items.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
     /// How many are to be ready.
@@ -26,14 +26,14 @@ pub struct State {
     pub backing_off: bool,
 }
 
-/// What happened.
+/// An input of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
     /// The pool is to be filled.
     Start,
     /// Somebody asks for one.
     Lease,
-    /// Somebody who waited gave up.
+    /// A waiting caller gave up.
     GaveUp,
     /// One was made.
     Created,
@@ -45,10 +45,10 @@ pub enum Event {
     BackoffOver,
 }
 
-/// What to do.
+/// An output of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// Give the caller who just asked, or the first who waits, a ready one.
+    /// Hand a ready item to the first waiting caller.
     HandOut,
     /// Let the caller wait.
     Enqueue,
@@ -61,7 +61,7 @@ pub enum Effect {
 /// At most this many are made at once.
 pub const PARALLEL: usize = 4;
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
-const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
 impl State {
     /// An empty pool.
@@ -116,7 +116,7 @@ impl State {
 
 fn backoff(failures: u32) -> Duration {
     let doubled = FIRST_BACKOFF.saturating_mul(1 << failures.saturating_sub(1).min(16));
-    doubled.min(LONGEST_BACKOFF)
+    doubled.min(MAX_BACKOFF)
 }
 
 #[cfg(test)]
@@ -143,8 +143,8 @@ mod tests {
     }
 
     proptest! {
-        /// Against a model that only remembers what was handed out: nobody waits while one is ready, no back-off is ever
-        /// passed over, and the pool is always on its way to its target.
+        /// Compares with a model that only counts items handed out: no caller waits while one is ready, no back-off is skipped, and the
+        /// pool always approaches its target.
         #[test]
         fn it_never_starves_a_waiter_and_never_makes_too_many(target in 1_usize..6, events in proptest::collection::vec(any_event(), 0..200)) {
             let (mut state, effects) = State::new(target).step(Event::Start);

@@ -98,7 +98,7 @@ pub struct Cgroups {
     places: Vec<Place>,
 }
 
-/// One group: its directories, one per hierarchy. Store it, and it can be removed by whoever reads it.
+/// One group: its directories, one per hierarchy. It can be stored and removed by a later process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cgroup {
     dirs: Vec<PathBuf>,
@@ -162,7 +162,7 @@ impl Cgroups {
         Ok(group)
     }
 
-    /// Groups whose name begins so, whoever made them.
+    /// Groups with this prefix, from any process.
     #[must_use]
     pub fn leftovers(&self, prefix: &str) -> Vec<Cgroup> {
         let mut found = std::collections::BTreeMap::<String, Vec<PathBuf>>::new();
@@ -242,7 +242,7 @@ impl Cgroup {
         texts.filter_map(|text| text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse::<u64>().ok())).sum()
     }
 
-    /// Kills everything inside once, at once. Where the kernel cannot do that as one act, forking is forbidden first.
+    /// Kills everything inside. Where the kernel has no `cgroup.kill`, forking is forbidden first.
     pub fn kill_all(&self) {
         if self.dirs.iter().any(|dir| fs::write(dir.join("cgroup.kill"), "1").is_ok()) {
             return;

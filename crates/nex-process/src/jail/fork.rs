@@ -1,8 +1,8 @@
-//! The two fork of a jail, and the two processes that only wait.
+//! The two forks of a jail, and the two processes that only wait.
 //!
 //! Both wait with every interesting signal blocked and taken by `sigwait`, so none is lost between two calls, and an init (for which
 //! the kernel drops signals without a handler) still gets those that are meant for the agent. Init and agent lead sessions of their
-//! own: a signal to stage 1's group reaches the agent once, by way of stage 1 and init.
+//! own: a signal to stage 1's group reaches the agent once, through stage 1 and init.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -20,12 +20,12 @@ use super::error::JailError;
 const FORWARDED: [Signal; 6] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, KILL_SIGNAL];
 
 /// Sent to the first process of a jail, it kills everything inside, and the first process ends when the last of them is gone.
-/// Better than killing that one itself, after which the others end in their own time and are somebody else's to reap.
+/// Killing the first process itself would leave the others to end later and be reaped elsewhere.
 pub const KILL_SIGNAL: Signal = Signal::SIGUSR2;
 
 const RETRY: &str = "the host has too many processes or too little memory; try again when it has room";
 
-/// What the init holds between the two fork.
+/// What the init holds between the two forks.
 pub(super) struct Guard {
     /// Readable (closed) as soon as stage 1 is gone.
     stage_one: OwnedFd,
@@ -51,10 +51,10 @@ pub(super) fn split_init() -> Result<Guard, JailError> {
     }
 }
 
-/// Ties the init to stage 1 and fork the agent. Returns in the agent; the init reaps until that one ends.
+/// Ties the init to stage 1 and forks the agent. Returns in the agent; the init reaps until that one ends.
 pub(super) fn split_agent(guard: Guard) -> Result<(), JailError> {
     let Guard { stage_one, mask } = guard;
-    // Only now: a change of uid clears it. Stage 1 may have died before, which the pipe tells.
+    // Set after the change of uid, which clears it. If stage 1 died before, the pipe is closed.
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(JailError::step("binding the jail to its first process", RETRY))?;
     if is_closed(&stage_one) {
         exit(128 + Signal::SIGKILL as i32);

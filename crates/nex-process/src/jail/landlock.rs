@@ -1,4 +1,4 @@
-//! File and signal rules that hold whoever owns a file: read and execute everywhere, write only in the scratch places.
+//! Landlock rules for files and signals, independent of ownership: read and execute everywhere, write only to the scratch directories.
 //!
 //! With an own root, "everywhere" is that root; without one it is a short list of system directories.
 
@@ -57,7 +57,7 @@ fn writable(spec: &JailSpec, layout: &Layout) -> Vec<PathBuf> {
     if spec.mode != Mode::Plain {
         paths.push("/tmp".into());
     }
-    // The shared memory of the host is not ours to write.
+    // No write access to the host's shared memory.
     let devices = DEVICES.iter().filter(|path| spec.mode != Mode::Plain || **path != "/dev/shm");
     paths.extend(devices.map(PathBuf::from));
     paths

@@ -1,4 +1,4 @@
-//! What an agent does to itself before it starts its first thread: it locks itself in.
+//! The jail that an agent enters before it starts its first thread.
 //!
 //! ```text
 //! node ── stage 1 ──┊── init (pid 1) ── agent (pid 2) ── workload
@@ -38,7 +38,7 @@ pub use spec::{JailSpec, ProcessLimits};
 use crate::confinement::{Confinement, Layer, UserLayer};
 use confine::confine;
 
-/// What the innermost process gets. Its `Debug` leaves the identity out: it is a secret.
+/// The result for the innermost process. Its `Debug` leaves out the identity, a secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Entered {
     /// The second line that was read, untouched.
@@ -68,10 +68,10 @@ pub fn enter(mut stdin: impl Read) -> Result<Entered, JailError> {
     Ok(Entered { identity, report, layout: Layout::of(&spec) })
 }
 
-/// Does something for which a process needs to see its own `/proc` entries, which hiding its memory has closed to it, too.
+/// Runs work that needs the process's own `/proc` entries, which a non-dumpable process cannot read.
 ///
-/// Only where nobody else is: before there is a workload, in a process that [`enter`] gave a uid or a pid namespace of its own.
-/// Anywhere else the work is done as it is.
+/// The process becomes dumpable meanwhile only if no other process can exploit that: before there is a workload, with a uid or a pid
+/// namespace of its own.
 pub fn while_visible<T>(report: &Confinement, work: impl FnOnce() -> T) -> T {
     use nix::sys::prctl;
     let alone = report.namespaces == Layer::Held || matches!(report.user, UserLayer::OwnUid { .. });

@@ -17,7 +17,7 @@ const ALLOW_USER: &str = "allow user namespaces for ordinary users on this host 
 
 /// Makes the namespaces and fork. Returns in the init; stage 1 exits inside, with the init's status.
 pub(super) fn enter(spec: &JailSpec) -> Result<Guard, JailError> {
-    // If the host runs short of memory, an agent goes before anybody else's process. Raising this is allowed to everyone.
+    // If the host runs out of memory, agents are killed before other processes. Any user may raise this value.
     let _unsupported = fs::write("/proc/self/oom_score_adj", "500");
     if spec.mode == Mode::UserNamespace {
         own_user()?;
@@ -33,7 +33,7 @@ pub(super) fn enter(spec: &JailSpec) -> Result<Guard, JailError> {
     fork::split_init()
 }
 
-/// A user namespace with one uid and one gid, each mapped to itself: the workload sees who it is, and is nobody else.
+/// A user namespace with one uid and one gid, each mapped to itself: the workload sees its own ids and has no others.
 fn own_user() -> Result<(), JailError> {
     let (uid, gid) = (getuid(), getgid());
     unshare(CloneFlags::CLONE_NEWUSER).map_err(JailError::step("making a user namespace", ALLOW_USER))?;

@@ -64,7 +64,7 @@ fn drop_bounding_set() -> io::Result<()> {
             Ok(()) => {}
             // Beyond the last capability of this kernel.
             Err(rustix::io::Errno::INVAL) => break,
-            // An ordinary process has none to drop: without CAP_SETPCAP its set is beside the point, no_new_privs seals it.
+            // An ordinary process lacks CAP_SETPCAP and cannot drop them; no_new_privs makes its bounding set irrelevant.
             Err(rustix::io::Errno::PERM) if !may_change_bounding_set()? => break,
             Err(error) => return Err(error.into()),
         }

@@ -1,4 +1,4 @@
-//! Finds out what confinement this host gives, by really going to jail: in throw-away children, best way first.
+//! Probes the confinement that this host offers by entering jails in short-lived children, the best one first.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -43,7 +43,7 @@ pub fn detect(uid: u32) -> Result<Confinement, JailError> {
     for &(mode, uid) in ways {
         match attempt(&spec(mode, uid, reason.clone()))? {
             Outcome::Confined(confinement) => return Ok(confinement),
-            // The first reason is the one worth telling: why the best way is closed.
+            // Report the first reason: why the best way does not work.
             Outcome::Failed(text) => {
                 last.clone_from(&text);
                 reason.get_or_insert(text);
@@ -97,7 +97,7 @@ fn attempt(spec: &JailSpec) -> Result<Outcome, JailError> {
     match fork::split()? {
         ForkResult::Child => {
             drop(read);
-            // Whichever process gets here, the innermost one or the one that failed, tells and ends.
+            // The innermost process, or the one that failed, reports and exits.
             let outcome = confine(spec).map_or_else(|error| Outcome::Failed(brief(&error)), Outcome::Confined);
             let _unheard = serde_json::to_writer(File::from(write), &outcome);
             fork::exit(0)

@@ -1,6 +1,6 @@
 //! System calls that no workload needs and many escapes did; each answers EPERM, as it would without privileges.
 //!
-//! A list of what is forbidden, not of what is allowed: workloads are arbitrary programs. The list is about attack surface; what
+//! A deny list, not an allow list: workloads are arbitrary programs. The list is about attack surface; what
 //! holds a process are the layers before. `clone3` answers ENOSYS because its flags are out of a filter's sight: every C
 //! library then uses `clone`, whose flags are checked.
 
@@ -23,7 +23,7 @@ const STATMOUNT: i64 = 457;
 const LISTMOUNT: i64 = 458;
 const OPEN_TREE_ATTR: i64 = 467;
 
-/// Forbidden whatever the arguments.
+/// Forbidden with any arguments.
 const FORBIDDEN: &[i64] = &[
     // The file system's shape, and files by number instead of by name.
     libc::SYS_mount,
@@ -173,7 +173,7 @@ fn forbidden() -> Result<Rules, seccompiler::BackendError> {
     );
     let personalities = PERSONALITIES.iter().map(|domain| dword(0, SeccompCmpOp::Ne, *domain));
     rules.insert(libc::SYS_personality, vec![SeccompRule::new(personalities.collect::<Result<_, _>>()?)?]);
-    // Typing into a terminal that is shared with somebody.
+    // Injecting input into a shared terminal.
     let typing = [libc::TIOCSTI, libc::TIOCLINUX].map(|request| -> Result<_, seccompiler::BackendError> {
         SeccompRule::new(vec![dword(1, SeccompCmpOp::Eq, request & 0xffff_ffff)?])
     });

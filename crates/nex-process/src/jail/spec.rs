@@ -1,4 +1,4 @@
-//! What the node tells a jail: one JSON line, followed by one line that is none of the jail's business.
+//! The input of a jail: its specification as one JSON line, then the identity as a line that the jail passes on.
 
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -46,7 +46,7 @@ pub struct JailSpec {
 pub struct ProcessLimits {
     /// Open files.
     pub open_files: u64,
-    /// Processes and threads of the uid, in its user namespace: strangers count where neither is its own.
+    /// Processes and threads of the uid, in its user namespace: processes of others count if neither is its own.
     pub processes: Option<u64>,
     /// Size of a file in bytes.
     pub file_bytes: u64,
@@ -85,7 +85,7 @@ fn parse(spec: &[u8], identity: &[u8]) -> Result<(JailSpec, Vec<u8>), JailError>
 }
 
 impl JailSpec {
-    /// Refuses what would confine less than it says.
+    /// Refuses a contradictory specification.
     pub(super) fn check(&self) -> Result<(), JailError> {
         let dirs = [Some(&self.artifact_dir), self.work_dir.as_ref()];
         if dirs.into_iter().flatten().any(|dir| !dir.is_absolute()) {

@@ -1,4 +1,4 @@
-//! Tries to get out, as a workload: a program that the agent started under its own uid. Every line it prints is an escape.
+//! Tries to escape as a workload: a program that the agent started under its own uid. Every line it prints is an escape.
 
 #![expect(clippy::needless_pass_by_value, reason = "results are judged where they arise")]
 
@@ -28,7 +28,7 @@ pub(crate) fn try_all(arguments: &[&str]) -> ExitCode {
     tries.read_the_agent();
     tries.write_elsewhere();
     tries.change_the_artifact();
-    tries.become_somebody();
+    tries.change_identity();
     tries.call_the_kernel();
     tries.reach_sockets(socket);
     tries.must("tell the status", bounds());
@@ -51,7 +51,7 @@ pub(crate) fn try_the_rest(arguments: &[&str]) -> ExitCode {
     tries.cannot("read the node's memory", fs::File::open(format!("/proc/{host_pid}/mem")));
     tries.cannot("signal the node", kill(Pid::from_raw(host_pid.parse().unwrap()), Signal::SIGTERM));
     tries.read_the_agent();
-    tries.become_somebody();
+    tries.change_identity();
     tries.call_the_kernel();
     tries.reach_sockets(socket);
     tries.must("tell the status", bounds());
@@ -97,7 +97,7 @@ impl Tries {
             for what in ["environ", "maps", "mem", "auxv", "stack", "syscall"] {
                 self.cannot(&format!("read {what} of {who}"), fs::read(format!("/proc/{who}/{what}")));
             }
-            // Root's files in /proc are its own by name; what they tell is refused all the same.
+            // As root it owns its files in /proc, but reading them is refused.
             for what in ["fd", "map_files", "task/1/fd"].into_iter().filter(|_| !Uid::current().is_root()) {
                 self.cannot(&format!("list {what} of {who}"), fs::read_dir(format!("/proc/{who}/{what}")));
             }
@@ -137,7 +137,7 @@ impl Tries {
         self.cannot("rename the artifact", fs::rename(artifact, "/artifact/other"));
     }
 
-    fn become_somebody(&mut self) {
+    fn change_identity(&mut self) {
         let (root, group) = (Uid::from_raw(0), Gid::from_raw(0));
         if !Uid::current().is_root() {
             self.cannot("become root", setuid(root));
@@ -178,7 +178,7 @@ impl Tries {
     }
 }
 
-/// Into every mount that is no memory.
+/// Tries to write to every mount that is not tmpfs.
 fn write_to_a_disk() -> io::Result<()> {
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
     let on_disk =
@@ -196,7 +196,7 @@ fn not_empty(bytes: Vec<u8>) -> io::Result<()> {
     if bytes.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
 }
 
-/// What the kernel says of this process.
+/// Checks the limits that the kernel reports for this process.
 fn bounds() -> Result<(), String> {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let value = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned();

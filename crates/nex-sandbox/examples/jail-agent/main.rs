@@ -1,4 +1,4 @@
-//! The fixtureer of the tests: goes to jail as an agent does, then does what its identity says. Not part of the product.
+//! The agent of the jail tests: enters a jail like an agent, then runs the command in its identity. Not part of the product.
 
 #![expect(
     clippy::unwrap_used,
@@ -46,8 +46,8 @@ fn main() -> ExitCode {
 
 fn act(entered: &Entered) -> ExitCode {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap();
-    tell("entered", &format!("{} {}", now.tv_sec(), now.tv_nsec()));
-    tell("report", &serde_json::to_string(&entered.report).unwrap());
+    report("entered", &format!("{} {}", now.tv_sec(), now.tv_nsec()));
+    report("report", &serde_json::to_string(&entered.report).unwrap());
     let identity = String::from_utf8(entered.identity.clone()).unwrap();
     let words: Vec<&str> = identity.split(' ').collect();
     match words.as_slice() {
@@ -63,7 +63,7 @@ fn act(entered: &Entered) -> ExitCode {
             let mut command = Command::new(program);
             command.args(rest).env_clear();
             let output = retried(|| command.output());
-            tell("said", &String::from_utf8_lossy(&[output.stdout, output.stderr].concat()));
+            report("said", &String::from_utf8_lossy(&[output.stdout, output.stderr].concat()));
             sleep();
         }
         ["family"] => family(entered),
@@ -76,8 +76,8 @@ fn act(entered: &Entered) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// On standard output, which the node logs: in hexadecimal, so that a text is words, in lines short enough to be kept whole.
-fn tell(name: &str, text: &str) {
+/// Reports a value on standard output, which the node logs: in hexadecimal, in lines short enough not to be cut.
+fn report(name: &str, text: &str) {
     let digits: Vec<u8> = text.bytes().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect();
     for piece in digits.chunks(400) {
         println!("@{name} {}", String::from_utf8_lossy(piece));
@@ -90,7 +90,7 @@ fn sleep() {
     let _interrupted = SigSet::empty().suspend();
 }
 
-/// The node admits it after the agent has started, and tells nobody in these tests.
+/// The node attaches it after the agent has started, without a message in these tests.
 fn workload(entered: &Entered) -> PathBuf {
     let program = entered.layout.artifact.join("workload");
     while !program.exists() {
@@ -99,7 +99,7 @@ fn workload(entered: &Entered) -> PathBuf {
     program
 }
 
-/// A program that was just written is busy as long as a fork of its writer, on its way to an exec, still has it open.
+/// A program that was just written is busy while a fork of its writer still has it open before its exec.
 fn retried<T>(mut start: impl FnMut() -> io::Result<T>) -> T {
     loop {
         match start() {
@@ -109,7 +109,7 @@ fn retried<T>(mut start: impl FnMut() -> io::Result<T>) -> T {
     }
 }
 
-/// Leaves descendants of every kind behind: in the same session, in one of its own, orphaned.
+/// Leaves descendants behind: in the same session, in a session of their own, orphaned.
 fn family(entered: &Entered) {
     let program = workload(entered);
     for _ in 0..3 {
@@ -119,18 +119,18 @@ fn family(entered: &Entered) {
     }
     let orphan = format!("setsid {0} --sleep & {0} --sleep &", program.display());
     Command::new("/bin/sh").args(["-c", &orphan]).status().unwrap();
-    tell("ready", "");
+    report("ready", "");
     sleep();
 }
 
-/// Processes without end; tells how many there were when no more could be had.
+/// Starts processes without end; reports how many there were when fork failed.
 fn bomb() {
     let mut children = Vec::new();
     while let Ok(child) = Command::new("/bin/sleep").arg("1000").spawn() {
         children.push(child);
         assert!(children.len() < 100, "nothing stops a fork bomb");
     }
-    tell("bombed", &children.len().to_string());
+    report("bombed", &children.len().to_string());
     sleep();
 }
 
@@ -142,7 +142,7 @@ fn eat() {
     println!("{}", eaten.len());
 }
 
-/// Writes until every scratch place is full; tells how many bytes each took.
+/// Fills every scratch directory; reports how many bytes each took.
 fn fill(entered: &Entered) {
     let mut said = String::new();
     for place in [entered.layout.work.as_path(), Path::new("/tmp"), Path::new("/dev/shm")] {
@@ -155,15 +155,15 @@ fn fill(entered: &Entered) {
         said.push_str(&format!("{written} "));
         fs::remove_file(place.join("fill")).unwrap();
     }
-    tell("filled", said.trim());
+    report("filled", said.trim());
     sleep();
 }
 
 fn connect(addresses: &[&str]) {
     let reached = |address: &&str| {
-        let patience = Duration::from_millis(500);
-        TcpStream::connect_timeout(&address.parse().unwrap(), patience).map_or("no", |_connected| "yes")
+        let timeout = Duration::from_millis(500);
+        TcpStream::connect_timeout(&address.parse().unwrap(), timeout).map_or("no", |_connected| "yes")
     };
-    tell("connected", &addresses.iter().map(reached).collect::<Vec<_>>().join(" "));
+    report("connected", &addresses.iter().map(reached).collect::<Vec<_>>().join(" "));
     sleep();
 }

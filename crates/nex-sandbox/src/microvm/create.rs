@@ -28,7 +28,7 @@ pub(super) async fn create(shared: &Arc<Shared>, spec: SandboxSpec, by: Deadline
             None => Guest::connect(machine, by).await?,
         };
         tracing::debug!(id = %spec.id, "the guest is ready");
-        guest.identify(machine, kind, guest::identity_of(shared, &spec.identity, pending.link()), by).await?;
+        guest.identify(machine, kind, guest::identity_of(shared, &spec.identity, pending.link())?, by).await?;
         tracing::debug!(id = %spec.id, "the guest has its identity");
         Ok(guest)
     };

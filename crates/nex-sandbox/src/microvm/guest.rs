@@ -7,7 +7,7 @@ use data_encoding::BASE64;
 use nex_network::Attachment;
 use nex_process::Deadline;
 use nex_protocol::guest::{FromGuest, GuestIdentity, GuestNetwork, MAX_LINE, METADATA_KEY, ToGuest};
-use nex_vmm::{Machine, VmmKind};
+use nex_vmm::{Mac, Machine, VmmError, VmmKind};
 use rand::RngCore as _;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
@@ -131,16 +131,16 @@ fn unexpected(message: &FromGuest) -> GuestError {
 }
 
 /// The identity of a new guest, with its network, limits and entropy.
-pub(super) fn identity_of(shared: &Shared, identity: &[u8], link: &Attachment) -> GuestIdentity {
+pub(super) fn identity_of(shared: &Shared, identity: &[u8], link: &Attachment) -> Result<GuestIdentity, VmmError> {
     let mut entropy = [0; ENTROPY];
     rand::rng().fill_bytes(&mut entropy);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let dns = if shared.config.dns.is_empty() { &link.nameservers } else { &shared.config.dns };
-    GuestIdentity {
+    Ok(GuestIdentity {
         identity: String::from_utf8_lossy(identity).into_owned(),
         hostname: link.id.clone(),
         network: Some(GuestNetwork {
-            mac: mac(link.mac),
+            mac: Mac::try_from(link.mac)?.to_string(),
             address: link.address,
             prefix: link.prefix,
             gateway: link.gateway,
@@ -150,10 +150,5 @@ pub(super) fn identity_of(shared: &Shared, identity: &[u8], link: &Attachment) -
         time_unix_nanos: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
         entropy: BASE64.encode(&entropy),
         limits: shared.config.limits,
-    }
-}
-
-/// `aa:bb:cc:dd:ee:ff`
-pub(super) fn mac([a, b, c, d, e, f]: [u8; 6]) -> String {
-    format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+    })
 }

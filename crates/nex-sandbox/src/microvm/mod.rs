@@ -1,7 +1,7 @@
 //! Sandboxes that are microVMs: one machine with its own kernel for each agent, its network the host's gateway and what policy allows.
 //!
 //! ```text
-//! template (one per size) ── snapshot ──► clone ─ welcome ─► agent shakes hands ─ attach ─► workload
+//! template (one per size) ── snapshot ──► clone ─ identity ─► agent's handshake ─ attach ─► workload
 //!    boots once, waits for an identity       │ own tap, address, identity, entropy, clock
 //! <state>/agents/<id>/record.json            │
 //!                     vm/                    └ the machine's directory: sockets, links to kernel and images

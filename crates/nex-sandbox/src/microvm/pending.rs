@@ -8,7 +8,7 @@ use nex_process::Deadline;
 use nex_process::cgroup::CgroupLimits;
 use nex_vmm::{Machine, MachineSpec, Nic, Snapshot, VmmKind};
 
-use super::guest::{self, Guest};
+use super::guest::Guest;
 use super::link::PendingLink;
 use super::sandbox::MicroVm;
 use super::shared::Shared;
@@ -62,7 +62,7 @@ pub(super) async fn start(
         drive_limiter: shared.config.rates,
         nic: Some(Nic {
             tap: link.attachment().tap.clone(),
-            mac: guest::mac(link.attachment().mac).parse()?,
+            mac: link.attachment().mac.try_into()?,
             rx: shared.config.rates,
             tx: shared.config.rates,
         }),

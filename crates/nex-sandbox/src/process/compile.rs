@@ -30,10 +30,10 @@ pub enum CompileError {
 }
 
 impl ProcessProvider {
-    /// Has an artifact compiled into a file, which gets at most that many bytes and is complete and nobody else's when this returns.
+    /// Compiles an artifact into a file of at most that many bytes. When this returns, the file is complete and the compiler has exited.
     ///
     /// # Errors
-    /// [`CompileError`]; what is in the file is of no use then.
+    /// [`CompileError`]; the content of the file is then invalid.
     pub async fn compile(
         &self,
         id: SandboxId,

@@ -102,7 +102,7 @@ pub(super) async fn create(
 
 fn directories(shared: &Shared, draft: &mut Draft, id: &SandboxId) -> Result<PathBuf, CreateError> {
     let plain = shared.confinement.mode == Mode::Plain;
-    // With an own root the agent gets in by binding; without one it must walk here, and nobody else needs to.
+    // With an own root the directory is bind-mounted; without one the agent opens it by its path.
     let dir = draft.directory(id, plain && draft.uid.is_some())?;
     draft.sub_directory(&dir.join("artifact"), 0o755, None)?;
     if plain {

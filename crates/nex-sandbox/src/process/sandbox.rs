@@ -187,7 +187,7 @@ pub(super) fn link_or_copy(file: &Path, target: &Path) -> io::Result<()> {
     }
     let executable = fs::Permissions::from_mode(0o555);
     if fs::hard_link(file, target).is_ok() {
-        // The agent's uid is not the node's: everybody may read and execute, nobody may write.
+        // The agent's uid is not the node's: readable and executable for all, writable for none.
         return fs::set_permissions(target, executable);
     }
     let draft = target.with_file_name(".copy");

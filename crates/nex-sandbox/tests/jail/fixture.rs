@@ -1,4 +1,4 @@
-//! Where the tests of the jail lock up their agents, and how they look at them from outside.
+//! Fixture of the jail tests: a provider with real agents, observed from outside.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -47,7 +47,7 @@ pub(crate) fn config(state: &Path, node: &str) -> ProcessConfig {
     }
 }
 
-/// A network for processes where this user may have one, the host's elsewhere.
+/// A network for processes if this user may make one, otherwise the host's.
 async fn network(owner: &str, state: &Path, servers: Vec<SocketAddrV4>) -> ProcessNetwork {
     let config = NetworkConfig {
         kind: NetworkKind::Builtin,
@@ -85,7 +85,7 @@ pub(crate) async fn fixture() -> Fixture {
     fixture_with(|_| {}).await
 }
 
-/// A test that fails takes its network down, too.
+/// A failing test removes its network, too.
 impl Drop for Fixture {
     fn drop(&mut self) {
         let (owner, state) = (self.owner.clone(), self.state.path().join("network"));
@@ -137,8 +137,8 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     assert!(soon().bound(wait).await.is_ok(), "in vain waited until {what}");
 }
 
-/// What an agent tells under this name.
-pub(crate) async fn told(sandbox: &dyn Sandbox, name: &str) -> String {
+/// The value that an agent reports under a name.
+pub(crate) async fn reported(sandbox: &dyn Sandbox, name: &str) -> String {
     let key = (sandbox.id().to_string(), name.to_owned());
     let digits = || SAID.lock().unwrap().get(&key).filter(|(_, is_whole)| *is_whole).map(|(digits, _)| digits.clone());
     until(&format!("{name} is told"), || digits().is_some()).await;
@@ -147,10 +147,10 @@ pub(crate) async fn told(sandbox: &dyn Sandbox, name: &str) -> String {
     String::from_utf8(bytes.collect()).unwrap()
 }
 
-/// What agents said, by their id and the name, and whether that is all of it. Ids are of one test each.
+/// Reports of agents, by id and name, and whether a report is complete. Each id belongs to one test.
 static SAID: Mutex<BTreeMap<(String, String), (String, bool)>> = Mutex::new(BTreeMap::new());
 
-/// Hears agents as the log of a node would: an agent has no other way out here.
+/// Collects reports from the log, an agent's only output here.
 struct Listener;
 
 impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Listener {
@@ -208,7 +208,7 @@ pub(crate) fn processes_of(sandbox: &dyn Sandbox) -> Vec<ProcessId> {
     }
 }
 
-/// Whether whatever an agent starts can be counted and found again.
+/// Whether everything that an agent starts can be counted and found.
 pub(crate) fn holds_together(test: &str, fixture: &Fixture) -> bool {
     let confinement = fixture.provider.confinement();
     if confinement.lacks(&[Part::User]).is_none() || confinement.lacks(&[Part::Cgroup]).is_none() {

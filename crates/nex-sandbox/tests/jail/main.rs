@@ -1,4 +1,4 @@
-//! Real agents in real jails on this host, as whoever runs the tests; as root, once more as an ordinary user.
+//! Real agents in real jails on this host, as the current user; as root, once more as an ordinary user.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests")]
 
@@ -20,11 +20,11 @@ use nix::time::{ClockId, clock_gettime};
 mod fixture;
 
 use fixture::{
-    Fixture, config, fixture, fixture_near, fixture_with, has_own_root, holds_together, jail_agent, processes_of, soon, spec,
-    told, until, workload_copy,
+    Fixture, config, fixture, fixture_near, fixture_with, has_own_root, holds_together, jail_agent, processes_of, reported, soon,
+    spec, until, workload_copy,
 };
 
-/// The host's network, where the test is about something else.
+/// The host's network, for tests of something else.
 fn shared() -> ProcessNetwork {
     ProcessNetwork::Shared { reason: "a test".to_owned() }
 }
@@ -35,7 +35,7 @@ const GRACE: Duration = Duration::from_secs(5);
 async fn an_agent_gets_its_identity_and_reports_what_confines_it() {
     let fixture = fixture().await;
     let sandbox = fixture.start("a1", "exit 7").await;
-    let report: Confinement = serde_json::from_str(&told(sandbox.as_ref(), "report").await).unwrap();
+    let report: Confinement = serde_json::from_str(&reported(sandbox.as_ref(), "report").await).unwrap();
     assert_eq!(report.missing(), fixture.provider.confinement().missing());
     println!("confinement here: {report}");
     assert_eq!(sandbox.exited().await.exit.code, Some(7), "the agent's status comes through both waiting processes");
@@ -74,7 +74,7 @@ async fn look_for_a_way_out(fixture: &Fixture, how: &str) {
     let _listener = std::os::unix::net::UnixListener::bind_addr(&address).unwrap();
     let identity = format!("run {how} {} {} {name}", secret.display(), std::process::id());
     let sandbox = fixture.start("e1", &identity).await;
-    assert_eq!(told(sandbox.as_ref(), "said").await, "", "every line is an escape");
+    assert_eq!(reported(sandbox.as_ref(), "said").await, "", "every line is an escape");
     sandbox.stop(GRACE).await;
     fixture.leaves_no_trace().await;
 }
@@ -88,7 +88,7 @@ async fn killing_everything_from_inside_hits_nothing_outside() {
     // In a user namespace this one has the same uid outside.
     let bystander = ChildSpec::new("/bin/sleep").args(["60"]).spawn().unwrap();
     let neighbour = fixture.start("k1", "stay").await;
-    told(neighbour.as_ref(), "entered").await;
+    reported(neighbour.as_ref(), "entered").await;
     let sandbox = fixture.start("k2", "run --kill-all").await;
     assert_eq!(sandbox.exited().await.exit.code, Some(137), "it killed its own agent and nothing else");
     assert!(bystander.id().is_alive());
@@ -109,7 +109,7 @@ async fn a_setuid_program_gains_nothing() {
     fs::set_permissions(artifact.with_file_name("draft"), fs::Permissions::from_mode(0o4755)).unwrap();
     fs::rename(artifact.with_file_name("draft"), artifact).unwrap();
     let uid = sandbox.record().uid.unwrap_or_else(|| nix::unistd::geteuid().as_raw());
-    assert_eq!(told(sandbox.as_ref(), "said").await.trim(), uid.to_string());
+    assert_eq!(reported(sandbox.as_ref(), "said").await.trim(), uid.to_string());
     sandbox.stop(GRACE).await;
 }
 
@@ -120,10 +120,10 @@ async fn a_fork_bomb_is_bounded_and_its_neighbour_lives() {
         return;
     }
     let sandbox = fixture.start("b1", "bomb").await;
-    let children: u64 = told(sandbox.as_ref(), "bombed").await.parse().unwrap();
+    let children: u64 = reported(sandbox.as_ref(), "bombed").await.parse().unwrap();
     assert!(children < 32, "{children} processes");
     let neighbour = fixture.start("b2", "bomb").await;
-    assert!(told(neighbour.as_ref(), "bombed").await.parse::<u64>().unwrap() > 8, "the first one's bomb is not counted here");
+    assert!(reported(neighbour.as_ref(), "bombed").await.parse::<u64>().unwrap() > 8, "the first one's bomb is not counted here");
     let processes = processes_of(sandbox.as_ref());
     sandbox.stop(Duration::from_millis(10)).await;
     neighbour.stop(Duration::from_millis(10)).await;
@@ -132,7 +132,7 @@ async fn a_fork_bomb_is_bounded_and_its_neighbour_lives() {
 }
 
 #[tokio::test]
-async fn who_eats_memory_dies_alone_and_the_report_says_of_what() {
+async fn an_agent_out_of_memory_dies_alone_and_its_report_says_so() {
     let fixture = fixture().await;
     let sandbox = fixture.start("m1", "eat").await;
     let report = soon().bound(sandbox.exited()).await.unwrap();
@@ -150,7 +150,7 @@ async fn scratch_space_is_bounded() {
         return;
     }
     let sandbox = fixture.start("f1", "fill").await;
-    let said = told(sandbox.as_ref(), "filled").await;
+    let said = reported(sandbox.as_ref(), "filled").await;
     assert_eq!(said, "2097152 2097152 2097152");
     sandbox.stop(GRACE).await;
 }
@@ -170,7 +170,7 @@ async fn a_jailed_process_finds_its_servers_at_its_own_loopback_and_nothing_else
     let gateway = network.gateway().to_string();
     let addresses = [to("127.0.0.1", &server), to(&gateway, &bus), to("127.0.0.1", &other), to(&gateway, &other)];
     let sandbox = fixture.start("n1", &format!("connect {}", addresses.join(" "))).await;
-    assert_eq!(told(sandbox.as_ref(), "connected").await, "yes yes no no");
+    assert_eq!(reported(sandbox.as_ref(), "connected").await, "yes yes no no");
     sandbox.restrict_network().await.unwrap();
     sandbox.stop(GRACE).await;
     fixture.leaves_no_trace().await;
@@ -183,7 +183,7 @@ async fn killing_the_first_process_leaves_none() {
         return;
     }
     let sandbox = fixture.start("p1", "family").await;
-    told(sandbox.as_ref(), "ready").await;
+    reported(sandbox.as_ref(), "ready").await;
     let processes = processes_of(sandbox.as_ref());
     assert!(processes.len() >= 11, "two that wait, the agent, six children, two orphans: {processes:?}");
     sandbox.record().leader.kill_and_wait(soon()).await.unwrap();
@@ -197,9 +197,9 @@ async fn killing_the_first_process_leaves_none() {
 async fn a_polite_stop_reaches_the_agent() {
     let fixture = fixture().await;
     let sandbox = fixture.start("t1", "stay").await;
-    told(sandbox.as_ref(), "entered").await;
+    reported(sandbox.as_ref(), "entered").await;
     let report = sandbox.stop(GRACE).await;
-    // The signal went through both waiting processes; the agent has no handler, so it ended it.
+    // Both waiting processes forwarded the signal; the agent has no handler, so it died of it.
     let through = if sandbox.record().own_root { (Some(143), None) } else { (None, Some(15)) };
     assert_eq!((report.exit.code, report.exit.signal), through);
     fixture.leaves_no_trace().await;
@@ -209,7 +209,7 @@ async fn a_polite_stop_reaches_the_agent() {
 async fn a_dropped_sandbox_is_killed_and_removed() {
     let fixture = fixture().await;
     let sandbox = fixture.start("d1", "stay").await;
-    told(sandbox.as_ref(), "entered").await;
+    reported(sandbox.as_ref(), "entered").await;
     let processes = processes_of(sandbox.as_ref());
     drop(sandbox);
     until("its processes are gone", || processes.iter().all(|id| !id.is_alive())).await;
@@ -217,7 +217,7 @@ async fn a_dropped_sandbox_is_killed_and_removed() {
 }
 
 #[test]
-fn a_sandbox_dropped_with_its_runtime_is_removed_on_the_spot() {
+fn a_sandbox_dropped_with_its_runtime_is_removed_at_once() {
     let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (first, second) = (runtime(), runtime());
     let fixture = first.block_on(fixture());
@@ -225,7 +225,7 @@ fn a_sandbox_dropped_with_its_runtime_is_removed_on_the_spot() {
         let sandbox = fixture.start("o1", "stay").await;
         // This one belongs to a task that ends with the runtime.
         let other = fixture.start("o2", "stay").await;
-        told(other.as_ref(), "entered").await;
+        reported(other.as_ref(), "entered").await;
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(async move { other.exited().await });
         tasks.detach_all();
@@ -239,16 +239,16 @@ fn a_sandbox_dropped_with_its_runtime_is_removed_on_the_spot() {
 }
 
 #[tokio::test]
-async fn what_a_killed_node_left_is_adopted_or_removed_from_its_record() {
+async fn a_killed_node_s_sandbox_is_adopted_or_removed_by_its_record() {
     let fixture = fixture().await;
-    if !holds_together("what_a_killed_node_left_is_adopted_or_removed_from_its_record", &fixture) {
+    if !holds_together("a_killed_node_s_sandbox_is_adopted_or_removed_by_its_record", &fixture) {
         return;
     }
     let (one, two) = (fixture.start("c1", "stay").await, fixture.start("c2", "family").await);
-    told(one.as_ref(), "entered").await;
-    told(two.as_ref(), "ready").await;
+    reported(one.as_ref(), "entered").await;
+    reported(two.as_ref(), "ready").await;
     let processes = processes_of(two.as_ref());
-    // What a kill -9 does: nobody is told, nothing is removed.
+    // Like kill -9: no notification, no removal.
     let (one, two) = (one.release(), two.release());
     let next = ProcessProvider::open(config(fixture.state.path(), &fixture.node), shared(), soon()).await.unwrap();
     let adopted = next.adopt(one.clone(), soon()).await.unwrap();
@@ -272,7 +272,7 @@ async fn what_a_killed_node_left_is_adopted_or_removed_from_its_record() {
 }
 
 #[tokio::test]
-async fn a_sweep_removes_all_but_what_is_kept() {
+async fn a_sweep_removes_all_sandboxes_but_those_to_keep() {
     let fixture = fixture().await;
     let (kept, other) = (fixture.start("w1", "stay").await, fixture.start("w2", "stay").await);
     let (kept, other) = (kept.release(), other.release());
@@ -341,9 +341,10 @@ async fn a_host_that_lacks_what_is_required_is_refused_by_name() {
     let refused =
         ProcessProvider::open(ProcessConfig { require: vec![part], ..config(state.path(), "lack") }, shared(), soon()).await;
     assert!(matches!(refused, Err(OpenError::Lacks { part: lacking, .. }) if lacking == part));
-    let all = [Part::Namespaces, Part::Root, Part::User, Part::Seccomp, Part::Landlock].into_iter().filter(|has| *has != part);
-    let config = ProcessConfig { require: all.collect(), ..config(state.path(), "lack") };
-    println!("requiring all the others: {:?}", ProcessProvider::open(config, shared(), soon()).await.map(drop));
+    let all = [Part::Namespaces, Part::Root, Part::User, Part::Seccomp, Part::Landlock];
+    let held: Vec<Part> = all.into_iter().filter(|part| fixture.provider.confinement().lacks(&[*part]).is_none()).collect();
+    let config = ProcessConfig { require: held, ..config(state.path(), "lack") };
+    ProcessProvider::open(config, shared(), soon()).await.unwrap();
 }
 
 #[tokio::test]
@@ -361,7 +362,7 @@ async fn how_long_setting_up_takes() {
         {
             let before = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap());
             let sandbox = provider.create(spec(&id, "stay"), soon()).await.unwrap();
-            let entered = told(sandbox.as_ref(), "entered").await;
+            let entered = reported(sandbox.as_ref(), "entered").await;
             let (seconds, nanoseconds) = entered.split_once(' ').unwrap();
             times.push(Duration::new(seconds.parse().unwrap(), nanoseconds.parse().unwrap()) - before);
             sandbox.stop(Duration::from_millis(1)).await;
@@ -376,12 +377,12 @@ async fn how_long_setting_up_takes() {
     );
 }
 
-/// Runs all other tests once more as somebody else.
+/// Runs all other tests again as another user.
 async fn all_again(test: &str, as_whom: &[&str]) {
     if !nix::unistd::geteuid().is_root() || std::env::var_os("NEX_JAIL_AGENT").is_some() {
-        nex_testkit::skip!(test, "only root can be somebody else");
+        nex_testkit::skip!(test, "only root can become another user");
     }
-    // The build directory may be closed to others.
+    // Other users may have no access to the build directory.
     let place = tempfile::tempdir().unwrap();
     fs::set_permissions(place.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let (tests, agent) = (place.path().join("tests"), place.path().join("jail-agent"));

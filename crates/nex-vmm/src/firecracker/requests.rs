@@ -79,7 +79,7 @@ pub(super) fn snapshot() -> Vec<Request> {
     vec![state("Paused"), put("/snapshot/create", files)]
 }
 
-/// Opens a drive's file anew.
+/// Reopens a drive's file.
 pub(super) fn swap_drive(slot: usize) -> Request {
     let id = drive_id(slot);
     patch(&format!("/drives/{id}"), json!({"drive_id": id, "path_on_host": files::drive(slot)}))

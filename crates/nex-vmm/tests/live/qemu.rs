@@ -10,7 +10,7 @@ use nex_testkit::{eventually, skip};
 use nex_vmm::{Accel, Mac, MachineSpec, Nic, Qemu, RateLimiter, TokenBucket, Vmm, VmmError};
 
 fn qemu() -> Option<Qemu> {
-    // The fixture's KVM runs guests; emulation within emulation would take for ever.
+    // The fixture's KVM runs guests; nested emulation would be too slow.
     let accel = if std::env::var_os("NEX_LAB").is_some() { Accel::Kvm } else { Accel::Tcg };
     program("NEX_QEMU", "qemu-system-x86_64").map(|binary| Qemu::new(binary, accel))
 }

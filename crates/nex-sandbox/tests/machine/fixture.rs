@@ -21,8 +21,8 @@ pub(crate) const RATE: u64 = 1 << 20;
 
 const WITHIN: Duration = Duration::from_secs(20);
 
-/// The provider, and what it is made of.
-pub(crate) struct Place {
+/// A provider and its parts.
+pub(crate) struct Fixture {
     pub(crate) provider: MicroVmProvider,
     pub(crate) vmm: Firecracker,
     kernel: PathBuf,
@@ -30,8 +30,8 @@ pub(crate) struct Place {
     dir: tempfile::TempDir,
 }
 
-impl Place {
-    /// Why not is told in the error.
+impl Fixture {
+    /// The error says what is missing.
     pub(crate) async fn open(name: &str) -> Result<Self, String> {
         let firecracker = program("NEX_FIRECRACKER", "firecracker").ok_or("no firecracker")?;
         let jailer = program("NEX_JAILER", "jailer").ok_or("no jailer")?;
@@ -82,7 +82,7 @@ impl Place {
         self.dir.path().join("state/agents").join(id)
     }
 
-    /// A machine that no provider knows.
+    /// A machine that does not belong to the provider.
     pub(crate) fn machine(&self, id: &str, dir: PathBuf, uid: u32) -> MachineSpec {
         MachineSpec {
             id: id.to_owned(),
@@ -108,14 +108,14 @@ impl Place {
         Path::new("/sys/class/net").join(name).exists()
     }
 
-    /// How many guests' devices of ours there are.
+    /// Number of this fixture's guest devices.
     pub(crate) fn taps(&self) -> usize {
         let prefix = format!("nex:{}:", self.owner);
         let alias = |link: &fs::DirEntry| fs::read_to_string(link.path().join("ifalias")).unwrap_or_default();
         fs::read_dir("/sys/class/net").unwrap().flatten().filter(|link| alias(link).starts_with(&prefix)).count()
     }
 
-    /// Closes the provider and looks for what it left.
+    /// Closes the provider and checks that nothing is left.
     pub(crate) async fn close(self) {
         self.provider.close(WITHIN).await;
         let left: Vec<_> = fs::read_dir(self.dir.path().join("state/agents")).unwrap().flatten().collect();
@@ -140,7 +140,7 @@ fn program(variable: &str, name: &str) -> Option<PathBuf> {
     std::env::var_os(variable).map(PathBuf::from).or_else(found)
 }
 
-/// Asks a monitor in its jail.
+/// Sends a GET request to a jailed monitor.
 pub(crate) async fn ask(jail: &Path, path: &str) -> Value {
     let mut stream = UnixStream::connect(jail.join("api.sock")).await.unwrap();
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).await.unwrap();
