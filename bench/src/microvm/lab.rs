@@ -102,7 +102,7 @@ impl Lab {
 
     /// A place in front of the bus that tells when an agent comes and what it does.
     pub(crate) async fn gate(&self) -> Result<steps::Gate> {
-        let upstream = self.bus_url().trim_start_matches("nats://").to_owned();
+        let upstream = self.bus_url().trim_start_matches("tls://").to_owned();
         let gate = steps::Gate::open(self.sandboxes.bus_host(), upstream).await?;
         self.sandboxes.permit_bus(gate.port()).await?;
         Ok(gate)
@@ -113,7 +113,8 @@ impl Lab {
         let (id, user) = self.user();
         let mut heard = self.client().subscribe(subject::handshake(&id)).await?;
         self.client().flush().await?;
-        let identity = Identity { agent: id.clone(), bus: bus_url.to_owned(), jwt: user.jwt, seed: user.seed };
+        let (bus, certificate) = (bus_url.to_owned(), self.bus.certificate().to_owned());
+        let identity = Identity { agent: id.clone(), bus, certificate, jwt: user.jwt, seed: user.seed };
         let spec = SandboxSpec { id: SandboxId::parse(id.as_str())?, identity: serde_json::to_vec(&identity)?, size: None };
         let by = Deadline::after(PATIENCE);
         let began = Instant::now();

@@ -298,6 +298,7 @@ impl DriverParts<'_> {
         let factory = AgentFactory {
             keys,
             bus_url: bus.url().to_owned(),
+            bus_certificate: bus.certificate().to_owned(),
             bus: bus.client().clone(),
             router,
             sandboxes: sandboxes.provider(),

@@ -6,6 +6,7 @@
 //! | `anybody` | whoever reaches the server of `nex up`, without credentials |
 //! | `stranger` | whoever may publish and subscribe on the user's NATS, and nothing else |
 //! | `deployer` | whoever may deploy |
+//! | `impostor` | whoever listens where the internal bus did |
 //! | `tokens` | whoever may deploy and has read what others sent |
 #![allow(
     clippy::unwrap_used,
@@ -20,6 +21,7 @@
 
 mod anybody;
 mod deployer;
+mod impostor;
 #[path = "../e2e/running.rs"]
 mod running;
 mod stranger;

@@ -15,7 +15,7 @@ use nex_protocol::id::{AgentId, InstanceId};
 use nex_protocol::seal::{Environment, seal};
 use nex_sandbox::process::{self, ProcessConfig, ProcessNetwork, ProcessProvider};
 use nex_sandbox::{Sandbox, SandboxId, SandboxProvider as _, SandboxSpec};
-use nex_testkit::{NatsServer, dist_binary};
+use nex_testkit::{NatsOptions, NatsServer, dist_binary};
 use nkeys::{KeyPair, XKey};
 use tempfile::TempDir;
 
@@ -37,7 +37,8 @@ pub(crate) struct Node {
 impl Node {
     /// An agent that has shaken hands.
     pub(crate) async fn start() -> Self {
-        let server = NatsServer::start().await;
+        let certified = vec!["127.0.0.1".to_owned()];
+        let server = NatsServer::start_with(NatsOptions { certified, ..NatsOptions::default() }).await;
         let bus = server.client().await;
         let mut heard = bus.subscribe(subject::ALL_AGENTS).await.unwrap();
         bus.flush().await.unwrap();
@@ -57,6 +58,7 @@ impl Node {
         let identity = Identity {
             agent: agent.clone(),
             bus: format!("nats://127.0.0.1:{}", server.port()),
+            certificate: server.certificate(),
             jwt: "not checked by this server".into(),
             seed: KeyPair::new_user().seed().unwrap(),
         };
