@@ -186,7 +186,11 @@ impl Node {
         tracing::info!(client_url = bus.url(), "Internal NATS server started");
         let agents = TaskScope::new("agents");
         let telling = TaskScope::new("telling");
-        let outbox = Outbox::start(&telling, nats.clone());
+        let outbox = Outbox::start(&telling, nats.clone(), journal.clone());
+        for (workload, event) in journal.owed()? {
+            tracing::info!(workload_id = %workload, "an earlier process of this node did not tell that it ended");
+            outbox.owed(workload, &event);
+        }
         let parts = DriverParts {
             nats: &nats,
             denials: denials.clone(),
