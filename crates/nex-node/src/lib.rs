@@ -33,6 +33,7 @@ pub mod identity;
 pub mod journal;
 pub mod leftovers;
 pub mod logs;
+mod namespace_connections;
 pub mod node;
 pub mod outbox;
 pub mod policy;

@@ -31,6 +31,7 @@ use crate::host_calls::HostCallServer;
 use crate::identity::Identity;
 use crate::journal::{Journal, JournalError};
 use crate::leftovers;
+use crate::namespace_connections::NamespaceConnections;
 use crate::outbox::Outbox;
 use crate::pool::Pools;
 use crate::registry::Registry;
@@ -104,6 +105,9 @@ pub enum NodeError {
     /// A connection that stood refused a subscription.
     #[error("failed to subscribe on NATS")]
     Nats(#[source] async_nats::Error),
+    /// A context that the configuration names for the host services of a namespace.
+    #[error("the host services of a namespace have no usable NATS context")]
+    HostServiceContext(#[from] nex_bus::context::ContextError),
     /// The host services' configuration.
     #[error("the host services cannot be used:\n  - {}", .0.join("\n  - "))]
     HostServices(Vec<String>),
@@ -315,7 +319,8 @@ impl DriverParts<'_> {
         for (name, class) in &config.microvm.classes {
             pools.add(name.clone(), agents, AgentFactory { size: Some(class.size), ..factory.clone() }, class.pool_size);
         }
-        let connections = Connections::new((nats.clone(), denials), connection, config);
+        let namespaces = NamespaceConnections::load(&config.host_services)?;
+        let connections = Connections::new((nats.clone(), denials), connection, config, namespaces);
         let direct = Direct::new(connections.clone(), sandboxes.reach(), config.anonymous_functions);
         let host_calls = HostCallServer {
             host: Arc::new(HostServices::new(host)),
