@@ -39,7 +39,7 @@ pub mod outbox;
 pub mod policy;
 pub mod pool;
 pub mod registry;
-pub mod restore;
+mod restore;
 pub mod sandbox;
 pub mod shared;
 pub mod state_dir;

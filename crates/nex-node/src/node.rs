@@ -213,6 +213,7 @@ impl Node {
         let shared =
             Shared { identity, config, nats, nexus, version: VERSION, started, registry, drivers, outbox, tags, lame_duck };
         let shared = Arc::new(shared);
+        let returning = restore::admit(&shared, left);
         let control = ControlApi::start(&shared).await.map_err(NodeError::Nats)?;
         denials.settle(&shared.nats).await;
         if let Some(denial) = denials.take(|denial| denial.action == Action::Subscribe && denial.subject.starts_with("$NEX.")) {
@@ -223,7 +224,7 @@ impl Node {
         shared.drivers.events.node_started(&shared.tags());
         let background = TaskScope::new("background");
         background.spawn("heartbeat", heartbeat(Arc::clone(&shared), background.cancel_token()));
-        background.spawn("restore", restore::run(Arc::clone(&shared), left));
+        background.spawn("restore", restore::run(Arc::clone(&shared), returning));
         Ok(Self { shared, control, bus, sandboxes, background, agents, telling, _state: state })
     }
 

@@ -8,7 +8,7 @@ use nex_bus::settings::ConnectionSettings;
 use nex_client::artifact::DEFAULT_BUCKET;
 use nex_client::deploy::Target;
 use nex_node::Node;
-use nex_node::journal::{Journal, OwedEvent};
+use nex_node::journal::{Journal, OwedEvent, WorkloadRecord};
 use nex_process::ProcessId;
 use nex_protocol::claims::{Claims, sign};
 use nex_protocol::deploy::{DeployRequest, DeployResponse, WorkloadType};
@@ -272,4 +272,27 @@ async fn what_is_owed_is_told_once_under_its_id_and_an_end_that_was_told_is_not_
     }
     let told: Vec<CloudEvent> = world.events("workload_undeployed").into_iter().filter(|it| it.id == event.id).collect();
     assert_eq!(told, [event]);
+}
+
+/// Two namespaces with one trigger cannot come from one node's deploys; whatever brought them into its journal, one of them is served.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_workload_gets_no_trigger_that_another_namespace_has() {
+    let (mut world, doomed) = World::crashing().await;
+    let greet = world.prepare("greet", WorkloadType::V8, guest::GREET_MJS.as_bytes()).await;
+    let started = world.client.deploy(&greet, &doomed.target, &world.keys).await.unwrap();
+    doomed.crash();
+    let other = WorkloadId::new(u32::MAX);
+    {
+        let journal = Journal::open(&world.state().join("journal.redb")).unwrap();
+        let (_, record) = journal.leftovers().unwrap().workloads.remove(0);
+        let record = WorkloadRecord { namespace: "other".parse().unwrap(), ..record };
+        journal.put_workload(other.clone(), record).await.unwrap();
+    }
+    world.start_node().await;
+    is_back(&world, &started).await;
+    assert_eq!(world.call_again("greet", "you").await, "\"Hello, you!\"");
+    assert!(world.node().shared().registry.get(other.as_str()).is_none());
+    world.stop().await;
+    let left: Vec<WorkloadId> = world.journal().unwrap().leftovers().unwrap().workloads.into_iter().map(|(id, _)| id).collect();
+    assert_eq!(left, [other], "it stays in the journal");
 }
