@@ -185,6 +185,41 @@ async fn nobody_logs_in_without_a_user_of_this_very_bus() {
     world.stop().await;
 }
 
+/// Users of the bus do not expire; what ends with an agent is that anybody listens to it or speaks to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_ended_agent_logged_in_with_is_worth_nothing() {
+    let mut world = relaying(json!({})).await;
+    world.until_warm(1).await;
+    let id: AgentId = world.warm_agents().keys().next().unwrap().parse().unwrap();
+    let started = world.run("greet", WorkloadType::V8, guest::GREET_MJS.as_bytes()).await;
+    assert_eq!(world.call("greet", "you").await, "\"Hello, you!\"");
+    world.stop_workload(&started).await;
+    world.until("its agent has ended", |it| !it.agents().contains_key(id.as_str())).await;
+
+    let user = bus_keys(&world).agent_user(&id, nex_node::clock::unix_seconds());
+    let mut thief = log_in(&world, &id, user).await.unwrap();
+    thief.listen(&subject::verbs(&id)).await;
+    assert!(thief.shake().await.contains("nobody waits for this agent"));
+    let instance = InstanceId::new(1);
+    let exited = serde_json::to_vec(&AgentEvent::Exited { code: 0, message: String::new() }).unwrap();
+    for subject in [subject::event(&id, &instance), subject::host_call(&id, &instance, Service::KeyValue, "get")] {
+        let headers = async_nats::HeaderMap::from_iter([(
+            async_nats::HeaderName::from_static("Nex-Sequence"),
+            async_nats::HeaderValue::from(1_000_u64),
+        )]);
+        let request = async_nats::Request::new().headers(headers).payload(exited.clone().into());
+        let answer = thief.client.send_request(subject.clone(), request.timeout(Some(Duration::from_millis(500)))).await;
+        assert!(answer.is_err(), "{subject}: {answer:?}");
+    }
+    // Others come and go meanwhile, and it hears of none.
+    let other = world.run("other", WorkloadType::V8, guest::GREET_MJS.as_bytes()).await;
+    assert_eq!(world.call("other", "you").await, "\"Hello, you!\"");
+    world.stop_workload(&other).await;
+    thief.client.flush().await.unwrap();
+    assert!(thief.heard.lock().unwrap().is_empty(), "{:?}", thief.heard.lock().unwrap());
+    world.stop().await;
+}
+
 /// NATS checks no permission on a reply subject: whoever gets the node to answer there speaks with the node's rights.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_gets_no_answer_outside_its_own_inbox() {
