@@ -115,6 +115,7 @@ async fn after_a_crash_nothing_old_is_left_and_every_workload_runs_again_under_i
     world.client.stop(&doomed.target.node, &id, &name, &keys.issuer).await.unwrap();
     assert_eq!(world.call("function", "").await, "\"kept\"");
 
+    world.until("the pool is filled again", |it| !it.warm_agents().is_empty()).await;
     let (agents, left) = (world.agents(), world.everything());
     assert!(left.len() >= 4, "{left:?}");
     let node = doomed.target.node.clone();
