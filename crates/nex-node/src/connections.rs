@@ -207,11 +207,15 @@ impl Connections {
     ///
     /// # Errors
     /// That of the work, or a [`Failure`] that names the subject.
-    pub async fn permitted<T>(&self, bucket: &str, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    pub async fn permitted<T, E: Into<Failure>>(
+        &self,
+        bucket: &str,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Failure> {
         let stream = format!("OBJ_{bucket}");
         let is_of_bucket = |denial: &Denial| denial.subject.split('.').any(|token| token == stream);
         tokio::select! {
-            done = work => done,
+            done = work => done.map_err(Into::into),
             denial = self.node.1.next(is_of_bucket) => {
                 let text = format!("Failed to cache workload bytes: on the node's NATS: {denial}");
                 Err(Failure::new(ErrorCode::Failed, text))

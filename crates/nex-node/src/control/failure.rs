@@ -3,6 +3,7 @@
 use nex_protocol::agent::RejectCode;
 use nex_protocol::envelope::{ErrorCode, Failure, chain};
 
+use crate::artifacts::FetchError;
 use crate::registry::NoRoom;
 use crate::workload::launch_error::LaunchError;
 
@@ -34,5 +35,11 @@ impl From<NoRoom> for Failure {
             NoRoom::WorkloadBytes | NoRoom::Trigger(_) => ErrorCode::Denied,
         };
         Self::new(code, error.to_string())
+    }
+}
+
+impl From<FetchError> for Failure {
+    fn from(error: FetchError) -> Self {
+        Self::new(ErrorCode::Failed, error.to_string())
     }
 }
