@@ -102,7 +102,7 @@ impl AgentFixture {
 
     /// A proxy in front of the bus that records when an agent connects and what it does.
     pub(crate) async fn bus_proxy(&self) -> Result<steps::BusProxy> {
-        let upstream = self.bus_url().trim_start_matches("nats://").to_owned();
+        let upstream = self.bus_url().trim_start_matches("tls://").to_owned();
         let proxy = steps::BusProxy::open(self.sandboxes.bus_host(), upstream).await?;
         self.sandboxes.permit_bus(proxy.port()).await?;
         Ok(proxy)
@@ -113,7 +113,8 @@ impl AgentFixture {
         let (id, user) = self.user();
         let mut handshakes = self.client().subscribe(subject::handshake(&id)).await?;
         self.client().flush().await?;
-        let identity = Identity { agent: id.clone(), bus: bus_url.to_owned(), jwt: user.jwt, seed: user.seed };
+        let (bus, certificate) = (bus_url.to_owned(), self.bus.certificate().to_owned());
+        let identity = Identity { agent: id.clone(), bus, certificate, jwt: user.jwt, seed: user.seed };
         let spec = SandboxSpec { id: SandboxId::parse(id.as_str())?, identity: serde_json::to_vec(&identity)?, size: None };
         let by = Deadline::after(TIMEOUT);
         let began = Instant::now();

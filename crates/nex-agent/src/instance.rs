@@ -23,6 +23,8 @@ use crate::report::Report;
 
 /// What the kernel adds to a workload's share of memory, in thousandths, when it looks for whom to kill.
 const OOM_SCORE: &str = "500";
+/// Longest wait for the bus to take the last lines of an instance that is stopped.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Why an instance did not start.
 #[derive(Debug, thiserror::Error)]
@@ -147,7 +149,8 @@ impl Instance {
             service.stop(grace).await;
         }
         self.serving.shutdown(grace).await;
-        self.lines.lines().await;
+        // A bus that is away does not keep us.
+        tokio::time::timeout(LAST_LINES, self.lines.lines()).await.ok();
         self.scope.shutdown(Duration::ZERO).await;
     }
 }

@@ -1,7 +1,7 @@
 //! An instance's lines on their way to the node: in batches, in order, the loss of any of them reported.
 
 use async_nats::Client;
-use nex_engine::{Line, Output, Stream};
+use nex_engine::{Line, Lines, Output, Stream};
 use nex_protocol::agent::{LogEntry, Logs, subject};
 use nex_protocol::id::{AgentId, InstanceId};
 use tokio::sync::{mpsc, oneshot};
@@ -10,8 +10,8 @@ use tokio::sync::{mpsc, oneshot};
 const BACKLOG: usize = 4_096;
 /// Lines in one message.
 const BATCH: usize = 128;
-/// Bytes of text in one message, so that it stays far below the bus's limit.
-const BATCH_BYTES: usize = 256 * 1024;
+/// Bytes of text at which a message is full. A line more and six bytes of JSON for each of them are still what a node takes.
+const BATCH_BYTES: usize = 64 * 1024;
 
 /// Waits until what was written is on the bus. Cheap to clone.
 #[derive(Clone)]
@@ -31,33 +31,29 @@ impl Flush {
 pub(crate) fn to_bus(bus: Client, agent: &AgentId, instance: &InstanceId) -> (Output, Flush, impl Future<Output = ()> + use<>) {
     let (output, lines) = Output::channel(BACKLOG);
     let (flush, flushes) = mpsc::channel(1);
-    let forwarder = LogForwarder { bus, subject: subject::log(agent, instance), counter: output.clone() };
+    let forwarder = LogForwarder { bus, subject: subject::log(agent, instance) };
     (output, Flush(flush), forwarder.run(lines, flushes))
 }
 
 struct LogForwarder {
     bus: Client,
     subject: String,
-    counter: Output,
 }
 
 impl LogForwarder {
-    async fn run(self, mut lines: mpsc::Receiver<Line>, mut flushes: mpsc::Receiver<oneshot::Sender<()>>) {
-        let mut waiting = Vec::with_capacity(BATCH);
+    async fn run(self, mut lines: Lines, mut flushes: mpsc::Receiver<oneshot::Sender<()>>) {
         loop {
             tokio::select! {
                 // Lines first: when it is a flush's turn, there are none left.
                 biased;
-                count = lines.recv_many(&mut waiting, BATCH) => {
-                    if count == 0 {
-                        return;
-                    }
-                    self.forward(&mut waiting).await;
-                }
+                line = lines.recv() => match line {
+                    Some(first) => self.forward(first, &mut lines).await,
+                    None => return,
+                },
                 Some(done) = flushes.recv() => {
-                    let last = Logs { lines: Vec::new(), dropped: self.counter.take_dropped() };
+                    let last = Logs { lines: Vec::new(), dropped: lines.take_dropped() };
                     if last.dropped > 0 {
-                        send(&self.bus, &self.subject, &last).await;
+                        self.send(&last).await;
                     }
                     done.send(()).ok();
                 }
@@ -65,25 +61,22 @@ impl LogForwarder {
         }
     }
 
-    async fn forward(&self, waiting: &mut Vec<Line>) {
-        let mut batch = Logs { lines: Vec::with_capacity(waiting.len()), dropped: self.counter.take_dropped() };
-        let mut bytes = 0;
-        for Line { stream, text } in waiting.drain(..) {
+    /// Sends a line and those that wait behind it, as many as one message takes.
+    async fn forward(&self, first: Line, lines: &mut Lines) {
+        let mut batch = Logs { lines: Vec::new(), dropped: lines.take_dropped() };
+        let (mut next, mut bytes) = (Some(first), 0);
+        while let Some(Line { stream, text }) = next {
             bytes += text.len();
             batch.lines.push(LogEntry { stderr: stream == Stream::Stderr, text });
-            if bytes >= BATCH_BYTES {
-                send(&self.bus, &self.subject, &batch).await;
-                bytes = 0;
-                (batch.lines, batch.dropped) = (Vec::new(), 0);
-            }
+            let is_full = bytes >= BATCH_BYTES || batch.lines.len() >= BATCH;
+            next = if is_full { None } else { lines.try_recv() };
         }
-        if !batch.lines.is_empty() {
-            send(&self.bus, &self.subject, &batch).await;
-        }
+        self.send(&batch).await;
     }
-}
 
-async fn send(bus: &Client, subject: &str, batch: &Logs) {
-    // While the bus is away the client keeps what it can; the node is told of what it could not.
-    bus.publish(subject.to_owned(), serde_json::to_vec(batch).unwrap_or_default().into()).await.ok();
+    async fn send(&self, batch: &Logs) {
+        self.bus.publish(self.subject.clone(), serde_json::to_vec(batch).unwrap_or_default().into()).await.ok();
+        // While the bus is away the lines wait where their bytes are counted, and not in the client, which counts messages.
+        self.bus.flush().await.ok();
+    }
 }

@@ -35,6 +35,7 @@ pub(crate) async fn run(identity: Identity, entered: &jail::Entered, place: Plac
     let mut terminated = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
     let settings = ConnectionSettings {
         servers: vec![identity.bus.clone()],
+        server_certificate: Some(identity.certificate.clone()),
         user_jwt: Some(identity.jwt.clone().into()),
         user_seed: Some(identity.seed.clone().into()),
         name: Some(format!("nex-agent-{}", identity.agent)),

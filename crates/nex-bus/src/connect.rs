@@ -7,6 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use async_nats::rustls::pki_types::CertificateDer;
+use async_nats::rustls::pki_types::pem::PemObject as _;
+use async_nats::rustls::{ClientConfig, RootCertStore};
 use async_nats::{AuthError, Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 use nkeys::KeyPair;
 
@@ -181,7 +184,23 @@ fn tls(mut options: ConnectOptions, settings: &ConnectionSettings) -> Result<Con
         readable("root certificates", ca)?;
         options = options.add_root_certificates(ca.clone()).require_tls(true);
     }
+    if let Some(certificate) = &settings.server_certificate {
+        // Without a word before the handshake: whoever else listens there is told nothing, and nothing of his is read.
+        options = options.tls_client_config(believing_only(certificate)?).tls_first();
+    }
     Ok(if settings.tls_first { options.tls_first() } else { options })
+}
+
+fn believing_only(certificate: &str) -> Result<ClientConfig, ConnectError> {
+    let refused = |why: String| ConnectError::Settings {
+        what: "the server's certificate".into(),
+        why: format!("cannot be used: {why}"),
+        next: "give one certificate in PEM",
+    };
+    let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).map_err(|error| refused(error.to_string()))?;
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate).map_err(|error| refused(error.to_string()))?;
+    Ok(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
 }
 
 fn readable(what: &'static str, path: &Path) -> Result<(), ConnectError> {

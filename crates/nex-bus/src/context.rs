@@ -224,6 +224,7 @@ pub fn parse(text: &str, path: &Path, directories: &Directories) -> Result<Conne
         tls_key: file_at(file.key),
         tls_ca: file_at(file.ca),
         tls_first: file.tls_first,
+        server_certificate: None,
         jetstream_domain: text(file.jetstream_domain),
         name: None,
         inbox_prefix: text(file.inbox_prefix),

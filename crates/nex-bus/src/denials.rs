@@ -104,7 +104,12 @@ impl Denials {
 
     /// Waits for one that fits and that is told from now on, and takes it out.
     pub async fn next(&self, fits: impl Fn(&Denial) -> bool) -> Denial {
-        self.seen.send_modify(|seen| seen.retain(|denial| !fits(denial)));
+        // Nobody else is woken where there is nothing to forget.
+        self.seen.send_if_modified(|seen| {
+            let before = seen.len();
+            seen.retain(|denial| !fits(denial));
+            seen.len() < before
+        });
         let mut seen = self.seen.subscribe();
         loop {
             if let Some(denial) = self.take(&fits) {
@@ -118,6 +123,13 @@ impl Denials {
 
     /// Returns when the server has told of every denial of what was asked on the connection before.
     pub async fn settle(&self, client: &Client) {
+        // The client has a task of its own that tells of denials, and it may be behind the one that gives us our message. It has had its
+        // turn when we went to the server and back once more.
+        self.go_and_return(client).await;
+        self.go_and_return(client).await;
+    }
+
+    async fn go_and_return(&self, client: &Client) {
         // It comes back as a message or is denied itself; either is told after all that came before.
         let fence = format!("{}.{FENCE}", client.new_inbox());
         let (Ok(mut back), mut seen) = (client.subscribe(fence.clone()).await, self.seen.subscribe()) else { return };
@@ -137,7 +149,8 @@ impl Denials {
 }
 
 /// Whether it is only what [`Denials::settle`] tries.
-pub(crate) fn is_fence(denial: &Denial) -> bool {
+#[must_use]
+pub fn is_fence(denial: &Denial) -> bool {
     denial.subject.ends_with(FENCE)
 }
 

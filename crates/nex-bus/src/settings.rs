@@ -57,6 +57,8 @@ pub struct ConnectionSettings {
     pub tls_ca: Option<PathBuf>,
     /// Whether the TLS handshake comes before the server's first line.
     pub tls_first: bool,
+    /// The server's own certificate, PEM: no other one is believed, and the TLS handshake comes before anything else.
+    pub server_certificate: Option<String>,
     /// JetStream domain.
     pub jetstream_domain: Option<String>,
     /// Name of the connection, as the server lists it.
@@ -80,6 +82,7 @@ impl Default for ConnectionSettings {
             tls_key: None,
             tls_ca: None,
             tls_first: false,
+            server_certificate: None,
             jetstream_domain: None,
             name: None,
             inbox_prefix: None,

@@ -46,7 +46,7 @@ async fn a_call_sees_the_subject_and_the_environment_and_its_errors_become_lines
         let (started, mut fixture) = start(&artifact, |_| ()).await;
         let reply = started.function.invoke(call("")).await.unwrap();
         assert_eq!(std::str::from_utf8(&reply), Ok("nexfunction\0some.subject\0Name=väl\0name=lower\0"));
-        let lines: Vec<_> = std::iter::from_fn(|| fixture.lines.try_recv().ok()).map(|line| (line.stream, line.text)).collect();
+        let lines: Vec<_> = std::iter::from_fn(|| fixture.lines.try_recv()).map(|line| (line.stream, line.text)).collect();
         assert_eq!(lines, [(Stream::Stderr, "complaint".into()), (Stream::Stderr, "unfinished".into())]);
     }
 }

@@ -14,4 +14,4 @@ pub use error::StartError;
 pub use function::{Call, CallError, Function};
 pub use host::HostClient;
 pub use launch::{Launch, Limits};
-pub use output::{Line, LineWriter, MAX_LINE_BYTES, Output, Stream};
+pub use output::{Line, LineWriter, Lines, MAX_LINE_BYTES, MAX_WAITING_BYTES, Output, Stream};

@@ -1,12 +1,16 @@
-//! Output lines of a workload: bounded, and never blocking the workload.
+//! Output lines of a workload: bounded in length, number and bytes, and never blocking the workload.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::mpsc;
 
-/// Longest line, in bytes; longer ones are truncated.
+/// Longest line, in bytes; longer ones are truncated, and say so.
 pub const MAX_LINE_BYTES: usize = 16 * 1024;
+/// Bytes of lines that may wait for their reader.
+pub const MAX_WAITING_BYTES: usize = 1024 * 1024;
+/// End of a line that was truncated.
+const CUT: &str = " [line cut]";
 
 /// Output stream of a workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,33 +34,75 @@ pub struct Line {
 #[derive(Debug, Clone)]
 pub struct Output {
     lines: mpsc::Sender<Line>,
-    dropped: Arc<AtomicU64>,
+    backlog: Arc<Backlog>,
+}
+
+/// What the two ends know of each other.
+#[derive(Debug, Default)]
+struct Backlog {
+    bytes: AtomicUsize,
+    dropped: AtomicU64,
+}
+
+/// The reading end.
+#[derive(Debug)]
+pub struct Lines {
+    lines: mpsc::Receiver<Line>,
+    backlog: Arc<Backlog>,
 }
 
 impl Output {
-    /// Creates a channel that buffers `capacity` lines.
+    /// Creates a channel that buffers `capacity` lines, of [`MAX_WAITING_BYTES`] together.
     #[must_use]
-    pub fn channel(capacity: usize) -> (Self, mpsc::Receiver<Line>) {
+    pub fn channel(capacity: usize) -> (Self, Lines) {
         let (lines, receiver) = mpsc::channel(capacity);
-        (Self { lines, dropped: Arc::default() }, receiver)
+        let backlog = Arc::<Backlog>::default();
+        (Self { lines, backlog: Arc::clone(&backlog) }, Lines { lines: receiver, backlog })
     }
 
     /// Writes one line, or counts it as dropped.
     pub fn line(&self, stream: Stream, text: impl Into<String>) {
         let mut text = text.into();
         if text.len() > MAX_LINE_BYTES {
-            let cut = (0..=MAX_LINE_BYTES).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+            let cut = (0..=MAX_LINE_BYTES - CUT.len()).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
             text.truncate(cut);
+            text.push_str(CUT);
+            text.shrink_to_fit();
         }
-        if self.lines.try_send(Line { stream, text }).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+        let bytes = text.len();
+        let waiting = self.backlog.bytes.fetch_add(bytes, Ordering::AcqRel);
+        if waiting.saturating_add(bytes) > MAX_WAITING_BYTES || self.lines.try_send(Line { stream, text }).is_err() {
+            self.backlog.bytes.fetch_sub(bytes, Ordering::AcqRel);
+            self.backlog.dropped.fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+impl Lines {
+    /// The next line; nothing when all writers are gone and everything was read.
+    ///
+    /// # Cancel safety
+    /// No line is lost when the future is dropped.
+    pub async fn recv(&mut self) -> Option<Line> {
+        let line = self.lines.recv().await?;
+        Some(self.taken(line))
+    }
+
+    /// The next line if one waits.
+    pub fn try_recv(&mut self) -> Option<Line> {
+        let line = self.lines.try_recv().ok()?;
+        Some(self.taken(line))
     }
 
     /// Number of lines dropped since the last call.
     #[must_use]
     pub fn take_dropped(&self) -> u64 {
-        self.dropped.swap(0, Ordering::Relaxed)
+        self.backlog.dropped.swap(0, Ordering::Relaxed)
+    }
+
+    fn taken(&self, line: Line) -> Line {
+        self.backlog.bytes.fetch_sub(line.text.len(), Ordering::AcqRel);
+        line
     }
 }
 
@@ -88,7 +134,8 @@ impl LineWriter {
     }
 
     fn buffer(&mut self, piece: &[u8]) {
-        let room = MAX_LINE_BYTES.saturating_sub(self.pending.len());
+        // One byte more than a line has, so that it is seen to be too long.
+        let room = (MAX_LINE_BYTES + 1).saturating_sub(self.pending.len());
         self.pending.extend_from_slice(piece.get(..room).unwrap_or(piece));
     }
 
@@ -116,7 +163,7 @@ mod tests {
         let mut writer = LineWriter::new(output, Stream::Stdout);
         pieces.iter().for_each(|piece| writer.write(piece));
         drop(writer);
-        std::iter::from_fn(|| lines.try_recv().ok()).map(|line| line.text).collect()
+        std::iter::from_fn(|| lines.try_recv()).map(|line| line.text).collect()
     }
 
     #[test]
@@ -131,12 +178,28 @@ mod tests {
         let long = vec![b'x'; 3 * MAX_LINE_BYTES];
         let lines = lines_of(&[&long, &long, b"\nnext\n"]);
         assert_eq!(lines.iter().map(String::len).collect::<Vec<_>>(), [MAX_LINE_BYTES, 4]);
+        assert!(lines[0].ends_with(CUT));
+        assert!(!lines_of(&[&vec![b'x'; MAX_LINE_BYTES], b"\n"])[0].ends_with(CUT), "one of exactly that length is whole");
     }
 
     #[test]
     fn lines_that_do_not_fit_are_dropped_and_counted_once() {
-        let (output, _lines) = Output::channel(1);
+        let (output, lines) = Output::channel(1);
         (0..5).for_each(|_| output.line(Stream::Stderr, "word"));
-        assert_eq!((output.take_dropped(), output.take_dropped()), (4, 0));
+        assert_eq!((lines.take_dropped(), lines.take_dropped()), (4, 0));
+    }
+
+    #[test]
+    fn bytes_that_nobody_reads_are_bounded_and_room_comes_back() {
+        let (output, mut lines) = Output::channel(100_000);
+        let long = "x".repeat(MAX_LINE_BYTES);
+        let fitting = MAX_WAITING_BYTES / MAX_LINE_BYTES;
+        (0..fitting + 3).for_each(|_| output.line(Stream::Stdout, long.as_str()));
+        assert_eq!(lines.take_dropped(), 3);
+        assert!(lines.try_recv().is_some());
+        output.line(Stream::Stdout, long.as_str());
+        output.line(Stream::Stdout, "one more");
+        assert_eq!(lines.take_dropped(), 1);
+        assert_eq!(std::iter::from_fn(|| lines.try_recv()).count(), fitting);
     }
 }

@@ -9,10 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use nex_engine::native::{Service, StoppedBy};
-use nex_engine::{HostClient, Launch, Limits, Line, Output, Stream};
+use nex_engine::{HostClient, Launch, Limits, Lines, Output, Stream};
 use nex_protocol::digest::Digest;
 use nex_protocol::host::{HostError, HostRequest};
-use tokio::sync::mpsc;
 
 struct NoHost;
 
@@ -24,7 +23,7 @@ impl HostClient for NoHost {
 
 struct Fixture {
     launch: Launch,
-    lines: mpsc::Receiver<Line>,
+    lines: Lines,
     _directory: tempfile::TempDir,
 }
 
@@ -48,12 +47,12 @@ fn script(body: &str) -> Fixture {
     Fixture { launch, lines, _directory: directory }
 }
 
-async fn line(lines: &mut mpsc::Receiver<Line>) -> String {
+async fn line(lines: &mut Lines) -> String {
     tokio::time::timeout(Duration::from_secs(10), lines.recv()).await.expect("a line in time").expect("a line").text
 }
 
-fn rest(mut lines: mpsc::Receiver<Line>) -> Vec<(Stream, String)> {
-    std::iter::from_fn(|| lines.try_recv().ok()).map(|line| (line.stream, line.text)).collect()
+fn rest(mut lines: Lines) -> Vec<(Stream, String)> {
+    std::iter::from_fn(|| lines.try_recv()).map(|line| (line.stream, line.text)).collect()
 }
 
 async fn gone(pid: &str) {

@@ -70,6 +70,11 @@ impl<'c> Bucket<'c> {
         Self { kind, config, name, description: format!("{MADE_HERE} {}: {owner}", kind.service()) }
     }
 
+    /// The stream behind it.
+    pub(crate) fn stream(&self) -> String {
+        self.kind.stream(&self.name)
+    }
+
     /// Sees to it that the bucket is there and may be used by the caller.
     pub(crate) async fn ensure(&self, jetstream: &Context) -> Result<(), HostError> {
         if self.find(jetstream).await? {

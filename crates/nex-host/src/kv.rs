@@ -30,13 +30,18 @@ impl KeyValue {
         self.stores.forget(nats);
     }
 
+    /// The bucket of a caller.
+    pub(crate) fn bucket(&self, caller: &CallContext) -> Bucket<'_> {
+        Bucket::new(Kind::KeyValue, &self.config, caller)
+    }
+
     pub(crate) async fn call(&self, caller: &CallContext, method: &str, key: &str, body: Bytes) -> Result<Bytes, HostError> {
         match method {
             "get" | "set" | "delete" => check_key(key)?,
             "keys" => {}
             _ => return Err(unknown_method("kv", method, "get, set, delete and keys")),
         }
-        let bucket = Bucket::new(Kind::KeyValue, &self.config, caller);
+        let bucket = self.bucket(caller);
         let answer = in_time("kv", async {
             let store = self.stores.get_or_open(caller, &bucket, || open(caller, &bucket)).await?;
             match method {

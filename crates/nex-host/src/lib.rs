@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`config`] | what the node's configuration says about the services |
 //! | `template` | bucket names made of namespace and workload name |
+//! | `denied` | what NATS does not permit a call |
 //! | `bucket` | making buckets, whose they are, handles that are kept |
 //! | `kv`, `object`, `messaging`, `http` | the services |
 //! | `address` | which addresses `http` may not reach |
@@ -14,6 +15,7 @@
 mod address;
 mod bucket;
 pub mod config;
+mod denied;
 mod error;
 mod http;
 mod kv;
@@ -24,12 +26,14 @@ mod template;
 
 use async_nats::{Client, Message};
 use bytes::Bytes;
+use nex_bus::denials::Denials;
 use nex_protocol::host::{HostError, Service, TARGET};
 use nex_protocol::id::{Namespace, WorkloadName};
 
 pub use config::Config;
 pub use respond::respond;
 
+use denied::Touched;
 use error::refuse;
 
 /// Largest body given back: a little under the 8 MB that the internal bus carries in one message.
@@ -46,6 +50,10 @@ pub struct CallContext {
     pub workload: WorkloadName,
     /// The connection its services act on.
     pub nats: Client,
+    /// What the server does not permit there.
+    pub denials: Denials,
+    /// Whether the connection is narrower than the node's own. Then it is waited for whether a message may be published.
+    pub is_narrow: bool,
 }
 
 /// The host services of a node.
@@ -83,15 +91,25 @@ impl HostServices {
             return Err(refuse(400, text));
         }
         let body = message.payload.clone();
-        match service {
-            Service::KeyValue => self.kv.call(context, method, target, body).await,
-            Service::ObjectStore => Box::pin(self.objects.call(context, method, target, &body)).await,
-            Service::Messaging => messaging::call(&self.config.messaging, &context.nats, method, target, body).await,
+        let touched = match service {
+            Service::KeyValue => Touched::Bucket(self.kv.bucket(context)),
+            Service::ObjectStore => Touched::Bucket(self.objects.bucket(context)),
+            Service::Messaging => Touched::Subject(target),
             Service::Http => {
                 let workload = format!("{}.{}", context.namespace, context.workload);
-                self.http.call(&workload, method, target, body).await
+                return self.http.call(&workload, method, target, body).await;
             }
-        }
+        };
+        let work = async {
+            match service {
+                Service::KeyValue => self.kv.call(context, method, target, body).await,
+                Service::ObjectStore => Box::pin(self.objects.call(context, method, target, &body)).await,
+                Service::Messaging | Service::Http => {
+                    messaging::call(&self.config.messaging, context, method, target, body).await
+                }
+            }
+        };
+        Box::pin(denied::or_done(context, what, &touched, work)).await
     }
 
     /// Lets go of the handles kept on a connection, so it can close. Handles long unused also make room

@@ -12,20 +12,21 @@ use nex_protocol::subject::is_valid_pattern;
 use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
-use crate::MAX_ANSWER;
 use crate::config::MessagingConfig;
 use crate::error::{refuse, unknown_method};
+use crate::{CallContext, MAX_ANSWER};
 
 /// Most replies `requestMany` waits for.
 const MAX_REPLIES: usize = 100;
 
 pub(crate) async fn call(
     config: &MessagingConfig,
-    nats: &Client,
+    context: &CallContext,
     method: &str,
     subject: &str,
     body: Bytes,
 ) -> Result<Bytes, HostError> {
+    let nats = &context.nats;
     if !matches!(method, "publish" | "request" | "requestMany") {
         return Err(unknown_method("messaging", method, "publish, request and requestMany"));
     }
@@ -35,7 +36,14 @@ pub(crate) async fn call(
         return Err(refuse(413, format!("the message is {} bytes, and NATS takes at most {limit}", body.len())));
     }
     match method {
-        "publish" => publish(nats, subject, body).await,
+        "publish" => {
+            let published = publish(nats, subject, body).await;
+            if published.is_ok() && context.is_narrow {
+                // The server says nothing where it permits a message, and otherwise what ends this call.
+                context.denials.settle(nats).await;
+            }
+            published
+        }
         "request" => request(nats, subject, body, config.request_timeout).await,
         _ => request_many(nats, subject, body, config.request_many_timeout).await,
     }

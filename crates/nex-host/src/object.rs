@@ -48,13 +48,18 @@ impl Objects {
         self.stores.forget(nats);
     }
 
+    /// The bucket of a caller.
+    pub(crate) fn bucket(&self, caller: &CallContext) -> Bucket<'_> {
+        Bucket::new(Kind::Objects, &self.config, caller)
+    }
+
     pub(crate) async fn call(&self, caller: &CallContext, method: &str, name: &str, body: &Bytes) -> Result<Bytes, HostError> {
         match method {
             "get" | "put" | "delete" => check_name(name)?,
             "list" => {}
             _ => return Err(unknown_method("objectstore", method, "get, put, delete and list")),
         }
-        let bucket = Bucket::new(Kind::Objects, &self.config, caller);
+        let bucket = self.bucket(caller);
         let answer = in_time("objectstore", async {
             let store = self.stores.get_or_open(caller, &bucket, || open(caller, &bucket)).await?;
             match method {

@@ -10,7 +10,6 @@ use async_nats::jetstream;
 use nex_process::{Deadline, Elapsed};
 use nex_protocol::deploy::Location;
 use nex_protocol::digest::{Digest, Hasher};
-use nex_protocol::envelope::{ErrorCode, Failure};
 use tokio::io::AsyncReadExt as _;
 
 use crate::state_dir::make_private;
@@ -37,8 +36,17 @@ pub struct Artifacts {
     dir: PathBuf,
 }
 
-fn failed(doing: &str, location: &Location, error: &dyn std::fmt::Display) -> Failure {
-    Failure::new(ErrorCode::Failed, format!("Failed to cache workload bytes: {doing} {location}: {error}"))
+/// An artifact that cannot be had, or is not what its object store promised.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("Failed to cache workload bytes: {doing} {location}: {why}")]
+pub struct FetchError {
+    doing: &'static str,
+    location: Location,
+    why: String,
+}
+
+fn failed(doing: &'static str, location: &Location, error: &dyn std::fmt::Display) -> FetchError {
+    FetchError { doing, location: location.clone(), why: error.to_string() }
 }
 
 /// What the object store says of an artifact, before a byte of it is fetched.
@@ -59,13 +67,13 @@ impl Offer {
     /// Asks the object store. Bounded by the deadline.
     ///
     /// # Errors
-    /// A [`Failure`] that says whether the bucket, the object or JetStream is missing.
+    /// A [`FetchError`] that says whether the bucket, the object or JetStream is missing.
     pub async fn look_up(
         nats: &async_nats::Client,
         location: &Location,
         domain: Option<&str>,
         by: Deadline,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, FetchError> {
         let context = match domain.filter(|domain| !domain.is_empty()) {
             Some(domain) => jetstream::with_domain(nats.clone(), domain),
             None => jetstream::new(nats.clone()),
@@ -124,8 +132,8 @@ impl Artifacts {
     /// size evade the limits.
     ///
     /// # Errors
-    /// A [`Failure`] for anything that goes wrong on the way, or when the bytes are not what the store promised.
-    pub async fn take(&self, offer: Offer, by: Deadline) -> Result<Artifact, Failure> {
+    /// A [`FetchError`] for anything that goes wrong on the way, or when the bytes are not what the store promised.
+    pub async fn take(&self, offer: Offer, by: Deadline) -> Result<Artifact, FetchError> {
         if let Some(digest) = offer.digest()
             && let Some(artifact) = self.cached(&digest).filter(|artifact| artifact.bytes == offer.bytes())
             && self.has_source(&digest, &offer.source())
@@ -232,9 +240,9 @@ impl Artifacts {
         self.dir.join(format!("{digest}.sources"))
     }
 
-    async fn fetch(&self, offer: Offer) -> Result<Artifact, Failure> {
+    async fn fetch(&self, offer: Offer) -> Result<Artifact, FetchError> {
         let (location, promised, size, source) = (offer.location.clone(), offer.digest(), offer.bytes(), offer.source());
-        let wrong = |doing: &str, error: &dyn std::fmt::Display| failed(doing, &location, error);
+        let wrong = |doing: &'static str, error: &dyn std::fmt::Display| failed(doing, &location, error);
         make_private(&self.dir).map_err(|e| wrong("keeping", &e))?;
         let mut draft = Draft::new(&self.dir).map_err(|e| wrong("keeping", &e))?;
         let mut object = offer.store.get(&offer.object.name).await.map_err(|e| wrong("fetching", &e))?;

@@ -3,8 +3,8 @@
 //! A node never dials what a deployer names, unless the operator lists it (`allow_nats_urls`): whoever answers there could fill the
 //! node's memory, and the attempt alone tells what listens where. The node's own servers are listed.
 //!
-//! In order: what the deployer brought (`trigger_connection`, `host_services`), what the node's configuration names
-//! (`host_services.nats_url`), the node's own connection.
+//! In order: what the deployer brought (`trigger_connection`, `host_services`), for host services what the node's configuration names for
+//! the namespace (`host_services.namespaces`), what it names for all (`host_services.nats_url`), the node's own connection.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +19,7 @@ use nex_protocol::envelope::{ErrorCode, Failure};
 use nex_protocol::id::WorkloadId;
 
 use crate::config::{NodeConfig, ServerList};
+use crate::namespace_connections::NamespaceConnections;
 use crate::workload::spec::WorkloadSpec;
 use nex_protocol::envelope::chain;
 
@@ -45,12 +46,24 @@ pub struct Connections {
     servers: Arc<ServerList>,
     shared: Arc<tokio::sync::OnceCell<Watched>>,
     own: Arc<Mutex<HashMap<(WorkloadId, Purpose), Watched>>>,
+    namespaces: Arc<NamespaceConnections>,
+}
+
+/// Where a workload's host services act.
+#[derive(Debug)]
+pub struct HostConnection {
+    /// The connection.
+    pub nats: Client,
+    /// What its server does not permit there.
+    pub denials: Denials,
+    /// Whether it is not the node's own.
+    pub is_narrow: bool,
 }
 
 impl Connections {
     /// Connections of a node that is itself connected by `node_settings`.
     #[must_use]
-    pub fn new(node: Watched, node_settings: ConnectionSettings, config: &NodeConfig) -> Self {
+    pub fn new(node: Watched, node_settings: ConnectionSettings, config: &NodeConfig, namespaces: NamespaceConnections) -> Self {
         let configured = &config.host_services;
         let servers = Arc::new(config.workload_servers.clone().with(&node_settings.servers));
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
@@ -60,7 +73,15 @@ impl Connections {
             nats_user_seed: text(&configured.nats_user_seed),
         };
         let configured = Some(details).filter(|details| !details.nats_url.is_empty() || !details.nats_user_jwt.is_empty());
-        Self { node, node_settings: Arc::new(node_settings), configured, servers, shared: Arc::default(), own: Arc::default() }
+        Self {
+            node,
+            node_settings: Arc::new(node_settings),
+            configured,
+            servers,
+            shared: Arc::default(),
+            own: Arc::default(),
+            namespaces: Arc::new(namespaces),
+        }
     }
 
     /// Whether workloads may be connected to the servers that a deployer names.
@@ -108,14 +129,28 @@ impl Connections {
     ///
     /// # Errors
     /// A [`Failure`] when that connection cannot be made.
-    pub async fn host(&self, spec: &WorkloadSpec) -> Result<Client, Failure> {
-        Ok(self.client(spec, Purpose::Host, spec.host_services.as_ref(), Deadline::after(HOST_CONNECT)).await?.0)
+    pub async fn host(&self, spec: &WorkloadSpec) -> Result<HostConnection, Failure> {
+        let (details, by) = (spec.host_services.as_ref(), Deadline::after(HOST_CONNECT));
+        if details.is_none()
+            && let Some(connection) = self.namespaces.get(&spec.namespace, &spec.id, by).await
+        {
+            let (nats, denials) = connection.map_err(|error| Failure::new(ErrorCode::Failed, error.to_string()))?;
+            return Ok(HostConnection { nats, denials, is_narrow: true });
+        }
+        let (nats, denials) = self.client(spec, Purpose::Host, details, by).await?;
+        Ok(HostConnection { nats, denials, is_narrow: details.is_some() || self.configured.is_some() })
     }
 
-    /// Lets go of a workload's own connections, and gives them back.
+    /// Begins to connect a workload's host services.
+    pub fn attach(&self, spec: &WorkloadSpec) {
+        self.namespaces.attach(&spec.namespace, &spec.id);
+    }
+
+    /// Lets go of a workload's own connections, and of its namespace's with the last workload of it; gives them back.
     #[must_use]
     pub fn forget(&self, workload: &WorkloadId) -> Vec<Client> {
-        self.lock().extract_if(|(id, _), _| id == workload).map(|(_, (client, _))| client).collect()
+        let own: Vec<_> = self.lock().extract_if(|(id, _), _| id == workload).map(|(_, (client, _))| client).collect();
+        own.into_iter().chain(self.namespaces.detach(workload)).collect()
     }
 
     async fn client(
@@ -172,11 +207,15 @@ impl Connections {
     ///
     /// # Errors
     /// That of the work, or a [`Failure`] that names the subject.
-    pub async fn permitted<T>(&self, bucket: &str, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    pub async fn permitted<T, E: Into<Failure>>(
+        &self,
+        bucket: &str,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Failure> {
         let stream = format!("OBJ_{bucket}");
         let is_of_bucket = |denial: &Denial| denial.subject.split('.').any(|token| token == stream);
         tokio::select! {
-            done = work => done,
+            done = work => done.map_err(Into::into),
             denial = self.node.1.next(is_of_bucket) => {
                 let text = format!("Failed to cache workload bytes: on the node's NATS: {denial}");
                 Err(Failure::new(ErrorCode::Failed, text))

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use nex_protocol::control::Tags;
 use nex_protocol::event::{CloudEvent, SYSTEM, kind};
-use nex_protocol::id::{AgentId, NodeId};
+use nex_protocol::id::{AgentId, NodeId, WorkloadId};
 use nex_protocol::subject;
 use serde_json::{Value, json};
 
 use crate::clock;
+use crate::journal::OwedEvent;
 use crate::outbox::Outbox;
 use crate::workload::spec::WorkloadSpec;
 
@@ -68,14 +69,21 @@ impl Events {
         self.workload_event(kind::WORKLOAD_DEPLOYED, spec, data);
     }
 
-    /// A workload is gone for good.
-    pub fn undeployed(&self, spec: &WorkloadSpec, code: i32, message: &str) {
+    /// What tells that a workload is gone for good.
+    #[must_use]
+    pub fn undeployed(&self, spec: &WorkloadSpec, code: i32, message: &str) -> OwedEvent {
         // The fields of both kinds of event that 0.2.7 has for this.
         let data = json!({
             "workload_name": spec.name.as_str(), "code": code, "message": message, "name": spec.name.as_str(), "reason": message,
             "vmid": spec.id.as_str(), "workload_id": spec.id.as_str(),
         });
-        self.workload_event(kind::WORKLOAD_UNDEPLOYED, spec, data);
+        let event = self.about(kind::WORKLOAD_UNDEPLOYED, spec, data);
+        OwedEvent { subject: subject::event(spec.namespace.as_str(), &event.r#type), event }
+    }
+
+    /// Tells an event that the journal has.
+    pub fn owed(&self, workload: &WorkloadId, event: &OwedEvent) {
+        self.outbox.owed(workload.clone(), event);
     }
 
     /// Calls of a function ended well; many within a moment make one event with their count.
@@ -106,9 +114,13 @@ impl Events {
     }
 
     fn workload_event(&self, kind: &str, spec: &WorkloadSpec, data: Value) {
+        self.send(spec.namespace.as_str(), &self.about(kind, spec, data));
+    }
+
+    fn about(&self, kind: &str, spec: &WorkloadSpec, data: Value) -> CloudEvent {
         let mut event = CloudEvent::new(kind, format!("{}-{}", self.node, spec.id), clock::rfc3339(), data);
         event.namespace = Some(spec.namespace.to_string());
-        self.send(spec.namespace.as_str(), &event);
+        event
     }
 
     fn send(&self, namespace: &str, event: &CloudEvent) {

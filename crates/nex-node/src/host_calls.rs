@@ -9,7 +9,7 @@ use nex_protocol::host::HostError;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::agents::inbox::HostCall;
-use crate::connections::Connections;
+use crate::connections::{Connections, HostConnection};
 use crate::workload::spec::WorkloadSpec;
 
 /// Host calls of one instance answered at once.
@@ -29,6 +29,7 @@ pub struct HostCallServer {
 impl HostCallServer {
     /// Serves an instance of a workload until its inbox is closed or the scope ends.
     pub fn serve(&self, scope: &TaskScope, spec: Arc<WorkloadSpec>, mut calls: mpsc::Receiver<HostCall>) {
+        self.connections.attach(&spec);
         let (server, answers) = (self.clone(), scope.child("host calls"));
         scope.spawn("host calls", async move {
             let permits = Arc::new(Semaphore::new(MAX_CALLS));
@@ -49,8 +50,9 @@ impl HostCallServer {
 
     async fn answer(&self, spec: &WorkloadSpec, HostCall { call, message }: &HostCall) {
         let answer = match self.connections.host(spec).await {
-            Ok(client) => {
-                let context = CallContext { namespace: spec.namespace.clone(), workload: spec.name.clone(), nats: client };
+            Ok(HostConnection { nats, denials, is_narrow }) => {
+                let (namespace, workload) = (spec.namespace.clone(), spec.name.clone());
+                let context = CallContext { namespace, workload, nats, denials, is_narrow };
                 self.host.call(&context, call, message).await
             }
             Err(failure) => Err(HostError { code: 500, message: failure.message }),

@@ -1,10 +1,13 @@
-//! What must survive the process: a small crash-safe table of workloads, children and seen tokens.
+//! What must survive the process: a small crash-safe table of workloads, the events that tell of their ends, children
+//! and seen tokens.
 //! (Sandboxes record themselves, in their own directories.)
 //!
 //! Every write is on disk before its caller goes on. Values are JSON, so a later version reads an earlier one's.
 
+mod owed;
 mod tokens;
 
+pub use owed::OwedEvent;
 pub use tokens::{Spending, SpentToken};
 
 use std::os::unix::fs::PermissionsExt as _;
@@ -95,7 +98,7 @@ impl Journal {
         let database = Database::create(path).map_err(failed("opening it"))?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed("opening it"))?;
         let write = database.begin_write().map_err(failed("opening it"))?;
-        for table in [WORKLOADS, CHILDREN] {
+        for table in [WORKLOADS, CHILDREN, owed::TABLE] {
             write.open_table(table).map_err(failed("opening it"))?;
         }
         tokens::open(&write).map_err(failed("opening it"))?;
@@ -123,7 +126,7 @@ impl Journal {
         self.in_background(move |journal| journal.put(WORKLOADS, id.as_str(), &record)).await
     }
 
-    /// Forgets a workload.
+    /// Forgets a workload of which nobody was told.
     ///
     /// # Errors
     /// [`JournalError`].

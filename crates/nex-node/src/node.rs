@@ -31,6 +31,7 @@ use crate::host_calls::HostCallServer;
 use crate::identity::Identity;
 use crate::journal::{Journal, JournalError};
 use crate::leftovers;
+use crate::namespace_connections::NamespaceConnections;
 use crate::outbox::Outbox;
 use crate::pool::Pools;
 use crate::registry::Registry;
@@ -104,6 +105,9 @@ pub enum NodeError {
     /// A connection that stood refused a subscription.
     #[error("failed to subscribe on NATS")]
     Nats(#[source] async_nats::Error),
+    /// A context that the configuration names for the host services of a namespace.
+    #[error("the host services of a namespace have no usable NATS context")]
+    HostServiceContext(#[from] nex_bus::context::ContextError),
     /// The host services' configuration.
     #[error("the host services cannot be used:\n  - {}", .0.join("\n  - "))]
     HostServices(Vec<String>),
@@ -186,7 +190,11 @@ impl Node {
         tracing::info!(client_url = bus.url(), "Internal NATS server started");
         let agents = TaskScope::new("agents");
         let telling = TaskScope::new("telling");
-        let outbox = Outbox::start(&telling, nats.clone());
+        let outbox = Outbox::start(&telling, nats.clone(), journal.clone());
+        for (workload, event) in journal.owed()? {
+            tracing::info!(workload_id = %workload, "an earlier process of this node did not tell that it ended");
+            outbox.owed(workload, &event);
+        }
         let parts = DriverParts {
             nats: &nats,
             denials: denials.clone(),
@@ -205,6 +213,7 @@ impl Node {
         let shared =
             Shared { identity, config, nats, nexus, version: VERSION, started, registry, drivers, outbox, tags, lame_duck };
         let shared = Arc::new(shared);
+        let returning = restore::admit(&shared, left);
         let control = ControlApi::start(&shared).await.map_err(NodeError::Nats)?;
         denials.settle(&shared.nats).await;
         if let Some(denial) = denials.take(|denial| denial.action == Action::Subscribe && denial.subject.starts_with("$NEX.")) {
@@ -215,7 +224,7 @@ impl Node {
         shared.drivers.events.node_started(&shared.tags());
         let background = TaskScope::new("background");
         background.spawn("heartbeat", heartbeat(Arc::clone(&shared), background.cancel_token()));
-        background.spawn("restore", restore::run(Arc::clone(&shared), left));
+        background.spawn("restore", restore::run(Arc::clone(&shared), returning));
         Ok(Self { shared, control, bus, sandboxes, background, agents, telling, _state: state })
     }
 
@@ -298,6 +307,7 @@ impl DriverParts<'_> {
         let factory = AgentFactory {
             keys,
             bus_url: bus.url().to_owned(),
+            bus_certificate: bus.certificate().to_owned(),
             bus: bus.client().clone(),
             router,
             sandboxes: sandboxes.provider(),
@@ -310,7 +320,8 @@ impl DriverParts<'_> {
         for (name, class) in &config.microvm.classes {
             pools.add(name.clone(), agents, AgentFactory { size: Some(class.size), ..factory.clone() }, class.pool_size);
         }
-        let connections = Connections::new((nats.clone(), denials), connection, config);
+        let namespaces = NamespaceConnections::load(&config.host_services)?;
+        let connections = Connections::new((nats.clone(), denials), connection, config, namespaces);
         let direct = Direct::new(connections.clone(), sandboxes.reach(), config.anonymous_functions);
         let host_calls = HostCallServer {
             host: Arc::new(HostServices::new(host)),

@@ -2,6 +2,8 @@
 //!
 //! When NATS is slow or away the queue fills. Log lines are refused first, and their writers count them; events go on being taken until
 //! the queue is full twice over.
+//!
+//! Of an event that is owed the journal knows until NATS has it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_nats::Client;
 use bytes::Bytes;
 use nex_process::{Deadline, TaskScope};
+use nex_protocol::id::WorkloadId;
 use tokio::sync::{Notify, watch};
+
+use crate::journal::{Journal, OwedEvent};
 
 /// Bytes that may wait before log lines are refused.
 pub const LOG_BYTES: usize = 8 * 1024 * 1024;
@@ -17,15 +22,31 @@ pub const LOG_BYTES: usize = 8 * 1024 * 1024;
 pub const EVENT_BYTES: usize = 2 * LOG_BYTES;
 /// What a message costs beside its body, bytes.
 const OVERHEAD: usize = 128;
+/// Most owed events that are told before the journal hears of it.
+const SETTLE_AT: usize = 64;
 
 /// The queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the user's NATS does not take what this node has to tell")]
 pub struct Full;
 
+#[derive(Debug)]
+struct Message {
+    subject: String,
+    body: Bytes,
+    /// The workload whose end it tells.
+    owed: Option<WorkloadId>,
+}
+
+impl Message {
+    fn cost(&self) -> usize {
+        self.body.len() + self.subject.len() + OVERHEAD
+    }
+}
+
 #[derive(Debug, Default)]
 struct Queue {
-    messages: VecDeque<(String, Bytes)>,
+    messages: VecDeque<Message>,
     bytes: usize,
     lost_events: u64,
 }
@@ -54,18 +75,28 @@ impl Outbox {
 
     /// A queue that is emptied onto a connection, in a scope.
     #[must_use]
-    pub fn start(scope: &TaskScope, nats: Client) -> Self {
+    pub fn start(scope: &TaskScope, nats: Client, journal: Journal) -> Self {
         let outbox = Self::new();
         let (emptied, cancelled) = (outbox.clone(), scope.cancel_token());
         scope.spawn("outbox", async move {
-            cancelled.run_until_cancelled(emptied.publish_all(nats)).await;
+            cancelled.run_until_cancelled(emptied.publish_all(nats, journal)).await;
         });
         outbox
     }
 
     /// Tells an event. Lost, and counted, only when [`EVENT_BYTES`] wait.
     pub fn event(&self, subject: String, body: Bytes) {
-        if self.push(subject, body, EVENT_BYTES).is_err() {
+        self.tell(Message { subject, body, owed: None });
+    }
+
+    /// Tells an event that is owed: one that is lost here is still in the journal, and told by the next start of the node.
+    pub fn owed(&self, workload: WorkloadId, OwedEvent { subject, event }: &OwedEvent) {
+        let body = serde_json::to_vec(event).unwrap_or_default().into();
+        self.tell(Message { subject: subject.clone(), body, owed: Some(workload) });
+    }
+
+    fn tell(&self, message: Message) {
+        if self.push(message, EVENT_BYTES).is_err() {
             let mut queue = self.lock();
             queue.lost_events = queue.lost_events.saturating_add(1);
             if queue.lost_events.is_power_of_two() {
@@ -79,7 +110,7 @@ impl Outbox {
     /// # Errors
     /// [`Full`] when [`LOG_BYTES`] wait; the writer counts it.
     pub fn log(&self, subject: String, body: Bytes) -> Result<(), Full> {
-        self.push(subject, body, LOG_BYTES)
+        self.push(Message { subject, body, owed: None }, LOG_BYTES)
     }
 
     /// Waits until everything told so far was taken by the connection; says whether it was in time.
@@ -88,25 +119,29 @@ impl Outbox {
         by.bound(idle.wait_for(|idle| *idle)).await.is_ok_and(|waited| waited.is_ok())
     }
 
-    fn push(&self, subject: String, body: Bytes, limit: usize) -> Result<(), Full> {
-        let cost = body.len() + subject.len() + OVERHEAD;
+    fn push(&self, message: Message, limit: usize) -> Result<(), Full> {
+        let cost = message.cost();
         {
             let mut queue = self.lock();
             if queue.bytes.saturating_add(cost) > limit {
                 return Err(Full);
             }
             queue.bytes += cost;
-            queue.messages.push_back((subject, body));
+            queue.messages.push_back(message);
             self.inner.idle.send_if_modified(|idle| std::mem::replace(idle, false));
         }
         self.inner.wake.notify_one();
         Ok(())
     }
 
-    async fn publish_all(self, nats: Client) {
+    async fn publish_all(self, nats: Client, journal: Journal) {
+        let mut told = Vec::new();
         loop {
             let next = self.lock().messages.pop_front();
-            let Some((subject, body)) = next else {
+            if told.len() >= SETTLE_AT || (next.is_none() && !told.is_empty()) {
+                settle(&nats, &journal, std::mem::take(&mut told)).await;
+            }
+            let Some(message) = next else {
                 // Nothing is lost by a client that is not connected: it keeps what it took.
                 if self.lock().messages.is_empty() {
                     self.inner.idle.send_replace(true);
@@ -114,9 +149,10 @@ impl Outbox {
                 self.inner.wake.notified().await;
                 continue;
             };
-            let cost = body.len() + subject.len() + OVERHEAD;
-            if let Err(error) = nats.publish(subject, body).await {
-                tracing::debug!(%error, "a message could not be published");
+            let cost = message.cost();
+            match nats.publish(message.subject, message.body).await {
+                Ok(()) => told.extend(message.owed),
+                Err(error) => tracing::debug!(%error, "a message could not be published"),
             }
             let mut queue = self.lock();
             queue.bytes = queue.bytes.saturating_sub(cost);
@@ -125,6 +161,17 @@ impl Outbox {
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.inner.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the server has is owed no more.
+async fn settle(nats: &Client, journal: &Journal, told: Vec<WorkloadId>) {
+    if nats.flush().await.is_err() {
+        return;
+    }
+    if let Err(error) = journal.told(told).await {
+        let error = nex_protocol::envelope::chain(&error);
+        tracing::error!(error, "the journal does not forget events that were told; the next start tells them again");
     }
 }
 

@@ -3,12 +3,28 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use nex_protocol::envelope::{ErrorCode, Failure};
 use nex_protocol::id::{Namespace, WorkloadId};
 use nex_protocol::subject;
 
 use crate::config::NodeLimits;
 use crate::workload::Workload;
+
+/// Why there is no room for a workload.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoRoom {
+    /// The node has as many as it may.
+    #[error("Node is at maximum workload limit. Deploy request denied")]
+    Workloads,
+    /// Its artifact alone is too large.
+    #[error("Workload file size would exceed node limitations")]
+    WorkloadBytes,
+    /// All artifacts together would be.
+    #[error("Workload file size would exceed node total limitations")]
+    TotalBytes,
+    /// One of its triggers is heard in another namespace.
+    #[error("The trigger subject {0} overlaps with one of another namespace on this node")]
+    Trigger(String),
+}
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -45,11 +61,11 @@ impl Registry {
     /// Takes room for one more workload.
     ///
     /// # Errors
-    /// When the node is full.
-    pub fn reserve(&self) -> Result<Reservation, Failure> {
+    /// [`NoRoom::Workloads`].
+    pub fn reserve(&self) -> Result<Reservation, NoRoom> {
         let mut inner = self.lock();
         if self.limits.workloads.is_some_and(|most| inner.workloads.len() + inner.reserved >= most) {
-            return Err(Failure::new(ErrorCode::Unavailable, "Node is at maximum workload limit. Deploy request denied"));
+            return Err(NoRoom::Workloads);
         }
         inner.reserved += 1;
         Ok(Reservation { registry: self.clone(), bytes: 0, triggers: None })
@@ -102,16 +118,16 @@ impl Reservation {
     /// Takes room for the artifact's bytes as well.
     ///
     /// # Errors
-    /// When the artifact alone, or all artifacts together, would be over the node's limits.
-    pub fn reserve_bytes(&mut self, bytes: u64) -> Result<(), Failure> {
+    /// [`NoRoom::WorkloadBytes`], [`NoRoom::TotalBytes`].
+    pub fn reserve_bytes(&mut self, bytes: u64) -> Result<(), NoRoom> {
         let limits = self.registry.limits;
         if limits.workload_bytes.is_some_and(|most| bytes > most) {
-            return Err(Failure::new(ErrorCode::Denied, "Workload file size would exceed node limitations"));
+            return Err(NoRoom::WorkloadBytes);
         }
         let mut inner = self.registry.lock();
         let running: u64 = inner.workloads.values().map(|workload| workload.spec.artifact.bytes).sum();
         if limits.total_bytes.is_some_and(|most| running.saturating_add(inner.reserved_bytes).saturating_add(bytes) > most) {
-            return Err(Failure::new(ErrorCode::Unavailable, "Workload file size would exceed node total limitations"));
+            return Err(NoRoom::TotalBytes);
         }
         inner.reserved_bytes = inner.reserved_bytes.saturating_add(bytes);
         drop(inner);
@@ -128,16 +144,15 @@ impl Reservation {
     /// Takes the triggers, unless one overlaps with a trigger of another namespace: both would hear what is meant for one.
     ///
     /// # Errors
-    /// When one does.
-    pub fn reserve_triggers(&mut self, namespace: &Namespace, triggers: &[String]) -> Result<(), Failure> {
+    /// [`NoRoom::Trigger`].
+    pub fn reserve_triggers(&mut self, namespace: &Namespace, triggers: &[String]) -> Result<(), NoRoom> {
         let mut inner = self.registry.lock();
         let running = inner.workloads.values().map(|workload| (&workload.spec.namespace, &workload.spec.triggers));
         let reserved = inner.reserved_triggers.values().map(|(namespace, triggers)| (namespace, triggers));
         let of_others = running.chain(reserved).filter(|(other, _)| *other != namespace).flat_map(|(_, triggers)| triggers);
         for other in of_others {
             if let Some(mine) = triggers.iter().find(|mine| subject::overlap(mine, other)) {
-                let text = format!("The trigger subject {mine} overlaps with one of another namespace on this node");
-                return Err(Failure::new(ErrorCode::Denied, text));
+                return Err(NoRoom::Trigger(mine.clone()));
             }
         }
         let key = inner.next;

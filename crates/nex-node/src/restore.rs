@@ -21,18 +21,34 @@ use crate::journal::WorkloadRecord;
 use crate::policy;
 use crate::shared::Shared;
 
-/// Hands the workloads of the journal to their drivers, then starts those of the configuration one after the other; a failure is logged
-/// and the next goes on.
-pub async fn run(shared: Arc<Shared>, left: Vec<(WorkloadId, WorkloadRecord)>) {
+/// Workloads of the journal that have their room and their triggers.
+pub(crate) struct Returning(Vec<(AdmittedDeploy, Restored)>);
+
+/// Takes room and triggers for the workloads of the journal, before anybody else can: they were here first. What is not admitted is
+/// logged.
+#[must_use]
+pub(crate) fn admit(shared: &Shared, left: Vec<(WorkloadId, WorkloadRecord)>) -> Returning {
+    let mut returning = Vec::new();
     for (id, record) in left {
         let name = record.request.location.as_ref().map(ToString::to_string).unwrap_or_default();
-        if let Err(failure) = restore(&shared, id.clone(), record) {
-            tracing::error!(
+        match readmit(shared, id.clone(), record) {
+            Ok(admitted) => returning.push(admitted),
+            Err(failure) => tracing::error!(
                 workload_id = %id, artifact = name, error = %failure,
-                "a workload of the last process is not started again, because this node's configuration does not admit it any more; \
-                 it stays in the journal; next: change the configuration and start the node again"
-            );
+                "a workload of the last process is not started again, because this node's configuration does not admit it any more, or \
+                 another one has its triggers; it stays in the journal; next: change the configuration and start the node again"
+            ),
         }
+    }
+    Returning(returning)
+}
+
+/// Hands the workloads of the journal to their drivers, then starts those of the configuration one after the other; a failure is logged
+/// and the next goes on.
+pub(crate) async fn run(shared: Arc<Shared>, Returning(returning): Returning) {
+    for (deploy, restored) in returning {
+        // Its driver tries until it runs; it leaves the journal when it ends or is stopped.
+        admission::restore(&shared, deploy, restored);
     }
     let (mut expected, mut started) = (0, 0);
     let issuer = KeyPair::new_account();
@@ -51,15 +67,14 @@ pub async fn run(shared: Arc<Shared>, left: Vec<(WorkloadId, WorkloadRecord)>) {
     }
 }
 
-/// Its driver tries until it runs; it leaves the journal when it ends or is stopped.
-fn restore(shared: &Shared, id: WorkloadId, record: WorkloadRecord) -> Result<(), Failure> {
+fn readmit(shared: &Shared, id: WorkloadId, record: WorkloadRecord) -> Result<(AdmittedDeploy, Restored), Failure> {
     // Its token was good when it was deployed, and is judged by the clock of that moment for ever.
     let admitted = policy::admit(&record.request, &shared.config, &shared.identity.xkey, record.deployed_at)?;
     let artifact = shared.drivers.launcher.artifacts.place(&record.digest);
     let WorkloadRecord { namespace, request, deployed_at, .. } = record;
-    let deploy = AdmittedDeploy { namespace, request, admitted, reservation: shared.registry.readmit() };
-    admission::restore(shared, deploy, Restored { id, deployed_at, artifact });
-    Ok(())
+    let mut reservation = shared.registry.readmit();
+    reservation.reserve_triggers(&namespace, &admitted.triggers)?;
+    Ok((AdmittedDeploy { namespace, request, admitted, reservation }, Restored { id, deployed_at, artifact }))
 }
 
 async fn autostart(shared: &Arc<Shared>, entry: &RawAutostartWorkload, issuer: &KeyPair) -> Result<String, Failure> {
@@ -89,6 +104,8 @@ async fn autostart(shared: &Arc<Shared>, entry: &RawAutostartWorkload, issuer: &
     // The operator wrote this entry: no list of issuers keeps it out.
     let config = NodeConfig { valid_issuers: Vec::new(), ..shared.config.clone() };
     let admitted = policy::admit(&request, &config, &shared.identity.xkey, now)?;
-    let deploy = AdmittedDeploy { namespace, request, admitted, reservation: shared.registry.reserve()? };
+    let mut reservation = shared.registry.reserve()?;
+    reservation.reserve_triggers(&namespace, &admitted.triggers)?;
+    let deploy = AdmittedDeploy { namespace, request, admitted, reservation };
     Ok(Box::pin(admission::fetch_and_deploy(shared, deploy, by)).await?.id)
 }

@@ -22,11 +22,13 @@ pub struct NatsOptions {
     pub jetstream: bool,
     /// Additional configuration in the syntax of nats-server, without a listen address.
     pub config: String,
+    /// Addresses for which it has a certificate of its own; if there are any, it speaks TLS from the first byte on.
+    pub certified: Vec<String>,
 }
 
 impl Default for NatsOptions {
     fn default() -> Self {
-        Self { jetstream: true, config: String::new() }
+        Self { jetstream: true, config: String::new(), certified: Vec::new() }
     }
 }
 
@@ -84,7 +86,21 @@ impl NatsServer {
     /// When the server refuses.
     #[expect(clippy::expect_used, reason = "no connection, no test")]
     pub async fn client(&self) -> async_nats::Client {
-        async_nats::connect(self.url()).await.expect("the server of this test accepts a client")
+        let mut options = async_nats::ConnectOptions::new();
+        if !self.options.certified.is_empty() {
+            options = options.add_root_certificates(self.certificate_file()).tls_first();
+        }
+        options.connect(self.url()).await.expect("the server of this test accepts a client")
+    }
+
+    /// Its certificate, PEM.
+    ///
+    /// # Panics
+    /// When it has none.
+    #[must_use]
+    #[expect(clippy::expect_used, reason = "who asks has given NatsOptions::certified")]
+    pub fn certificate(&self) -> String {
+        std::fs::read_to_string(self.certificate_file()).expect("a server with NatsOptions::certified has a certificate")
     }
 
     /// Kills the server with SIGKILL; [`Self::restart`] starts it again.
@@ -113,11 +129,13 @@ impl NatsServer {
     async fn launch(&mut self) {
         let child = self.command().spawn().unwrap_or_else(|error| panic!("nats-server does not start: {error}"));
         let ports_file = self.ports_dir().join(format!("nats-server_{}.ports", child.id()));
+        // One that waits for TLS says nothing of itself; its ports file comes when it listens.
+        let certified = !self.options.certified.is_empty();
         let child = self.child.insert(child);
         let mut found = None;
         let up = eventually(TIMEOUT, || {
             let dead = !matches!(child.try_wait(), Ok(None));
-            found = read_port(&ports_file).filter(|port| sends_info(*port));
+            found = read_port(&ports_file).filter(|port| certified || sends_info(*port));
             std::future::ready(dead || found.is_some())
         });
         match (up.await, found) {
@@ -137,7 +155,7 @@ impl NatsServer {
         let store =
             if self.options.jetstream { format!("jetstream {{ store_dir: {:?} }}\n", root.join("js")) } else { String::new() };
         let config = root.join("nats.conf");
-        std::fs::write(&config, store + &self.options.config).expect("the test's directory is writable");
+        std::fs::write(&config, store + &self.tls() + &self.options.config).expect("the test's directory is writable");
         let log =
             std::fs::File::options().create(true).append(true).open(self.log_file()).expect("the test's directory is writable");
         let port = if self.port == 0 { "-1".to_owned() } else { self.port.to_string() };
@@ -148,6 +166,24 @@ impl NatsServer {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         // Keep it in the test's process group, so that Ctrl-C, which runs no destructors, ends it as well.
         command
+    }
+
+    #[expect(clippy::expect_used, reason = "no files, no test")]
+    fn tls(&self) -> String {
+        let (certificate, key) = (self.certificate_file(), self.dir.path().join("certificate.key"));
+        if self.options.certified.is_empty() {
+            return String::new();
+        }
+        if !certificate.exists() {
+            let made = rcgen::generate_simple_self_signed(self.options.certified.clone()).expect("a certificate can be made");
+            std::fs::write(&certificate, made.cert.pem()).expect("the test's directory is writable");
+            std::fs::write(&key, made.signing_key.serialize_pem()).expect("the test's directory is writable");
+        }
+        format!("tls {{ cert_file: {certificate:?}, key_file: {key:?}, handshake_first: true }}\n")
+    }
+
+    fn certificate_file(&self) -> PathBuf {
+        self.dir.path().join("certificate.pem")
     }
 
     fn ports_dir(&self) -> PathBuf {

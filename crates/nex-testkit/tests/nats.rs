@@ -43,7 +43,7 @@ async fn what_jetstream_stored_survives_kill9_and_restart_on_the_same_port() {
 #[tokio::test]
 async fn a_server_with_users_refuses_a_stranger() {
     let config = "authorization { users: [{ user: me, password: secret }] }".to_owned();
-    let nats = NatsServer::start_with(NatsOptions { jetstream: false, config }).await;
+    let nats = NatsServer::start_with(NatsOptions { jetstream: false, config, ..NatsOptions::default() }).await;
     assert!(async_nats::connect(nats.url()).await.is_err());
     let me = async_nats::ConnectOptions::with_user_and_password("me".into(), "secret".into());
     me.connect(nats.url()).await.unwrap();

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::world::World;
 
 fn with(config: String) -> World {
-    World::with_nats_like(NatsOptions { jetstream: true, config })
+    World::with_nats_like(NatsOptions { config, ..NatsOptions::default() })
 }
 
 /// A node as its environment says, and a function that is deployed to it and called.

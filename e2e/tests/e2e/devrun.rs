@@ -67,6 +67,16 @@ fn a_file_that_no_engine_takes_is_refused_with_the_reason_and_leaves_nothing() {
 }
 
 #[test]
+fn an_empty_list_of_trusted_nodes_neither_trusts_everybody_nor_is_a_riddle() {
+    let mut world = World::with_nats();
+    let script = world.file("echo.js", guest::ECHO_JS);
+    for empty in ["", " ", ","] {
+        world.set("NEX_TRUSTED_NODES", empty);
+        world.nex(&["devrun", &script]).expect(2).says(&["no node is named; next: name one, or unset NEX_TRUSTED_NODES"]);
+    }
+}
+
+#[test]
 fn again_it_replaces_the_copy_that_ran_and_says_all_of_it_plainly() {
     let world = World::new();
     let _up = world.up(&[]);

@@ -37,7 +37,7 @@ fn permissions(config: &str) -> Vec<Permission> {
 }
 
 fn with(config: String) -> World {
-    World::with_nats_like(NatsOptions { jetstream: true, config })
+    World::with_nats_like(NatsOptions { config, ..NatsOptions::default() })
 }
 
 fn flags(user: &str) -> Vec<String> {

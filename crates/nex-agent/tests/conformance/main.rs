@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
+mod logs;
 mod node;
 
 use nex_protocol::agent::{AgentEvent, Answer, InvocationError, Limit, Outcome, PROTOCOL, Pong, RejectCode, subject};

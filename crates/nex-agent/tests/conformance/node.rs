@@ -7,7 +7,7 @@ use async_nats::{Client, HeaderMap, Message, Request, Subscriber};
 use futures::StreamExt as _;
 use nex_process::Deadline;
 use nex_protocol::agent::subject::{self, FromAgent};
-use nex_protocol::agent::{AgentEvent, Answer, Deploy, EventAck, Handshake, Identity, Invocation, Limits, Outcome};
+use nex_protocol::agent::{AgentEvent, Answer, Deploy, EventAck, Handshake, Identity, Invocation, Limits, Logs, Outcome};
 use nex_protocol::agent::{TriggerKind, Undeploy, Welcome, report};
 use nex_protocol::deploy::WorkloadType;
 use nex_protocol::digest::Digest;
@@ -15,7 +15,7 @@ use nex_protocol::id::{AgentId, InstanceId};
 use nex_protocol::seal::{Environment, seal};
 use nex_sandbox::process::{self, ProcessConfig, ProcessNetwork, ProcessProvider};
 use nex_sandbox::{Sandbox, SandboxId, SandboxProvider as _, SandboxSpec};
-use nex_testkit::{NatsServer, dist_binary};
+use nex_testkit::{NatsOptions, NatsServer, dist_binary};
 use nkeys::{KeyPair, XKey};
 use tempfile::TempDir;
 
@@ -31,13 +31,15 @@ pub(crate) struct Node {
     key: XKey,
     dir: TempDir,
     asking: std::sync::Mutex<tokio::task::JoinSet<()>>,
-    _server: NatsServer,
+    /// The bus.
+    pub(crate) server: NatsServer,
 }
 
 impl Node {
     /// An agent that has shaken hands.
     pub(crate) async fn start() -> Self {
-        let server = NatsServer::start().await;
+        let certified = vec!["127.0.0.1".to_owned()];
+        let server = NatsServer::start_with(NatsOptions { certified, ..NatsOptions::default() }).await;
         let bus = server.client().await;
         let mut heard = bus.subscribe(subject::ALL_AGENTS).await.unwrap();
         bus.flush().await.unwrap();
@@ -57,6 +59,7 @@ impl Node {
         let identity = Identity {
             agent: agent.clone(),
             bus: format!("nats://127.0.0.1:{}", server.port()),
+            certificate: server.certificate(),
             jwt: "not checked by this server".into(),
             seed: KeyPair::new_user().seed().unwrap(),
         };
@@ -69,17 +72,7 @@ impl Node {
         let welcome = serde_json::to_vec(&Welcome { accepted: true, message: String::new() }).unwrap();
         bus.publish(message.reply.unwrap(), welcome.into()).await.unwrap();
         let handshake = serde_json::from_slice(&message.payload).unwrap();
-        Self {
-            agent,
-            handshake,
-            sandbox,
-            bus,
-            heard,
-            key: XKey::new(),
-            dir,
-            asking: std::sync::Mutex::default(),
-            _server: server,
-        }
+        Self { agent, handshake, sandbox, bus, heard, key: XKey::new(), dir, asking: std::sync::Mutex::default(), server }
     }
 
     /// A request that deploys these bytes, and the file brought into the sandbox.
@@ -152,6 +145,17 @@ impl Node {
                 self.bus.publish(message.reply.unwrap(), ack.into()).await.unwrap();
             }
             return (sequence, instance, serde_json::from_slice(&message.payload).unwrap());
+        }
+    }
+
+    /// The next message of log lines of any instance.
+    pub(crate) async fn logs(&mut self) -> Logs {
+        loop {
+            let message = tokio::time::timeout(TIMEOUT, self.heard.next()).await.expect("log lines").unwrap();
+            if let Some((_, FromAgent::Log(_))) = FromAgent::parse(&message.subject) {
+                assert!(message.payload.len() <= 512 * 1024, "L1: a message of {} bytes", message.payload.len());
+                return serde_json::from_slice(&message.payload).unwrap();
+            }
         }
     }
 }

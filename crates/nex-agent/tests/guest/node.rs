@@ -10,7 +10,7 @@ use nex_protocol::deploy::WorkloadType;
 use nex_protocol::digest::Digest;
 use nex_protocol::id::{AgentId, InstanceId};
 use nex_protocol::seal::{Environment, seal};
-use nex_testkit::NatsServer;
+use nex_testkit::{NatsOptions, NatsServer};
 use nkeys::{KeyPair, XKey};
 
 use crate::fixture::{HOST, TIMEOUT};
@@ -27,7 +27,8 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) async fn start() -> Self {
-        let server = NatsServer::start().await;
+        let certified = vec![HOST.to_owned(), "127.0.0.1".to_owned()];
+        let server = NatsServer::start_with(NatsOptions { certified, ..NatsOptions::default() }).await;
         let bus = server.client().await;
         let messages = bus.subscribe("hostint.>").await.unwrap();
         bus.flush().await.unwrap();
@@ -38,7 +39,8 @@ impl Node {
     pub(crate) fn identity(&self) -> String {
         let seed = KeyPair::new_user().seed().unwrap();
         let bus = format!("nats://{HOST}:{}", self.server.port());
-        let identity = Identity { agent: self.agent.clone(), bus, jwt: "not checked here".to_owned(), seed };
+        let (certificate, jwt) = (self.server.certificate(), "not checked here".to_owned());
+        let identity = Identity { agent: self.agent.clone(), bus, certificate, jwt, seed };
         serde_json::to_string(&identity).unwrap()
     }
 

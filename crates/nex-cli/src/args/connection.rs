@@ -117,6 +117,7 @@ impl ConnectionArgs {
             tls_key: self.tlskey.clone(),
             tls_ca: self.tlsca.clone(),
             tls_first: self.tlsfirst,
+            server_certificate: None,
             jetstream_domain: self.jsdomain.clone(),
             inbox_prefix: self.inbox_prefix.clone(),
             ..ConnectionSettings::default()

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use nex_engine::{Call, HostClient, Launch, Limits, Line, Output};
+use nex_engine::{Call, HostClient, Launch, Limits, Lines, Output};
 use nex_protocol::digest::Digest;
 use nex_protocol::host::{HostError, HostRequest, Service};
-use tokio::sync::{Barrier, mpsc};
+use tokio::sync::Barrier;
 
 /// Calls that meet at the host before any of them goes on.
 pub(crate) const MEETING: usize = 4;
@@ -70,7 +70,7 @@ impl HostClient for Host {
 
 pub(crate) struct Fixture {
     pub(crate) launch: Launch,
-    pub(crate) lines: mpsc::Receiver<Line>,
+    pub(crate) lines: Lines,
     pub(crate) host: Arc<Host>,
     directory: tempfile::TempDir,
 }

@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use nex_engine::{Call, HostClient, Launch, Limits, Line, Output};
+use nex_engine::{Call, HostClient, Launch, Limits, Lines, Output};
 use nex_protocol::digest::Digest;
 use nex_protocol::host::{HostError, HostRequest};
-use tokio::sync::mpsc;
 use wasi_preview1_component_adapter_provider::{WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER};
 
 pub(crate) const ECHO: &str = include_str!("../guests/echo.wat");
@@ -28,7 +27,7 @@ impl HostClient for NoHost {
 
 pub(crate) struct Fixture {
     pub(crate) launch: Launch,
-    pub(crate) lines: mpsc::Receiver<Line>,
+    pub(crate) lines: Lines,
     pub(crate) directory: tempfile::TempDir,
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use async_nats::{Client, HeaderMap, Message};
 use bytes::Bytes;
 use futures::StreamExt as _;
+use nex_bus::denials::Denials;
 use nex_host::{CallContext, Config, HostServices};
 use nex_protocol::host::{HostError, TARGET};
 use nex_testkit::NatsServer;
@@ -53,7 +54,13 @@ impl Caller {
 }
 
 fn context(nats: Client, namespace: &str, workload: &str) -> CallContext {
-    CallContext { namespace: namespace.parse().unwrap(), workload: workload.parse().unwrap(), nats }
+    CallContext {
+        namespace: namespace.parse().unwrap(),
+        workload: workload.parse().unwrap(),
+        nats,
+        denials: Denials::default(),
+        is_narrow: false,
+    }
 }
 
 fn config(service: &str, enabled: bool, config: Value) -> Config {

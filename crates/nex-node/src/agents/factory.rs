@@ -25,6 +25,8 @@ pub struct AgentFactory {
     pub keys: Arc<BusKeys>,
     /// Where the bus listens.
     pub bus_url: String,
+    /// What it proves with that it is the bus.
+    pub bus_certificate: String,
     /// The node's own connection to it.
     pub bus: Client,
     /// Where agents are heard.
@@ -77,7 +79,8 @@ impl AgentFactory {
     async fn make(&self, agent: &AgentId) -> Result<Agent, CreateFailed> {
         let by = Deadline::after(self.handshake_timeout);
         let user = self.keys.agent_user(agent, clock::unix_seconds());
-        let identity = Identity { agent: agent.clone(), bus: self.bus_url.clone(), jwt: user.jwt, seed: user.seed };
+        let (bus, certificate) = (self.bus_url.clone(), self.bus_certificate.clone());
+        let identity = Identity { agent: agent.clone(), bus, certificate, jwt: user.jwt, seed: user.seed };
         let mut handshake = self.router.expect(agent);
         let id = SandboxId::parse(agent.as_str()).map_err(|error| chain(&error))?;
         let spec = SandboxSpec { id, identity: serde_json::to_vec(&identity).unwrap_or_default(), size: self.size };

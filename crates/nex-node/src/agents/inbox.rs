@@ -14,6 +14,8 @@ const EVENTS: usize = 64;
 /// Messages of log lines that may wait, and their bytes.
 const LOG_MESSAGES: usize = 1_024;
 const LOG_BYTES: usize = 2 * 1024 * 1024;
+/// Largest message of log lines that is looked at, bytes.
+const MAX_LOG: usize = 512 * 1024;
 /// Host calls that may wait for the task that serves them.
 const HOST_CALLS: usize = 128;
 
@@ -88,7 +90,7 @@ impl InboxSender {
     pub(super) fn log(&self, payload: Bytes) {
         let bytes = payload.len();
         let waiting = self.budget.waiting.fetch_add(bytes, Ordering::AcqRel);
-        if waiting.saturating_add(bytes) > LOG_BYTES || self.logs.try_send(payload).is_err() {
+        if bytes > MAX_LOG || waiting.saturating_add(bytes) > LOG_BYTES || self.logs.try_send(payload).is_err() {
             self.budget.waiting.fetch_sub(bytes, Ordering::AcqRel);
             self.budget.lost_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         }
@@ -128,14 +130,19 @@ mod tests {
     async fn logs_beyond_the_budget_are_dropped_and_counted_and_room_comes_back() {
         let (sender, mut inbox) = inbox();
         let line = |text: &str| Bytes::from(format!(r#"{{"lines":[{{"stderr":false,"text":"{text}"}}],"dropped":0}}"#));
-        let large = line(&"x".repeat(LOG_BYTES / 2));
-        sender.log(large.clone());
-        sender.log(large.clone());
+        let large = line(&"x".repeat(MAX_LOG - 100));
+        let fitting = LOG_BYTES / large.len();
+        (0..=fitting).for_each(|_| sender.log(large.clone()));
         let first = inbox.logs.recv().await.unwrap();
         assert_eq!((first.logs.lines.len(), first.lost_bytes), (1, large.len() as u64));
+        for _ in 1..fitting {
+            inbox.logs.recv().await.unwrap();
+        }
+        sender.log(line(&"x".repeat(MAX_LOG)));
         sender.log(line("after"));
         let second = inbox.logs.recv().await.unwrap();
-        assert_eq!((second.logs.lines[0].text.as_str(), second.lost_bytes), ("after", 0));
+        let larger_than_any = line(&"x".repeat(MAX_LOG)).len() as u64;
+        assert_eq!((second.logs.lines[0].text.as_str(), second.lost_bytes), ("after", larger_than_any));
         assert!(inbox.logs.try_recv().is_none());
     }
 

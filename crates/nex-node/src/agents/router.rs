@@ -18,8 +18,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::inbox::{HostCall, Inbox, InboxSender, inbox};
 
-/// Largest event and largest batch of log lines that is looked at, bytes.
-const MAX_REPORT: usize = 512 * 1024;
+/// Largest event that is looked at, bytes.
+const MAX_EVENT: usize = 512 * 1024;
 
 /// Where one agent's words go.
 #[derive(Default)]
@@ -107,9 +107,7 @@ impl AgentRouter {
                 }
             }
             FromAgent::Log(instance) => {
-                if let Some(inbox) = self.inbox(&agent, &instance)
-                    && message.payload.len() <= MAX_REPORT
-                {
+                if let Some(inbox) = self.inbox(&agent, &instance) {
                     inbox.log(message.payload);
                 }
             }
@@ -173,7 +171,7 @@ impl AgentRouter {
 }
 
 fn read_event(agent: &AgentId, payload: &[u8]) -> Option<AgentEvent> {
-    if payload.len() > MAX_REPORT {
+    if payload.len() > MAX_EVENT {
         tracing::warn!(agent_id = %agent, bytes = payload.len(), "the agent sent an event larger than any is");
         return None;
     }

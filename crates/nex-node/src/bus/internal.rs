@@ -13,6 +13,7 @@ use nex_process::TaskScope;
 use tokio::sync::oneshot;
 
 use super::auth::BusKeys;
+use super::proof::BusProof;
 use super::server::{BusError, BusServer};
 use crate::clock;
 use crate::journal::Journal;
@@ -25,6 +26,7 @@ const RESTART: Duration = Duration::from_millis(200);
 /// The internal bus and the node's connection to it.
 pub struct InternalBus {
     url: String,
+    certificate: String,
     client: Client,
     stop: oneshot::Sender<()>,
     scope: TaskScope,
@@ -40,6 +42,7 @@ struct Supervisor {
     program: PathBuf,
     dir: PathBuf,
     keys: Arc<BusKeys>,
+    proof: BusProof,
     host: IpAddr,
     port: u16,
     journal: Journal,
@@ -57,11 +60,14 @@ impl InternalBus {
         (host, port): (IpAddr, Option<u16>),
         journal: Journal,
     ) -> Result<Self, BusError> {
-        let server = launch(&program, &dir, &keys, (host, port.map_or(-1, i32::from)), &journal).await?;
+        let proof = BusProof::make(&dir, host)?;
+        let certificate = proof.certificate().to_owned();
+        let server = launch(&program, &dir, (&keys, &proof), (host, port.map_or(-1, i32::from)), &journal).await?;
         let url = server.url().to_owned();
         let user = keys.node_user(clock::unix_seconds());
         let settings = ConnectionSettings {
             servers: vec![url.clone()],
+            server_certificate: Some(certificate.clone()),
             user_jwt: Some(user.jwt.into()),
             user_seed: Some(user.seed.into()),
             name: Some("nex-node".into()),
@@ -72,15 +78,21 @@ impl InternalBus {
         let port = port_of(&url);
         let scope = TaskScope::new("bus");
         let (stop, stopped) = oneshot::channel();
-        let supervisor = Supervisor { program, dir, keys, host, port, journal };
+        let supervisor = Supervisor { program, dir, keys, proof, host, port, journal };
         scope.spawn("bus", supervisor.run(server, stopped));
-        Ok(Self { url, client, stop, scope })
+        Ok(Self { url, certificate, client, stop, scope })
     }
 
     /// Where it listens.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The certificate it proves itself with, PEM.
+    #[must_use]
+    pub fn certificate(&self) -> &str {
+        &self.certificate
     }
 
     /// The port it listens on.
@@ -122,7 +134,8 @@ impl Supervisor {
                 }
             }
             tokio::time::sleep(RESTART).await;
-            match launch(&self.program, &self.dir, &self.keys, (self.host, i32::from(self.port)), &self.journal).await {
+            let keys = (&*self.keys, &self.proof);
+            match launch(&self.program, &self.dir, keys, (self.host, i32::from(self.port)), &self.journal).await {
                 Ok(server) => running = Some(server),
                 Err(error) => {
                     tracing::error!(error = %nex_protocol::envelope::chain(&error), "the internal NATS server does not come back");
@@ -142,12 +155,12 @@ fn port_of(url: &str) -> u16 {
 async fn launch(
     program: &Path,
     dir: &Path,
-    keys: &BusKeys,
+    (keys, proof): (&BusKeys, &BusProof),
     listen: (IpAddr, i32),
     journal: &Journal,
 ) -> Result<BusServer, BusError> {
     let now = clock::unix_seconds();
-    let server = BusServer::start(program, dir, |ports| keys.server_config(listen, ports, now)).await?;
+    let server = BusServer::start(program, dir, |ports| keys.server_config(listen, ports, now) + &proof.server_config()).await?;
     journal.put_child(ROLE, server.process()).map_err(BusError::Journal)?;
     Ok(server)
 }

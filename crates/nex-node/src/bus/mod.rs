@@ -2,6 +2,7 @@
 
 mod auth;
 mod internal;
+mod proof;
 mod server;
 
 pub use auth::{AgentUser, BusKeys};

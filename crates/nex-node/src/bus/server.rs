@@ -37,6 +37,9 @@ pub enum BusError {
     /// Its process could not be recorded.
     #[error("the internal NATS server could not be recorded")]
     Journal(#[source] crate::journal::JournalError),
+    /// What it proves itself with cannot be made.
+    #[error("cannot make a certificate for the internal NATS server")]
+    Proof(#[from] rcgen::Error),
     /// Its files.
     #[error("cannot write the internal NATS server's files")]
     Files(#[from] std::io::Error),
@@ -105,7 +108,7 @@ impl BusServer {
         }
     }
 
-    /// `nats://127.0.0.1:<port>`
+    /// `nats://127.0.0.1:<port>`, or `tls://` where it has a certificate.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url

@@ -139,6 +139,8 @@ pub struct WorkloadLimits {
 pub struct Invalid(pub Vec<String>);
 
 const MIB: u64 = 1024 * 1024;
+/// Most namespaces whose host services have a connection of their own.
+const MAX_NAMESPACES: usize = 256;
 
 impl NodeConfig {
     /// Resolves every field.
@@ -271,6 +273,19 @@ fn check_names(raw: &RawConfig, problems: &mut Vec<String>) {
             problems.push(format!("allow_trigger_subjects.{namespace}: '{pattern}' is not a subject"));
         }
     }
+    let namespaces = raw.host_services.iter().flat_map(|services| &services.namespaces);
+    if namespaces.clone().count() > MAX_NAMESPACES {
+        problems.push(format!("host_services.namespaces has more than {MAX_NAMESPACES}, and each may have a connection"));
+    }
+    for (namespace, context) in namespaces {
+        if namespace.parse::<Namespace>().is_err() {
+            problems.push(format!("host_services.namespaces: '{namespace}' is not a namespace"));
+        }
+        if !context.starts_with('/') {
+            problems
+                .push(format!("host_services.namespaces.{namespace}: '{context}' is not the full path of a NATS context's file"));
+        }
+    }
     for name in raw.host_services.iter().flat_map(|services| services.services.keys()) {
         if name.parse::<nex_protocol::host::Service>().is_err() {
             problems.push(format!("host_services.services: '{name}' is unknown: expected kv, objectstore, messaging or http"));
@@ -307,11 +322,12 @@ mod tests {
     #[test]
     fn all_problems_are_reported_at_once() {
         let raw = RawConfig::parse(
-            r#"{"machine_pool_size":0,"workload_types":["native","docker"],"valid_issuers":["me"],"sandbox":"xen"}"#,
+            r#"{"machine_pool_size":0,"workload_types":["native","docker"],"valid_issuers":["me"],"sandbox":"xen",
+                "host_services":{"namespaces":{"a b":"/a.json","c":"c.json"}}}"#,
         )
         .unwrap();
         let Invalid(problems) = NodeConfig::resolve(raw).unwrap_err();
-        assert_eq!(problems.len(), 4, "{problems:?}");
+        assert_eq!(problems.len(), 6, "{problems:?}");
     }
 
     #[test]

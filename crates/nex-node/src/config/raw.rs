@@ -163,6 +163,8 @@ pub struct RawHostServices {
     pub nats_url: Option<String>,
     pub nats_user_jwt: Option<String>,
     pub nats_user_seed: Option<String>,
+    /// Files with NATS contexts, by the namespace whose functions act with them.
+    pub namespaces: BTreeMap<String, String>,
     pub services: BTreeMap<String, RawHostService>,
 }
 

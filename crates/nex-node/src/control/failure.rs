@@ -3,6 +3,8 @@
 use nex_protocol::agent::RejectCode;
 use nex_protocol::envelope::{ErrorCode, Failure, chain};
 
+use crate::artifacts::FetchError;
+use crate::registry::NoRoom;
 use crate::workload::launch_error::LaunchError;
 
 impl From<LaunchError> for Failure {
@@ -23,5 +25,21 @@ impl From<LaunchError> for Failure {
             },
         };
         Self::new(code, if matches!(error, LaunchError::Journal(_)) { chain(&error) } else { error.to_string() })
+    }
+}
+
+impl From<NoRoom> for Failure {
+    fn from(error: NoRoom) -> Self {
+        let code = match error {
+            NoRoom::Workloads | NoRoom::TotalBytes => ErrorCode::Unavailable,
+            NoRoom::WorkloadBytes | NoRoom::Trigger(_) => ErrorCode::Denied,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<FetchError> for Failure {
+    fn from(error: FetchError) -> Self {
+        Self::new(ErrorCode::Failed, error.to_string())
     }
 }

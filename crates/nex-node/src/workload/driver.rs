@@ -35,8 +35,9 @@ pub trait Runtime: Send + 'static {
     fn release(&self, instance: Self::Instance);
     /// Tells the world. Never waits.
     fn tell(&mut self, notice: &Notice<'_>);
-    /// Forgets the workload: the registry, the journal, its connections.
-    fn forget(&mut self) -> BoxFuture<'static, ()>;
+    /// Forgets the workload: the registry, its connections, the journal. Where the world is to hear how it ended, the journal has that
+    /// instead when this is done, until it was told.
+    fn forget(&mut self, end: Option<&End>) -> BoxFuture<'static, ()>;
 }
 
 /// How an instance ended.
@@ -101,9 +102,11 @@ pub struct Timeouts {
 
 /// Why a workload is over, for its event.
 #[derive(Debug, Clone, Default)]
-struct End {
-    code: i32,
-    reason: String,
+pub struct End {
+    /// Its exit code.
+    pub code: i32,
+    /// For people.
+    pub reason: String,
 }
 
 enum Done<I> {
@@ -291,11 +294,11 @@ impl<R: Runtime> Driver<R> {
                     }));
                 }
                 Effect::Reject => {
-                    self.runtime.forget().await;
+                    self.runtime.forget(None).await;
                     self.answer();
                 }
                 Effect::Retire => {
-                    self.runtime.forget().await;
+                    self.runtime.forget(Some(&self.end)).await;
                     self.runtime.tell(&Notice::Undeployed { code: self.end.code, reason: &self.end.reason });
                     self.answer();
                 }

@@ -115,12 +115,13 @@ impl Launcher {
         let failed =
             |why: String| LaunchError::Fetch(Failure::new(ErrorCode::Failed, format!("Failed to cache workload bytes: {why}")));
         let location = spec.request.location.as_ref().ok_or_else(|| failed("nobody knows where it came from".into()))?;
-        let offer =
-            Offer::look_up(&self.nats, location, spec.request.jsdomain.as_deref(), by).await.map_err(LaunchError::Fetch)?;
+        let offer = Offer::look_up(&self.nats, location, spec.request.jsdomain.as_deref(), by)
+            .await
+            .map_err(|error| LaunchError::Fetch(error.into()))?;
         if offer.digest().is_some_and(|promised| promised != digest) {
             return Err(failed(format!("{location} is not what ran here (SHA-256 {digest}) any more")));
         }
-        let fetched = self.artifacts.take(offer, by).await.map_err(LaunchError::Fetch)?;
+        let fetched = self.artifacts.take(offer, by).await.map_err(|error| LaunchError::Fetch(error.into()))?;
         if fetched.digest == digest { Ok(()) } else { Err(failed(format!("{location} is not what ran here any more"))) }
     }
 

@@ -9,7 +9,7 @@ use nex_protocol::agent::AgentEvent;
 use nex_protocol::envelope::chain;
 use nex_protocol::log::Level;
 
-use super::driver::{Ended, Notice, Runtime, Timeouts};
+use super::driver::{End, Ended, Notice, Runtime, Timeouts};
 use super::launch::{Launched, Launcher};
 use super::launch_error::LaunchError;
 use super::spec::WorkloadSpec;
@@ -17,7 +17,7 @@ use crate::agents::inbox::{self, Inbox, LogBatch};
 use crate::call_reporter::{CallCounters, CallReporter};
 use crate::events::Events;
 use crate::host_calls::HostCallServer;
-use crate::journal::{Journal, JournalError, RunningRecord, WorkloadRecord};
+use crate::journal::{Journal, JournalError, OwedEvent, RunningRecord, WorkloadRecord};
 use crate::logs::Log;
 use crate::registry::Registry;
 
@@ -44,6 +44,8 @@ pub(super) struct NodeRuntime {
     services: Arc<DriverServices>,
     registry: Registry,
     reports: Reports,
+    /// What tells of its end, once the journal has it.
+    farewell: Option<OwedEvent>,
     /// Owner of the tasks that serve this workload.
     scope: TaskScope,
 }
@@ -74,7 +76,7 @@ impl NodeRuntime {
         let scope = TaskScope::new("workload");
         let calls = CallReporter::start(&scope, services.events.clone(), logs.1, Arc::clone(&spec), counters);
         let reports = Reports { log: Arc::new(Mutex::new(logs.0)), calls };
-        Self { spec, services: Arc::clone(services), registry, reports, scope }
+        Self { spec, services: Arc::clone(services), registry, reports, farewell: None, scope }
     }
 }
 
@@ -206,18 +208,26 @@ impl Runtime for NodeRuntime {
             Notice::Undeployed { code, reason } => {
                 self.reports.log().report_dropped();
                 self.reports.calls.flush();
-                events.undeployed(spec, *code, reason);
+                if let Some(event) = self.farewell.take() {
+                    events.owed(&spec.id, &event);
+                }
                 tracing::info!(workload_id = %spec.id, name = %spec.name, code, "workload ended: {reason}");
             }
         }
     }
 
-    fn forget(&mut self) -> BoxFuture<'static, ()> {
+    fn forget(&mut self, end: Option<&End>) -> BoxFuture<'static, ()> {
         self.registry.remove(&self.spec.id);
+        self.farewell = end.map(|end| self.services.events.undeployed(&self.spec, end.code, &end.reason));
+        let owed = self.farewell.clone();
         let (services, spec) = (Arc::clone(&self.services), Arc::clone(&self.spec));
         Box::pin(async move {
             services.host_calls.forget(&spec);
-            if let Err(error) = services.journal.remove_workload(spec.id.clone()).await {
+            let forgotten = match owed {
+                Some(event) => services.journal.end_workload(spec.id.clone(), event).await,
+                None => services.journal.remove_workload(spec.id.clone()).await,
+            };
+            if let Err(error) = forgotten {
                 tracing::error!(workload_id = %spec.id, error = %chain(&error), "an ended workload stays in the journal");
             }
         })

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::command::{Command, Status};
-use super::driver::{Driver, Ended, Notice, Runtime, Timeouts};
+use super::driver::{Driver, End, Ended, Notice, Runtime, Timeouts};
 use super::launch_error::LaunchError;
 use super::state::{Phase, State};
 use crate::agents::AgentRouter;
@@ -219,7 +219,7 @@ impl Runtime for SimulatedRuntime {
         }
     }
 
-    fn forget(&mut self) -> BoxFuture<'static, ()> {
+    fn forget(&mut self, _end: Option<&End>) -> BoxFuture<'static, ()> {
         lock(&self.world).journal.remove(&self.id);
         Box::pin(std::future::ready(()))
     }

@@ -30,6 +30,7 @@ async fn entries_start_with_their_environment_and_bad_ones_keep_nobody_from_star
         entry("broken", json!({"location": "nats://NEXCLIFILES/script"})),
         entry("good", json!({"description": "it is good", "environment": {"TOKEN": "from the configuration"}})),
         entry("elsewhere", json!({"namespace": "other"})),
+        entry("eavesdropper", json!({"namespace": "a-third", "trigger_subjects": ["good"]})),
         entry(
             "script",
             json!({"type": "native", "location": "nats://NEXCLIFILES/script", "trigger_subjects": [], "argv": ["x y"],

@@ -41,7 +41,7 @@ struct Intruder {
 async fn log_in(world: &World, id: &AgentId, user: AgentUser) -> Result<Intruder, async_nats::ConnectError> {
     let (violations, key) = (Arc::new(Mutex::new(Vec::new())), Arc::new(KeyPair::from_seed(&user.seed).unwrap()));
     let told = Arc::clone(&violations);
-    let client = ConnectOptions::with_jwt(user.jwt, move |nonce| {
+    let options = ConnectOptions::with_jwt(user.jwt, move |nonce| {
         let key = Arc::clone(&key);
         async move { key.sign(&nonce).map_err(async_nats::AuthError::new) }
     })
@@ -53,9 +53,8 @@ async fn log_in(world: &World, id: &AgentId, user: AgentUser) -> Result<Intruder
                 told.lock().unwrap().push(error.to_string());
             }
         }
-    })
-    .connect(world.bus_url().unwrap())
-    .await?;
+    });
+    let client = world.connect_to_bus(options).await?;
     Ok(Intruder { id: id.clone(), client, violations, heard: Arc::default(), ears: tokio::task::JoinSet::new() })
 }
 
@@ -163,7 +162,7 @@ async fn an_agent_hears_nothing_of_others_and_cannot_speak_for_them() {
 async fn nobody_logs_in_without_a_user_of_this_very_bus() {
     let mut world = World::start(json!({})).await;
     let id = AgentId::new(7);
-    assert!(async_nats::connect(world.bus_url().unwrap()).await.is_err(), "no anonymous user");
+    assert!(world.connect_to_bus(ConnectOptions::new()).await.is_err(), "no anonymous user");
     let foreign = TempDir::new().unwrap();
     let keys = BusKeys::load(&StateDir::open(foreign.path()).unwrap()).unwrap();
     let now = nex_node::clock::unix_seconds();
@@ -176,13 +175,48 @@ async fn nobody_logs_in_without_a_user_of_this_very_bus() {
     assert!(log_in(&world, &id, mixed).await.is_err(), "the token alone is not enough");
     // On the gateway of machines, and of processes that have a network of their own; on the loopback elsewhere.
     let url = world.bus_url().unwrap();
-    let on_gateway = url.starts_with("nats://192.168.");
-    assert!(on_gateway || (!machines::in_machines() && url.starts_with("nats://127.0.0.1:")), "{url}: nowhere else");
-    for name in ["node.nk", "node.xk", "bus-operator.nk", "bus-account.nk"] {
+    let on_gateway = url.starts_with("tls://192.168.");
+    assert!(on_gateway || (!machines::in_machines() && url.starts_with("tls://127.0.0.1:")), "{url}: nowhere else");
+    for name in ["node.nk", "node.xk", "bus-operator.nk", "bus-account.nk", "../bus/certificate.key"] {
         use std::os::unix::fs::PermissionsExt as _;
         let mode = fs::metadata(world.state().join("keys").join(name)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
+    world.stop().await;
+}
+
+/// Users of the bus do not expire; what ends with an agent is that anybody listens to it or speaks to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_ended_agent_logged_in_with_is_worth_nothing() {
+    let mut world = relaying(json!({})).await;
+    world.until_warm(1).await;
+    let id: AgentId = world.warm_agents().keys().next().unwrap().parse().unwrap();
+    let started = world.run("greet", WorkloadType::V8, guest::GREET_MJS.as_bytes()).await;
+    assert_eq!(world.call("greet", "you").await, "\"Hello, you!\"");
+    world.stop_workload(&started).await;
+    world.until("its agent has ended", |it| !it.agents().contains_key(id.as_str())).await;
+
+    let user = bus_keys(&world).agent_user(&id, nex_node::clock::unix_seconds());
+    let mut thief = log_in(&world, &id, user).await.unwrap();
+    thief.listen(&subject::verbs(&id)).await;
+    assert!(thief.shake().await.contains("nobody waits for this agent"));
+    let instance = InstanceId::new(1);
+    let exited = serde_json::to_vec(&AgentEvent::Exited { code: 0, message: String::new() }).unwrap();
+    for subject in [subject::event(&id, &instance), subject::host_call(&id, &instance, Service::KeyValue, "get")] {
+        let headers = async_nats::HeaderMap::from_iter([(
+            async_nats::HeaderName::from_static("Nex-Sequence"),
+            async_nats::HeaderValue::from(1_000_u64),
+        )]);
+        let request = async_nats::Request::new().headers(headers).payload(exited.clone().into());
+        let answer = thief.client.send_request(subject.clone(), request.timeout(Some(Duration::from_millis(500)))).await;
+        assert!(answer.is_err(), "{subject}: {answer:?}");
+    }
+    // Others come and go meanwhile, and it hears of none.
+    let other = world.run("other", WorkloadType::V8, guest::GREET_MJS.as_bytes()).await;
+    assert_eq!(world.call("other", "you").await, "\"Hello, you!\"");
+    world.stop_workload(&other).await;
+    thief.client.flush().await.unwrap();
+    assert!(thief.heard.lock().unwrap().is_empty(), "{:?}", thief.heard.lock().unwrap());
     world.stop().await;
 }
 

@@ -8,14 +8,17 @@ use nex_bus::settings::ConnectionSettings;
 use nex_client::artifact::DEFAULT_BUCKET;
 use nex_client::deploy::Target;
 use nex_node::Node;
+use nex_node::journal::{Journal, OwedEvent, WorkloadRecord};
 use nex_process::ProcessId;
 use nex_protocol::claims::{Claims, sign};
 use nex_protocol::deploy::{DeployRequest, DeployResponse, WorkloadType};
 use nex_protocol::envelope;
+use nex_protocol::event::CloudEvent;
+use nex_protocol::id::WorkloadId;
 use nex_testkit::{NatsServer, eventually, guest};
 use serde_json::{Value, json};
 
-use crate::world::{World, options, patience};
+use crate::world::{World, kill9, options, patience};
 
 const CHILD: &str = "NEX_NODE_TEST_CHILD";
 
@@ -112,6 +115,7 @@ async fn after_a_crash_nothing_old_is_left_and_every_workload_runs_again_under_i
     world.client.stop(&doomed.target.node, &id, &name, &keys.issuer).await.unwrap();
     assert_eq!(world.call("function", "").await, "\"kept\"");
 
+    world.until("the pool is filled again", |it| !it.warm_agents().is_empty()).await;
     let (agents, left) = (world.agents(), world.everything());
     assert!(left.len() >= 4, "{left:?}");
     let node = doomed.target.node.clone();
@@ -209,4 +213,87 @@ async fn a_node_that_stopped_in_order_starts_empty_and_its_state_has_one_node_on
     assert_eq!(world.target(), target, "same id, same key");
     assert_eq!(world.ask("$NEX.PING", "").await["data"]["running_machines"], 0);
     world.stop().await;
+}
+
+impl World {
+    /// What the journal says now; nothing while it is being written.
+    fn journal(&self) -> Option<Journal> {
+        let copy = self.dir.path().join("journal.copy");
+        fs::copy(self.state().join("journal.redb"), &copy).ok()?;
+        Journal::open(&copy).ok()
+    }
+}
+
+/// The end of a workload is owed to the world until the world has it, whoever is killed meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_workload_is_told_by_the_next_process_if_its_own_was_killed_before() {
+    let (mut world, doomed) = World::crashing().await;
+    let service = world.prepare("service", WorkloadType::Native, b"#!/bin/sh\nexec sleep 1000\n").await;
+    let agent = *world.warm_agents().values().next().unwrap();
+    let started = world.client.deploy(&service, &doomed.target, &world.keys).await.unwrap();
+    world.nats.kill9();
+    kill9(agent);
+    let is_owed = || std::future::ready(world.journal().is_some_and(|it| it.owed().is_ok_and(|owed| !owed.is_empty())));
+    assert!(eventually(patience(), is_owed).await, "the journal does not have the end");
+    doomed.crash();
+    world.nats.restart().await;
+    world.client.nats().flush().await.unwrap();
+    let told = |world: &World| {
+        let events = world.events("workload_undeployed").into_iter();
+        events.filter(|it| it.data["workload_id"] == started.id.as_str()).map(|it| it.id).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&world), Vec::<String>::new());
+    world.start_node().await;
+    world.until("it is told", |it| !told(it).is_empty()).await;
+    assert!(world.workload(&started.id).await.is_none(), "what is over stays so");
+    world.stop().await;
+    assert_eq!(world.journal().unwrap().owed().unwrap(), [], "and is owed no more");
+    world.start_node().await;
+    world.stop().await;
+    assert_eq!(told(&world).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_owed_is_told_once_under_its_id_and_an_end_that_was_told_is_not_owed() {
+    let mut world = World::start(json!({})).await;
+    let started = world.run("greet", WorkloadType::V8, guest::GREET_MJS.as_bytes()).await;
+    world.stop_workload(&started).await;
+    world.stop().await;
+    let event = CloudEvent::new("workload_undeployed", "node".into(), "2026-01-01T00:00:00Z".into(), json!({"workload_id": "x"}));
+    let owed = OwedEvent { subject: "$NEX.events.default.workload_undeployed".into(), event: event.clone() };
+    {
+        let journal = Journal::open(&world.state().join("journal.redb")).unwrap();
+        assert_eq!(journal.owed().unwrap(), []);
+        journal.end_workload(WorkloadId::new(1), owed).await.unwrap();
+    }
+    for _ in 0..2 {
+        world.start_node().await;
+        world.stop().await;
+        world.until("the node is heard to have stopped", |it| it.events("node_stopped").len() > 1).await;
+    }
+    let told: Vec<CloudEvent> = world.events("workload_undeployed").into_iter().filter(|it| it.id == event.id).collect();
+    assert_eq!(told, [event]);
+}
+
+/// Two namespaces with one trigger cannot come from one node's deploys; whatever brought them into its journal, one of them is served.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_workload_gets_no_trigger_that_another_namespace_has() {
+    let (mut world, doomed) = World::crashing().await;
+    let greet = world.prepare("greet", WorkloadType::V8, guest::GREET_MJS.as_bytes()).await;
+    let started = world.client.deploy(&greet, &doomed.target, &world.keys).await.unwrap();
+    doomed.crash();
+    let other = WorkloadId::new(u32::MAX);
+    {
+        let journal = Journal::open(&world.state().join("journal.redb")).unwrap();
+        let (_, record) = journal.leftovers().unwrap().workloads.remove(0);
+        let record = WorkloadRecord { namespace: "other".parse().unwrap(), ..record };
+        journal.put_workload(other.clone(), record).await.unwrap();
+    }
+    world.start_node().await;
+    is_back(&world, &started).await;
+    assert_eq!(world.call_again("greet", "you").await, "\"Hello, you!\"");
+    assert!(world.node().shared().registry.get(other.as_str()).is_none());
+    world.stop().await;
+    let left: Vec<WorkloadId> = world.journal().unwrap().leftovers().unwrap().workloads.into_iter().map(|(id, _)| id).collect();
+    assert_eq!(left, [other], "it stays in the journal");
 }

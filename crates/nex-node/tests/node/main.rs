@@ -11,6 +11,8 @@ mod crash;
 #[cfg(test)]
 mod functions;
 #[cfg(test)]
+mod host_services;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod lifecycle;

@@ -58,7 +58,7 @@ async fn a_secret_in_an_environment_is_seen_by_its_workload_and_nowhere_else() {
             async move { key.sign(&nonce).map_err(async_nats::AuthError::new) }
         }
     });
-    let inside = overhear(&mut ears, &sniffer.connect(world.bus_url().unwrap()).await.unwrap()).await;
+    let inside = overhear(&mut ears, &world.connect_to_bus(sniffer).await.unwrap()).await;
 
     let source = b"() => env.TOKEN.split('').reverse().join('')";
     let mut function = world.prepare("function", WorkloadType::V8, source).await;

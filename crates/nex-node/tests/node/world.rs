@@ -296,6 +296,15 @@ impl World {
         let ports: Value = serde_json::from_slice(&fs::read(file.path()).ok()?).ok()?;
         Some(ports["nats"][0].as_str()?.to_owned())
     }
+
+    /// Connects to the bus with what an agent knows of it.
+    pub(crate) async fn connect_to_bus(
+        &self,
+        options: async_nats::ConnectOptions,
+    ) -> Result<async_nats::Client, async_nats::ConnectError> {
+        let certificate = self.state().join("bus/certificate.pem");
+        options.add_root_certificates(certificate).tls_first().connect(self.bus_url().unwrap()).await
+    }
 }
 
 /// Options of a node whose configuration has these members besides the usual ones.

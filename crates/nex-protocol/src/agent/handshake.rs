@@ -18,8 +18,10 @@ const XKEY_LENGTH: usize = 56;
 pub struct Identity {
     /// The agent's id.
     pub agent: AgentId,
-    /// `nats://<ip>:<port>` of the internal bus.
+    /// `tls://<ip>:<port>` of the internal bus.
     pub bus: String,
+    /// The bus's own certificate, PEM: who has not its key is not the bus.
+    pub certificate: String,
     /// Its user JWT.
     pub jwt: String,
     /// Its user seed.

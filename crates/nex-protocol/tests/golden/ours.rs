@@ -199,7 +199,13 @@ fn the_conversation_with_an_agent() {
     let agent = WORKLOAD.parse().unwrap();
     check(
         "agent-identity",
-        &Identity { agent, bus: "nats://127.0.0.1:4222".into(), jwt: "eyJ0.eyJq.Zk".into(), seed: "SUA".into() },
+        &Identity {
+            agent,
+            bus: "nats://127.0.0.1:4222".into(),
+            certificate: "-----BEGIN CERTIFICATE-----\n".into(),
+            jwt: "eyJ0.eyJq.Zk".into(),
+            seed: "SUA".into(),
+        },
     );
     let handshake = Handshake {
         protocol: nex_protocol::agent::PROTOCOL,

@@ -40,10 +40,25 @@ pub(super) fn configuration(args: &NodeArgs) -> (Vec<Check>, NodeConfig) {
         .names()
         .map_or_else(|| "nothing that clients of 0.2.7 cannot offer".to_owned(), |it| it.replace(',', ", "));
     checks.push(Check::new("demanded of deploys and stops", false, Ok(demands), ""));
+    checks.push(Check::new("host services act with", false, Ok(rights_of_host_services(&loaded.config)), ""));
     let next = "remove the field, or leave it: the node starts without it";
     let warnings = loaded.config.warnings.iter().map(|warning| anyhow::anyhow!("{warning}"));
     checks.extend(warnings.map(|warning| Check::new("configuration", false, Err(warning), next)));
     (checks, loaded.config)
+}
+
+/// Whose rights functions have on NATS through the host services.
+fn rights_of_host_services(config: &NodeConfig) -> String {
+    let services = &config.host_services;
+    let others = match services.nats_url.as_ref().or(services.nats_user_jwt.as_ref()) {
+        Some(_) => "the user of host_services",
+        None => "the node's own rights (host_services.namespaces narrows them)",
+    };
+    if services.namespaces.is_empty() {
+        return format!("{others}, in every namespace");
+    }
+    let named: Vec<&str> = services.namespaces.keys().map(String::as_str).collect();
+    format!("a user of their own in {}; elsewhere {others}", named.join(", "))
 }
 
 /// Runs the checks.
