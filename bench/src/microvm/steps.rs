@@ -115,7 +115,7 @@ impl BusProxy {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("nats://{}:{}", self.host, self.port)
+        format!("tls://{}:{}", self.host, self.port)
     }
 }
 

@@ -159,7 +159,9 @@ async fn start_engine(kind: WorkloadType, launch: Launch, confinement: &Confinem
     match kind {
         WorkloadType::Native => Ok(Started::Service(Service::start(launch).await?)),
         WorkloadType::V8 => {
-            let function = nex_engine_js::start(launch).await?;
+            // It opens /proc/self/pagemap, to find the pages that a call has written.
+            let restore = jail::while_visible(confinement, nex_engine_js::prepare);
+            let function = nex_engine_js::start(launch, restore).await?;
             Ok(Started::Function(Arc::new(function)))
         }
         WorkloadType::Wasm => {

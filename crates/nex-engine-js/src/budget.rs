@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Longest sleep between checks for cancellation.
 const MAX_SLEEP: Duration = Duration::from_millis(10);
@@ -69,6 +69,12 @@ impl Budget {
     /// Milliseconds since the call began.
     pub(crate) fn now(&self) -> f64 {
         self.begin.get().elapsed().as_secs_f64() * 1000.0
+    }
+
+    /// When the call began, in milliseconds since 1970.
+    pub(crate) fn began(&self) -> f64 {
+        let began = SystemTime::now().checked_sub(self.begin.get().elapsed());
+        began.and_then(|began| began.duration_since(UNIX_EPOCH).ok()).map_or(0.0, |since| since.as_secs_f64() * 1000.0)
     }
 
     /// Sleeps for some milliseconds, or until the budget is spent.

@@ -1,53 +1,62 @@
 //! Classifies the failure of a script: timeout, out of memory, or an error of its own as one line.
 
 use nex_engine::CallError;
-use rquickjs::{Coerced, Ctx, Error, Value};
 
 use crate::budget::Budget;
 use crate::script::Script;
+use crate::value::{Scope, Value};
 
 /// Longest error text, in bytes; the rest is cut.
 const MAX_TEXT_BYTES: usize = 4096;
+/// The engine's words for more arguments than it passes, and what helps.
+const TOO_MANY: &str = "too many arguments in function call";
+const TOO_MANY_HELP: &str = "decode bytes with new TextDecoder().decode(bytes), and pass long lists as an array";
 
-/// Classifies an error of the engine; takes the pending exception.
-pub(crate) fn classify(ctx: &Ctx<'_>, error: &Error, budget: &Budget, script: &Script) -> CallError {
-    let thrown = match error {
-        Error::Exception => Some(ctx.catch()),
-        _ => None,
-    };
+/// Classifies what was thrown, or a script that was stopped; takes the exception.
+pub(crate) fn classify(scope: Scope<'_>, budget: &Budget, script: &Script) -> CallError {
+    let thrown = scope.take_exception();
     let timeout = || CallError::Timeout(script.limits.call_time);
     if budget.check() {
         return timeout();
     }
-    let out_of_memory = match &thrown {
-        Some(value) => is_out_of_memory(value),
-        None => matches!(error, Error::Allocation),
-    };
-    if out_of_memory {
+    if is_out_of_memory(scope, thrown.value()) {
         return CallError::OutOfMemory(script.limits.memory_bytes);
     }
-    let text = thrown.map_or_else(|| error.to_string(), |value| describe(&value));
+    let text = describe(scope, thrown.value());
     // `toString` may be the script's own code and spend the budget.
     if budget.check() { timeout() } else { CallError::Failed(text) }
 }
 
 /// QuickJS throws null if it cannot allocate the error, and an error without message if it cannot allocate the message.
-fn is_out_of_memory(value: &Value<'_>) -> bool {
-    let Some(exception) = value.as_exception() else { return value.is_null() };
-    let message = exception.message().unwrap_or_default();
-    message == "out of memory" || (message.is_empty() && exception.stack().is_none_or(|stack| stack.is_empty()))
+fn is_out_of_memory(scope: Scope<'_>, thrown: Value<'_>) -> bool {
+    if !thrown.is_error() {
+        return thrown.is_null();
+    }
+    let message = property(scope, thrown, c"message");
+    message == "out of memory" || (message.is_empty() && property(scope, thrown, c"stack").is_empty())
+}
+
+/// A property as a text; empty if it has none.
+fn property(scope: Scope<'_>, error: Value<'_>, name: &std::ffi::CStr) -> String {
+    let found = scope
+        .get(error, name)
+        .and_then(|found| if found.value().is_undefined() { Ok(String::new()) } else { scope.to_text(found.value()) });
+    found.unwrap_or_else(|_thrown| {
+        let _no_text = scope.take_exception();
+        String::new()
+    })
 }
 
 /// `Error: message at place`, a thrown string as it is.
-fn describe(value: &Value<'_>) -> String {
-    let mut text = match value.get::<Coerced<String>>() {
-        Ok(Coerced(text)) => text,
-        Err(_no_text) => {
-            let _exception = value.ctx().catch();
-            "function threw a value without a text".to_owned()
-        }
-    };
-    let stack = value.as_exception().and_then(rquickjs::Exception::stack).unwrap_or_default();
+fn describe(scope: Scope<'_>, thrown: Value<'_>) -> String {
+    let mut text = scope.to_text(thrown).unwrap_or_else(|_thrown| {
+        let _no_text = scope.take_exception();
+        "function threw a value without a text".to_owned()
+    });
+    if text.contains(TOO_MANY) {
+        text = format!("{text}: {TOO_MANY_HELP};");
+    }
+    let stack = if thrown.is_error() { property(scope, thrown, c"stack") } else { String::new() };
     if let Some(place) = stack.lines().map(str::trim).find(|line| !line.is_empty()) {
         text = format!("{text} {place}");
     }

@@ -1,19 +1,15 @@
 //! Host services as a script calls them: the worker blocks until the reply, no longer than the call's remaining time.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use data_encoding::BASE64;
 use nex_protocol::host::{HostError, HostRequest, Service};
-use rquickjs::function::Opt;
-use rquickjs::{Array, Ctx, Error, Function, IntoJs, Object, Result, String as JsString, TypedArray};
 use serde::Deserialize;
 
 use crate::budget::Budget;
 use crate::script::Script;
-use crate::typed_array::copy_bytes;
+use crate::value::{Fresh, Scope, Thrown, Value};
 
 /// Reply of the `http` service.
 #[derive(Deserialize)]
@@ -25,59 +21,50 @@ struct HttpReply {
     body_base64: Option<String>,
 }
 
-#[derive(Clone)]
-/// The host services of one isolate.
-pub(crate) struct HostCalls {
-    script: Arc<Script>,
-    budget: Rc<Budget>,
+/// `(service, method, target, body)`; gives the bytes of the reply.
+pub(crate) fn call<'a>(script: &Script, budget: &Budget, scope: Scope<'a>, given: &[Value<'a>]) -> Result<Fresh<'a>, Thrown> {
+    let [service, given @ ..] = given else { return Ok(scope.undefined()) };
+    let service = scope.to_text(*service)?;
+    let asked = request(scope, given)?;
+    let reply = service.parse::<Service>().and_then(|service| ask(script, budget, service, asked));
+    match reply {
+        Ok(bytes) => scope.bytes(&bytes),
+        Err(error) => Err(throw(scope, &error)),
+    }
 }
 
-impl HostCalls {
-    pub(crate) fn new(script: &Arc<Script>, budget: &Rc<Budget>) -> Self {
-        Self { script: Arc::clone(script), budget: Rc::clone(budget) }
+/// `(method, url, body)`; gives the reply's parts in an object, of which the prelude makes another.
+pub(crate) fn http<'a>(script: &Script, budget: &Budget, scope: Scope<'a>, given: &[Value<'a>]) -> Result<Fresh<'a>, Thrown> {
+    let asked = request(scope, given)?;
+    let reply = ask(script, budget, Service::Http, asked).and_then(|bytes| parse(&bytes));
+    match reply {
+        Ok((reply, body)) => to_script(scope, reply, &body),
+        Err(error) => Err(throw(scope, &error)),
     }
+}
 
-    /// Adds `host` and `http` to the natives.
-    pub(crate) fn install<'js>(self, ctx: &Ctx<'js>, native: &Object<'js>) -> Result<()> {
-        let calls = self.clone();
-        let host =
-            move |ctx: Ctx<'js>, service: String, method: String, target: String, body: Opt<Option<TypedArray<'js, u8>>>| {
-                let service = service.parse::<Service>();
-                let reply = service.and_then(|service| calls.ask(service, method, target, body.0.flatten().as_ref()));
-                reply.map_or_else(|error| Err(throw(&ctx, &error)), |bytes| TypedArray::new_copy(ctx.clone(), bytes))
-            };
-        native.set("host", Function::new(ctx.clone(), host)?)?;
-        let http = move |ctx: Ctx<'js>, method: String, url: String, body: Opt<Option<TypedArray<'js, u8>>>| {
-            let reply = self.ask(Service::Http, method, url, body.0.flatten().as_ref()).and_then(|bytes| parse(&bytes));
-            reply.map_or_else(|error| Err(throw(&ctx, &error)), |reply| to_script(&ctx, reply))
-        };
-        native.set("http", Function::new(ctx.clone(), http)?)
-    }
+/// Method, target and body.
+type Asked = (String, String, Bytes);
 
-    fn ask(
-        &self,
-        service: Service,
-        method: String,
-        target: String,
-        body: Option<&TypedArray<'_, u8>>,
-    ) -> std::result::Result<Bytes, HostError> {
-        let body = body.and_then(|body| copy_bytes(body, usize::MAX).ok()).unwrap_or_default();
-        let request = HostRequest { service, method, target, body };
-        let answer = async { tokio::time::timeout(self.budget.left(), self.script.host.call(request)).await };
-        let late = |_elapsed| HostError { code: 504, message: "host service did not answer within the call's time".to_owned() };
-        self.script.handle.block_on(answer).map_err(late)?
-    }
+fn request<'a>(scope: Scope<'a>, given: &[Value<'a>]) -> Result<Asked, Thrown> {
+    let text = |at: usize| given.get(at).map_or(Ok(String::new()), |value| scope.to_text(*value));
+    let body = given.get(2).and_then(|body| scope.with_bytes(*body, Bytes::copy_from_slice)).unwrap_or_default();
+    Ok((text(0)?, text(1)?, body))
+}
+
+fn ask(script: &Script, budget: &Budget, service: Service, (method, target, body): Asked) -> Result<Bytes, HostError> {
+    let request = HostRequest { service, method, target, body };
+    let answer = async { tokio::time::timeout(budget.left(), script.host.call(request)).await };
+    let late = |_elapsed| HostError { code: 504, message: "host service did not answer within the call's time".to_owned() };
+    script.handle.block_on(answer).map_err(late)?
 }
 
 /// Host service errors are thrown as strings, as in 0.2.7.
-fn throw(ctx: &Ctx<'_>, error: &HostError) -> Error {
-    match JsString::from_str(ctx.clone(), &format!("Error: {error}")) {
-        Ok(text) => ctx.throw(text.into_value()),
-        Err(error) => error,
-    }
+fn throw(scope: Scope<'_>, error: &HostError) -> Thrown {
+    scope.throw_text(&format!("Error: {error}"))
 }
 
-fn parse(bytes: &[u8]) -> std::result::Result<(HttpReply, Vec<u8>), HostError> {
+fn parse(bytes: &[u8]) -> Result<(HttpReply, Vec<u8>), HostError> {
     let broken = |reason: String| HostError { code: 500, message: format!("reply of the http service is damaged: {reason}") };
     let reply: HttpReply = serde_json::from_slice(bytes).map_err(|error| broken(error.to_string()))?;
     let body = reply.body_base64.as_deref().unwrap_or_default();
@@ -85,18 +72,15 @@ fn parse(bytes: &[u8]) -> std::result::Result<(HttpReply, Vec<u8>), HostError> {
     Ok((reply, body))
 }
 
-/// `[status, headers as JSON or "", text or null, bytes]`; the prelude turns it into an object.
-fn to_script<'js>(ctx: &Ctx<'js>, (reply, body): (HttpReply, Vec<u8>)) -> Result<Array<'js>> {
+/// `headers` is JSON or "", `response` a text or null.
+fn to_script<'a>(scope: Scope<'a>, reply: HttpReply, body: &[u8]) -> Result<Fresh<'a>, Thrown> {
     let headers: BTreeMap<_, _> = reply.headers.into_iter().map(|(name, values)| (name, values.join(", "))).collect();
     let headers = if headers.is_empty() { String::new() } else { serde_json::to_string(&headers).unwrap_or_default() };
-    let text = (!body.is_empty()).then(|| String::from_utf8_lossy(&body));
-    let array = Array::new(ctx.clone())?;
-    array.set(0, reply.status)?;
-    array.set(1, headers)?;
-    match text {
-        Some(text) => array.set(2, text.as_ref())?,
-        None => array.set(2, rquickjs::Null.into_js(ctx)?)?,
-    }
-    array.set(3, TypedArray::<u8>::new_copy(ctx.clone(), &body)?)?;
-    Ok(array)
+    let object = scope.object()?;
+    scope.set(&object, c"status", scope.number(reply.status.into()))?;
+    scope.set(&object, c"headers", scope.text(&headers)?)?;
+    let response = if body.is_empty() { scope.null() } else { scope.text(&String::from_utf8_lossy(body))? };
+    scope.set(&object, c"response", response)?;
+    scope.set(&object, c"bytes", scope.bytes(body)?)?;
+    Ok(object)
 }

@@ -1,11 +1,14 @@
-//! JavaScript functions: QuickJS on its own threads, a fresh runtime and context for every call, prepared in advance.
+//! JavaScript functions: QuickJS on its own threads, the same fresh state for every call.
 //!
 //! A function is a classic script whose completion value is a function, `(subject, payload) => …`, as in Nex 0.2.7, or an ES module
 //! whose default export is one; either may be `async`. The reply is `JSON.stringify` of what it returns, except that a `Uint8Array` or
-//! `ArrayBuffer` is sent as raw bytes. Top-level code runs when the context is created, which is before its call arrives.
+//! `ArrayBuffer` is sent as raw bytes and `undefined` as nothing.
+//!
+//! Top-level code runs once for each worker, whose memory is then the *image*. After a call the pages it wrote are put back, so that no
+//! call sees what another did. What must differ from call to call lies outside: time, random numbers, host services.
 //!
 //! ```text
-//! invoke ─► queue ─► worker: call in the ready isolate ─► reply ─► drop the isolate, make the next one ─► queue
+//! load ─► image      invoke ─► queue ─► worker: call ─► reply ─► put the image back ─► queue
 //! ```
 
 use std::fmt;
@@ -14,41 +17,55 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use nex_engine::{Call, CallError, Function, Launch, StartError};
+use nex_engine::{Call, CallError, Function, Launch, StartError, Stream};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 
+mod arena;
 mod budget;
-mod code;
+mod callback;
 mod failure;
-mod globals;
 mod host;
+mod image;
 mod isolate;
+mod load;
+mod natives;
+mod pagemap;
 mod pool;
+mod region;
 mod script;
-mod typed_array;
+mod settle;
+mod value;
+mod vm;
 
 use budget::Cancel;
 use pool::{Job, Pool};
 use script::Script;
 
+pub use image::{Restore, prepare};
+pub use isolate::{Isolate, STACK_BYTES};
 pub use script::MAX_SOURCE_BYTES;
 
-/// A script ready to be called. Every call gets a fresh context.
+/// A script ready to be called. No call sees what another did.
 pub struct JsFunction {
     pool: Arc<Pool>,
     calls: Semaphore,
 }
 
-/// Evaluates the script once and keeps the context for the first call. Must be called in a Tokio runtime with time enabled.
+/// Loads the script; [`prepare`] tells how it can be restored. What costs more than it has to is said in its output. Must be called in a Tokio runtime with time enabled.
 ///
 /// # Errors
 /// [`StartError::Invalid`] when the source does not compile or gives no function, [`StartError::Host`] when it cannot be read or no
 /// thread can be started.
-pub async fn start(launch: Launch) -> Result<JsFunction, StartError> {
+pub async fn start(launch: Launch, restore: Restore) -> Result<JsFunction, StartError> {
+    if restore != Restore::CopyWritten {
+        launch
+            .output
+            .line(Stream::Stderr, format!("JavaScript: after each call, {restore}; calls take longer than they have to"));
+    }
     let calls = Semaphore::new(launch.limits.concurrency.clamp(1, Semaphore::MAX_PERMITS));
     let handle = Handle::current();
-    let read = tokio::task::spawn_blocking(move || Script::read(launch, handle));
+    let read = tokio::task::spawn_blocking(move || Script::read(launch, restore, handle));
     let script = read.await.map_err(|error| StartError::host("read the source", std::io::Error::other(error)))??;
     let (pool, ready) = Pool::start(script).map_err(|error| StartError::host("start a thread for the script", error))?;
     let function = JsFunction { pool, calls };

@@ -1,5 +1,7 @@
-// What a script finds besides the language. Compiled once, evaluated in every fresh context; `native` is visible here only.
-export default function (native) {
+// What a script finds besides the language. Evaluated once, before the script; `native` is visible here only.
+// The completion value is a function of the natives; it gives what the engine calls: the timers, and what makes a reply of a value.
+(native) => {
+  "use strict";
   const provide = (name, value) =>
     Object.defineProperty(globalThis, name, { value, writable: true, configurable: true, enumerable: false });
 
@@ -17,6 +19,26 @@ export default function (native) {
   const writer = (isError) => (...values) => native.log(isError, values.map(show).join(" ").toWellFormed());
   const [out, err] = [writer(false), writer(true)];
   provide("console", { log: out, info: out, debug: out, warn: err, error: err });
+
+  // The engine's own would repeat: its state is put back after every call.
+  Object.defineProperty(Math, "random", { value: () => native.random(), writable: true, configurable: true, enumerable: false });
+  provide("performance", Object.freeze({ now: () => native.now(), get timeOrigin() { return native.timeOrigin(); } }));
+  const integers = [Int8Array, Uint8Array, Uint8ClampedArray, Int16Array, Uint16Array, Int32Array, Uint32Array, BigInt64Array, BigUint64Array];
+  provide("crypto", Object.freeze({
+    getRandomValues(array) {
+      if (!integers.some((type) => array instanceof type)) throw new TypeError("crypto.getRandomValues fills an array of integers");
+      if (array.byteLength > 65536) throw new RangeError("crypto.getRandomValues fills at most 65536 bytes at once");
+      new Uint8Array(array.buffer, array.byteOffset, array.byteLength).set(native.randomBytes(array.byteLength));
+      return array;
+    },
+    randomUUID() {
+      const bytes = native.randomBytes(16);
+      bytes[6] = (bytes[6] & 0x0f) | 0x40;
+      bytes[8] = (bytes[8] & 0x3f) | 0x80;
+      const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+      return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join("-");
+    },
+  }));
 
   const env = Object.freeze(JSON.parse(native.environment));
   provide("env", env);
@@ -80,7 +102,7 @@ export default function (native) {
   const http = (method) => (...given) => {
     if (given.length !== 1 && given.length !== 2) throw "url is required";
     const body = given.length === 2 ? octets(given[1]) : undefined;
-    const [status, headers, response, bytes] = native.http(method, String(given[0]).toWellFormed(), body);
+    const { status, headers, response, bytes } = native.http(method, String(given[0]).toWellFormed(), body);
     const reply = headers === "" ? { status, response } : { status, headers: JSON.parse(headers), response };
     return Object.defineProperty(reply, "bytes", { value: bytes, enumerable: false });
   };
@@ -121,5 +143,23 @@ export default function (native) {
     }),
   }));
 
-  return tick;
+  // JSON of what a function returned; what JSON would lose without a word is refused with one.
+  const { stringify } = JSON;
+  const better = (value) => {
+    switch (typeof value) {
+      case "bigint": return "a BigInt, which JSON does not have: return String(value) or Number(value)";
+      case "function": return "a function, which cannot be sent: return a value, or call it";
+      case "symbol": return "a symbol, which cannot be sent: return its description";
+      case "object":
+        if (value instanceof Map) return "a Map, which JSON does not have: return Object.fromEntries(map) or [...map]";
+        if (value instanceof Set) return "a Set, which JSON does not have: return [...set]";
+    }
+  };
+  const toReply = (value) => {
+    const complaint = typeof value?.toJSON === "function" ? undefined : better(value);
+    if (complaint !== undefined) throw `function returned ${complaint}`;
+    return stringify(value);
+  };
+
+  return { tick, toReply };
 }

@@ -9,9 +9,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::{Fixture, MEETING, call, fixture};
-use nex_engine::{CallError, Function, StartError, Stream};
-use nex_engine_js::{JsFunction, start};
+use nex_engine::{CallError, Function, Launch, StartError, Stream};
+use nex_engine_js::{JsFunction, Restore, prepare};
 use proptest::prelude::*;
+
+async fn start(launch: Launch) -> Result<JsFunction, StartError> {
+    nex_engine_js::start(launch, prepare()).await
+}
 
 async fn started(source: &str) -> (JsFunction, Fixture) {
     let fixture = fixture(source);
@@ -53,7 +57,7 @@ async fn the_reply_is_the_json_of_what_is_returned_and_bytes_are_bytes() {
         ("(subject, payload) => payload", "pay"),
         ("(subject, payload) => payload.buffer.slice(1)", "ay"),
         ("(subject, payload) => payload.subarray(2)", "y"),
-        ("() => undefined", "undefined"),
+        ("() => undefined", ""),
         ("() => null", "null"),
         ("() => 'é\\ud800'", "\"é\\ud800\""),
         ("function answer() { return 42 } answer", "42"),
@@ -93,6 +97,23 @@ async fn every_call_sees_a_fresh_context_and_a_large_payload_survives() {
 }
 
 #[tokio::test]
+async fn calls_at_the_same_time_see_nothing_of_each_other() {
+    let source = "let n = 0; Object.prototype.all = []; async (s, p) => { n++; ({}).all.push(p[0]); await null;
+        if (p[0] % 7 === 0) throw new Error('on purpose'); if (p[0] % 11 === 0) return new Promise(() => {});
+        return [n, ...({}).all] }";
+    let (function, _fixture) = started(source).await;
+    for _ in 0..10 {
+        let replies = futures::future::join_all((0..100_u8).map(|number| function.invoke(call(vec![number])))).await;
+        for (number, reply) in (0..100_u8).zip(replies) {
+            match reply {
+                Ok(reply) => assert_eq!(reply, format!("[1,{number}]")),
+                Err(error) => assert!(number % 7 == 0 || number % 11 == 0, "{number}: {error}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_a_script_prints_becomes_lines() {
     let source = "console.log('top'); () => { console.log('a', 1, {b: [2]}, null, undefined, Symbol('s'));
         console.error('two\\nlines'); console.warn('w\\ud800'); queueMicrotask(() => console.info('later')); return 1 }";
@@ -101,10 +122,10 @@ async fn what_a_script_prints_becomes_lines() {
     let (mut lines, mut tops) = (Vec::new(), 0);
     while lines.len() < 5 {
         let line = tokio::time::timeout(Duration::from_secs(5), fixture.lines.recv()).await.unwrap().unwrap();
-        // Said by every context when it is made; the next one may be made ahead, at any moment.
+        // Said once for each worker.
         if line.text == "top" { tops += 1 } else { lines.push((line.stream == Stream::Stdout, line.text)) }
     }
-    assert!(tops >= 1);
+    assert_eq!(tops, 1);
     let texts = [
         (true, "a 1 {\"b\":[2]} null undefined Symbol(s)"),
         (false, "two"),
@@ -116,6 +137,58 @@ async fn what_a_script_prints_becomes_lines() {
 }
 
 #[tokio::test]
+async fn a_slower_restore_is_told_and_serves_as_well() {
+    let mut fixture = fixture("let n = 0; () => ++n");
+    let function = nex_engine_js::start(fixture.launch.clone(), Restore::ForgetWritten).await.unwrap();
+    let line = fixture.lines.recv().await.unwrap();
+    assert!(line.text.starts_with("JavaScript: after each call, written pages are dropped"), "{}", line.text);
+    for _ in 0..5 {
+        assert_eq!(function.invoke(call("x")).await, Ok("1".into()));
+    }
+}
+
+#[tokio::test]
+async fn what_json_cannot_carry_is_refused_with_what_to_return_instead() {
+    for (source, expected) in [
+        ("() => 10n", "function returned a BigInt, which JSON does not have: return String(value) or Number(value)"),
+        (
+            "() => new Map([[1, 2]])",
+            "function returned a Map, which JSON does not have: return Object.fromEntries(map) or [...map]",
+        ),
+        ("async () => new Set()", "function returned a Set, which JSON does not have: return [...set]"),
+        ("() => () => 1", "function returned a function, which cannot be sent: return a value, or call it"),
+        ("() => Symbol('s')", "function returned a symbol, which cannot be sent: return its description"),
+    ] {
+        assert_eq!(failure(source).await, expected, "{source}");
+    }
+    assert_eq!(
+        reply("() => { BigInt.prototype.toJSON = function () { return String(this) }; return 10n }").await.as_deref(),
+        Ok("\"10\"")
+    );
+}
+
+#[tokio::test]
+async fn a_payload_of_a_mebibyte_is_decoded_and_spread_into_an_array() {
+    let payload = Bytes::from(vec![b'x'; 1 << 20]);
+    for source in [
+        "(s, p) => new TextDecoder().decode(p).length",
+        "(s, p) => new Uint8Array([...p]).length",
+        "(s, p) => Array.from(p, (byte) => String.fromCharCode(byte)).join('').length",
+        "(s, p) => new TextEncoder().encode(new TextDecoder().decode(p)).length",
+    ] {
+        let mut fixture = fixture(source);
+        fixture.launch.limits.memory_bytes = 128 << 20;
+        let function = start(fixture.launch.clone()).await.unwrap();
+        assert_eq!(function.invoke(call(payload.clone())).await, Ok("1048576".into()), "{source}");
+    }
+    // The engine passes 65535 arguments; the error tells what to do instead.
+    let (function, _fixture) = started("(s, p) => String.fromCharCode(...p).length").await;
+    assert_eq!(function.invoke(call(payload.slice(..65_535))).await, Ok("65535".into()));
+    let error = function.invoke(call(payload)).await.unwrap_err().to_string();
+    assert!(error.contains("only 65535 allowed") && error.contains("new TextDecoder().decode(bytes)"), "{error}");
+}
+
+#[tokio::test]
 async fn an_error_is_reported_with_its_position_and_the_next_call_is_served() {
     for (source, expected) in [
         ("() => { throw new TypeError('bad') }", "TypeError: bad at <anonymous> (guest.js:1:"),
@@ -124,7 +197,7 @@ async fn an_error_is_reported_with_its_position_and_the_next_call_is_served() {
         ("() => { throw { toString() { throw 1 } } }", "function threw a value without a text"),
         ("async () => { await null; throw new Error('later') }", "Error: later"),
         ("() => new Promise(() => {})", "nothing can settle"),
-        ("() => 10n", "TypeError"),
+        ("() => ({ n: 10n })", "TypeError"),
         ("function f() { return f() + 1 } f", "RangeError: Maximum call stack size exceeded"),
         ("() => new Promise(() => setTimeout(() => { throw new Error('timer') }, 1))", "Error: timer"),
         ("() => { const a = {}; a.a = a; return a }", "TypeError: circular reference"),
@@ -162,6 +235,23 @@ async fn a_runaway_is_stopped_at_its_limit_and_the_next_call_is_served() {
         assert_eq!(function.invoke(call("x")).await, Err(CallError::Timeout(limit)), "{runaway}");
         // There is one worker, so this call is served only if the runaway was interrupted.
         assert_eq!(function.invoke(call("")).await, Ok("\"ok\"".into()), "after {runaway}");
+    }
+}
+
+#[tokio::test]
+async fn a_runaway_that_leaves_no_memory_for_the_error_that_stops_it_is_stopped() {
+    let source = "async (s, p) => { if (p.length === 0) return 'ok'; const big = new Uint8Array(3 << 20);
+        try { const all = []; for (;;) all.push({ all, f() {} }) } catch { }
+        try { new Map(Array.from({ length: 300 }, (_, i) => [i, 's' + i])) } catch { }
+        for (;;) { try { for (;;) {} } finally { continue } } }";
+    let mut fixture = fixture(source);
+    fixture.launch.limits.call_time = Duration::from_millis(500);
+    fixture.launch.limits.memory_bytes = 4 << 20;
+    fixture.launch.limits.concurrency = 1;
+    let function = start(fixture.launch).await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(function.invoke(call("x")).await, Err(CallError::Timeout(Duration::from_millis(500))));
+        assert_eq!(function.invoke(call("")).await, Ok("\"ok\"".into()));
     }
 }
 

@@ -1,0 +1,50 @@
+//! Runs a script's top level, once for each image; gives its function.
+
+use nex_engine::CallError;
+
+use crate::budget::Budget;
+use crate::failure::classify;
+use crate::script::{Script, SourceType};
+use crate::settle::settle;
+use crate::value::{Fresh, Scope, Thrown, Value};
+
+/// Evaluates the source as what it is known to be; the first time, as a script, and if that does not parse, as a module.
+pub(crate) fn evaluate<'a>(scope: Scope<'a>, tick: Value<'a>, script: &Script, budget: &Budget) -> Result<Fresh<'a>, CallError> {
+    let known = script.source_type.get().copied();
+    let as_script = || run_script(scope, tick, script, budget).map_err(|Thrown| classify(scope, budget, script));
+    let as_module = || run_module(scope, tick, script, budget).map_err(|Thrown| classify(scope, budget, script));
+    let (source_type, value) = match known {
+        Some(SourceType::Script) => (SourceType::Script, as_script()?),
+        Some(SourceType::Module) => (SourceType::Module, as_module()?),
+        None => match as_script() {
+            Err(CallError::Failed(text)) if text.starts_with("SyntaxError") => {
+                // If it is not a module either, report the error of the script: that is more likely what it was meant to be.
+                let given = as_module().map_err(|error| if script.has_exports { error } else { CallError::Failed(text) })?;
+                (SourceType::Module, given)
+            }
+            given => (SourceType::Script, given?),
+        },
+    };
+    let _same = script.source_type.set(source_type);
+    if scope.is_function(value.value()) {
+        return Ok(value);
+    }
+    Err(CallError::Failed(match source_type {
+        SourceType::Module => "module has no function as its default export".to_owned(),
+        SourceType::Script => "script's completion value is no function: let it end with (subject, payload) => …".to_owned(),
+    }))
+}
+
+/// The script's completion value; its jobs have run, too.
+fn run_script<'a>(scope: Scope<'a>, tick: Value<'a>, script: &Script, budget: &Budget) -> Result<Fresh<'a>, Thrown> {
+    let value = scope.run_script(&script.source, &script.file)?;
+    settle(scope, scope.undefined().value(), tick, budget)?;
+    Ok(value)
+}
+
+/// The module's default export.
+fn run_module<'a>(scope: Scope<'a>, tick: Value<'a>, script: &Script, budget: &Budget) -> Result<Fresh<'a>, Thrown> {
+    let (loaded, exports) = scope.run_module(&script.source, &script.file)?;
+    settle(scope, loaded.value(), tick, budget)?;
+    scope.get(exports.value(), c"default")
+}

@@ -1,0 +1,111 @@
+//! What the prelude gets from the host, and the state of a call, which lies outside the arena: nothing puts it back.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use nex_engine::{Output, Stream};
+use rand::Rng as _;
+
+use crate::budget::Budget;
+use crate::callback::{Natives, function};
+use crate::host;
+use crate::script::Script;
+use crate::value::{Fresh, Scope, Thrown, Value};
+
+/// Most random bytes at once, as the Web Crypto API has it.
+const MAX_RANDOM_BYTES: f64 = 65_536.0;
+
+/// Names of the natives, as the prelude has them; the position is the number.
+const NAMES: [&std::ffi::CStr; 9] =
+    [c"log", c"now", c"timeOrigin", c"random", c"randomBytes", c"encode", c"decode", c"host", c"http"];
+
+/// The state of an isolate and of its present call.
+pub(crate) struct Host {
+    pub(crate) script: Arc<Script>,
+    pub(crate) budget: Budget,
+    /// Whether the script's top level runs, of which every call will see the result.
+    pub(crate) loading: Cell<bool>,
+}
+
+/// The object with all natives, and the environment as a JSON text.
+pub(crate) fn object<'a>(scope: Scope<'a>, script: &Script) -> Result<Fresh<'a>, Thrown> {
+    let object = scope.object()?;
+    for (which, name) in (0..).zip(NAMES) {
+        scope.set(&object, name, function(scope, which)?)?;
+    }
+    scope.set(&object, c"environment", scope.text(&script.environment)?)?;
+    Ok(object)
+}
+
+impl Natives for Host {
+    fn call<'a>(&self, scope: Scope<'a>, which: i32, given: &[Value<'a>]) -> Result<Fresh<'a>, Thrown> {
+        match which {
+            0 => self.log(scope, given),
+            1 => Ok(scope.number(self.budget.now())),
+            2 => Ok(scope.number(self.budget.began())),
+            3 => Ok(scope.number(rand::rng().random())),
+            4 => self.random_bytes(scope, given),
+            5 => encode(scope, given),
+            6 => decode(scope, given),
+            7 => self
+                .refuse_while_loading(scope, "host services")
+                .and_then(|()| host::call(&self.script, &self.budget, scope, given)),
+            8 => self
+                .refuse_while_loading(scope, "host services")
+                .and_then(|()| host::http(&self.script, &self.budget, scope, given)),
+            _ => Ok(scope.undefined()),
+        }
+    }
+
+    fn must_stop(&self) -> bool {
+        self.budget.check()
+    }
+}
+
+impl Host {
+    fn log<'a>(&self, scope: Scope<'a>, given: &[Value<'a>]) -> Result<Fresh<'a>, Thrown> {
+        let [is_error, text, ..] = given else { return Ok(scope.undefined()) };
+        let stream = if scope.to_bool(*is_error) { Stream::Stderr } else { Stream::Stdout };
+        write_lines(&self.script.output, stream, &scope.to_text(*text)?);
+        Ok(scope.undefined())
+    }
+
+    /// Bytes nobody can foresee. Drawn at the top level, they would be the same in every call.
+    fn random_bytes<'a>(&self, scope: Scope<'a>, given: &[Value<'a>]) -> Result<Fresh<'a>, Thrown> {
+        self.refuse_while_loading(scope, "crypto's random values")?;
+        let asked = given.first().map_or(Ok(0.0), |count| scope.to_number(*count))?;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "cut to its bounds, a number without a sign")]
+        let mut bytes = vec![0; asked.clamp(0.0, MAX_RANDOM_BYTES) as usize];
+        rand::rng().fill(bytes.as_mut_slice());
+        scope.bytes(&bytes)
+    }
+
+    fn refuse_while_loading(&self, scope: Scope<'_>, what: &str) -> Result<(), Thrown> {
+        if self.loading.get() {
+            let why = "it runs once for many calls; use them in the function";
+            return Err(scope.throw_text(&format!("{what} are not available to code at the top level of a script: {why}")));
+        }
+        Ok(())
+    }
+}
+
+fn write_lines(output: &Output, stream: Stream, text: &str) {
+    text.split('\n').for_each(|line| output.line(stream, line));
+}
+
+fn encode<'a>(scope: Scope<'a>, given: &[Value<'a>]) -> Result<Fresh<'a>, Thrown> {
+    let text = given.first().map_or(Ok(String::new()), |text| scope.to_text(*text))?;
+    scope.bytes(text.as_bytes())
+}
+
+/// The text of UTF-8 bytes; undefined if they are not, and that is fatal.
+fn decode<'a>(scope: Scope<'a>, given: &[Value<'a>]) -> Result<Fresh<'a>, Thrown> {
+    let fatal = given.get(1).is_some_and(|fatal| scope.to_bool(*fatal));
+    let copied = given.first().and_then(|bytes| scope.with_bytes(*bytes, <[u8]>::to_vec)).unwrap_or_default();
+    let bytes = copied.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&copied);
+    match std::str::from_utf8(bytes) {
+        Ok(text) => scope.text(text),
+        Err(_invalid) if fatal => Ok(scope.undefined()),
+        Err(_invalid) => scope.text(&String::from_utf8_lossy(bytes)),
+    }
+}
