@@ -8,6 +8,7 @@ mod bus;
 mod control;
 #[cfg(test)]
 mod crash;
+mod drain;
 #[cfg(test)]
 mod functions;
 #[cfg(test)]
