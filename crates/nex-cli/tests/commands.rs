@@ -209,7 +209,8 @@ async fn copies_of_a_name_are_replaced_on_every_node() {
     assert_eq!(running(), 3);
     assert!(nodes.iter().all(|node| node.deployed(|all| !all.is_empty())), "the emptiest node wins");
     nex.run(&["devrun", &file]).await.expect(0).says(&["is there already, unchanged", "already exists on node"]);
-    assert_eq!(running(), 1);
+    assert_eq!(running(), 3, "as many as before");
+    assert!(nodes.iter().all(|node| node.deployed(|all| !all.is_empty())), "each where the old one was");
 }
 
 #[tokio::test]

@@ -245,7 +245,7 @@ impl Node {
         // Nothing is restored from here on: what was not started yet stays in the journal.
         self.background.shutdown(Duration::ZERO).await;
         let workloads = self.shared.registry.all();
-        futures::future::join_all(workloads.iter().map(|workload| workload.stop("node shutdown"))).await;
+        futures::future::join_all(workloads.iter().map(|workload| workload.shut_down("node shutdown"))).await;
         self.shared.drivers.scope.shutdown(grace).await;
         self.shared.drivers.launcher.compiler.stop().await;
         // The warm agents go with the pool's driver.

@@ -91,6 +91,9 @@ pub struct WorkloadSummary {
     /// Trigger subjects of a function (new).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub triggers: Vec<String>,
+    /// Public key of whoever may stop it (new).
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub issuer: String,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]

@@ -83,13 +83,13 @@ fn again_it_replaces_the_copy_that_ran_and_says_all_of_it_plainly() {
     let unchanged = world.nex(&["devrun", &file]).expect(0);
     unchanged.says(&["Reusing existing issuer account key: ", "is there already, unchanged", "already exists on node"]);
     world.file("greet.js", "() => 'two'");
-    world.nex(&["devrun", &file]).expect(0).says(&["uploaded (", "Attempting to stop it"]);
+    world.nex(&["devrun", &file]).expect(0).says(&["uploaded (", "Replaced "]);
     world.nex(&["call", "greetjs", ""]).expect(0).says(&["two"]);
     let after = world.ps();
     assert_eq!((before.len(), after.len()), (1, 1), "one is left");
     assert_ne!(before[0]["id"], after[0]["id"]);
 
-    world.nex(&["devrun", &file, "--no-stop"]).expect(0).says_not("Attempting to stop it");
+    world.nex(&["devrun", &file, "--no-stop"]).expect(0).says_not("already exists");
     assert_eq!(world.ps().len(), 2);
 }
 

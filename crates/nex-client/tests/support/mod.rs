@@ -252,8 +252,8 @@ impl Inner {
                 r#type: d.request.r#type.clone().unwrap_or_default(),
                 uptime: "3s".into(),
                 state: "running".into(),
-                restarts: 0,
                 triggers: d.request.trigger_subjects.clone().unwrap_or_default(),
+                ..WorkloadSummary::default()
             })
             .collect();
         let body =

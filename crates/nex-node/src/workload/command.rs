@@ -1,5 +1,7 @@
 //! What others may tell a workload's driver, and what they see of it.
 
+use std::time::Duration;
+
 use tokio::sync::oneshot;
 
 use super::launch_error::LaunchError;
@@ -21,6 +23,8 @@ pub enum Command {
     Stop {
         /// Why, for the event.
         reason: &'static str,
+        /// The time it has to end in order; the node's own stop grace if that is longer.
+        grace: Duration,
         /// Dropped or used when it is done.
         done: oneshot::Sender<()>,
     },

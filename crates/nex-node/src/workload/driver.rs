@@ -128,6 +128,8 @@ pub struct Driver<R: Runtime> {
     first: Option<oneshot::Sender<FirstStart>>,
     refusal: Option<LaunchError>,
     stoppers: Vec<oneshot::Sender<()>>,
+    /// Time the instance has to end in order.
+    grace: Duration,
     status: watch::Sender<Status>,
 }
 
@@ -152,6 +154,7 @@ impl<R: Runtime> Driver<R> {
             first: None,
             refusal: None,
             stoppers: Vec::new(),
+            grace: timeouts.stop_grace,
             status,
         }
     }
@@ -197,8 +200,9 @@ impl<R: Runtime> Driver<R> {
 
     fn on_command(&mut self, command: Command) -> Event {
         match command {
-            Command::Stop { reason, done } => {
+            Command::Stop { reason, grace, done } => {
                 self.stoppers.push(done);
+                self.grace = self.grace.max(grace);
                 self.end.reason = reason.to_owned();
                 Event::Stop
             }
@@ -284,7 +288,7 @@ impl<R: Runtime> Driver<R> {
                     }));
                 }
                 Effect::Undeploy => {
-                    let undeploy = self.instance.take().map(|(it, _)| self.runtime.undeploy(it, self.timeouts.stop_grace));
+                    let undeploy = self.instance.take().map(|(it, _)| self.runtime.undeploy(it, self.grace));
                     self.work = Some(Box::pin(async move {
                         OptionFuture::from(undeploy).await;
                         Done::Undeployed

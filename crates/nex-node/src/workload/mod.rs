@@ -84,10 +84,20 @@ impl Workload {
         *self.status.borrow()
     }
 
-    /// Stops it and waits until nothing is left of it.
+    /// Stops it and waits until nothing is left of it. Calls that it has taken are answered.
     pub async fn stop(&self, reason: &'static str) {
+        let grace = if self.spec.kind.is_function() { self.spec.call_timeout() } else { Duration::ZERO };
+        self.stop_within(reason, grace).await;
+    }
+
+    /// Stops it with the node, which waits no longer than its stop grace.
+    pub async fn shut_down(&self, reason: &'static str) {
+        self.stop_within(reason, Duration::ZERO).await;
+    }
+
+    async fn stop_within(&self, reason: &'static str, grace: Duration) {
         let (done, wait) = oneshot::channel();
-        if self.commands.send(Command::Stop { reason, done }).await.is_ok() {
+        if self.commands.send(Command::Stop { reason, grace, done }).await.is_ok() {
             wait.await.ok();
         }
     }
@@ -110,6 +120,7 @@ impl Workload {
             state: status.phase.as_str().to_owned(),
             restarts: status.restarts,
             triggers: self.spec.triggers.clone(),
+            issuer: self.spec.claims.iss.clone(),
         }
     }
 

@@ -331,7 +331,7 @@ impl Process {
     async fn stop(&self, id: &WorkloadId) {
         if let Some(handle) = self.handles.get(id) {
             let (done, wait) = tokio::sync::oneshot::channel();
-            if handle.commands.send(Command::Stop { reason: "simulated", done }).await.is_ok() {
+            if handle.commands.send(Command::Stop { reason: "simulated", grace: Duration::ZERO, done }).await.is_ok() {
                 wait.await.ok();
             }
         }

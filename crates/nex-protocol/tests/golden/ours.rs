@@ -105,6 +105,7 @@ fn answers_about_workloads() {
         state: "running".into(),
         restarts: 1,
         triggers: vec!["fn.greet".into()],
+        ..WorkloadSummary::default()
     };
     let found = WorkloadPingResponse {
         node_id: NODE.into(),
