@@ -63,6 +63,8 @@ pub struct Deployment {
     pub limits: RequestedLimits,
     /// Class of the machine it runs on; the node's standard machine if absent.
     pub machine_class: Option<String>,
+    /// How long it has to run before it counts as started; at once if absent. Nodes of 0.2.7 take no notice of it.
+    pub settle: Option<Duration>,
 }
 
 impl fmt::Debug for Deployment {
@@ -94,6 +96,7 @@ impl Deployment {
             host_services: None,
             limits: RequestedLimits::default(),
             machine_class: None,
+            settle: None,
         }
     }
 
@@ -130,6 +133,7 @@ impl Deployment {
             host_services: self.host_services.clone(),
             limits: (self.limits != RequestedLimits::default()).then_some(self.limits),
             machine_class: self.machine_class.clone(),
+            settle_ms: self.settle.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
         })
     }
 }
@@ -204,7 +208,7 @@ pub enum StopError {
 }
 
 impl Client {
-    /// Starts a workload; it runs when this returns.
+    /// Starts a workload; it runs when this returns, unless it has an exit code: it has done its work then.
     ///
     /// # Errors
     /// [`DeployError`]
@@ -215,7 +219,7 @@ impl Client {
         }
         let body = deployment.request(target, &self.namespace, keys)?;
         let subject = subject::deploy(&self.namespace, node);
-        let (expected, timeout) = (kind::RUN, self.deploy_timeout);
+        let (expected, timeout) = (kind::RUN, self.deploy_timeout + deployment.settle.unwrap_or_default());
         let answer: DeployResponse = self.ask(Question { verb: "DEPLOY", node, subject, body, expected, timeout }).await?;
         if answer.started { Ok(answer) } else { Err(DeployError::NotStarted(node.clone())) }
     }

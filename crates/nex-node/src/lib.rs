@@ -13,7 +13,7 @@
 //! | [`admission`], [`workload`], [`artifacts`] | from an admitted request to a workload, and its life |
 //! | [`trigger`], [`direct`], [`connections`], [`host_calls`] | how a function is called, and what it may call |
 //! | [`embedded`] | the NATS server of `nex up` |
-//! | [`events`], [`logs`], [`call_reporter`], [`outbox`] | what the world is told |
+//! | [`events`], [`logs`], [`tail`], [`call_reporter`], [`outbox`] | what the world is told |
 
 pub mod admission;
 pub mod agents;
@@ -42,6 +42,7 @@ pub mod restore;
 pub mod sandbox;
 pub mod shared;
 pub mod state_dir;
+pub mod tail;
 pub mod trigger;
 pub mod workload;
 

@@ -38,6 +38,7 @@ use crate::restore;
 use crate::sandbox::{Host, SandboxError, Sandboxes};
 use crate::shared::{Shared, VERSION};
 use crate::state_dir::{StateDir, StateError};
+use crate::tail::Tails;
 use crate::workload::driver::Timeouts;
 use crate::workload::launch::Launcher;
 use crate::workload::runtime::DriverServices;
@@ -318,6 +319,7 @@ impl DriverParts<'_> {
             bus: bus.client().clone(),
         };
         Ok(Arc::new(DriverServices {
+            tails: Tails::default(),
             launcher: Launcher {
                 pools,
                 compiler: Compiler::new(sandboxes.compiler(), artifacts.clone()),

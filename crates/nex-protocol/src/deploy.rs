@@ -217,6 +217,10 @@ pub struct DeployRequest {
     /// Class of the machine it runs on, a name of the node's `machine_classes` (new).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub machine_class: Option<String>,
+    /// How long it has to run before it counts as started, ms; one that ends before is answered with a failure and its last words. It counts
+    /// at once if absent (new).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settle_ms: Option<u64>,
 }
 
 /// What bound claims say of the request they are for: SHA-256 of its JSON without `workload_jwt`, members of every object sorted by
@@ -255,6 +259,9 @@ pub struct DeployResponse {
     pub issuer: String,
     /// Workload name.
     pub name: String,
+    /// Set to 0 where it has done its work and ended while it was to settle (new).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
 }
 
 /// Stop this.

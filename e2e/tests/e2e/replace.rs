@@ -77,6 +77,46 @@ fn what_another_issuer_runs_is_not_counted_and_not_touched() {
 }
 
 #[test]
+fn a_service_that_ends_at_once_is_a_failed_deploy_with_its_last_words() {
+    let world = World::new();
+    let _up = world.up(&[]);
+    let crash = world.file("crash.sh", "#!/bin/sh\necho all is well\necho no database >&2\nexit 7\n");
+    let told = ["ended with exit code 7", "its last words:", "no database"];
+    for more in [&[][..], &["--essential"], &["--settle", "30s"]] {
+        let ended = world.nex(&[&["devrun", &crash], more].concat()).expect(1);
+        ended.says(&told).says_not("all is well").says_not("accepted");
+        assert_eq!(world.ps(), Vec::<Value>::new(), "{more:?}");
+    }
+    let node = world.node_id();
+    let run = ["run", "nats://NEXCLIFILES/crashsh", &node, "--name", "crash"];
+    world.nex(&run).expect(1).says(&told);
+    world.nex(&[&run[..], &["--settle", "none"]].concat()).expect(0).says(&["accepted"]);
+
+    let silent = world.file("silent.sh", "#!/bin/sh\nexit 1\n");
+    world.nex(&["devrun", &silent]).expect(1).says(&["ended with exit code 1", "it wrote nothing"]);
+    let job = world.file("job.sh", "#!/bin/sh\nexit 0\n");
+    world.nex(&["devrun", &job]).expect(0).says(&["has ended with exit code 0"]).says_not("accepted");
+    assert_eq!(world.nex(&["devrun", &job, "--json"]).expect(0).json()["exit_code"], 0);
+    world.nex(&["devrun", &job, "--settle", "2m"]).expect(2).says(&["up to a minute"]);
+}
+
+#[test]
+fn a_service_that_ends_at_once_replaces_nothing() {
+    let world = World::new();
+    let _up = world.up(&[]);
+    let file = world.file("service.sh", SLEEPER);
+    world.nex(&["devrun", &file]).expect(0);
+    let before = ids(&world);
+    for (content, why) in
+        [("#!/bin/sh\necho no database >&2\nexit 7\n", "no database"), ("#!/bin/sh\nexit 0\n", "nothing to replace")]
+    {
+        world.file("service.sh", content);
+        world.nex(&["devrun", &file]).expect(1).says(&[why, "still runs", before[0].as_str().unwrap()]);
+        assert_eq!(ids(&world), before);
+    }
+}
+
+#[test]
 fn an_uploaded_artifact_replaces_the_copy_that_runs() {
     let world = World::new();
     let _up = world.up(&[]);

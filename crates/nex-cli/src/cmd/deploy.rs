@@ -94,7 +94,13 @@ impl Deploy<'_> {
         }
         for target in targets {
             let deployed = session.client.deploy(self.deployment, target, self.keys).await;
-            started.push((copies.spare(deployed.map_err(Into::into))?, target.node.clone()));
+            let deployed = copies.spare(deployed.map_err(Into::into))?;
+            if deployed.exit_code.is_some() && !copies.left.is_empty() {
+                let why = "it ended at once, with exit code 0, so that there is nothing to replace the old copy with; next: leave the \
+                           old one alone with --no-stop, or stop it first";
+                return copies.spare(Err(anyhow::anyhow!(why)));
+            }
+            started.push((deployed, target.node.clone()));
             if !copies.left.is_empty() {
                 let old = copies.left.remove(0);
                 self.stop(&old, session, output).await?;
@@ -134,7 +140,12 @@ impl Deploy<'_> {
                 "started": true, "id": id, "name": name, "node_id": node, "issuer": issuer, "type": deployment.r#type,
                 "location": deployment.artifact.location.to_string(), "digest": deployment.artifact.digest,
                 "bytes": deployment.artifact.bytes, "triggers": deployment.triggers, "replaced": replaced,
+                "exit_code": started.last().and_then(|(response, _)| response.exit_code),
             }));
+        }
+        if let Some(code) = started.last().and_then(|(response, _)| response.exit_code) {
+            return output
+                .line(format_args!("✅ Workload '{name}' ({id}) ran on node {node} and has ended with exit code {code}"));
         }
         for (DeployResponse { id, name, .. }, node) in started {
             output.line(format_args!(

@@ -320,7 +320,7 @@ impl Inner {
         let deployed =
             Deployed { namespace: namespace.into(), name: name.clone(), issuer: issuer.clone(), request, claims, environment };
         self.deployed.lock().unwrap().insert(id.clone(), deployed);
-        success(kind::RUN, &DeployResponse { started: true, id, issuer, name })
+        success(kind::RUN, &DeployResponse { started: true, id, issuer, name, exit_code: None })
     }
 
     fn stop(&self, body: &[u8]) -> Vec<u8> {

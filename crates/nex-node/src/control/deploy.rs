@@ -10,7 +10,7 @@ use nex_protocol::id::Namespace;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::parse;
+use super::{parse, settle};
 use crate::admission::{self, AdmittedDeploy};
 use crate::clock;
 use crate::policy;
@@ -78,7 +78,7 @@ pub(super) async fn deploy(
     for details in [&request.trigger_connection, &request.host_services] {
         shared.drivers.launcher.connections.permit(details.as_ref())?;
     }
-    let _turn = tenants.turn(&namespace, &admitted.claims.iss, by).await?;
+    let turn = tenants.turn(&namespace, &admitted.claims.iss, by).await?;
     let mut reservation = shared.registry.reserve()?;
     reservation.reserve_triggers(&namespace, &admitted.triggers)?;
     // Asked for first: a token is not used up by an artifact that is not there.
@@ -87,7 +87,14 @@ pub(super) async fn deploy(
         Box::pin(connections.permitted(bucket, admission::look_up(shared, &request, &admitted, &mut reservation, by))).await?;
     shared.spend(&admitted.claims, "deploy", admitted.spent_until, now).await?;
     let artifact = Box::pin(connections.permitted(bucket, shared.drivers.launcher.artifacts.take(offer, by))).await?;
+    let settle_ms = request.settle_ms;
     // Boxed: a deploy's future is large, and one of many requests.
     let deploy = AdmittedDeploy { namespace, request, admitted, reservation };
-    Box::pin(admission::deploy(shared, deploy, artifact, by)).await
+    let started = Box::pin(admission::deploy(shared, deploy, artifact, by)).await?;
+    // It runs: the next one need not wait until it has settled.
+    drop(turn);
+    match settle_ms {
+        Some(milliseconds) => settle::settle(started, milliseconds).await,
+        None => Ok(started.response),
+    }
 }

@@ -20,6 +20,7 @@ use crate::host_calls::HostCallServer;
 use crate::journal::{Journal, JournalError, RunningRecord, WorkloadRecord};
 use crate::logs::Log;
 use crate::registry::Registry;
+use crate::tail::Tails;
 
 /// What the drivers of a node share.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub struct DriverServices {
     pub journal: Journal,
     /// What the world is told.
     pub events: Events,
+    /// What workloads said last.
+    pub tails: Tails,
     /// How long things may take.
     pub timeouts: Timeouts,
     /// Owner of the drivers, and of what they leave to be done in the background.
@@ -120,14 +123,14 @@ impl Runtime for NodeRuntime {
                     // What it said comes before the news of its end.
                     biased;
                     Some(event) = events.recv() => match event {
-                        AgentEvent::Exited { code, message } => {
+                        AgentEvent::Exited { code, message: signal } => {
                             // Its last lines were sent before this event.
                             while let Some(batch) = logs.try_recv() {
                                 reports.lines(batch);
                             }
-                            let suffix = if message.is_empty() { String::new() } else { format!(" ({message})") };
+                            let suffix = if signal.is_empty() { String::new() } else { format!(" ({signal})") };
                             let message = format!("Exited workload: {}; vm: {}; status: {code}{suffix}", spec.name, spec.id);
-                            return Ended::Exited { code, message };
+                            return Ended::Exited { code, signal, message };
                         }
                         AgentEvent::Stopped => {}
                         calls @ AgentEvent::Calls { .. } => reports.calls(calls),
