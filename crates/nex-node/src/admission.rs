@@ -70,13 +70,7 @@ pub(crate) async fn deploy(
     policy::check_digest(deploy.admitted.signed_digest.as_ref(), &artifact.digest)?;
     let id = WorkloadId::new(clock::unix_seconds_u32());
     let (spec, reservation) = specification(deploy, id, clock::unix_seconds(), artifact);
-    let response = DeployResponse {
-        started: true,
-        id: spec.id.to_string(),
-        issuer: spec.claims.iss.clone(),
-        name: spec.name.to_string(),
-        exit_code: None,
-    };
+    let response = DeployResponse::started(&spec.id, &spec.claims.iss, &spec.name);
     let (workload, first) = workload::start(spec, Origin::Deployed(by), reservation, &shared.drivers, |spec| log(shared, spec));
     first.await.map_err(|_dropped| LaunchError::NodeStopping).flatten()?;
     let in_use = shared.registry.all().iter().map(|workload| workload.spec.artifact.digest).collect();

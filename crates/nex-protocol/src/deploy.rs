@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::digest::Digest;
+use crate::id::{WorkloadId, WorkloadName};
 
 /// What kind of artifact a workload is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -262,6 +263,14 @@ pub struct DeployResponse {
     /// Set to 0 where it has done its work and ended while it was to settle (new).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
+}
+
+impl DeployResponse {
+    /// A workload that was started.
+    #[must_use]
+    pub fn started(id: &WorkloadId, issuer: &str, name: &WorkloadName) -> Self {
+        Self { started: true, id: id.to_string(), issuer: issuer.to_owned(), name: name.to_string(), exit_code: None }
+    }
 }
 
 /// Stop this.

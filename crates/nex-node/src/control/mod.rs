@@ -7,6 +7,7 @@ mod endpoints;
 mod failure;
 mod lanes;
 mod queries;
+mod repeats;
 mod settle;
 mod stop;
 

@@ -22,6 +22,7 @@ mod outages;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]
+mod repeats;
 mod secrets;
 #[cfg(test)]
 mod stop;
