@@ -240,7 +240,7 @@ async fn logs_and_events_are_told_as_they_happen() {
     let (nex, node) = (Nex::at(&nats.url), nats.connect().await);
     for (arguments, subject, body, expected) in [
         (
-            &["logs", "echo"][..],
+            &["logs", "--workload_name", "echo"][..],
             "$NEX.logs.default.N1.echo.cpv1o2s0tq5c73f0abcd",
             r#"{"text":"hello\n","level":"INFO","id":"x"}"#,
             "INFO  echo/abcd hello",

@@ -26,6 +26,7 @@ use crate::config::NodeConfig;
 use crate::connections::Connections;
 use crate::control::ControlApi;
 use crate::direct::Direct;
+use crate::ended::EndedWorkloads;
 use crate::events::Events;
 use crate::host_calls::HostCallServer;
 use crate::identity::Identity;
@@ -320,6 +321,7 @@ impl DriverParts<'_> {
         };
         Ok(Arc::new(DriverServices {
             tails: Tails::default(),
+            ended: EndedWorkloads::default(),
             launcher: Launcher {
                 pools,
                 compiler: Compiler::new(sandboxes.compiler(), artifacts.clone()),

@@ -97,7 +97,7 @@ fn again_it_replaces_the_copy_that_ran_and_says_all_of_it_plainly() {
 fn environment_and_arguments_reach_the_workload_and_no_process_list_shows_them() {
     let world = World::new();
     let _up = world.up(&[]);
-    let logs = world.start(&["logs", "teller"]);
+    let logs = world.start(&["logs", "--workload_name", "teller"]);
     logs.waits_for("");
     world.eventually("the tail listens", || logs.err().contains("Watching"));
     let argv = r#"-v --name 'my service' "" "it's" a\ b"#;

@@ -101,6 +101,34 @@ fn a_service_that_ends_at_once_is_a_failed_deploy_with_its_last_words() {
 }
 
 #[test]
+fn what_has_ended_is_seen_with_its_code_and_its_last_lines() {
+    let world = World::new();
+    let _up = world.up(&[]);
+    let crash = world.file("crash.sh", "#!/bin/sh\necho starting\necho no database >&2\nexit 7\n");
+    world.nex(&["devrun", &crash, "--settle", "none"]).expect(0);
+    world.eventually("it has ended", || world.ps().is_empty());
+    world.nex(&["ps"]).expect(0).says(&["No workloads", "1 ended lately: nex ps --all"]);
+    world.nex(&["ps", "--all"]).expect(0).says(&["Ended lately", "crashsh", "7", "no database"]);
+    let all = world.nex(&["ps", "--all", "crashsh", "--json"]).expect(0).json();
+    assert_eq!((&all[0]["state"], &all[0]["code"], &all[0]["last_line"]), (&"ended".into(), &7.into(), &"no database".into()));
+    world.nex(&["logs", "crashsh"]).expect(1).says(&["ended", "exit code 7", "next: see what it said", "--tail"]);
+    world.nex(&["logs", "crashsh", "--tail", "20"]).expect(0).says(&["starting", "no database"]);
+    world.nex(&["logs", "crashsh", "--tail", "1"]).expect(0).says(&["no database"]).says_not("starting");
+    world.nex(&["ps", "--all", "--namespace", "other"]).expect(0).says(&["No workloads"]).says_not("crashsh");
+
+    // One that is started again and again says how it ended last.
+    world.nex(&["devrun", &crash, "--settle", "none", "--essential"]).expect(0);
+    world.eventually("it was started again", || world.ps().first().is_some_and(|it| it["restarts"].as_u64() > Some(0)));
+    assert_eq!(world.ps()[0]["last_exit"]["code"], 7);
+    world.nex(&["ps"]).expect(0).says(&[", exit 7"]);
+    let talker = world.file("talker.sh", "#!/bin/sh\necho one\necho two\nexec sleep 1000\n");
+    world.nex(&["devrun", &talker]).expect(0);
+    world.nex(&["logs", "talkersh", "--tail", "5", "--json"]).expect(0).says(&["\"one\"", "\"two\""]);
+    world.nex(&["logs", "nosuch"]).expect(1).says(&["nothing in namespace default is called 'nosuch'", "crashsh, talkersh"]);
+    world.nex(&["logs", "nosuch", "--tail", "5"]).expect(1).says(&["what runs: crashsh, talkersh"]);
+}
+
+#[test]
 fn a_service_that_ends_at_once_replaces_nothing() {
     let world = World::new();
     let _up = world.up(&[]);

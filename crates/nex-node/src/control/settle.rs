@@ -15,6 +15,11 @@ const LONGEST: Duration = Duration::from_secs(60);
 const LINES: usize = 10;
 const CHARACTERS: usize = 200;
 
+/// The beginning of a line as it can be shown on any terminal.
+fn printable(text: &str) -> String {
+    text.chars().take(CHARACTERS).map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
+}
+
 /// Waits until the workload has run so long, or has ended: well, or not.
 pub(super) async fn settle(started: Started, milliseconds: u64) -> Result<DeployResponse, Failure> {
     let Started { workload, response } = started;
@@ -28,7 +33,7 @@ pub(super) async fn settle(started: Started, milliseconds: u64) -> Result<Deploy
     let words = workload.tail.last_words(LINES);
     text.push_str(if words.is_empty() { "; it wrote nothing" } else { "; its last words:" });
     for line in words {
-        write!(text, "\n  {}", line.text.chars().take(CHARACTERS).collect::<String>()).ok();
+        write!(text, "\n  {}", printable(&line.text)).ok();
     }
     Err(Failure::new(ErrorCode::Failed, text))
 }

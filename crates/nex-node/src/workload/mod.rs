@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nex_process::Deadline;
-use nex_protocol::control::{self, Machine, MachineWorkload, WorkloadSummary};
+use nex_protocol::control::{self, LastExit, Machine, MachineWorkload, WorkloadSummary};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::call_reporter::CallCounters;
@@ -71,7 +71,7 @@ pub fn start(
     let registry = reservation.registry().clone();
     let tail = services.tails.open();
     let logs = (log(&spec).keeping(&tail), log(&spec).keeping(&tail));
-    let runtime = NodeRuntime::new(Arc::clone(&spec), services, registry, Arc::clone(&counters), logs);
+    let runtime = NodeRuntime::new(Arc::clone(&spec), services, registry, Arc::clone(&counters), logs, Arc::clone(&tail));
     let (state, by) = match origin {
         Origin::Deployed(by) => (State::new(spec.restarts), Some(by)),
         Origin::Restored => (State::restored(spec.restarts), None),
@@ -137,6 +137,8 @@ impl Workload {
             restarts: status.restarts,
             triggers: self.spec.triggers.clone(),
             issuer: self.spec.claims.iss.clone(),
+            last_exit: status.last_end.map(|end| LastExit { code: end.code, reason: end.how(), at: end.at }),
+            tail: Vec::new(),
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use nex_process::{Deadline, TaskScope};
 use nex_protocol::agent::AgentEvent;
+use nex_protocol::control::LastExit;
 use nex_protocol::envelope::chain;
 use nex_protocol::log::Level;
 
@@ -15,12 +16,14 @@ use super::launch_error::LaunchError;
 use super::spec::WorkloadSpec;
 use crate::agents::inbox::{self, Inbox, LogBatch};
 use crate::call_reporter::{CallCounters, CallReporter};
+use crate::clock;
+use crate::ended::EndedWorkloads;
 use crate::events::Events;
 use crate::host_calls::HostCallServer;
 use crate::journal::{Journal, JournalError, RunningRecord, WorkloadRecord};
 use crate::logs::Log;
 use crate::registry::Registry;
-use crate::tail::Tails;
+use crate::tail::{Tail, Tails};
 
 /// What the drivers of a node share.
 #[derive(Debug)]
@@ -35,6 +38,8 @@ pub struct DriverServices {
     pub events: Events,
     /// What workloads said last.
     pub tails: Tails,
+    /// Those that ended lately.
+    pub ended: EndedWorkloads,
     /// How long things may take.
     pub timeouts: Timeouts,
     /// Owner of the drivers, and of what they leave to be done in the background.
@@ -47,6 +52,9 @@ pub(super) struct NodeRuntime {
     services: Arc<DriverServices>,
     registry: Registry,
     reports: Reports,
+    tail: Arc<Tail>,
+    /// How often it was started again.
+    restarts: u32,
     /// Owner of the tasks that serve this workload.
     scope: TaskScope,
 }
@@ -73,11 +81,12 @@ impl NodeRuntime {
         registry: Registry,
         counters: Arc<CallCounters>,
         logs: (Log, Log),
+        tail: Arc<Tail>,
     ) -> Self {
         let scope = TaskScope::new("workload");
         let calls = CallReporter::start(&scope, services.events.clone(), logs.1, Arc::clone(&spec), counters);
         let reports = Reports { log: Arc::new(Mutex::new(logs.0)), calls };
-        Self { spec, services: Arc::clone(services), registry, reports, scope }
+        Self { spec, services: Arc::clone(services), registry, reports, tail, restarts: 0, scope }
     }
 }
 
@@ -201,6 +210,7 @@ impl Runtime for NodeRuntime {
             Notice::Restarting { reason, pause } => {
                 let pause_ms = pause.as_millis();
                 tracing::warn!(workload_id = %spec.id, name = %spec.name, pause_ms, "workload failed and is started again after a pause: {reason}");
+                self.restarts = self.restarts.saturating_add(1);
                 self.reports.log().line(Level::Warn, format!("{reason}; starting again in {pause_ms} ms"));
             }
             Notice::NotRecorded(error) => {
@@ -210,6 +220,8 @@ impl Runtime for NodeRuntime {
                 self.reports.log().report_dropped();
                 self.reports.calls.flush();
                 events.undeployed(spec, *code, reason);
+                let exit = LastExit { code: *code, reason: (*reason).to_owned(), at: clock::unix_seconds() };
+                self.services.ended.push(spec, self.restarts, exit, &self.tail);
                 tracing::info!(workload_id = %spec.id, name = %spec.name, code, "workload ended: {reason}");
             }
         }

@@ -114,6 +114,7 @@ fn answers_about_workloads() {
         tags: tags(),
         uptime: "4m2s".into(),
         running_machines: vec![workload],
+        ended: Vec::new(),
     };
     check_bytes("wping-reply", success(kind::PING, &found));
     let runs = MachineWorkload {
