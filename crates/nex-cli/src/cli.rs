@@ -1,6 +1,6 @@
 //! The command line: flags for every command, and the list of commands.
 
-use clap::{ArgAction, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tracing::Level;
 
 use crate::args::{ConnectionArgs, LoggingArgs};
@@ -34,6 +34,16 @@ pub(crate) struct Cli {
     pub(crate) logging: LoggingArgs,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Cli {
+    /// Reads the command line; ends the process where it is none.
+    pub(crate) fn read() -> Self {
+        let matches = Self::command().get_matches();
+        let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        cli.connection.note_typed(&matches);
+        cli
+    }
 }
 
 /// The commands.
@@ -81,7 +91,6 @@ impl Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     const NODE: &str = "NCOBPU3MCEA7LF6XADFD4P74CHW2OL6GQZYPPRRNPDSBNQ5BJPFHHQB5";
 
