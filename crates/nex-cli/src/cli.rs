@@ -74,6 +74,8 @@ pub(crate) enum Command {
     /// Build the root image of microVMs: a base and the agent
     #[command(visible_alias = "fs")]
     Rootfs(cmd::rootfs::RootfsArgs),
+    /// Print the version
+    Version,
     /// Print a completion script for a shell
     Completion(cmd::completion::CompletionArgs),
 }

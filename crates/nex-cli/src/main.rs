@@ -42,7 +42,7 @@ fn main() -> ExitCode {
         Err(error) => {
             let exit = Exit::of(&error);
             if exit != Exit::Done {
-                output.failure(&error);
+                output.failure(&error, exit.code());
             }
             exit
         }

@@ -14,7 +14,8 @@ use crate::check;
 use crate::env::Env;
 
 /// Flags that have a variable each, so that one has to ask where their values are from.
-const FLAGS: [&str; 9] = ["server", "user", "password", "token", "creds", "nkey", "tlscert", "tlskey", "tlsca"];
+const FLAGS: [&str; 11] =
+    ["server", "context", "namespace", "user", "password", "token", "creds", "nkey", "tlscert", "tlskey", "tlsca"];
 
 /// How to reach NATS. With none of them the context selected in the NATS CLI is used, or else the local server.
 #[derive(Debug, Args)]
@@ -81,6 +82,15 @@ impl ConnectionArgs {
     pub(crate) fn note_typed(&mut self, matches: &ArgMatches) {
         let is_typed = |flag: &&str| matches.value_source(flag) == Some(ValueSource::CommandLine);
         self.typed = FLAGS.into_iter().filter(is_typed).collect();
+    }
+
+    /// The flags that a command has to repeat to reach the same workloads, each after a blank; credentials are not repeated.
+    pub(crate) fn repeated(&self) -> String {
+        let (server, context, namespace) = (self.server.as_deref(), self.context.as_deref(), Some(self.namespace.as_str()));
+        let flags = [("server", "-s", server), ("context", "--context", context), ("namespace", "--namespace", namespace)];
+        let typed = flags.into_iter().filter(|(name, ..)| self.typed.contains(name));
+        let quoted = |value: &str| shlex::try_quote(value).map_or_else(|_nul| String::new(), std::borrow::Cow::into_owned);
+        typed.filter_map(|(_, flag, value)| Some(format!(" {flag} {}", quoted(value?)))).collect()
     }
 
     /// Resolves the settings: the given context with what is typed beside it, else the flags, else the selected context, else the local

@@ -107,7 +107,7 @@ impl Deploy<'_> {
                 copies.replaced.push(old);
             }
         }
-        self.print(&started, &copies, output)
+        self.print(&started, &copies, &session.repeated, output)
     }
 
     async fn stop(&self, old: &StopTarget, session: &Session, output: &Output) -> anyhow::Result<()> {
@@ -131,7 +131,13 @@ impl Deploy<'_> {
         Ok(())
     }
 
-    fn print(&self, started: &[(DeployResponse, NodeId)], copies: &Copies, output: &mut Output) -> anyhow::Result<()> {
+    fn print(
+        &self,
+        started: &[(DeployResponse, NodeId)],
+        copies: &Copies,
+        repeated: &str,
+        output: &mut Output,
+    ) -> anyhow::Result<()> {
         let Some((DeployResponse { id, name, issuer, .. }, node)) = started.last() else { return Ok(()) };
         let deployment = self.deployment;
         if output.is_json() {
@@ -156,7 +162,7 @@ impl Deploy<'_> {
             output.line(format_args!("No trigger subject was given, so its name calls it: {name}"))?;
         }
         let trigger = deployment.triggers.iter().find(|subject| !subject.contains(['*', '>'])).map(String::as_str);
-        output.line(next_commands(name, id, trigger, output.style()))
+        output.line(next_commands(name, id, trigger, repeated, output.style()))
     }
 }
 

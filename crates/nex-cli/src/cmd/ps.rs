@@ -37,8 +37,12 @@ pub(crate) async fn run(args: &PsArgs, session: &Session, output: &mut Output) -
     }
     if running.is_empty() && (ended.is_empty() || !args.all) {
         let hint = match ended.len() {
-            0 => "Run something: nex devrun <file>".to_owned(),
-            count => format!("{count} ended lately: nex ps --all{}", wanted.map(|name| format!(" {name}")).unwrap_or_default()),
+            0 => format!("Run something: nex{} devrun <file>", session.repeated),
+            count => format!(
+                "{count} ended lately: nex{} ps --all{}",
+                session.repeated,
+                wanted.map(|name| format!(" {name}")).unwrap_or_default()
+            ),
         };
         output.note(output.style().dim(&hint));
         return output.line(format_args!("No workloads in namespace {}", session.client.namespace()));
@@ -139,10 +143,10 @@ fn table(running: &[Running]) -> String {
 }
 
 /// Suggests commands for a workload.
-pub(crate) fn next_commands(name: &str, id: &str, trigger: Option<&str>, style: Style) -> String {
-    let mut lines = vec![format!("  nex logs {name}")];
-    lines.extend(trigger.map(|subject| format!("  nex call {subject} <payload>")));
-    lines.push(format!("  nex stop {id}"));
+pub(crate) fn next_commands(name: &str, id: &str, trigger: Option<&str>, repeated: &str, style: Style) -> String {
+    let mut lines = vec![format!("  nex{repeated} logs {name}")];
+    lines.extend(trigger.map(|subject| format!("  nex{repeated} call {subject} <payload>")));
+    lines.push(format!("  nex{repeated} stop {id}"));
     format!("{}\n{}", style.dim("Next:"), lines.join("\n"))
 }
 
