@@ -70,8 +70,8 @@ pub fn start(
     let (status, seen) = watch::channel(Status { phase: Phase::Starting, restarts: 0, last_end: None });
     let registry = reservation.registry().clone();
     let tail = services.tails.open();
-    let logs = (log(&spec).keeping(&tail), log(&spec).keeping(&tail));
-    let runtime = NodeRuntime::new(Arc::clone(&spec), services, registry, Arc::clone(&counters), logs, Arc::clone(&tail));
+    let logs = (log(&spec).keeping(&tail), log(&spec).keeping(&tail), Arc::clone(&tail));
+    let runtime = NodeRuntime::new(Arc::clone(&spec), services, registry, Arc::clone(&counters), logs);
     let (state, by) = match origin {
         Origin::Deployed(by) => (State::new(spec.restarts), Some(by)),
         Origin::Restored => (State::restored(spec.restarts), None),

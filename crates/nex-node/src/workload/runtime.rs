@@ -80,12 +80,11 @@ impl NodeRuntime {
         services: &Arc<DriverServices>,
         registry: Registry,
         counters: Arc<CallCounters>,
-        logs: (Log, Log),
-        tail: Arc<Tail>,
+        (log, calls_log, tail): (Log, Log, Arc<Tail>),
     ) -> Self {
         let scope = TaskScope::new("workload");
-        let calls = CallReporter::start(&scope, services.events.clone(), logs.1, Arc::clone(&spec), counters);
-        let reports = Reports { log: Arc::new(Mutex::new(logs.0)), calls };
+        let calls = CallReporter::start(&scope, services.events.clone(), calls_log, Arc::clone(&spec), counters);
+        let reports = Reports { log: Arc::new(Mutex::new(log)), calls };
         Self { spec, services: Arc::clone(services), registry, reports, tail, restarts: 0, scope }
     }
 }

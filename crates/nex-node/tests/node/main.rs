@@ -8,6 +8,7 @@ mod bus;
 mod control;
 #[cfg(test)]
 mod crash;
+#[cfg(test)]
 mod drain;
 #[cfg(test)]
 mod functions;
@@ -23,6 +24,7 @@ mod outages;
 mod policy;
 #[cfg(test)]
 mod repeats;
+#[cfg(test)]
 mod secrets;
 #[cfg(test)]
 mod stop;
