@@ -1,10 +1,10 @@
 //! A member of a queue group that leaves it while messages come.
+#![allow(clippy::disallowed_methods, reason = "each member ends by its own token, and is awaited")]
 
 use futures::StreamExt as _;
 use nex_bus::drain::Draining;
 use nex_testkit::NatsServer;
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// How many members leave, one after the other.
@@ -47,29 +47,27 @@ async fn publisher(client: async_nats::Client, stop: CancellationToken) -> usize
     count
 }
 
-/// Another member of the group; what has it leave.
-async fn join(members: &mut JoinSet<usize>, url: String) -> CancellationToken {
-    let (stop, (joined, is_in)) = (CancellationToken::new(), oneshot::channel());
-    members.spawn(member(url, stop.clone(), joined));
-    is_in.await.unwrap();
-    stop
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_message_is_lost_when_a_member_of_a_queue_group_leaves() {
     let nats = NatsServer::start().await;
-    let (mut members, mut publishing, enough) = (JoinSet::new(), JoinSet::new(), CancellationToken::new());
-    let mut last = join(&mut members, nats.url()).await;
-    publishing.spawn(publisher(async_nats::connect(nats.url()).await.unwrap(), enough.clone()));
+    let join = || async {
+        let (stop, (joined, is_in)) = (CancellationToken::new(), oneshot::channel());
+        let count = tokio::spawn(member(nats.url(), stop.clone(), joined));
+        is_in.await.unwrap();
+        (stop, count)
+    };
+    let mut last = join().await;
+    let enough = CancellationToken::new();
+    let published = tokio::spawn(publisher(async_nats::connect(nats.url()).await.unwrap(), enough.clone()));
     let mut got = 0;
     for _ in 0..MEMBERS {
-        let next = join(&mut members, nats.url()).await;
-        std::mem::replace(&mut last, next).cancel();
-        got += members.join_next().await.unwrap().unwrap();
+        let (stop, count) = std::mem::replace(&mut last, join().await);
+        stop.cancel();
+        got += count.await.unwrap();
     }
     enough.cancel();
-    let published = publishing.join_next().await.unwrap().unwrap();
-    last.cancel();
-    got += members.join_next().await.unwrap().unwrap();
+    let published = published.await.unwrap();
+    last.0.cancel();
+    got += last.1.await.unwrap();
     assert_eq!(got, published);
 }
