@@ -112,7 +112,7 @@ impl Direct {
     async fn run(self, subscription: Subscriber, stop: CancellationToken, calls: TaskScope) {
         let this = Arc::new(self);
         let mut in_a_row = 0;
-        let mut messages = Draining::new(subscription, stop);
+        let mut messages = Draining::new(this.client.clone(), subscription, stop);
         while let Some(message) = messages.next().await {
             let Ok(permit) = Arc::clone(&this.permits).acquire_owned().await else { break };
             this.begin(message, permit, &calls).await;

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 /// Most denials remembered.
 const MAX: usize = 256;
-/// Last token of the subject by which [`Denials::settle`] knows that all before it was heard.
+/// Last token of the subject by which one knows that all before it was heard.
 const FENCE: &str = "nex-fence";
 /// Longest wait for that.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -145,6 +145,15 @@ impl Denials {
         };
         tokio::time::timeout(SETTLE, told).await.ok();
         self.seen.send_modify(|seen| seen.retain(|denial| denial.subject != fence));
+    }
+}
+
+/// Returns when the server has dealt with all that was sent before, and its answers have come. Never, where the user may not hear its inbox.
+pub(crate) async fn fence(client: &Client) {
+    let fence = format!("{}.{FENCE}", client.new_inbox());
+    let Ok(mut back) = client.subscribe(fence.clone()).await else { return };
+    if client.publish(fence, "".into()).await.is_ok() {
+        back.next().await;
     }
 }
 

@@ -34,6 +34,19 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// How long a workload has to run before it counts as started, if that is not at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Settle(pub(crate) Option<Duration>);
+
+/// Parses a time of up to a minute, or `none`.
+pub(crate) fn settle(text: &str) -> Result<Settle, String> {
+    match (text, duration(text)) {
+        ("none", _) => Ok(Settle(None)),
+        (_, Ok(time)) if time <= Duration::from_secs(60) => Ok(Settle(Some(time))),
+        _ => Err("expected a time of up to a minute, such as 750ms or 5s, or none".to_owned()),
+    }
+}
+
 /// Validates a subject to subscribe to; wildcards are allowed.
 pub(crate) fn subject(text: &str) -> Result<String, String> {
     if is_valid_pattern(text) {

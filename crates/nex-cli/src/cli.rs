@@ -1,6 +1,6 @@
 //! The command line: flags for every command, and the list of commands.
 
-use clap::{ArgAction, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tracing::Level;
 
 use crate::args::{ConnectionArgs, LoggingArgs};
@@ -36,6 +36,16 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+impl Cli {
+    /// Reads the command line; ends the process where it is none.
+    pub(crate) fn read() -> Self {
+        let matches = Self::command().get_matches();
+        let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        cli.connection.note_typed(&matches);
+        cli
+    }
+}
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -64,6 +74,8 @@ pub(crate) enum Command {
     /// Build the root image of microVMs: a base and the agent
     #[command(visible_alias = "fs")]
     Rootfs(cmd::rootfs::RootfsArgs),
+    /// Print the version
+    Version,
     /// Print a completion script for a shell
     Completion(cmd::completion::CompletionArgs),
 }
@@ -81,7 +93,6 @@ impl Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     const NODE: &str = "NCOBPU3MCEA7LF6XADFD4P74CHW2OL6GQZYPPRRNPDSBNQ5BJPFHHQB5";
 

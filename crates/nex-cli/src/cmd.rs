@@ -2,6 +2,7 @@
 
 pub(crate) mod call;
 pub(crate) mod completion;
+pub(crate) mod deploy;
 pub(crate) mod devrun;
 pub(crate) mod events;
 pub(crate) mod lameduck;

@@ -2,6 +2,7 @@
 
 use anyhow::Context as _;
 use clap::CommandFactory as _;
+use serde_json::json;
 
 use crate::cli::{Cli, Command};
 use crate::cmd::node::NodeCommand;
@@ -27,6 +28,7 @@ async fn run_command(cli: &Cli, env: &Env, output: &mut Output, feed: Option<Log
     // Commands that need no connection, or validate their arguments before they connect.
     match &cli.command {
         Command::Completion(args) => return completion::run(args, Cli::command(), output),
+        Command::Version => return version(output),
         Command::Rootfs(args) => return rootfs::run(args, env, output),
         Command::Up(args) => return Box::pin(up::run(args, connection, env, output, feed)).await,
         Command::Node(NodeCommand::Up(args)) => return Box::pin(node_up::run(args, connection, env, output, feed)).await,
@@ -46,8 +48,13 @@ async fn run_command(cli: &Cli, env: &Env, output: &mut Output, feed: Option<Log
         Command::Logs(args) => until_interrupted(logs::run(args, &session, output)).await,
         Command::Events => until_interrupted(events::run(&session, output)).await,
         Command::Up(_) | Command::Devrun(_) | Command::Run(_) | Command::Stop(_) => Ok(()),
-        Command::Completion(_) | Command::Rootfs(_) => Ok(()),
+        Command::Completion(_) | Command::Rootfs(_) | Command::Version => Ok(()),
     }
+}
+
+fn version(output: &mut Output) -> anyhow::Result<()> {
+    let version = env!("CARGO_PKG_VERSION");
+    if output.is_json() { output.document(&json!({ "version": version })) } else { output.line(format_args!("nex v{version}")) }
 }
 
 /// Runs a stream until Ctrl-C, which is its regular end.

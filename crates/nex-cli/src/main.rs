@@ -28,14 +28,13 @@ mod table;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use cli::Cli;
 use env::Env;
 use exit::Exit;
 use output::Output;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     let env = Env::read();
     let mut output = Output::new(cli.json, env.no_color);
     let exit = match run(&cli, &env, &mut output) {
@@ -43,7 +42,7 @@ fn main() -> ExitCode {
         Err(error) => {
             let exit = Exit::of(&error);
             if exit != Exit::Done {
-                output.failure(&error);
+                output.failure(&error, exit.code());
             }
             exit
         }

@@ -85,8 +85,14 @@ impl Output {
         }
     }
 
-    /// Says why the command failed: `error:`, then `cause:` for each cause, then `next:`.
-    pub(crate) fn failure(&self, error: &Error) {
+    /// Says why the command failed: `error:`, then `cause:` for each cause, then `next:`; with JSON, one object of these.
+    pub(crate) fn failure(&self, error: &Error, exit_code: u8) {
+        if self.json {
+            let Explained { said, next } = explained(error);
+            let (what, causes) = said.split_first().map_or(("", &[][..]), |(what, causes)| (what.as_str(), causes));
+            let told = serde_json::json!({"error": what, "causes": causes, "next": next, "exit_code": exit_code});
+            return complain(format_args!("{told}"));
+        }
         let style = Style::new(!self.no_color && io::stderr().is_terminal());
         complain(format_args!("{}", explain(error, style)));
     }
@@ -97,20 +103,31 @@ fn complain(text: std::fmt::Arguments<'_>) {
     drop(writeln!(io::stderr().lock(), "{text}"));
 }
 
-/// Formats an error chain without repetitions; the advice comes last.
-fn explain(error: &Error, style: Style) -> String {
-    let (mut said, mut lines, mut next) = (String::new(), Vec::new(), Vec::new());
+/// An error and its causes without repetitions, and what there is to do.
+struct Explained {
+    said: Vec<String>,
+    next: Vec<String>,
+}
+
+fn explained(error: &Error) -> Explained {
+    let (mut said, mut next) = (Vec::<String>::new(), Vec::new());
     for part in error.chain() {
         let text = part.to_string();
         let (what, advice) = text.split_once("; next: ").map_or((text.as_str(), None), |(what, advice)| (what, Some(advice)));
-        if !said.contains(what) {
-            let label = if lines.is_empty() { style.error("error:") } else { style.dim("cause:") };
-            lines.push(format!("{label} {what}"));
-            said.push_str(what);
+        if !said.concat().contains(what) {
+            said.push(what.to_owned());
         }
-        next.extend(advice.map(|advice| format!("{} {advice}", style.good("next:"))));
+        next.extend(advice.map(str::to_owned));
     }
-    lines.append(&mut next);
+    Explained { said, next }
+}
+
+/// Formats an error chain; the advice comes last.
+fn explain(error: &Error, style: Style) -> String {
+    let Explained { said, next } = explained(error);
+    let label = |at: usize| if at == 0 { style.error("error:") } else { style.dim("cause:") };
+    let mut lines: Vec<String> = said.iter().enumerate().map(|(at, what)| format!("{} {what}", label(at))).collect();
+    lines.extend(next.iter().map(|advice| format!("{} {advice}", style.good("next:"))));
     lines.join("\n")
 }
 

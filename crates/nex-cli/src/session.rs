@@ -19,6 +19,8 @@ pub(crate) struct Session {
     pub(crate) work_timeout: Duration,
     /// JetStream domain of the artifacts.
     pub(crate) jetstream_domain: Option<String>,
+    /// The flags that commands which are suggested have to repeat, each after a blank.
+    pub(crate) repeated: String,
 }
 
 /// Connects to NATS.
@@ -29,5 +31,11 @@ pub(crate) async fn open(connection: &ConnectionArgs, env: &Env) -> anyhow::Resu
     let work_timeout = connection.timeout.unwrap_or(DEPLOY_TIMEOUT);
     let client =
         Client::new(nats, connection.namespace.clone()).with_timeout(discovery_timeout).with_deploy_timeout(work_timeout);
-    Ok(Session { client, discovery_timeout, work_timeout, jetstream_domain: settings.jetstream_domain })
+    Ok(Session {
+        client,
+        discovery_timeout,
+        work_timeout,
+        jetstream_domain: settings.jetstream_domain,
+        repeated: connection.repeated(),
+    })
 }

@@ -50,6 +50,9 @@ fn look(head: &[u8], path: &Path) -> Result<Sniffed, &'static str> {
     match head {
         [] => Err("empty"),
         [0x7f, b'E', b'L', b'F', ..] => native("an ELF program", elf_arch(head), Some("linux")),
+        [b'#', b'!', ..] if ends_lines_as_windows_does(head) => {
+            Err("a script whose lines end as on Windows (CRLF), so that its interpreter would not be found (`dos2unix` mends it)")
+        }
         [b'#', b'!', ..] => native("a script", None, None),
         [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => wasm("a WebAssembly module"),
         [0, b'a', b's', b'm', _, _, 1, 0, ..] => wasm("a WebAssembly component"),
@@ -62,8 +65,29 @@ fn look(head: &[u8], path: &Path) -> Result<Sniffed, &'static str> {
     }
 }
 
+fn ends_lines_as_windows_does(head: &[u8]) -> bool {
+    head.split(|byte| *byte == b'\n').next().is_some_and(|line| line.ends_with(b"\r"))
+}
+
+/// What a file is by its name that would be taken for JavaScript by its words.
+fn named_otherwise(path: &Path) -> Option<&'static str> {
+    match path.extension()?.to_str()? {
+        "ts" | "mts" | "cts" | "tsx" => Some("TypeScript, which has to be compiled to JavaScript first"),
+        "jsx" => Some("JSX, which has to be compiled to JavaScript first"),
+        "wat" | "wast" => Some("WebAssembly as text, which has to be assembled first (`wat2wasm`)"),
+        "md" | "markdown" | "txt" | "rst" | "adoc" => Some("a text for people"),
+        "html" | "htm" | "css" | "json" | "toml" | "yaml" | "yml" | "xml" | "csv" => Some("a document and no program"),
+        "rs" | "go" | "c" | "h" | "cc" | "cpp" | "java" | "cs" | "zig" => Some("source code that has to be compiled first"),
+        "py" | "rb" | "pl" | "sh" | "bash" | "lua" | "php" => Some("a script without a `#!` line"),
+        _ => None,
+    }
+}
+
 fn text_type(head: &[u8], path: &Path) -> Result<Sniffed, &'static str> {
     let Some(text) = as_text(head) else { return Err("binary data of an unknown kind") };
+    if let Some(other) = named_otherwise(path) {
+        return Err(other);
+    }
     let named = path.extension().and_then(|e| e.to_str()).is_some_and(|e| matches!(e, "js" | "mjs" | "cjs"));
     let looks = ["=>", "function", "export ", "import ", "const ", "let ", "var ", "class ", "async "];
     if named || looks.iter().any(|part| text.contains(part)) {

@@ -209,7 +209,8 @@ async fn copies_of_a_name_are_replaced_on_every_node() {
     assert_eq!(running(), 3);
     assert!(nodes.iter().all(|node| node.deployed(|all| !all.is_empty())), "the emptiest node wins");
     nex.run(&["devrun", &file]).await.expect(0).says(&["is there already, unchanged", "already exists on node"]);
-    assert_eq!(running(), 1);
+    assert_eq!(running(), 3, "as many as before");
+    assert!(nodes.iter().all(|node| node.deployed(|all| !all.is_empty())), "each where the old one was");
 }
 
 #[tokio::test]
@@ -239,7 +240,7 @@ async fn logs_and_events_are_told_as_they_happen() {
     let (nex, node) = (Nex::at(&nats.url), nats.connect().await);
     for (arguments, subject, body, expected) in [
         (
-            &["logs", "echo"][..],
+            &["logs", "--workload_name", "echo"][..],
             "$NEX.logs.default.N1.echo.cpv1o2s0tq5c73f0abcd",
             r#"{"text":"hello\n","level":"INFO","id":"x"}"#,
             "INFO  echo/abcd hello",

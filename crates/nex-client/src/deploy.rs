@@ -1,7 +1,7 @@
 //! Start a workload on a node and stop it again: signed claims, a sealed environment, one request.
 
 use std::fmt;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nex_protocol::claims::{self, Claims};
 use nex_protocol::deploy::{
@@ -20,6 +20,11 @@ use crate::request::{Question, RequestError};
 
 /// How long the claims of a deploy are good for: the request is answered long before.
 const CLAIMS_LIFETIME: Duration = Duration::from_secs(5 * 60);
+
+/// How often a deploy is asked for within its timeout.
+const TRIES: u32 = 3;
+/// Pause before a node that has gone is asked again.
+const RESTART: Duration = Duration::from_millis(250);
 
 /// Who deploys: the key that signs, and the curve key that seals. Only this issuer may stop what it started.
 #[derive(Clone)]
@@ -63,6 +68,8 @@ pub struct Deployment {
     pub limits: RequestedLimits,
     /// Class of the machine it runs on; the node's standard machine if absent.
     pub machine_class: Option<String>,
+    /// How long it has to run before it counts as started; at once if absent. Nodes of 0.2.7 take no notice of it.
+    pub settle: Option<Duration>,
 }
 
 impl fmt::Debug for Deployment {
@@ -94,6 +101,7 @@ impl Deployment {
             host_services: None,
             limits: RequestedLimits::default(),
             machine_class: None,
+            settle: None,
         }
     }
 
@@ -130,6 +138,7 @@ impl Deployment {
             host_services: self.host_services.clone(),
             limits: (self.limits != RequestedLimits::default()).then_some(self.limits),
             machine_class: self.machine_class.clone(),
+            settle_ms: self.settle.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
         })
     }
 }
@@ -204,7 +213,7 @@ pub enum StopError {
 }
 
 impl Client {
-    /// Starts a workload; it runs when this returns.
+    /// Starts a workload; it runs when this returns, unless it has an exit code: it has done its work then.
     ///
     /// # Errors
     /// [`DeployError`]
@@ -214,10 +223,38 @@ impl Client {
             return Err(DeployError::Unsigned(node.clone()));
         }
         let body = deployment.request(target, &self.namespace, keys)?;
-        let subject = subject::deploy(&self.namespace, node);
-        let (expected, timeout) = (kind::RUN, self.deploy_timeout);
-        let answer: DeployResponse = self.ask(Question { verb: "DEPLOY", node, subject, body, expected, timeout }).await?;
+        let timeout = self.deploy_timeout + deployment.settle.unwrap_or_default();
+        let answer = match target.is_signed {
+            true => self.ask_again(node, body, timeout).await?,
+            // A node of 0.2.7 would start another one.
+            false => self.ask_deploy(node, body, timeout).await?,
+        };
         if answer.started { Ok(answer) } else { Err(DeployError::NotStarted(node.clone())) }
+    }
+
+    /// Sends the same request again when no answer comes: the node has started it once by then, or has not heard of it.
+    async fn ask_again(&self, node: &NodeId, body: Vec<u8>, timeout: Duration) -> Result<DeployResponse, RequestError> {
+        let end = Instant::now() + timeout;
+        let each = timeout / TRIES;
+        let mut is_first = true;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match self.ask_deploy(node, body.clone(), each.min(left)).await {
+                Err(RequestError::TimedOut { .. }) if left > each => {}
+                Err(RequestError::TimedOut { verb, node, .. }) => {
+                    return Err(RequestError::TimedOut { verb, node, waited: timeout });
+                }
+                // It is being started again.
+                Err(RequestError::NotThere { .. }) if !is_first && left > RESTART => tokio::time::sleep(RESTART).await,
+                other => return other,
+            }
+            is_first = false;
+        }
+    }
+
+    async fn ask_deploy(&self, node: &NodeId, body: Vec<u8>, timeout: Duration) -> Result<DeployResponse, RequestError> {
+        let subject = subject::deploy(&self.namespace, node);
+        self.ask(Question { verb: "DEPLOY", node, subject, body, expected: kind::RUN, timeout }).await
     }
 
     /// Stops a workload that the issuer started.

@@ -10,13 +10,13 @@ use futures::StreamExt as _;
 use nex_client::Client;
 use nex_client::artifact::{Artifact, ArtifactError, DEFAULT_BUCKET_BYTES, Upload};
 use nex_client::call::CallError;
-use nex_client::deploy::{Deployment, Keys, StopError, Target};
+use nex_client::deploy::{DeployError, Deployment, Keys, StopError, Target};
 use nex_client::request::RequestError;
 use nex_client::watch::LogFilter;
 use nex_protocol::control::AuctionRequest;
-use nex_protocol::deploy::{Location, WorkloadType};
+use nex_protocol::deploy::{DeployResponse, Location, WorkloadType};
 use nex_protocol::digest::Digest;
-use nex_protocol::envelope::ErrorCode;
+use nex_protocol::envelope::{ErrorCode, kind, success};
 use nex_protocol::log::Level;
 use nkeys::{KeyPair, XKey};
 use support::{Nats, Properties, TestNode, settle};
@@ -43,6 +43,36 @@ fn target(node: &TestNode) -> Target {
 fn upload_of(file: &std::path::Path) -> Upload {
     let location = Location::new("NEXCLIFILES", "echo").unwrap();
     Upload { location, jetstream_domain: None, bucket_bytes: DEFAULT_BUCKET_BYTES, file: file.to_owned() }
+}
+
+#[tokio::test]
+async fn a_deploy_whose_answer_is_lost_is_asked_for_again_with_the_same_bytes() {
+    let Some(nats) = Nats::start("a_deploy_whose_answer_is_lost", false).await else { return };
+    let client = client(&nats).await.with_deploy_timeout(Duration::from_millis(900));
+    let (node, keys) = (KeyPair::new_server().public_key(), keys());
+    let deployment = Deployment::new("echo".parse().unwrap(), WorkloadType::V8, artifact());
+    let target = Target { node: node.parse().unwrap(), xkey: XKey::new().public_key(), is_signed: true };
+    let other = nats.connect().await;
+    let mut requests = other.subscribe(format!("$NEX.DEPLOY.default.{node}")).await.unwrap();
+    settle(&other).await;
+    let deaf = async {
+        let first = requests.next().await.unwrap();
+        let second = requests.next().await.unwrap();
+        assert_eq!(first.payload, second.payload);
+        let answer = DeployResponse { started: true, id: "w1".into(), issuer: "A".into(), name: "echo".into(), exit_code: None };
+        other.publish(second.reply.unwrap(), success(kind::RUN, &answer).into()).await.unwrap();
+    };
+    let (deployed, ()) = tokio::join!(client.deploy(&deployment, &target, &keys), deaf);
+    assert_eq!(deployed.unwrap().id, "w1");
+
+    let unsigned = Target { is_signed: false, ..target };
+    let counted = async {
+        requests.next().await.unwrap();
+        futures::future::poll_immediate(requests.next()).await.flatten().is_none()
+    };
+    let (late, once) = tokio::join!(client.deploy(&deployment, &unsigned, &keys), counted);
+    assert!(matches!(late, Err(DeployError::Request(RequestError::TimedOut { .. }))) && once, "a node of 0.2.7 is asked once");
+    assert!(futures::future::poll_immediate(requests.next()).await.flatten().is_none());
 }
 
 #[tokio::test]

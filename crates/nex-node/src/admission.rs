@@ -1,6 +1,8 @@
 //! From an admitted request to a workload: its artifact, its specification, its driver. Used by the control API, by what the node starts by
 //! itself, and by what it restores.
 
+use std::sync::Arc;
+
 use nex_process::Deadline;
 use nex_protocol::deploy::{DeployRequest, DeployResponse, WorkloadType};
 use nex_protocol::envelope::{ErrorCode, Failure};
@@ -14,7 +16,7 @@ use crate::registry::Reservation;
 use crate::shared::Shared;
 use crate::workload::launch_error::LaunchError;
 use crate::workload::spec::WorkloadSpec;
-use crate::workload::{self, Origin};
+use crate::workload::{self, Origin, Workload};
 
 /// A workload that was admitted and has room.
 pub(crate) struct AdmittedDeploy {
@@ -26,6 +28,14 @@ pub(crate) struct AdmittedDeploy {
     pub(crate) admitted: Admitted,
     /// Its room.
     pub(crate) reservation: Reservation,
+}
+
+/// A workload that runs, and what its deployer is told.
+pub(crate) struct Started {
+    /// The workload.
+    pub(crate) workload: Arc<Workload>,
+    /// The answer.
+    pub(crate) response: DeployResponse,
 }
 
 /// A workload of the journal.
@@ -47,7 +57,7 @@ pub(crate) async fn fetch_and_deploy(
     let AdmittedDeploy { request, admitted, reservation, .. } = &mut deploy;
     let offer = look_up(shared, request, admitted, reservation, by).await?;
     let artifact = shared.drivers.launcher.artifacts.take(offer, by).await?;
-    self::deploy(shared, deploy, artifact, by).await
+    Ok(self::deploy(shared, deploy, artifact, by).await?.response)
 }
 
 /// Starts a workload whose artifact is there and waits until it runs.
@@ -56,17 +66,16 @@ pub(crate) async fn deploy(
     deploy: AdmittedDeploy,
     artifact: Artifact,
     by: Deadline,
-) -> Result<DeployResponse, Failure> {
+) -> Result<Started, Failure> {
     policy::check_digest(deploy.admitted.signed_digest.as_ref(), &artifact.digest)?;
     let id = WorkloadId::new(clock::unix_seconds_u32());
     let (spec, reservation) = specification(deploy, id, clock::unix_seconds(), artifact);
-    let answer =
-        DeployResponse { started: true, id: spec.id.to_string(), issuer: spec.claims.iss.clone(), name: spec.name.to_string() };
-    let first = workload::start(spec, Origin::Deployed(by), reservation, &shared.drivers, |spec| log(shared, spec));
+    let response = DeployResponse::started(&spec.id, &spec.claims.iss, &spec.name);
+    let (workload, first) = workload::start(spec, Origin::Deployed(by), reservation, &shared.drivers, |spec| log(shared, spec));
     first.await.map_err(|_dropped| LaunchError::NodeStopping).flatten()?;
     let in_use = shared.registry.all().iter().map(|workload| workload.spec.artifact.digest).collect();
     shared.drivers.launcher.artifacts.prune(shared.config.artifact_cache_bytes, &in_use);
-    Ok(answer)
+    Ok(Started { workload, response })
 }
 
 /// Hands a workload of the journal to its driver, which tries until it runs.

@@ -13,7 +13,7 @@
 //! | [`admission`], [`workload`], [`artifacts`] | from an admitted request to a workload, and its life |
 //! | [`trigger`], [`direct`], [`connections`], [`host_calls`] | how a function is called, and what it may call |
 //! | [`embedded`] | the NATS server of `nex up` |
-//! | [`events`], [`logs`], [`call_reporter`], [`outbox`] | what the world is told |
+//! | [`events`], [`logs`], [`tail`], [`ended`], [`call_reporter`], [`outbox`] | what the world is told |
 
 pub mod admission;
 pub mod agents;
@@ -27,6 +27,7 @@ pub mod connections;
 pub mod control;
 pub mod direct;
 pub mod embedded;
+pub mod ended;
 pub mod events;
 pub mod host_calls;
 pub mod identity;
@@ -43,6 +44,7 @@ mod restore;
 pub mod sandbox;
 pub mod shared;
 pub mod state_dir;
+pub mod tail;
 pub mod trigger;
 pub mod workload;
 

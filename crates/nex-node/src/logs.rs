@@ -1,6 +1,7 @@
 //! Lines of workloads on `$NEX.logs.<namespace>.<node>.<name>.<id>`: bounded in rate, so one chatty workload harms nobody; what is lost is
 //! counted and said.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nex_protocol::id::{Namespace, NodeId, WorkloadId, WorkloadName};
@@ -8,6 +9,7 @@ use nex_protocol::log::{Level, LogLine};
 use nex_protocol::subject;
 
 use crate::outbox::Outbox;
+use crate::tail::Tail;
 
 /// Lines one workload may publish in a second; further ones are counted and dropped.
 const LINES_PER_SECOND: u32 = 5_000;
@@ -18,6 +20,7 @@ const LINE_BYTES: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct Log {
     outbox: Outbox,
+    tail: Option<Arc<Tail>>,
     subject: String,
     id: WorkloadId,
     window: Instant,
@@ -31,11 +34,21 @@ impl Log {
     #[must_use]
     pub fn new(outbox: Outbox, node: &NodeId, namespace: &Namespace, name: &WorkloadName, id: &WorkloadId) -> Self {
         let subject = subject::log(namespace.as_str(), node.as_str(), name.as_str(), id.as_str());
-        Self { outbox, subject, id: id.clone(), window: Instant::now(), written: 0, dropped_lines: 0, dropped_bytes: 0 }
+        let window = Instant::now();
+        Self { outbox, tail: None, subject, id: id.clone(), window, written: 0, dropped_lines: 0, dropped_bytes: 0 }
+    }
+
+    /// The same, keeping its last lines here.
+    #[must_use]
+    pub fn keeping(self, tail: &Arc<Tail>) -> Self {
+        Self { tail: Some(Arc::clone(tail)), ..self }
     }
 
     /// Publishes a line, or drops and counts it when there were too many; reports what was dropped as soon as there is room again.
     pub fn line(&mut self, level: Level, text: String) {
+        if let Some(tail) = &self.tail {
+            tail.push(level, &text);
+        }
         if self.window.elapsed() >= Duration::from_secs(1) {
             (self.window, self.written) = (Instant::now(), 0);
             self.report_dropped();

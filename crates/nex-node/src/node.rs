@@ -26,6 +26,7 @@ use crate::config::NodeConfig;
 use crate::connections::Connections;
 use crate::control::ControlApi;
 use crate::direct::Direct;
+use crate::ended::EndedWorkloads;
 use crate::events::Events;
 use crate::host_calls::HostCallServer;
 use crate::identity::Identity;
@@ -39,6 +40,7 @@ use crate::restore;
 use crate::sandbox::{Host, SandboxError, Sandboxes};
 use crate::shared::{Shared, VERSION};
 use crate::state_dir::{StateDir, StateError};
+use crate::tail::Tails;
 use crate::workload::driver::Timeouts;
 use crate::workload::launch::Launcher;
 use crate::workload::runtime::DriverServices;
@@ -254,7 +256,7 @@ impl Node {
         // Nothing is restored from here on: what was not started yet stays in the journal.
         self.background.shutdown(Duration::ZERO).await;
         let workloads = self.shared.registry.all();
-        futures::future::join_all(workloads.iter().map(|workload| workload.stop("node shutdown"))).await;
+        futures::future::join_all(workloads.iter().map(|workload| workload.shut_down("node shutdown"))).await;
         self.shared.drivers.scope.shutdown(grace).await;
         self.shared.drivers.launcher.compiler.stop().await;
         // The warm agents go with the pool's driver.
@@ -329,6 +331,8 @@ impl DriverParts<'_> {
             bus: bus.client().clone(),
         };
         Ok(Arc::new(DriverServices {
+            tails: Tails::default(),
+            ended: EndedWorkloads::default(),
             launcher: Launcher {
                 pools,
                 compiler: Compiler::new(sandboxes.compiler(), artifacts.clone()),

@@ -65,7 +65,7 @@ pub async fn relay(
 
 /// Until it is told to stop: then no more calls are taken, and those that were taken are answered.
 async fn serve(subscription: Subscriber, relay: Arc<Relay>, stop: CancellationToken, calls: TaskScope) {
-    let mut messages = Draining::new(subscription, stop);
+    let mut messages = Draining::new(relay.nats.clone(), subscription, stop);
     while let Some(message) = messages.next().await {
         let Ok(permit) = Arc::clone(&relay.permits).acquire_owned().await else { return };
         let relay = Arc::clone(&relay);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::deploy::WorkloadType;
+use crate::log::Level;
 
 /// Tags of a node or asked of one.
 pub type Tags = BTreeMap<String, String>;
@@ -91,6 +92,74 @@ pub struct WorkloadSummary {
     /// Trigger subjects of a function (new).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub triggers: Vec<String>,
+    /// Public key of whoever may stop it (new).
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub issuer: String,
+    /// How it last ended, where it was started again since or will be (new).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_exit: Option<LastExit>,
+    /// Its last lines, where they were asked for (new).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tail: Vec<TailLine>,
+}
+
+/// What a WPING asks for besides what runs; its body is empty in 0.2.7 (new).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WorkloadPingRequest {
+    /// Also what has ended lately.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ended: bool,
+    /// So many of the last lines of each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tail: Option<usize>,
+}
+
+/// How a workload ended (new).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LastExit {
+    /// Its exit code; -1 where it was lost or never ran.
+    pub code: i32,
+    /// Why, for people.
+    pub reason: String,
+    /// When, seconds since 1970.
+    pub at: i64,
+}
+
+/// A workload that has ended (new).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EndedWorkload {
+    /// Workload id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub r#type: String,
+    /// How often it was restarted.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub restarts: u32,
+    /// How it ended.
+    #[serde(flatten)]
+    pub exit: LastExit,
+    /// The last line of its errors, or of what it wrote.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_line: Option<String>,
+    /// Its last lines, where they were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tail: Vec<TailLine>,
+}
+
+/// A line that a workload has written (new).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TailLine {
+    /// When, seconds since 1970.
+    pub at: i64,
+    /// How serious it is.
+    pub level: Level,
+    /// The line.
+    pub text: String,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
@@ -115,6 +184,9 @@ pub struct WorkloadPingResponse {
     pub uptime: String,
     /// The matches.
     pub running_machines: Vec<WorkloadSummary>,
+    /// Matches that have ended, where they were asked for (new).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ended: Vec<EndedWorkload>,
 }
 
 /// Memory of the host, kB, from `/proc/meminfo`.

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::digest::Digest;
+use crate::id::{WorkloadId, WorkloadName};
 
 /// What kind of artifact a workload is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -217,6 +218,10 @@ pub struct DeployRequest {
     /// Class of the machine it runs on, a name of the node's `machine_classes` (new).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub machine_class: Option<String>,
+    /// How long it has to run before it counts as started, ms; one that ends before is answered with a failure and its last words. It counts
+    /// at once if absent (new).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settle_ms: Option<u64>,
 }
 
 /// What bound claims say of the request they are for: SHA-256 of its JSON without `workload_jwt`, members of every object sorted by
@@ -255,6 +260,17 @@ pub struct DeployResponse {
     pub issuer: String,
     /// Workload name.
     pub name: String,
+    /// Set to 0 where it has done its work and ended while it was to settle (new).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+}
+
+impl DeployResponse {
+    /// A workload that was started.
+    #[must_use]
+    pub fn started(id: &WorkloadId, issuer: &str, name: &WorkloadName) -> Self {
+        Self { started: true, id: id.to_string(), issuer: issuer.to_owned(), name: name.to_string(), exit_code: None }
+    }
 }
 
 /// Stop this.

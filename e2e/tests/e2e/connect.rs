@@ -68,6 +68,7 @@ fn contexts_of_the_nats_cli() {
     let file = world.file("home/config/nats/context/mine.json", &context);
     world.unset("NATS_URL");
     works(&world, &["--context", "mine"]);
+    world.nex(&["ps", "--context", "mine", "-s", "nats://127.0.0.1:1"]).expect(6).says(&["127.0.0.1:1"]);
     world.nex(&["ps", "--context", &file, "--timeout", "200ms"]).expect(0);
     world.nex(&["ps", "--context", "yours"]).expect(2).says(&["unknown context provided: 'yours'", "mine", "next: "]);
     // The one that is selected is used when nothing else is said.

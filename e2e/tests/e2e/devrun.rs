@@ -35,7 +35,12 @@ fn the_kind_of_a_file_is_found_in_its_content() {
     world.nex(&["devrun", &component]).expect(1).says(&["wasi:cli"]);
 
     for (name, content, what) in [
-        ("note.txt", &b"just a note"[..], "text that does not look like JavaScript"),
+        ("note.txt", &b"just a note"[..], "a text for people"),
+        ("README.md", b"# Use it\n\nexport NATS_URL, then import it as a function => done\n", "a text for people"),
+        ("echo.wat", b"(module (import \"a\" \"b\" (func $function)))\n", "WebAssembly as text"),
+        ("echo.ts", b"const echo = (text: string) => text;\n", "TypeScript, which has to be compiled"),
+        ("service.sh", b"#!/bin/sh\r\nexec sleep 9\r\n", "lines end as on Windows"),
+        ("letter", b"only words\n", "text that does not look like JavaScript"),
         ("packed.gz", b"\x1f\x8b\x08\0", "a gzip archive"),
         ("nothing", b"", "empty"),
         ("data", b"a\0b\x01", "binary data of an unknown kind"),
@@ -93,13 +98,13 @@ fn again_it_replaces_the_copy_that_ran_and_says_all_of_it_plainly() {
     let unchanged = world.nex(&["devrun", &file]).expect(0);
     unchanged.says(&["Reusing existing issuer account key: ", "is there already, unchanged", "already exists on node"]);
     world.file("greet.js", "() => 'two'");
-    world.nex(&["devrun", &file]).expect(0).says(&["uploaded (", "Attempting to stop it"]);
+    world.nex(&["devrun", &file]).expect(0).says(&["uploaded (", "Replaced "]);
     world.nex(&["call", "greetjs", ""]).expect(0).says(&["two"]);
     let after = world.ps();
     assert_eq!((before.len(), after.len()), (1, 1), "one is left");
     assert_ne!(before[0]["id"], after[0]["id"]);
 
-    world.nex(&["devrun", &file, "--no-stop"]).expect(0).says_not("Attempting to stop it");
+    world.nex(&["devrun", &file, "--no-stop"]).expect(0).says_not("already exists");
     assert_eq!(world.ps().len(), 2);
 }
 
@@ -107,7 +112,7 @@ fn again_it_replaces_the_copy_that_ran_and_says_all_of_it_plainly() {
 fn environment_and_arguments_reach_the_workload_and_no_process_list_shows_them() {
     let world = World::new();
     let _up = world.up(&[]);
-    let logs = world.start(&["logs", "teller"]);
+    let logs = world.start(&["logs", "--workload_name", "teller"]);
     logs.waits_for("");
     world.eventually("the tail listens", || logs.err().contains("Watching"));
     let argv = r#"-v --name 'my service' "" "it's" a\ b"#;
@@ -181,6 +186,10 @@ fn a_namespace_has_its_own_workloads() {
     let script = world.file("echo.js", guest::ECHO_JS);
     world.nex(&["devrun", &script, "--trigger_subject", "fn.one"]).expect(0);
     world.nex(&["devrun", &script, "--trigger_subject", "fn.two", "--namespace", "other"]).expect(0).says_not("already exists");
+    let hints =
+        world.nex(&["devrun", &script, "--namespace", "other", "-s", &world.url(), "--trigger_subject", "fn.two"]).expect(0);
+    let told = |command: &str| format!("nex -s {} --namespace other {command}", world.url());
+    hints.says(&[&told("logs echojs"), &told("call fn.two"), &told("stop ")]);
     let ours = world.ps();
     let theirs = world.nex(&["ps", "--json", "--namespace", "other"]).expect(0).json();
     assert_eq!((&ours[0]["triggers"][0], &theirs[0]["triggers"][0]), (&"fn.one".into(), &"fn.two".into()));

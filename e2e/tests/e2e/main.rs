@@ -5,6 +5,7 @@
 //! | `up`, `crash`, `user` | `nex up`: started, stopped, killed, without privileges |
 //! | `node_up`, `preflight`, `rootfs` | a node with a configuration file, what it needs, and root images of microVMs |
 //! | `devrun`, `nodes`, `run_stop` | workloads deployed, replaced, stopped; on one node and on two |
+//! | `replace` | the same deployed again, and deploys that fail |
 //! | `microvm`, `microvm_*` | the same in virtual machines, and what those are for |
 //! | `call`, `tails` | functions called; logs and events watched |
 //! | `connect`, `micro` | ways to reach NATS, and what other NATS tools see |
@@ -37,6 +38,7 @@ mod nodes;
 mod permissions;
 mod preflight;
 mod readme;
+mod replace;
 mod rootfs;
 mod run_stop;
 mod running;

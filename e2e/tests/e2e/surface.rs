@@ -3,9 +3,10 @@
 use crate::world::World;
 
 /// Every command, with the commands above it.
-const COMMANDS: [&[&str]; 18] = [
+const COMMANDS: [&[&str]; 19] = [
     &[],
     &["up"],
+    &["version"],
     &["node"],
     &["node", "up"],
     &["node", "preflight"],
@@ -23,6 +24,34 @@ const COMMANDS: [&[&str]; 18] = [
     &["rootfs"],
     &["completion"],
 ];
+
+#[test]
+fn small_things_are_as_one_expects() {
+    let world = World::new();
+    world.nex(&["version"]).expect(0).says(&["nex v"]);
+    assert!(world.nex(&["version", "--json"]).expect(0).json()["version"].is_string());
+    world.nex(&["up", "--port", "0"]).expect(2).says(&["0 is not in 1..=65535"]);
+    let failed = world.nex(&["ps", "--json"]).expect(6);
+    let told: serde_json::Value = serde_json::from_str(&failed.stderr).unwrap();
+    assert_eq!((told["exit_code"].as_i64(), told["next"].as_array().map(Vec::is_empty)), (Some(6), Some(false)), "{told}");
+    assert!(told["error"].as_str().is_some_and(|error| error.contains(&world.url())) && failed.stdout.is_empty(), "{told}");
+
+    let _up = world.up(&[]);
+    let name = world.nodes()[0]["tags"]["node_name"].as_str().unwrap().to_owned();
+    let by_name = world.nex(&["node", "info", &name]).expect(0);
+    by_name.says(&[&world.node_id()]);
+    world.nex(&["node", "info", "nosuch"]).expect(2).says(&["neither the id nor the name", "nex node ls"]);
+
+    // Open, and nobody writes to it.
+    let mut silent = world.command("nex", &["call", "echojs", "--timeout", "300ms"]);
+    silent.stdin(std::process::Stdio::piped());
+    let mut silent = world.block_on(async { silent.spawn() }).unwrap();
+    let stdin = silent.stdin.take();
+    let ended = world.block_on(silent.wait_with_output()).unwrap();
+    drop(stdin);
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(ended.status.code() == Some(2) && said.contains("standard input is open"), "{said}");
+}
 
 #[test]
 fn every_command_has_help() {

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args};
 use nex_bus::denials::Denials;
 use nex_bus::settings::{ConnectionSettings, Secret, split_servers};
 use nex_bus::{context, context::ContextError, local_context};
@@ -12,6 +13,10 @@ use nex_protocol::id::Namespace;
 use crate::check;
 use crate::env::Env;
 
+/// Flags that have a variable each, so that one has to ask where their values are from.
+const FLAGS: [&str; 11] =
+    ["server", "context", "namespace", "user", "password", "token", "creds", "nkey", "tlscert", "tlskey", "tlsca"];
+
 /// How to reach NATS. With none of them the context selected in the NATS CLI is used, or else the local server.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Connection")]
@@ -19,10 +24,13 @@ pub(crate) struct ConnectionArgs {
     /// What the server does not permit this command; nothing that is given.
     #[arg(skip)]
     pub(crate) denials: Denials,
+    /// The flags that stand on the command line, and not in a variable.
+    #[arg(skip)]
+    typed: Vec<&'static str>,
     /// Server URLs, comma separated [default: the selected NATS context, or nats://127.0.0.1:4222]
     #[arg(long, short, global = true, value_name = "URLS", env = "NATS_URL", hide_env_values = true)]
     pub(crate) server: Option<String>,
-    /// NATS context: a name, or the path of its file; other connection flags are then ignored
+    /// NATS context: a name, or the path of its file; flags beside it win over what is in it, NATS_* variables do not
     #[arg(long, global = true, value_name = "NAME", env = "NATS_CONTEXT", hide_env_values = true)]
     pub(crate) context: Option<String>,
     /// User name; without a password it is sent as a token
@@ -70,11 +78,27 @@ pub(crate) struct ConnectionArgs {
 }
 
 impl ConnectionArgs {
-    /// Resolves the settings: the given context, else the flags, else the selected context, else the local server.
+    /// Notes which flags stand on the command line: they win over a named context, as in the NATS CLI.
+    pub(crate) fn note_typed(&mut self, matches: &ArgMatches) {
+        let is_typed = |flag: &&str| matches.value_source(flag) == Some(ValueSource::CommandLine);
+        self.typed = FLAGS.into_iter().filter(is_typed).collect();
+    }
+
+    /// The flags that a command has to repeat to reach the same workloads, each after a blank; credentials are not repeated.
+    pub(crate) fn repeated(&self) -> String {
+        let (server, context, namespace) = (self.server.as_deref(), self.context.as_deref(), Some(self.namespace.as_str()));
+        let flags = [("server", "-s", server), ("context", "--context", context), ("namespace", "--namespace", namespace)];
+        let typed = flags.into_iter().filter(|(name, ..)| self.typed.contains(name));
+        let quoted = |value: &str| shlex::try_quote(value).map_or_else(|_nul| String::new(), std::borrow::Cow::into_owned);
+        typed.filter_map(|(_, flag, value)| Some(format!(" {flag} {}", quoted(value?)))).collect()
+    }
+
+    /// Resolves the settings: the given context with what is typed beside it, else the flags, else the selected context, else the local
+    /// server.
     pub(crate) fn settings(&self, env: &Env) -> Result<ConnectionSettings, ContextError> {
         // An empty variable counts as absent.
         let from_context = match self.context.as_ref().filter(|name| !name.is_empty()) {
-            Some(name) => Some(context::load(name, &env.directories)?),
+            Some(name) => Some(self.typed_over(context::load(name, &env.directories)?)),
             None if self.says_nothing() => match context::selected(&env.directories)? {
                 Some(selected) => Some(context::load(&selected, &env.directories)?),
                 None => None,
@@ -93,6 +117,39 @@ impl ConnectionArgs {
         settings.name = Some(self.conn_name.clone());
         settings.jetstream_domain = self.jsdomain.clone().or(settings.jetstream_domain);
         Ok(settings)
+    }
+
+    /// Settings of a context with the flags of the command line over them; credentials are taken from one of the two.
+    fn typed_over(&self, mut settings: ConnectionSettings) -> ConnectionSettings {
+        let flags = self.flag_settings();
+        let is_typed = |names: &[&str]| names.iter().any(|name| self.typed.contains(name));
+        if is_typed(&["user", "password", "token", "creds", "nkey"]) {
+            settings = ConnectionSettings {
+                servers: settings.servers,
+                tls_cert: settings.tls_cert,
+                tls_key: settings.tls_key,
+                tls_ca: settings.tls_ca,
+                tls_first: settings.tls_first,
+                jetstream_domain: settings.jetstream_domain,
+                inbox_prefix: settings.inbox_prefix,
+                user: flags.user,
+                password: flags.password,
+                token: flags.token,
+                credentials_file: flags.credentials_file,
+                nkey_file: flags.nkey_file,
+                ..ConnectionSettings::default()
+            };
+        }
+        if is_typed(&["server"]) {
+            settings.servers = flags.servers;
+        }
+        if is_typed(&["tlscert", "tlskey"]) {
+            (settings.tls_cert, settings.tls_key) = (flags.tls_cert, flags.tls_key);
+        }
+        settings.tls_ca = flags.tls_ca.filter(|_| is_typed(&["tlsca"])).or(settings.tls_ca);
+        settings.tls_first |= flags.tls_first;
+        settings.inbox_prefix = flags.inbox_prefix.or(settings.inbox_prefix);
+        settings
     }
 
     fn says_nothing(&self) -> bool {
@@ -127,7 +184,7 @@ impl ConnectionArgs {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
+    use clap::{CommandFactory as _, FromArgMatches as _};
 
     use super::*;
 
@@ -138,17 +195,19 @@ mod tests {
     }
 
     fn settings(flags: &[&str], env: &Env) -> ConnectionSettings {
-        let line = ["nex"].iter().chain(flags);
-        Line::try_parse_from(line).unwrap().connection.settings(env).unwrap()
+        let matches = Line::command().try_get_matches_from(["nex"].iter().chain(flags)).unwrap();
+        let mut line = Line::from_arg_matches(&matches).unwrap();
+        line.connection.note_typed(&matches);
+        line.connection.settings(env).unwrap()
     }
 
     #[test]
-    fn flags_beat_the_selected_context_and_a_named_context_beats_flags() {
+    fn flags_beat_contexts_whether_they_are_selected_or_named() {
         let root = tempfile::tempdir().unwrap();
         let contexts = root.path().join("nats/context");
         std::fs::create_dir_all(&contexts).unwrap();
         std::fs::write(contexts.join("one.json"), r#"{"url":"nats://one:1","jetstream_domain":"hub"}"#).unwrap();
-        std::fs::write(contexts.join("two.json"), r#"{"url":"nats://two:2"}"#).unwrap();
+        std::fs::write(contexts.join("two.json"), r#"{"url":"nats://two:2","user":"me","password":"pw","ca":"/ca"}"#).unwrap();
         let mut env = Env::default();
         env.directories.config = root.path().to_owned();
         assert_eq!(settings(&[], &env).servers, ["nats://127.0.0.1:4222"]);
@@ -156,9 +215,14 @@ mod tests {
         let selected = settings(&[], &env);
         assert_eq!((selected.servers[0].as_str(), selected.jetstream_domain.as_deref()), ("nats://one:1", Some("hub")));
         assert_eq!(settings(&["-s", "a, b"], &env).servers, ["a", "b"]);
-        let named = settings(&["-s", "a", "--context", "two", "--jsdomain", "leaf"], &env);
+        let named = settings(&["--context", "two", "--jsdomain", "leaf"], &env);
         assert_eq!((named.servers[0].as_str(), named.jetstream_domain.as_deref()), ("nats://two:2", Some("leaf")));
         assert!(named.name.unwrap().starts_with("nex-"));
+        let elsewhere = settings(&["-s", "a", "--context", "two"], &env);
+        assert_eq!((elsewhere.servers[0].as_str(), elsewhere.user.as_deref()), ("a", Some("me")), "the rest is the context's");
+        let other = settings(&["--context", "two", "--nkey", "seed"], &env);
+        assert_eq!((other.servers[0].as_str(), other.user, other.tls_ca), ("nats://two:2", None, Some("/ca".into())));
+        assert_eq!(other.nkey_file, Some("seed".into()));
     }
 
     #[test]

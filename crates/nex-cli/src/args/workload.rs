@@ -9,7 +9,10 @@ use nex_client::deploy::Deployment;
 use nex_protocol::deploy::{ConnectionDetails, RequestedLimits, WorkloadType};
 use nex_protocol::id::WorkloadName;
 
-use crate::check::{self, Usage};
+use crate::check::{self, Settle, Usage};
+
+/// How long a service has to run before it counts as started.
+const SETTLE: Duration = Duration::from_secs(1);
 
 /// How a workload is to run.
 #[derive(Debug, Args)]
@@ -36,6 +39,9 @@ pub(crate) struct WorkloadArgs {
     /// Class of the machine it runs on, one of the node's machine_classes [default: the node's standard machine]
     #[arg(long = "machine", value_name = "CLASS")]
     pub(crate) machine: Option<String>,
+    /// How long it has to run before it counts as started, or none; up to 1m [default: 1s for a service, none for a function]
+    #[arg(long, value_name = "TIME", value_parser = check::settle)]
+    pub(crate) settle: Option<Settle>,
     /// Send the environment also to a node that does not sign its key, as those of Nex 0.2.7: anybody may have answered in its name
     #[arg(long = "unsigned-node")]
     pub(crate) unsigned_node: bool,
@@ -70,6 +76,7 @@ pub(crate) struct WorkloadPlan {
     triggers: Vec<String>,
     limits: RequestedLimits,
     machine_class: Option<String>,
+    settle: Option<Duration>,
     host_services: Option<ConnectionDetails>,
     trigger_connection: Option<ConnectionDetails>,
 }
@@ -97,6 +104,10 @@ impl WorkloadArgs {
             triggers: self.trigger_subject.clone(),
             limits: RequestedLimits { memory_mib: self.memory_mib, call_timeout_ms, concurrency: self.concurrency },
             machine_class: self.machine.clone(),
+            settle: match self.settle {
+                Some(Settle(time)) => time,
+                None => (!r#type.is_function()).then_some(SETTLE),
+            },
             host_services: connection(self.hs_url.as_ref(), self.hs_jwt.as_ref(), self.hs_seed.as_ref())?,
             trigger_connection: connection(self.trigger_url.as_ref(), self.trigger_jwt.as_ref(), self.trigger_seed.as_ref())?,
         })
@@ -126,6 +137,7 @@ impl WorkloadPlan {
             triggers: if self.triggers.is_empty() { fresh.triggers } else { self.triggers },
             limits: self.limits,
             machine_class: self.machine_class,
+            settle: self.settle,
             host_services: self.host_services,
             trigger_connection: self.trigger_connection,
             ..fresh

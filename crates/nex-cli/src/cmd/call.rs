@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal as _, Read as _};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -36,7 +37,7 @@ pub(crate) async fn run(args: &CallArgs, session: &Session, output: &mut Output)
         return Err(Usage(format!("'{}' is no subject to call; next: leave out blanks and wildcards", args.target)).into());
     }
     let limit = session.client.nats().server_info().max_payload;
-    let payload = payload(args.payload.as_deref(), limit)?;
+    let payload = in_time(args.payload.clone(), limit, session.work_timeout).await?;
     let (subject, reply) = match session.client.call(&args.target, payload.clone(), session.work_timeout).await {
         Err(CallError::NobodyListens(_)) => {
             let subject = trigger_of(&args.target, session).await?;
@@ -56,6 +57,17 @@ async fn trigger_of(name: &str, session: &Session) -> anyhow::Result<String> {
     let mut triggers = running.iter().flat_map(|running| &running.workload.triggers);
     let callable = triggers.find(|subject| !subject.contains(['*', '>']) && subject.as_str() != name);
     Ok(callable.ok_or_else(nobody)?.clone())
+}
+
+/// The payload, which may come from a standard input that nobody writes to. It is read on a thread that the end of this process ends too.
+async fn in_time(given: Option<String>, limit: usize, timeout: Duration) -> anyhow::Result<Bytes> {
+    let (read, is_read) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new().name("payload".into()).spawn(move || read.send(payload(given.as_deref(), limit)).ok())?;
+    let late = || {
+        let next = "give the payload as an argument, or `< /dev/null` for none";
+        Usage(format!("standard input is open and was not read to its end within {timeout:?}; next: {next}"))
+    };
+    tokio::time::timeout(timeout, is_read).await.map_err(|_elapsed| late())?.context("the payload was not read")?
 }
 
 fn payload(given: Option<&str>, limit: usize) -> anyhow::Result<Bytes> {

@@ -5,16 +5,13 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::{ArgAction, Args};
 use nex_client::artifact::{DEFAULT_BUCKET, DEFAULT_BUCKET_BYTES, Upload, Uploaded};
-use nex_client::deploy::{Keys, StopError};
-use nex_client::discover::Running;
-use nex_client::request::RequestError;
+use nex_client::auction::{Auction, NobodyBids};
+use nex_client::deploy::Target;
 use nex_protocol::control::AuctionRequest;
 use nex_protocol::deploy::{Location, WorkloadType};
-use nex_protocol::envelope::ErrorCode;
 use nex_protocol::id::{NodeId, WorkloadName};
 
-use super::run::Deploy;
-use super::stop::StopTarget;
+use super::deploy::{Copies, Deploy};
 use crate::args::{ConnectionArgs, WorkloadArgs};
 use crate::check::Usage;
 use crate::env::Env;
@@ -42,7 +39,7 @@ pub(crate) struct DevrunArgs {
     /// native, v8 (or js), wasm [default: by the file's content]
     #[arg(long, value_name = "TYPE")]
     r#type: Option<WorkloadType>,
-    /// Stop our older copies of the same name first, on all nodes (the default)
+    /// Stop our older copies of the same name, on all nodes, as soon as the new one runs (the default)
     #[arg(long, overrides_with = "no_stop", action = ArgAction::SetTrue)]
     stop: bool,
     /// Leave older copies running
@@ -66,7 +63,7 @@ fn trusted_node(text: &str) -> Result<NodeId, String> {
     text.trim().parse().map_err(|error| format!("{error}"))
 }
 
-/// Detects the type, finds a node, uploads, stops older copies and deploys.
+/// Detects the type, finds a node, uploads, deploys and stops older copies.
 pub(crate) async fn run(args: &DevrunArgs, connection: &ConnectionArgs, env: &Env, output: &mut Output) -> anyhow::Result<()> {
     let sniffed = sniff(&args.file, args.r#type)?;
     let name = args.workload_name()?;
@@ -80,16 +77,28 @@ pub(crate) async fn run(args: &DevrunArgs, connection: &ConnectionArgs, env: &En
         session.client.auction(&wanted, session.discovery_timeout),
         session.client.workloads(Some(plan.name().as_str()), session.discovery_timeout),
     );
-    let bid = auction?
-        .best_of(&args.nodes)
-        .with_context(|| format!("{} is {}, run as {}", args.file.display(), sniffed.what, plan.r#type()))?;
-    let uploaded = upload(args, plan.name(), &session, output).await?;
-    if !args.no_stop {
-        stop_copies(&copies?, plan.name(), &keys, &session, output).await?;
-    }
-    let (deployment, is_default) = plan.deployment(uploaded.artifact, "Workload published in devmode".into());
-    let deploy = Deploy { deployment: &deployment, target: &bid.target, keys: &keys, is_default_trigger: is_default };
-    deploy.run(&session, output).await.map(|_started| ())
+    let copies = match args.no_stop {
+        true => Copies::none(plan.name()),
+        false => Copies::among(&copies?, plan.name(), &keys.issuer.public_key(), output),
+    };
+    let prepared = async {
+        let targets = targets(&auction?, &copies, &args.nodes)
+            .with_context(|| format!("{} is {}, run as {}", args.file.display(), sniffed.what, plan.r#type()))?;
+        Ok((targets, Box::pin(upload(args, plan.name(), &session, output)).await?))
+    };
+    let (targets, uploaded) = copies.spare(prepared.await)?;
+    let (deployment, is_default_trigger) = plan.deployment(uploaded.artifact, "Workload published in devmode".into());
+    Deploy { deployment: &deployment, keys: &keys, is_default_trigger }.run(&targets, copies, &session, output).await
+}
+
+/// Where each copy goes: where the one that it replaces should stay, if that node bids, or else wherever suits best.
+fn targets(auction: &Auction, copies: &Copies, nodes: &[NodeId]) -> Result<Vec<Target>, NobodyBids> {
+    let best = |node: &Option<NodeId>| {
+        let own = node.as_slice().iter().filter(|node| nodes.is_empty() || nodes.contains(node));
+        let own = own.map(|node| auction.best_of(std::slice::from_ref(node))).find_map(Result::ok);
+        own.map_or_else(|| auction.best_of(nodes), Ok).map(|bid| bid.target)
+    };
+    copies.nodes().iter().map(best).collect()
 }
 
 impl DevrunArgs {
@@ -130,44 +139,6 @@ async fn upload(args: &DevrunArgs, name: &WorkloadName, session: &Session, outpu
     let how = if uploaded.was_there { "is there already, unchanged" } else { "uploaded" };
     output.note(format_args!("{} {how} ({} bytes)", upload.location, uploaded.artifact.bytes));
     Ok(uploaded)
-}
-
-/// Stops older copies on all nodes, except those of other issuers.
-async fn stop_copies(
-    copies: &[Running],
-    name: &WorkloadName,
-    keys: &Keys,
-    session: &Session,
-    output: &Output,
-) -> anyhow::Result<()> {
-    for StopTarget { node, id, .. } in copies.iter().filter_map(StopTarget::of).filter(|found| found.name == *name) {
-        output.note(format_args!("Workload {name} ({id}) already exists on node {node}. Attempting to stop it"));
-        match session.client.stop(&node, &id, name, &keys.issuer).await {
-            Ok(_stopped) => {}
-            Err(StopError::Request(error)) if is_gone(&error) => {}
-            Err(StopError::Request(RequestError::Refused(failure))) if is_of_another(failure.code, &failure.message) => {
-                output.note(format_args!("Left {id} running: another issuer started it"));
-            }
-            Err(error) => {
-                let what =
-                    "target node failed to stop the existing workload. This may result in inconsistency or unexpected scale-out";
-                return Err(anyhow::Error::from(error).context(format!("{what}; next: stop it, or use --no-stop")));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn is_gone(error: &RequestError) -> bool {
-    match error {
-        RequestError::NotThere { .. } => true,
-        RequestError::Refused(failure) => failure.code == ErrorCode::NotFound || failure.message == "No such workload",
-        RequestError::TimedOut { .. } | RequestError::Malformed { .. } | RequestError::NotSent { .. } => false,
-    }
-}
-
-fn is_of_another(code: ErrorCode, message: &str) -> bool {
-    code == ErrorCode::Denied || message.contains("the only entity allowed to terminate")
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use clap::Args;
 use nex_protocol::control::{InfoResponse, Machine};
 use nex_protocol::id::NodeId;
 
+use crate::check::Usage;
 use crate::output::Output;
 use crate::session::Session;
 use crate::table::{Column, properties, titled};
@@ -11,21 +12,40 @@ use crate::table::{Column, properties, titled};
 /// `nex node info`
 #[derive(Debug, Args)]
 pub(crate) struct InfoArgs {
-    /// Id of the node (N…)
+    /// Id of the node (N…), or its name
     #[arg(value_name = "NODE")]
-    node: NodeId,
+    node: String,
     /// Show more about each workload
     #[arg(long)]
     full: bool,
 }
 
+/// The only node of this name.
+async fn by_name(name: &str, session: &Session) -> anyhow::Result<NodeId> {
+    let nodes = session.client.nodes(session.discovery_timeout).await?;
+    let mut named = nodes.iter().filter(|node| node.tags.get("node_name").is_some_and(|own| own == name));
+    match (named.next(), named.next()) {
+        (Some(node), None) => Ok(node.node_id.parse()?),
+        (Some(_), Some(_)) => {
+            Err(Usage(format!("several nodes are called '{name}'; next: give the id of one, see `nex node ls`")).into())
+        }
+        (None, _) => {
+            Err(Usage(format!("'{name}' is neither the id nor the name of a node; next: see them with `nex node ls`")).into())
+        }
+    }
+}
+
 /// Requests and prints the information.
 pub(crate) async fn run(args: &InfoArgs, session: &Session, output: &mut Output) -> anyhow::Result<()> {
-    let info = session.client.info(&args.node).await?;
+    let node = match args.node.parse::<NodeId>() {
+        Ok(node) => node,
+        Err(_name) => by_name(&args.node, session).await?,
+    };
+    let info = session.client.info(&node).await?;
     if output.is_json() {
         return output.document(&info);
     }
-    output.line(node_table(&args.node, &info))?;
+    output.line(node_table(&node, &info))?;
     if info.machines.is_empty() {
         return output.line(format_args!("No workloads of namespace {}", session.client.namespace()));
     }

@@ -1,7 +1,11 @@
 //! `nex ps`: the workloads of the namespace on all nodes.
 
+use std::time::Duration;
+
 use clap::Args;
-use nex_client::discover::Running;
+use jiff::Timestamp;
+use nex_client::discover::{Ended, Found, Running};
+use nex_protocol::control::{WorkloadPingRequest, uptime};
 use serde_json::{Value, json};
 
 use crate::output::Output;
@@ -15,21 +19,85 @@ pub(crate) struct PsArgs {
     /// Only the workloads with this id or name
     #[arg(value_name = "ID|NAME")]
     workload: Option<String>,
+    /// Also those that have ended lately, as far as their nodes remember: exit code, when, last line
+    #[arg(long, short)]
+    all: bool,
 }
 
 /// Requests and prints the list.
 pub(crate) async fn run(args: &PsArgs, session: &Session, output: &mut Output) -> anyhow::Result<()> {
     let wanted = args.workload.as_deref().map(super::stop::workload_token).transpose()?;
-    let mut running = session.client.workloads(wanted, session.discovery_timeout).await?;
+    let more = WorkloadPingRequest { ended: true, tail: None };
+    let Found { mut running, mut ended } = session.client.find(wanted, &more, session.discovery_timeout).await?;
+    ended.sort_by_key(|ended| ended.workload.exit.at);
     running.sort_by(|a, b| (&a.workload.name, &a.workload.id).cmp(&(&b.workload.name, &b.workload.id)));
     if output.is_json() {
-        return output.document(&as_json(&running));
+        let ended = if args.all { ended_as_json(&ended) } else { Vec::new() };
+        return output.document(&[as_json(&running), ended].concat());
     }
-    if running.is_empty() {
-        output.note(output.style().dim("Run something: nex devrun <file>"));
+    if running.is_empty() && (ended.is_empty() || !args.all) {
+        let hint = match ended.len() {
+            0 => format!("Run something: nex{} devrun <file>", session.repeated),
+            count => format!(
+                "{count} ended lately: nex{} ps --all{}",
+                session.repeated,
+                wanted.map(|name| format!(" {name}")).unwrap_or_default()
+            ),
+        };
+        output.note(output.style().dim(&hint));
         return output.line(format_args!("No workloads in namespace {}", session.client.namespace()));
     }
-    output.line(table(&running))
+    if !running.is_empty() {
+        output.line(table(&running))?;
+    }
+    if args.all && !ended.is_empty() {
+        output.line(ended_table(&ended, Timestamp::now()))?;
+    }
+    Ok(())
+}
+
+fn ended_as_json(ended: &[Ended]) -> Vec<Value> {
+    let one = |Ended { node, node_name, workload }: &Ended| {
+        let mut object = json!({ "node_id": node, "node_name": node_name, "state": "ended" });
+        if let (Some(object), Ok(Value::Object(members))) = (object.as_object_mut(), serde_json::to_value(workload)) {
+            object.extend(members);
+        }
+        object
+    };
+    ended.iter().map(one).collect()
+}
+
+/// Longest last line in the table, characters.
+const LAST_LINE: usize = 24;
+
+fn ended_table(ended: &[Ended], now: Timestamp) -> String {
+    let columns = [
+        Column::Left("ID"),
+        Column::Left("Name"),
+        Column::Right("Exit"),
+        Column::Right("Ended"),
+        Column::Right("Restarts"),
+        Column::Left("Last line"),
+    ];
+    let row = |Ended { workload, .. }: &Ended| {
+        let line = workload.last_line.clone().unwrap_or_default();
+        let cut: String = line.chars().take(LAST_LINE).collect();
+        vec![
+            workload.id.clone(),
+            workload.name.clone(),
+            workload.exit.code.to_string(),
+            format!("{} ago", ago(workload.exit.at, now)),
+            workload.restarts.to_string(),
+            if cut.len() < line.len() { format!("{cut}…") } else { cut },
+        ]
+    };
+    titled("Ended lately", &columns, ended.iter().map(row))
+}
+
+/// How long ago that was, by this host's clock.
+pub(crate) fn ago(at: i64, now: Timestamp) -> String {
+    let seconds = u64::try_from(now.as_second().saturating_sub(at)).unwrap_or(0);
+    uptime(Duration::from_secs(seconds))
 }
 
 /// Workloads with their nodes as JSON.
@@ -63,7 +131,10 @@ fn table(running: &[Running]) -> String {
             workload.r#type.clone(),
             state.to_owned(),
             workload.uptime.clone(),
-            workload.restarts.to_string(),
+            match &workload.last_exit {
+                Some(exit) => format!("{}, exit {}", workload.restarts, exit.code),
+                None => workload.restarts.to_string(),
+            },
             workload.triggers.join(", "),
             node_name.clone().unwrap_or_else(|| node.to_string()),
         ]
@@ -72,10 +143,10 @@ fn table(running: &[Running]) -> String {
 }
 
 /// Suggests commands for a workload.
-pub(crate) fn next_commands(name: &str, id: &str, trigger: Option<&str>, style: Style) -> String {
-    let mut lines = vec![format!("  nex logs {name}")];
-    lines.extend(trigger.map(|subject| format!("  nex call {subject} <payload>")));
-    lines.push(format!("  nex stop {id}"));
+pub(crate) fn next_commands(name: &str, id: &str, trigger: Option<&str>, repeated: &str, style: Style) -> String {
+    let mut lines = vec![format!("  nex{repeated} logs {name}")];
+    lines.extend(trigger.map(|subject| format!("  nex{repeated} call {subject} <payload>")));
+    lines.push(format!("  nex{repeated} stop {id}"));
     format!("{}\n{}", style.dim("Next:"), lines.join("\n"))
 }
 

@@ -1,19 +1,18 @@
-//! `nex run`: runs an uploaded artifact on a given node. `devrun` shares its deploy.
+//! `nex run`: runs an uploaded artifact on a given node.
 
 use std::path::PathBuf;
 
 use clap::Args;
-use nex_client::deploy::{Deployment, Keys, Target};
-use nex_protocol::deploy::{DeployResponse, Location, WorkloadType};
+use nex_client::deploy::Target;
+use nex_protocol::deploy::{Location, WorkloadType};
 use nex_protocol::id::{NodeId, WorkloadName};
-use serde_json::json;
 
-use super::ps::next_commands;
+use super::deploy::{Copies, Deploy};
 use crate::args::{ConnectionArgs, WorkloadArgs};
 use crate::env::Env;
 use crate::keys;
 use crate::output::Output;
-use crate::session::{self, Session};
+use crate::session;
 
 /// `nex run`
 #[derive(Debug, Args)]
@@ -44,6 +43,9 @@ pub(crate) struct RunArgs {
     /// What it is for, for people
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     description: String,
+    /// Stop our older copies of the same name, on all nodes, as soon as the new one runs
+    #[arg(long)]
+    replace: bool,
     #[command(flatten)]
     workload: WorkloadArgs,
 }
@@ -54,44 +56,20 @@ pub(crate) async fn run(args: &RunArgs, connection: &ConnectionArgs, env: &Env, 
     let keys = keys::load(args.issuer.as_deref(), args.xkey.as_deref(), env, output)?;
     let mut session = session::open(connection, env).await?;
     session.client = session.client.trusting_unsigned_nodes(args.workload.unsigned_node);
-    let info = session.client.info(&args.node).await?;
-    let artifact = session.client.locate(&args.url, session.jetstream_domain.as_deref()).await?;
-    let (deployment, is_default) = plan.deployment(artifact, args.description.clone());
-    let target = Target::new(args.node.clone(), info.public_xkey, &info.xkey_signature)?;
-    let deploy = Deploy { deployment: &deployment, target: &target, keys: &keys, is_default_trigger: is_default };
-    deploy.run(&session, output).await.map(|_started| ())
-}
-
-/// The last step of `run` and `devrun`.
-pub(crate) struct Deploy<'a> {
-    pub(crate) deployment: &'a Deployment,
-    pub(crate) target: &'a Target,
-    pub(crate) keys: &'a Keys,
-    pub(crate) is_default_trigger: bool,
-}
-
-impl Deploy<'_> {
-    /// Deploys and prints the result.
-    pub(crate) async fn run(&self, session: &Session, output: &mut Output) -> anyhow::Result<DeployResponse> {
-        let started = session.client.deploy(self.deployment, self.target, self.keys).await?;
-        let DeployResponse { id, name, .. } = &started;
-        let (deployment, node) = (self.deployment, &self.target.node);
-        if output.is_json() {
-            output.document(&json!({
-                "started": true, "id": id, "name": name, "node_id": node, "issuer": started.issuer,
-                "type": deployment.r#type, "location": deployment.artifact.location.to_string(),
-                "digest": deployment.artifact.digest, "bytes": deployment.artifact.bytes, "triggers": deployment.triggers,
-            }))?;
-            return Ok(started);
+    let copies = match args.replace {
+        true => {
+            let running = session.client.workloads(Some(args.name.as_str()), session.discovery_timeout).await?;
+            Copies::among(&running, &args.name, &keys.issuer.public_key(), output)
         }
-        output.line(format_args!(
-            "🚀 Workload '{name}' accepted. You can now refer to this workload with ID: {id} on node {node}"
-        ))?;
-        if self.is_default_trigger {
-            output.line(format_args!("No trigger subject was given, so its name calls it: {name}"))?;
-        }
-        let trigger = deployment.triggers.iter().find(|subject| !subject.contains(['*', '>'])).map(String::as_str);
-        output.line(next_commands(name, id, trigger, output.style()))?;
-        Ok(started)
-    }
+        false => Copies::none(&args.name),
+    };
+    let prepared = async {
+        let info = session.client.info(&args.node).await?;
+        let artifact = session.client.locate(&args.url, session.jetstream_domain.as_deref()).await?;
+        let target = Target::new(args.node.clone(), info.public_xkey, &info.xkey_signature)?;
+        anyhow::Ok((artifact, vec![target; copies.nodes().len()]))
+    };
+    let (artifact, targets) = copies.spare(prepared.await)?;
+    let (deployment, is_default_trigger) = plan.deployment(artifact, args.description.clone());
+    Deploy { deployment: &deployment, keys: &keys, is_default_trigger }.run(&targets, copies, &session, output).await
 }

@@ -18,7 +18,7 @@ use crate::output::Output;
                         streams and buckets are kept.")]
 pub(crate) struct UpArgs {
     /// Port of the embedded NATS server [default: that of --server, 4222]
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) port: Option<u16>,
     #[command(flatten)]
     pub(crate) node: NodeArgs,

@@ -249,8 +249,8 @@ impl Inner {
                 r#type: d.request.r#type.clone().unwrap_or_default(),
                 uptime: "3s".into(),
                 state: "running".into(),
-                restarts: 0,
                 triggers: d.request.trigger_subjects.clone().unwrap_or_default(),
+                ..WorkloadSummary::default()
             })
             .collect();
         let body =
@@ -317,7 +317,7 @@ impl Inner {
         let deployed =
             Deployed { namespace: namespace.into(), name: name.clone(), issuer: issuer.clone(), request, claims, environment };
         self.deployed.lock().unwrap().insert(id.clone(), deployed);
-        success(kind::RUN, &DeployResponse { started: true, id, issuer, name })
+        success(kind::RUN, &DeployResponse { started: true, id, issuer, name, exit_code: None })
     }
 
     fn stop(&self, body: &[u8]) -> Vec<u8> {

@@ -10,8 +10,10 @@ use nex_protocol::id::Namespace;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::parse;
+use super::repeats::{self, Repeats};
+use super::{parse, settle};
 use crate::admission::{self, AdmittedDeploy};
+use crate::artifacts::Offer;
 use crate::clock;
 use crate::policy;
 use crate::shared::Shared;
@@ -28,12 +30,21 @@ pub(super) struct Tenants {
     all: Semaphore,
     namespaces: Shares,
     issuers: Shares,
+    /// The same request twice at once: the second waits for the answer to the first.
+    requests: Shares,
+    repeats: Repeats,
 }
 
 impl Tenants {
     /// Nobody is.
     pub(super) fn new() -> Self {
-        Self { all: Semaphore::new(AT_ONCE), namespaces: Shares::new(OF_A_NAMESPACE), issuers: Shares::new(OF_AN_ISSUER) }
+        Self {
+            all: Semaphore::new(AT_ONCE),
+            namespaces: Shares::new(OF_A_NAMESPACE),
+            issuers: Shares::new(OF_AN_ISSUER),
+            requests: Shares::new(1),
+            repeats: Repeats::default(),
+        }
     }
 
     /// Waits for a turn; who has many deploys under way waits for those and keeps nobody else waiting.
@@ -43,10 +54,12 @@ impl Tenants {
             let namespace = self.namespaces.take(namespace.as_str()).await;
             Turn { _issuer: issuer, _namespace: namespace, _permit: self.all.acquire().await.ok() }
         };
-        by.bound(turn).await.map_err(|Elapsed| {
-            Failure::new(ErrorCode::Unavailable, "the node had no time for this deploy: too many are under way; try again")
-        })
+        by.bound(turn).await.map_err(no_time)
     }
+}
+
+fn no_time(Elapsed: Elapsed) -> Failure {
+    Failure::new(ErrorCode::Unavailable, "the node had no time for this deploy: too many are under way; try again")
 }
 
 /// A deploy's turn; the next one has it when this is dropped.
@@ -78,7 +91,12 @@ pub(super) async fn deploy(
     for details in [&request.trigger_connection, &request.host_services] {
         shared.drivers.launcher.connections.permit(details.as_ref())?;
     }
-    let _turn = tenants.turn(&namespace, &admitted.claims.iss, by).await?;
+    let key = repeats::key(&namespace, body);
+    let _alone = by.bound(tenants.requests.take(&key.to_string())).await.map_err(no_time)?;
+    if let Some(answer) = tenants.repeats.find(&key, &shared.registry, &namespace, &request) {
+        return answer;
+    }
+    let turn = tenants.turn(&namespace, &admitted.claims.iss, by).await?;
     let mut reservation = shared.registry.reserve()?;
     reservation.reserve_triggers(&namespace, &admitted.triggers)?;
     // Asked for first: a token is not used up by an artifact that is not there.
@@ -86,8 +104,29 @@ pub(super) async fn deploy(
     let offer =
         Box::pin(connections.permitted(bucket, admission::look_up(shared, &request, &admitted, &mut reservation, by))).await?;
     shared.spend(&admitted.claims, "deploy", admitted.spent_until, now).await?;
-    let artifact = Box::pin(connections.permitted(bucket, shared.drivers.launcher.artifacts.take(offer, by))).await?;
-    // Boxed: a deploy's future is large, and one of many requests.
     let deploy = AdmittedDeploy { namespace, request, admitted, reservation };
-    Box::pin(admission::deploy(shared, deploy, artifact, by)).await
+    let answer = Box::pin(start(shared, deploy, offer, turn, by)).await;
+    tenants.repeats.remember(key, &answer);
+    answer
+}
+
+/// Fetches and starts what has used up its token.
+async fn start(
+    shared: &Arc<Shared>,
+    deploy: AdmittedDeploy,
+    offer: Offer,
+    turn: Turn<'_>,
+    by: Deadline,
+) -> Result<DeployResponse, Failure> {
+    let settle_ms = deploy.request.settle_ms;
+    let (bucket, launcher) = (&deploy.admitted.location.bucket, &shared.drivers.launcher);
+    let artifact = Box::pin(launcher.connections.permitted(bucket, launcher.artifacts.take(offer, by))).await?;
+    // Boxed: a deploy's future is large, and one of many requests.
+    let started = Box::pin(admission::deploy(shared, deploy, artifact, by)).await?;
+    // It runs: the next one need not wait until it has settled.
+    drop(turn);
+    match settle_ms {
+        Some(milliseconds) => settle::settle(started, milliseconds).await,
+        None => Ok(started.response),
+    }
 }

@@ -7,6 +7,8 @@ mod endpoints;
 mod failure;
 mod lanes;
 mod queries;
+mod repeats;
+mod settle;
 mod stop;
 
 use std::panic::AssertUnwindSafe;
@@ -187,7 +189,7 @@ impl Api {
             Control::Auction => self.answer(index, message, kind, async { Ok(queries::bid(shared, body)) }).await,
             Control::Ping => self.answer(index, message, kind, async { Ok(Some(queries::ping(shared))) }).await,
             Control::WorkloadPing { namespace, workload } => {
-                let found = async { Ok(queries::workload_ping(shared, &namespace, workload.as_deref())) };
+                let found = async { Ok(queries::workload_ping(shared, &namespace, workload.as_deref(), body)) };
                 self.answer(index, message, kind, found).await;
             }
             Control::Info { namespace } => {

@@ -1,8 +1,12 @@
 //! Questions about the node: AUCTION, PING, WPING, INFO. Answered from memory, at once.
 
-use nex_protocol::control::{AuctionRequest, InfoResponse, Memory, NodeSummary, WorkloadPingResponse, uptime};
+use nex_protocol::control::{
+    AuctionRequest, EndedWorkload, InfoResponse, Memory, NodeSummary, TailLine, WorkloadPingRequest, WorkloadPingResponse,
+    WorkloadSummary, uptime,
+};
 
 use crate::shared::Shared;
+use crate::tail::Tail;
 
 /// A bid; silence where the node declines and nobody asked why.
 pub(super) fn bid(shared: &Shared, body: &[u8]) -> Option<NodeSummary> {
@@ -40,21 +44,62 @@ fn summary(shared: &Shared) -> NodeSummary {
 }
 
 /// The answer to WPING; silence where nothing matches.
-pub(super) fn workload_ping(shared: &Shared, namespace: &str, workload: Option<&str>) -> Option<WorkloadPingResponse> {
+pub(super) fn workload_ping(
+    shared: &Shared,
+    namespace: &str,
+    workload: Option<&str>,
+    body: &[u8],
+) -> Option<WorkloadPingResponse> {
+    // An empty or unreadable body asks for nothing more, as in 0.2.7.
+    let request: WorkloadPingRequest = serde_json::from_slice(body).unwrap_or_default();
+    let mut tails = TailReader { most: request.tail.unwrap_or(0), bytes: TAILS };
     let wanted = |name: &str, id: &str| workload.is_none_or(|wanted| wanted == id || wanted.eq_ignore_ascii_case(name));
     let found =
         shared.registry.all().into_iter().filter(|known| {
             known.spec.namespace.as_str() == namespace && wanted(known.spec.name.as_str(), known.spec.id.as_str())
         });
-    let running_machines: Vec<_> = found.map(|workload| workload.summary()).collect();
-    (!running_machines.is_empty()).then(|| WorkloadPingResponse {
+    let running_machines: Vec<_> =
+        found.map(|workload| WorkloadSummary { tail: tails.read(&workload.tail), ..workload.summary() }).collect();
+    let ended = if request.ended { shared.drivers.ended.of(namespace, workload) } else { Vec::new() };
+    // The last ones to end have their lines first, should they be too many for all.
+    let mut ended: Vec<_> =
+        ended.into_iter().rev().map(|(told, tail)| EndedWorkload { tail: tails.read(&tail), ..told }).collect();
+    ended.reverse();
+    (!running_machines.is_empty() || !ended.is_empty()).then(|| WorkloadPingResponse {
         node_id: shared.identity.node.to_string(),
         target_xkey: shared.identity.xkey.public_key(),
         version: shared.version.to_owned(),
         tags: shared.tags(),
         uptime: uptime(shared.started.elapsed()),
         running_machines,
+        ended,
     })
+}
+
+/// Most bytes of lines in one answer, which has to fit into a message.
+const TAILS: usize = 256 * 1024;
+
+/// Reads last lines while there is room for them.
+struct TailReader {
+    most: usize,
+    bytes: usize,
+}
+
+impl TailReader {
+    fn read(&mut self, tail: &Tail) -> Vec<TailLine> {
+        let mut lines = Vec::new();
+        for line in tail.last(self.most).into_iter().rev() {
+            // Twice its length, should much of it have to be escaped, and the rest of its JSON.
+            let cost = line.text.len() * 2 + 64;
+            if cost > self.bytes {
+                break;
+            }
+            self.bytes -= cost;
+            lines.push(TailLine { at: line.at, level: line.level, text: line.text.into() });
+        }
+        lines.reverse();
+        lines
+    }
 }
 
 /// The answer to INFO.

@@ -1,17 +1,47 @@
 //! What others may tell a workload's driver, and what they see of it.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use tokio::sync::oneshot;
 
 use super::launch_error::LaunchError;
 use super::state::Phase;
 
 /// What others see of a workload's life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
     /// Where it is.
     pub phase: Phase,
     /// How often it was started again.
     pub restarts: u32,
+    /// How it last ended, if it did: by itself, or with its agent.
+    pub last_end: Option<Arc<LastEnd>>,
+}
+
+/// How a workload ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastEnd {
+    /// Its code; -1 where its agent was lost.
+    pub code: i32,
+    /// The signal that ended it, or how its agent was lost; may be empty.
+    pub message: String,
+    /// How long it had run.
+    pub ran: Duration,
+    /// When, seconds since 1970.
+    pub at: i64,
+}
+
+impl LastEnd {
+    /// What became of it, as part of a sentence.
+    #[must_use]
+    pub fn how(&self) -> String {
+        match (self.code, self.message.as_str()) {
+            (-1, message) if !message.is_empty() => message.to_owned(),
+            (code, "") => format!("it ended with exit code {code}"),
+            (code, message) => format!("it ended with exit code {code} ({message})"),
+        }
+    }
 }
 
 /// What others may tell a workload.
@@ -21,6 +51,8 @@ pub enum Command {
     Stop {
         /// Why, for the event.
         reason: &'static str,
+        /// The time it has to end in order; the node's own stop grace if that is longer.
+        grace: Duration,
         /// Dropped or used when it is done.
         done: oneshot::Sender<()>,
     },

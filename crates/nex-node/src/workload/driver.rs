@@ -2,6 +2,7 @@
 //!
 //! It waits for nothing but its own inbox, its instance, and the one piece of work it has begun.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, OptionFuture};
@@ -10,9 +11,10 @@ use nex_protocol::id::AgentId;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::command::{Command, FirstStart, Status};
+use super::command::{Command, FirstStart, LastEnd, Status};
 use super::launch_error::LaunchError;
 use super::state::{Effect, Event, Phase, State};
+use crate::clock;
 use crate::journal::JournalError;
 
 /// What carries out a driver's effects: the node's, or that of the simulation.
@@ -47,7 +49,9 @@ pub enum Ended {
     Exited {
         /// Its code.
         code: i32,
-        /// What the agent says of it.
+        /// The signal that ended it; empty if none did.
+        signal: String,
+        /// What the world is told of it.
         message: String,
     },
     /// With its agent.
@@ -125,12 +129,15 @@ pub struct Driver<R: Runtime> {
     instance: Option<(R::Instance, Instant)>,
     work: Option<BoxFuture<'static, Done<R::Instance>>>,
     end: End,
+    last_end: Option<Arc<LastEnd>>,
     lost_agent: Option<AgentId>,
     /// Deadline of the request that asked for the first start.
     first_by: Option<Deadline>,
     first: Option<oneshot::Sender<FirstStart>>,
     refusal: Option<LaunchError>,
     stoppers: Vec<oneshot::Sender<()>>,
+    /// Time the instance has to end in order.
+    grace: Duration,
     status: watch::Sender<Status>,
 }
 
@@ -150,11 +157,13 @@ impl<R: Runtime> Driver<R> {
             instance: None,
             work: None,
             end: End::default(),
+            last_end: None,
             lost_agent: None,
             first_by,
             first: None,
             refusal: None,
             stoppers: Vec::new(),
+            grace: timeouts.stop_grace,
             status,
         }
     }
@@ -174,7 +183,8 @@ impl<R: Runtime> Driver<R> {
             let event = self.next_event(&mut inbox).await;
             let (state, effects) = self.state.clone().step(&event);
             self.state = state;
-            self.status.send_replace(Status { phase: self.state.phase, restarts: self.state.restarts });
+            let (State { phase, restarts, .. }, last_end) = (&self.state, self.last_end.clone());
+            self.status.send_replace(Status { phase: *phase, restarts: *restarts, last_end });
             self.carry_out(effects).await;
         }
     }
@@ -200,8 +210,9 @@ impl<R: Runtime> Driver<R> {
 
     fn on_command(&mut self, command: Command) -> Event {
         match command {
-            Command::Stop { reason, done } => {
+            Command::Stop { reason, grace, done } => {
                 self.stoppers.push(done);
+                self.grace = self.grace.max(grace);
                 self.end.reason = reason.to_owned();
                 Event::Stop
             }
@@ -212,11 +223,13 @@ impl<R: Runtime> Driver<R> {
     fn on_ended(&mut self, ended: Ended) -> Event {
         let ran = self.instance.as_ref().map_or(Duration::ZERO, |(_, since)| since.elapsed());
         match ended {
-            Ended::Exited { code, message } => {
+            Ended::Exited { code, signal, message } => {
+                self.last_end = Some(Arc::new(LastEnd { code, message: signal, ran, at: clock::unix_seconds() }));
                 self.end = End { code, reason: message };
                 Event::Ended { failed: code != 0, ran }
             }
             Ended::AgentLost { agent, reason } => {
+                self.last_end = Some(Arc::new(LastEnd { code: -1, message: reason.clone(), ran, at: clock::unix_seconds() }));
                 self.lost_agent = Some(agent);
                 self.end = End { code: -1, reason };
                 Event::AgentLost { ran }
@@ -287,7 +300,7 @@ impl<R: Runtime> Driver<R> {
                     }));
                 }
                 Effect::Undeploy => {
-                    let undeploy = self.instance.take().map(|(it, _)| self.runtime.undeploy(it, self.timeouts.stop_grace));
+                    let undeploy = self.instance.take().map(|(it, _)| self.runtime.undeploy(it, self.grace));
                     self.work = Some(Box::pin(async move {
                         OptionFuture::from(undeploy).await;
                         Done::Undeployed

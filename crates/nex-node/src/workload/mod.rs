@@ -15,13 +15,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nex_process::Deadline;
-use nex_protocol::control::{self, Machine, MachineWorkload, WorkloadSummary};
+use nex_protocol::control::{self, LastExit, Machine, MachineWorkload, WorkloadSummary};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::call_reporter::CallCounters;
+use crate::clock;
 use crate::logs::Log;
 use crate::registry::Reservation;
-use command::{Command, FirstStart, Status};
+use crate::tail::Tail;
+use command::{Command, FirstStart, LastEnd, Status};
 use driver::Driver;
 use runtime::{DriverServices, NodeRuntime};
 use spec::WorkloadSpec;
@@ -33,6 +35,8 @@ pub struct Workload {
     pub spec: Arc<WorkloadSpec>,
     /// What it has done.
     pub counters: Arc<CallCounters>,
+    /// What it has said last.
+    pub tail: Arc<Tail>,
     began: Instant,
     commands: mpsc::Sender<Command>,
     status: watch::Receiver<Status>,
@@ -60,34 +64,56 @@ pub fn start(
     reservation: Reservation,
     services: &Arc<DriverServices>,
     log: impl Fn(&WorkloadSpec) -> Log,
-) -> oneshot::Receiver<FirstStart> {
+) -> (Arc<Workload>, oneshot::Receiver<FirstStart>) {
     let (spec, counters) = (Arc::new(spec), Arc::new(CallCounters::default()));
     let (commands, inbox) = mpsc::channel(16);
-    let (status, seen) = watch::channel(Status { phase: Phase::Starting, restarts: 0 });
+    let (status, seen) = watch::channel(Status { phase: Phase::Starting, restarts: 0, last_end: None });
     let registry = reservation.registry().clone();
-    let runtime = NodeRuntime::new(Arc::clone(&spec), services, registry, Arc::clone(&counters), (log(&spec), log(&spec)));
+    let tail = services.tails.open();
+    let logs = (log(&spec).keeping(&tail), log(&spec).keeping(&tail), Arc::clone(&tail));
+    let runtime = NodeRuntime::new(Arc::clone(&spec), services, registry, Arc::clone(&counters), logs);
     let (state, by) = match origin {
         Origin::Deployed(by) => (State::new(spec.restarts), Some(by)),
         Origin::Restored => (State::restored(spec.restarts), None),
     };
     let mut driver = Driver::new(runtime, state, services.timeouts, by, status);
     let first = driver.first_start();
-    reservation.fill(Workload { spec, counters, began: Instant::now(), commands, status: seen });
+    let workload = reservation.fill(Workload { spec, counters, tail, began: Instant::now(), commands, status: seen });
     services.scope.spawn("workload", driver.run(inbox));
-    first
+    (workload, first)
 }
 
 impl Workload {
     /// Where it is in its life.
     #[must_use]
     pub fn status(&self) -> Status {
-        *self.status.borrow()
+        self.status.borrow().clone()
     }
 
-    /// Stops it and waits until nothing is left of it.
+    /// How it ends for the first time, if that is within this time.
+    pub async fn ends_within(&self, time: Duration) -> Option<Arc<LastEnd>> {
+        let mut status = self.status.clone();
+        let ended = status.wait_for(|status| status.last_end.is_some() || status.phase == Phase::Stopped);
+        let ended = tokio::time::timeout(time, ended).await.ok()?;
+        let stopped =
+            || LastEnd { code: -1, message: "somebody stopped it".into(), ran: self.began.elapsed(), at: clock::unix_seconds() };
+        Some(ended.ok().and_then(|status| status.last_end.clone()).unwrap_or_else(|| Arc::new(stopped())))
+    }
+
+    /// Stops it and waits until nothing is left of it. Calls that it has taken are answered.
     pub async fn stop(&self, reason: &'static str) {
+        let grace = if self.spec.kind.is_function() { self.spec.call_timeout() } else { Duration::ZERO };
+        self.stop_within(reason, grace).await;
+    }
+
+    /// Stops it with the node, which waits no longer than its stop grace.
+    pub async fn shut_down(&self, reason: &'static str) {
+        self.stop_within(reason, Duration::ZERO).await;
+    }
+
+    async fn stop_within(&self, reason: &'static str, grace: Duration) {
         let (done, wait) = oneshot::channel();
-        if self.commands.send(Command::Stop { reason, done }).await.is_ok() {
+        if self.commands.send(Command::Stop { reason, grace, done }).await.is_ok() {
             wait.await.ok();
         }
     }
@@ -110,6 +136,9 @@ impl Workload {
             state: status.phase.as_str().to_owned(),
             restarts: status.restarts,
             triggers: self.spec.triggers.clone(),
+            issuer: self.spec.claims.iss.clone(),
+            last_exit: status.last_end.map(|end| LastExit { code: end.code, reason: end.how(), at: end.at }),
+            tail: Vec::new(),
         }
     }
 

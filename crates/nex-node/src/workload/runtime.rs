@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use nex_process::{Deadline, TaskScope};
 use nex_protocol::agent::AgentEvent;
+use nex_protocol::control::LastExit;
 use nex_protocol::envelope::chain;
 use nex_protocol::log::Level;
 
@@ -15,11 +16,14 @@ use super::launch_error::LaunchError;
 use super::spec::WorkloadSpec;
 use crate::agents::inbox::{self, Inbox, LogBatch};
 use crate::call_reporter::{CallCounters, CallReporter};
+use crate::clock;
+use crate::ended::EndedWorkloads;
 use crate::events::Events;
 use crate::host_calls::HostCallServer;
 use crate::journal::{Journal, JournalError, OwedEvent, RunningRecord, WorkloadRecord};
 use crate::logs::Log;
 use crate::registry::Registry;
+use crate::tail::{Tail, Tails};
 
 /// What the drivers of a node share.
 #[derive(Debug)]
@@ -32,6 +36,10 @@ pub struct DriverServices {
     pub journal: Journal,
     /// What the world is told.
     pub events: Events,
+    /// What workloads said last.
+    pub tails: Tails,
+    /// Those that ended lately.
+    pub ended: EndedWorkloads,
     /// How long things may take.
     pub timeouts: Timeouts,
     /// Owner of the drivers, and of what they leave to be done in the background.
@@ -45,7 +53,10 @@ pub(super) struct NodeRuntime {
     registry: Registry,
     reports: Reports,
     /// What tells of its end, once the journal has it.
-    farewell: Option<OwedEvent>,
+    end_event: Option<OwedEvent>,
+    tail: Arc<Tail>,
+    /// How often it was started again.
+    restarts: u32,
     /// Owner of the tasks that serve this workload.
     scope: TaskScope,
 }
@@ -71,12 +82,12 @@ impl NodeRuntime {
         services: &Arc<DriverServices>,
         registry: Registry,
         counters: Arc<CallCounters>,
-        logs: (Log, Log),
+        (log, calls_log, tail): (Log, Log, Arc<Tail>),
     ) -> Self {
         let scope = TaskScope::new("workload");
-        let calls = CallReporter::start(&scope, services.events.clone(), logs.1, Arc::clone(&spec), counters);
-        let reports = Reports { log: Arc::new(Mutex::new(logs.0)), calls };
-        Self { spec, services: Arc::clone(services), registry, reports, farewell: None, scope }
+        let calls = CallReporter::start(&scope, services.events.clone(), calls_log, Arc::clone(&spec), counters);
+        let reports = Reports { log: Arc::new(Mutex::new(log)), calls };
+        Self { spec, services: Arc::clone(services), registry, reports, tail, restarts: 0, end_event: None, scope }
     }
 }
 
@@ -122,14 +133,14 @@ impl Runtime for NodeRuntime {
                     // What it said comes before the news of its end.
                     biased;
                     Some(event) = events.recv() => match event {
-                        AgentEvent::Exited { code, message } => {
+                        AgentEvent::Exited { code, message: signal } => {
                             // Its last lines were sent before this event.
                             while let Some(batch) = logs.try_recv() {
                                 reports.lines(batch);
                             }
-                            let suffix = if message.is_empty() { String::new() } else { format!(" ({message})") };
+                            let suffix = if signal.is_empty() { String::new() } else { format!(" ({signal})") };
                             let message = format!("Exited workload: {}; vm: {}; status: {code}{suffix}", spec.name, spec.id);
-                            return Ended::Exited { code, message };
+                            return Ended::Exited { code, signal, message };
                         }
                         AgentEvent::Stopped => {}
                         calls @ AgentEvent::Calls { .. } => reports.calls(calls),
@@ -200,6 +211,7 @@ impl Runtime for NodeRuntime {
             Notice::Restarting { reason, pause } => {
                 let pause_ms = pause.as_millis();
                 tracing::warn!(workload_id = %spec.id, name = %spec.name, pause_ms, "workload failed and is started again after a pause: {reason}");
+                self.restarts = self.restarts.saturating_add(1);
                 self.reports.log().line(Level::Warn, format!("{reason}; starting again in {pause_ms} ms"));
             }
             Notice::NotRecorded(error) => {
@@ -208,9 +220,11 @@ impl Runtime for NodeRuntime {
             Notice::Undeployed { code, reason } => {
                 self.reports.log().report_dropped();
                 self.reports.calls.flush();
-                if let Some(event) = self.farewell.take() {
+                if let Some(event) = self.end_event.take() {
                     events.owed(&spec.id, &event);
                 }
+                let exit = LastExit { code: *code, reason: (*reason).to_owned(), at: clock::unix_seconds() };
+                self.services.ended.push(spec, self.restarts, exit, &self.tail);
                 tracing::info!(workload_id = %spec.id, name = %spec.name, code, "workload ended: {reason}");
             }
         }
@@ -218,8 +232,8 @@ impl Runtime for NodeRuntime {
 
     fn forget(&mut self, end: Option<&End>) -> BoxFuture<'static, ()> {
         self.registry.remove(&self.spec.id);
-        self.farewell = end.map(|end| self.services.events.undeployed(&self.spec, end.code, &end.reason));
-        let owed = self.farewell.clone();
+        self.end_event = end.map(|end| self.services.events.undeployed(&self.spec, end.code, &end.reason));
+        let owed = self.end_event.clone();
         let (services, spec) = (Arc::clone(&self.services), Arc::clone(&self.spec));
         Box::pin(async move {
             services.host_calls.forget(&spec);

@@ -171,7 +171,7 @@ impl Runtime for SimulatedRuntime {
                 tokio::select! {
                     biased;
                     Some(event) = instance.inbox.events.recv() => match event {
-                        AgentEvent::Exited { code, message } => return Ended::Exited { code, message },
+                        AgentEvent::Exited { code, message } => return Ended::Exited { code, signal: String::new(), message },
                         AgentEvent::Stopped => {}
                         AgentEvent::Calls { succeeded, .. } => lock(&world).calls_told += succeeded,
                     },
@@ -313,7 +313,7 @@ impl Process {
             agents: Arc::clone(&self.agents),
         };
         let (commands, inbox) = mpsc::channel(16);
-        let (status, seen) = watch::channel(Status { phase: Phase::Starting, restarts: 0 });
+        let (status, seen) = watch::channel(Status { phase: Phase::Starting, restarts: 0, last_end: None });
         let mut driver = Driver::new(runtime, state, TIMEOUTS, Some(Deadline::after(TIMEOUTS.deploy)), status);
         let first = driver.first_start();
         self.drivers.spawn("driver", driver.run(inbox));
@@ -331,7 +331,7 @@ impl Process {
     async fn stop(&self, id: &WorkloadId) {
         if let Some(handle) = self.handles.get(id) {
             let (done, wait) = tokio::sync::oneshot::channel();
-            if handle.commands.send(Command::Stop { reason: "simulated", done }).await.is_ok() {
+            if handle.commands.send(Command::Stop { reason: "simulated", grace: Duration::ZERO, done }).await.is_ok() {
                 wait.await.ok();
             }
         }

@@ -48,7 +48,7 @@ async fn every_verb_answers_once_in_the_envelope_of_0_2_7() {
     let wping = data(&world.ask("$NEX.WPING.default", "").await, "ping");
     assert_eq!(members(&wping), ["node_id", "running_machines", "tags", "target_xkey", "uptime", "version"]);
     let machine = &wping["running_machines"][0];
-    assert_eq!(members(machine), ["id", "name", "namespace", "state", "triggers", "type", "uptime"]);
+    assert_eq!(members(machine), ["id", "issuer", "name", "namespace", "state", "triggers", "type", "uptime"]);
     assert_eq!((&machine["id"], &machine["type"], &machine["state"]), (&json!(started.id), &json!("v8"), &json!("running")));
 
     let info = data(&world.ask(&format!("$NEX.INFO.default.{node}"), "").await, "info");

@@ -161,6 +161,35 @@ async fn a_workload_is_back_after_a_crash_though_its_object_was_replaced_or_remo
     world.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deploy_asked_for_again_after_a_crash_is_answered_with_the_workload_that_lives() {
+    let (mut world, doomed) = World::crashing().await;
+    let artifact = world.upload("greet", guest::GREET_MJS.as_bytes()).await;
+    let issuer = world.keys.issuer.clone();
+    let claims = Claims::to_start("greet", &issuer, &artifact.digest, nex_node::clock::unix_seconds(), 300);
+    let request = DeployRequest {
+        r#type: Some("v8".into()),
+        location: Some(artifact.location),
+        workload_jwt: Some(sign(&claims, &issuer).unwrap()),
+        trigger_subjects: Some(vec!["greet".into()]),
+        ..DeployRequest::default()
+    };
+    let (subject, body) = (format!("$NEX.DEPLOY.default.{}", doomed.target.node), serde_json::to_vec(&request).unwrap());
+    let first = world.ask(&subject, body.clone()).await;
+    doomed.crash();
+    world.start_node().await;
+    let again = world.ask(&subject, body.clone()).await;
+    assert_eq!((&again["data"]["started"], &again), (&json!(true), &first));
+    let started: DeployResponse = serde_json::from_value(first["data"].clone()).unwrap();
+    is_back(&world, &started).await;
+    world.stop_workload(&started).await;
+    world.stop().await;
+    world.start_node().await;
+    let again = world.ask(&subject, body).await;
+    assert!(again["error"].as_str().unwrap().contains("was used before"), "stopped, it is not started again: {again}");
+    world.stop().await;
+}
+
 /// Restoring is not deploying: the token of a deploy may be long expired, and NATS away, however often the node is killed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_workload_comes_back_after_every_one_of_many_crashes_though_its_token_expired_and_nats_was_away() {

@@ -9,6 +9,8 @@ mod control;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod drain;
+#[cfg(test)]
 mod functions;
 #[cfg(test)]
 mod host_services;
@@ -22,6 +24,8 @@ mod native;
 mod outages;
 #[cfg(test)]
 mod policy;
+#[cfg(test)]
+mod repeats;
 #[cfg(test)]
 mod secrets;
 #[cfg(test)]

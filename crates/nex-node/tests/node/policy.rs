@@ -160,8 +160,10 @@ async fn only_a_token_that_is_signed_fresh_and_named_well_deploys_and_only_once(
         world.expect(&request, ErrorCode::BadRequest, &text).await;
     }
     let once = world.fresh_request();
-    assert!(world.send(&once).await.unwrap().started);
-    world.expect(&once, ErrorCode::Denied, "this workload JWT was used before").await;
+    let started = world.send(&once).await.unwrap();
+    assert_eq!(world.send(&once).await.unwrap(), started, "asked again, it is the same one");
+    let other = DeployRequest { description: Some("another".into()), ..once };
+    world.expect(&other, ErrorCode::Denied, "this workload JWT was used before").await;
     // A client of 0.2.7 sends no expiry and a placeholder for the digest.
     let old =
         claims(|it| (it.exp, it.nats) = (None, Body { hash: Some("sha256:placeholder".into()), version: 2, ..Body::default() }));

@@ -105,6 +105,7 @@ fn answers_about_workloads() {
         state: "running".into(),
         restarts: 1,
         triggers: vec!["fn.greet".into()],
+        ..WorkloadSummary::default()
     };
     let found = WorkloadPingResponse {
         node_id: NODE.into(),
@@ -113,6 +114,7 @@ fn answers_about_workloads() {
         tags: tags(),
         uptime: "4m2s".into(),
         running_machines: vec![workload],
+        ended: Vec::new(),
     };
     check_bytes("wping-reply", success(kind::PING, &found));
     let runs = MachineWorkload {
@@ -155,9 +157,11 @@ fn deploy_and_stop() {
         host_services: Some(connection()),
         limits: Some(RequestedLimits { memory_mib: Some(64), call_timeout_ms: Some(500), concurrency: Some(8) }),
         machine_class: Some("large".into()),
+        settle_ms: None,
     };
     check("deploy", &request);
-    let started = DeployResponse { started: true, id: WORKLOAD.into(), issuer: ISSUER.into(), name: "greet".into() };
+    let started =
+        DeployResponse { started: true, id: WORKLOAD.into(), issuer: ISSUER.into(), name: "greet".into(), exit_code: None };
     check_bytes("deploy-reply", success(kind::RUN, &started));
     let text = Some("eyJ0.eyJq.Zk".to_owned());
     check("stop", &StopRequest { workload_id: Some(WORKLOAD.into()), workload_jwt: text, target_node: Some(NODE.into()) });
