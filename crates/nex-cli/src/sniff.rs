@@ -75,7 +75,7 @@ fn named_otherwise(path: &Path) -> Option<&'static str> {
         "ts" | "mts" | "cts" | "tsx" => Some("TypeScript, which has to be compiled to JavaScript first"),
         "jsx" => Some("JSX, which has to be compiled to JavaScript first"),
         "wat" | "wast" => Some("WebAssembly as text, which has to be assembled first (`wat2wasm`)"),
-        "md" | "markdown" | "txt" | "rst" | "adoc" => Some("a text for people"),
+        "md" | "markdown" | "txt" | "rst" | "adoc" => Some("plain text"),
         "html" | "htm" | "css" | "json" | "toml" | "yaml" | "yml" | "xml" | "csv" => Some("a document and no program"),
         "rs" | "go" | "c" | "h" | "cc" | "cpp" | "java" | "cs" | "zig" => Some("source code that has to be compiled first"),
         "py" | "rb" | "pl" | "sh" | "bash" | "lua" | "php" => Some("a script without a `#!` line"),

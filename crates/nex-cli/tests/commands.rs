@@ -92,7 +92,7 @@ async fn a_wrong_command_line_exits_2_without_connecting() {
     let unknown = nex.run(&["ps", "--context", "nowhere"]).await.expect(2);
     unknown.says(&["unknown context provided: 'nowhere'", "next: "]);
     nex.run(&["nod", "ls"]).await.expect(2);
-    nex.run(&["devrun", &text]).await.expect(2).says(&["text that does not look like JavaScript", "--type"]);
+    nex.run(&["devrun", &text]).await.expect(2).says(&["is plain text, but nodes run", "--type"]);
     nex.run(&["devrun", &script, "novalue"]).await.expect(2).says(&["KEY=value"]);
     nex.run(&["devrun", &script, "--argv", "'open"]).await.expect(2).says(&["never closed"]);
     nex.run(&["--namespace", "system", "events"]).await.expect(2).says(&["automatically subscribed"]);

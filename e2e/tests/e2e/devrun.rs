@@ -35,8 +35,8 @@ fn the_kind_of_a_file_is_found_in_its_content() {
     world.nex(&["devrun", &component]).expect(1).says(&["wasi:cli"]);
 
     for (name, content, what) in [
-        ("note.txt", &b"just a note"[..], "a text for people"),
-        ("README.md", b"# Use it\n\nexport NATS_URL, then import it as a function => done\n", "a text for people"),
+        ("note.txt", &b"just a note"[..], "is plain text"),
+        ("README.md", b"# Use it\n\nexport NATS_URL, then import it as a function => done\n", "is plain text"),
         ("echo.wat", b"(module (import \"a\" \"b\" (func $function)))\n", "WebAssembly as text"),
         ("echo.ts", b"const echo = (text: string) => text;\n", "TypeScript, which has to be compiled"),
         ("service.sh", b"#!/bin/sh\r\nexec sleep 9\r\n", "lines end as on Windows"),

@@ -54,8 +54,8 @@ try 'see the files of the host' $b ls "$STATE"
 
 reach itself "$own" 7000 30
 reach 'the NATS of the user' host.nex.internal "$USER_PORT" 30
-reach 'the internal bus' "$gateway" "$BUS_PORT" 30
-echo "bus $(printf 'CONNECT {"verbose":true}\r\nSUB > 1\r\nPING\r\n' | $b timeout 30 $b nc -w 30 "$gateway" "$BUS_PORT" | $b grep -o 'Authorization Violation\|PONG\|+OK' | $b head -n 1)"
+said=$(printf 'CONNECT {"verbose":true}\r\nSUB > 1\r\nPING\r\n' | $b timeout 10 $b nc -w 10 "$gateway" "$BUS_PORT" | $b head -n 1)
+echo "bus ${said:-silent}"
 # A metadata service of version 2 gives a token first.
 mmds() { printf "$1 HTTP/1.1\r\nHost: 169.254.169.254\r\nAccept: application/json\r\n$2\r\n" | $b timeout 5 $b nc -w 5 169.254.169.254 80 | $b tail -n 1; }
 token=$(mmds 'PUT /latest/api/token' 'X-metadata-token-ttl-seconds: 60\r\n')

@@ -74,7 +74,7 @@ fn says_what_the_documents_show(world: &World, log: &str) {
         &format!("Established node NATS connection to: {}", world.url()),
         &format!("Loaded node configuration from '{}'", world.text_path("simple.json")),
         "Virtual machine manager starting",
-        "Internal NATS server started client_url=\"nats://192.168.127.1:",
+        "Internal NATS server started client_url=\"tls://192.168.127.1:",
         "Use this key as the recipient for encrypted run requests public_xkey=X",
         "NATS execution engine awaiting commands id=N",
     ] {
@@ -85,7 +85,7 @@ fn says_what_the_documents_show(world: &World, log: &str) {
     assert_eq!((started("netmask"), started("hosttap").is_empty()), ("ffffff00".into(), false));
     assert!(started("ip").starts_with("192.168.127."), "{log}");
     assert_eq!(
-        format!("nats://192.168.127.1:{}", started("nats_port")),
+        format!("tls://192.168.127.1:{}", started("nats_port")),
         field(log, "Internal NATS server started", "client_url")[0]
     );
     let vmid = started("vmid");
