@@ -96,7 +96,6 @@ async fn a_wrong_command_line_exits_2_without_connecting() {
     nex.run(&["devrun", &script, "novalue"]).await.expect(2).says(&["KEY=value"]);
     nex.run(&["devrun", &script, "--argv", "'open"]).await.expect(2).says(&["never closed"]);
     nex.run(&["--namespace", "system", "events"]).await.expect(2).says(&["automatically subscribed"]);
-    nex.run(&["node", "info", "NABC"]).await.expect(2).says(&["not a valid node id"]);
 }
 
 #[tokio::test]
