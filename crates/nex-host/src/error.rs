@@ -8,7 +8,7 @@ use async_nats::jetstream::ErrorCode;
 use nex_protocol::host::HostError;
 
 /// Longest time of a call of the key-value or the object store: a little under the five seconds a function has.
-const PATIENCE: Duration = Duration::from_secs(4);
+const TIMEOUT: Duration = Duration::from_secs(4);
 
 pub(crate) fn refuse(code: u16, message: impl Into<String>) -> HostError {
     HostError { code, message: message.into() }
@@ -27,6 +27,6 @@ pub(crate) fn jetstream_code(error: &(dyn Error + 'static)) -> Option<ErrorCode>
 
 /// Bounds a call in time.
 pub(crate) async fn in_time<T>(what: &str, call: impl Future<Output = Result<T, HostError>>) -> Result<T, HostError> {
-    let late = |_elapsed| refuse(504, format!("{what}: JetStream did not answer within {} s; try again", PATIENCE.as_secs()));
-    tokio::time::timeout(PATIENCE, call).await.map_err(late)?
+    let late = |_elapsed| refuse(504, format!("{what}: JetStream did not answer within {} s; try again", TIMEOUT.as_secs()));
+    tokio::time::timeout(TIMEOUT, call).await.map_err(late)?
 }

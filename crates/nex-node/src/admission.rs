@@ -8,7 +8,7 @@ use nex_protocol::deploy::{DeployRequest, DeployResponse, WorkloadType};
 use nex_protocol::envelope::{ErrorCode, Failure};
 use nex_protocol::id::{Namespace, WorkloadId};
 
-use crate::artifacts::{Artifact, Offer};
+use crate::artifacts::{Artifact, RemoteArtifact};
 use crate::clock;
 use crate::logs::Log;
 use crate::policy::{self, Admitted};
@@ -122,8 +122,8 @@ pub(crate) async fn look_up(
     admitted: &Admitted,
     reservation: &mut Reservation,
     by: Deadline,
-) -> Result<Offer, Failure> {
-    let offer = Offer::look_up(&shared.nats, &admitted.location, request.jsdomain.as_deref(), by).await?;
+) -> Result<RemoteArtifact, Failure> {
+    let offer = RemoteArtifact::look_up(&shared.nats, &admitted.location, request.jsdomain.as_deref(), by).await?;
     if offer.bytes() == 0 {
         return Err(Failure::new(
             ErrorCode::BadRequest,

@@ -50,20 +50,20 @@ fn failed(doing: &'static str, location: &Location, error: &dyn std::fmt::Displa
 }
 
 /// What the object store says of an artifact, before a byte of it is fetched.
-pub struct Offer {
+pub struct RemoteArtifact {
     object: jetstream::object_store::ObjectInfo,
     store: jetstream::object_store::ObjectStore,
     location: Location,
     domain: String,
 }
 
-impl std::fmt::Debug for Offer {
+impl std::fmt::Debug for RemoteArtifact {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Offer").field("location", &self.location).field("object", &self.object).finish_non_exhaustive()
+        f.debug_struct("RemoteArtifact").field("location", &self.location).field("object", &self.object).finish_non_exhaustive()
     }
 }
 
-impl Offer {
+impl RemoteArtifact {
     /// Asks the object store. Bounded by the deadline.
     ///
     /// # Errors
@@ -133,7 +133,7 @@ impl Artifacts {
     ///
     /// # Errors
     /// A [`FetchError`] for anything that goes wrong on the way, or when the bytes are not what the store promised.
-    pub async fn take(&self, offer: Offer, by: Deadline) -> Result<Artifact, FetchError> {
+    pub async fn take(&self, offer: RemoteArtifact, by: Deadline) -> Result<Artifact, FetchError> {
         if let Some(digest) = offer.digest()
             && let Some(artifact) = self.cached(&digest).filter(|artifact| artifact.bytes == offer.bytes())
             && self.has_source(&digest, &offer.source())
@@ -240,7 +240,7 @@ impl Artifacts {
         self.dir.join(format!("{digest}.sources"))
     }
 
-    async fn fetch(&self, offer: Offer) -> Result<Artifact, FetchError> {
+    async fn fetch(&self, offer: RemoteArtifact) -> Result<Artifact, FetchError> {
         let (location, promised, size, source) = (offer.location.clone(), offer.digest(), offer.bytes(), offer.source());
         let wrong = |doing: &'static str, error: &dyn std::fmt::Display| failed(doing, &location, error);
         make_private(&self.dir).map_err(|e| wrong("keeping", &e))?;

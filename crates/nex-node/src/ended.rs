@@ -33,7 +33,7 @@ struct Ended {
 impl EndedWorkloads {
     /// Keeps one that has ended; the oldest of its namespace, or of all, goes.
     pub fn push(&self, spec: &WorkloadSpec, restarts: u32, exit: LastExit, tail: &Arc<Tail>) {
-        let last_line = tail.last_words(1).pop().map(|line| line.text.chars().take(LINE).collect());
+        let last_line = tail.final_lines(1).pop().map(|line| line.text.chars().take(LINE).collect());
         let told = EndedWorkload {
             id: spec.id.to_string(),
             name: spec.name.to_string(),

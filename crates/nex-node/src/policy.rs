@@ -16,11 +16,11 @@ use crate::workload::spec::WorkloadSpec;
 /// A token without an expiry (0.2.7 sends none) is taken this long after it was made; its id is remembered as long.
 const TOKEN_LIFE: i64 = 3_600;
 /// Tokens that promise to live longer than this are refused, so that the memory of spent ones stays small.
-const LONGEST_TOKEN_LIFE: i64 = 7 * 24 * 3_600;
+const MAX_TOKEN_LIFE: i64 = 7 * 24 * 3_600;
 /// Largest reply a function may give.
 const REPLY_BYTES: usize = 1024 * 1024;
 /// Most arguments and triggers.
-const MANY: usize = 256;
+const MAX_ITEMS: usize = 256;
 
 /// What is known of a deploy after the checks, before a byte is fetched.
 pub struct Admitted {
@@ -77,8 +77,8 @@ pub fn admit(request: &DeployRequest, config: &NodeConfig, xkey: &XKey, now: i64
     let signed_digest = claims.nats.hash.as_deref().and_then(|hash| hash.parse().ok());
     let location = request.location.clone().ok_or_else(|| bad("Invalid deploy request: it names no artifact location"))?;
     domain(request.jsdomain.as_deref().unwrap_or_default())?;
-    if request.argv.as_ref().is_some_and(|argv| argv.len() > MANY) {
-        return Err(bad(format!("Invalid deploy request: more than {MANY} arguments")));
+    if request.argv.as_ref().is_some_and(|argv| argv.len() > MAX_ITEMS) {
+        return Err(bad(format!("Invalid deploy request: more than {MAX_ITEMS} arguments")));
     }
     let limits = limits(request, &config.workload_limits)?;
     machine_class(request, config)?;
@@ -167,8 +167,8 @@ fn triggers(request: &DeployRequest, kind: WorkloadType, denied_subjects: &[Stri
     if kind.is_function() && triggers.is_empty() {
         return Err(bad("Invalid deploy request: at least one trigger subject is required for this workload type"));
     }
-    if triggers.len() > MANY {
-        return Err(bad(format!("Invalid deploy request: more than {MANY} trigger subjects")));
+    if triggers.len() > MAX_ITEMS {
+        return Err(bad(format!("Invalid deploy request: more than {MAX_ITEMS} trigger subjects")));
     }
     for trigger in &triggers {
         if !subject::is_valid_pattern(trigger) {
@@ -230,7 +230,7 @@ fn token_life(claims: &Claims, now: i64) -> Result<i64, Failure> {
             "Invalid deploy request: standard claims within JWT are not valid: it has no expiry and is more than an hour old; sign a new one",
         ));
     }
-    if until > now.saturating_add(LONGEST_TOKEN_LIFE) {
+    if until > now.saturating_add(MAX_TOKEN_LIFE) {
         return Err(denied(
             "Invalid deploy request: standard claims within JWT are not valid: it lives longer than a week; sign one with a nearer expiry",
         ));

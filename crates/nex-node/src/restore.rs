@@ -14,7 +14,7 @@ use nex_protocol::seal::seal;
 use nkeys::{KeyPair, XKey};
 
 use crate::admission::{self, AdmittedDeploy, Restored};
-use crate::artifacts::Offer;
+use crate::artifacts::RemoteArtifact;
 use crate::clock;
 use crate::config::{NodeConfig, RawAutostartWorkload};
 use crate::journal::WorkloadRecord;
@@ -83,7 +83,7 @@ async fn autostart(shared: &Arc<Shared>, entry: &RawAutostartWorkload, issuer: &
     let location: nex_protocol::deploy::Location =
         entry.location.parse().map_err(|e: nex_protocol::deploy::InvalidLocation| bad(e.to_string()))?;
     let by = Deadline::after(shared.drivers.timeouts.deploy);
-    let offer = Offer::look_up(&shared.nats, &location, entry.jsdomain.as_deref(), by).await?;
+    let offer = RemoteArtifact::look_up(&shared.nats, &location, entry.jsdomain.as_deref(), by).await?;
     let digest = offer.digest().ok_or_else(|| bad("the object store knows no digest of its artifact".into()))?;
     let now = clock::unix_seconds();
     let sender = XKey::new();

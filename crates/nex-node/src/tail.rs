@@ -83,7 +83,7 @@ impl Tail {
 
     /// The last lines of errors, or of anything if there are none: what a workload said before it ended.
     #[must_use]
-    pub fn last_words(&self, most: usize) -> Vec<TailLine> {
+    pub fn final_lines(&self, most: usize) -> Vec<TailLine> {
         let kept = self.lock();
         let is_error = |line: &&TailLine| line.level == Level::Error;
         let mut words: Vec<TailLine> = kept.lines.iter().rev().filter(is_error).take(most).cloned().collect();
@@ -116,12 +116,12 @@ mod tests {
     #[test]
     fn the_last_lines_stay_and_errors_are_the_last_words() {
         let tail = Tails::default().open();
-        assert!(tail.last_words(3).is_empty());
+        assert!(tail.final_lines(3).is_empty());
         tail.push(Level::Info, "one\n");
-        assert_eq!(texts(&tail.last_words(3)), ["one"]);
+        assert_eq!(texts(&tail.final_lines(3)), ["one"]);
         tail.push(Level::Error, "two");
         tail.push(Level::Info, &"ü".repeat(LINE));
-        assert_eq!(texts(&tail.last_words(3)), ["two"]);
+        assert_eq!(texts(&tail.final_lines(3)), ["two"]);
         assert_eq!(tail.last(2)[1].text.len(), LINE);
         assert_eq!(tail.last(2).len(), 2);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Longest wait that a deadline can express; anything further away is cut to it, so no arithmetic overflows.
-const FARTHEST: Duration = Duration::from_secs(86_400 * 365);
+const MAX: Duration = Duration::from_secs(86_400 * 365);
 
 /// The deadline passed before the thing was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -21,7 +21,7 @@ impl Deadline {
     /// The deadline this far from now.
     #[must_use]
     pub fn after(duration: Duration) -> Self {
-        Self(Instant::now() + duration.min(FARTHEST))
+        Self(Instant::now() + duration.min(MAX))
     }
 
     /// The deadline at a known instant.

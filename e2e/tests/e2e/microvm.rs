@@ -47,7 +47,7 @@ fn workloads_in_guests_are_strangers_to_each_other_and_to_the_host() {
         reaches_what_it_may(&one, &two);
         gets_the_machine_it_asks_for(&world, &logs);
         keeps_secrets(&world, &node);
-        says_its_last_words(&world, &logs);
+        prints_its_final_line(&world, &logs);
         comes_back(&world, &logs, two.of("hostname"));
         watch.look();
 
@@ -163,10 +163,10 @@ fn keeps_secrets(world: &World, node: &Running) {
     }
 }
 
-fn says_its_last_words(world: &World, logs: &Running) {
+fn prints_its_final_line(world: &World, logs: &Running) {
     let id = workload(world, "one")["id"].as_str().unwrap().to_owned();
     world.nex(&["stop", &id]).expect(0);
-    world.eventually("the last words of one", || lines(logs, "one").last().is_some_and(|line| line == "last words"));
+    world.eventually("the final line of one", || lines(logs, "one").last().is_some_and(|line| line == "last words"));
 }
 
 /// An essential service whose machine dies is started in another one, under the same id.

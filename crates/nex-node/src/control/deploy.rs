@@ -13,14 +13,14 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::repeats::{self, Repeats};
 use super::{parse, settle};
 use crate::admission::{self, AdmittedDeploy};
-use crate::artifacts::Offer;
+use crate::artifacts::RemoteArtifact;
 use crate::clock;
 use crate::policy;
 use crate::shared::Shared;
 
 /// Deploys worked on at once: in all, of one namespace, of one issuer. A namespace is what NATS permissions bind a user to; issuers
 /// are made as fast as keys are.
-const AT_ONCE: usize = 64;
+const MAX_CONCURRENT: usize = 64;
 const OF_A_NAMESPACE: usize = 32;
 const OF_AN_ISSUER: usize = 16;
 
@@ -39,7 +39,7 @@ impl Tenants {
     /// Nobody is.
     pub(super) fn new() -> Self {
         Self {
-            all: Semaphore::new(AT_ONCE),
+            all: Semaphore::new(MAX_CONCURRENT),
             namespaces: Shares::new(OF_A_NAMESPACE),
             issuers: Shares::new(OF_AN_ISSUER),
             requests: Shares::new(1),
@@ -114,7 +114,7 @@ pub(super) async fn deploy(
 async fn start(
     shared: &Arc<Shared>,
     deploy: AdmittedDeploy,
-    offer: Offer,
+    offer: RemoteArtifact,
     turn: Turn<'_>,
     by: Deadline,
 ) -> Result<DeployResponse, Failure> {

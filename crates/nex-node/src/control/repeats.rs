@@ -14,7 +14,7 @@ use nex_protocol::id::Namespace;
 use crate::registry::Registry;
 
 /// Answers remembered.
-const MANY: usize = 256;
+const MAX_REMEMBERED: usize = 256;
 /// Longest text of a failure remembered, bytes.
 const TEXT: usize = 8 * 1024;
 
@@ -61,7 +61,7 @@ impl Repeats {
             return;
         }
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        if answers.len() == MANY {
+        if answers.len() == MAX_REMEMBERED {
             answers.pop_front();
         }
         answers.push_back((key, answer.clone()));

@@ -10,7 +10,7 @@ use nex_protocol::envelope::{ErrorCode, Failure};
 use crate::admission::Started;
 
 /// Longest time it is watched, whatever is asked for.
-const LONGEST: Duration = Duration::from_secs(60);
+const MAX_SETTLE: Duration = Duration::from_secs(60);
 /// Lines of last words, and characters of each.
 const LINES: usize = 10;
 const CHARACTERS: usize = 200;
@@ -23,14 +23,14 @@ fn printable(text: &str) -> String {
 /// Waits until the workload has run so long, or has ended: well, or not.
 pub(super) async fn settle(started: Started, milliseconds: u64) -> Result<DeployResponse, Failure> {
     let Started { workload, response } = started;
-    let Some(end) = workload.ends_within(Duration::from_millis(milliseconds).min(LONGEST)).await else { return Ok(response) };
+    let Some(end) = workload.ends_within(Duration::from_millis(milliseconds).min(MAX_SETTLE)).await else { return Ok(response) };
     if end.code == 0 {
         return Ok(DeployResponse { exit_code: Some(0), ..response });
     }
     // It may be about to be started again.
     workload.stop("it ended right after its start").await;
     let mut text = format!("Failed to deploy workload: {} {} ms after its start", end.how(), end.ran.as_millis());
-    let words = workload.tail.last_words(LINES);
+    let words = workload.tail.final_lines(LINES);
     text.push_str(if words.is_empty() { "; it wrote nothing" } else { "; its last words:" });
     for line in words {
         write!(text, "\n  {}", printable(&line.text)).ok();

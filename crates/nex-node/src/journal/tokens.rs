@@ -13,7 +13,7 @@ const COUNTS: TableDefinition<'static, &'static str, u64> = TableDefinition::new
 const OF_AN_ISSUER: u64 = 50_000;
 const IN_ALL: u64 = 1_000_000;
 /// Most expired tokens forgotten at once; the rest goes with the next one.
-const AT_ONCE: usize = 1_000;
+const MAX_FORGOTTEN: usize = 1_000;
 
 /// A token that is being used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +63,7 @@ fn enter(write: &WriteTransaction, token: &SpentToken, now: i64) -> Result<Spend
         (write.open_table(TOKENS)?, write.open_table(EXPIRIES)?, write.open_table(COUNTS)?);
     let expired: Vec<SpentToken> = expiries
         .range(..=(now, "\u{10ffff}", ""))?
-        .take(AT_ONCE)
+        .take(MAX_FORGOTTEN)
         .map(|entry| {
             let (key, _) = entry?;
             let (until, issuer, id) = key.value();

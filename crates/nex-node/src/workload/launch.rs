@@ -14,7 +14,7 @@ use nkeys::XKey;
 use super::launch_error::LaunchError;
 use super::spec::WorkloadSpec;
 use crate::agents::{Agent, Instance};
-use crate::artifacts::{Artifacts, Compiled, Offer};
+use crate::artifacts::{Artifacts, Compiled, RemoteArtifact};
 use crate::call_reporter::CallReporter;
 use crate::clock;
 use crate::compiler::Compiler;
@@ -115,7 +115,7 @@ impl Launcher {
         let failed =
             |why: String| LaunchError::Fetch(Failure::new(ErrorCode::Failed, format!("Failed to cache workload bytes: {why}")));
         let location = spec.request.location.as_ref().ok_or_else(|| failed("nobody knows where it came from".into()))?;
-        let offer = Offer::look_up(&self.nats, location, spec.request.jsdomain.as_deref(), by)
+        let offer = RemoteArtifact::look_up(&self.nats, location, spec.request.jsdomain.as_deref(), by)
             .await
             .map_err(|error| LaunchError::Fetch(error.into()))?;
         if offer.digest().is_some_and(|promised| promised != digest) {

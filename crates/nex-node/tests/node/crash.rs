@@ -11,7 +11,7 @@ use nex_node::Node;
 use nex_node::journal::{Journal, OwedEvent, WorkloadRecord};
 use nex_process::ProcessId;
 use nex_protocol::claims::{Claims, sign};
-use nex_protocol::deploy::{DeployRequest, DeployResponse, WorkloadType};
+use nex_protocol::deploy::{DeployRequest, DeployResponse, Location, WorkloadType};
 use nex_protocol::envelope;
 use nex_protocol::event::CloudEvent;
 use nex_protocol::id::WorkloadId;
@@ -161,19 +161,24 @@ async fn a_workload_is_back_after_a_crash_though_its_object_was_replaced_or_remo
     world.stop().await;
 }
 
+/// A request that deploys the function that greets.
+fn greet_request(location: Location, token: String) -> DeployRequest {
+    DeployRequest {
+        r#type: Some("v8".into()),
+        location: Some(location),
+        workload_jwt: Some(token),
+        trigger_subjects: Some(vec!["greet".into()]),
+        ..DeployRequest::default()
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deploy_asked_for_again_after_a_crash_is_answered_with_the_workload_that_lives() {
     let (mut world, doomed) = World::crashing().await;
     let artifact = world.upload("greet", guest::GREET_MJS.as_bytes()).await;
     let issuer = world.keys.issuer.clone();
     let claims = Claims::to_start("greet", &issuer, &artifact.digest, nex_node::clock::unix_seconds(), 300);
-    let request = DeployRequest {
-        r#type: Some("v8".into()),
-        location: Some(artifact.location),
-        workload_jwt: Some(sign(&claims, &issuer).unwrap()),
-        trigger_subjects: Some(vec!["greet".into()]),
-        ..DeployRequest::default()
-    };
+    let request = greet_request(artifact.location, sign(&claims, &issuer).unwrap());
     let (subject, body) = (format!("$NEX.DEPLOY.default.{}", doomed.target.node), serde_json::to_vec(&request).unwrap());
     let first = world.ask(&subject, body.clone()).await;
     doomed.crash();
@@ -198,13 +203,7 @@ async fn a_workload_comes_back_after_every_one_of_many_crashes_though_its_token_
     let artifact = world.upload("greet", guest::GREET_MJS.as_bytes()).await;
     let (issuer, now) = (world.keys.issuer.clone(), nex_node::clock::unix_seconds());
     let claims = Claims::to_start("greet", &issuer, &artifact.digest, now, 3);
-    let request = DeployRequest {
-        r#type: Some("v8".into()),
-        location: Some(artifact.location),
-        workload_jwt: Some(sign(&claims, &issuer).unwrap()),
-        trigger_subjects: Some(vec!["greet".into()]),
-        ..DeployRequest::default()
-    };
+    let request = greet_request(artifact.location, sign(&claims, &issuer).unwrap());
     let body = serde_json::to_vec(&request).unwrap();
     let answer = world.client.nats().request(format!("$NEX.DEPLOY.default.{}", target.node), body.into()).await.unwrap();
     let started: DeployResponse = envelope::open(envelope::kind::RUN, &answer.payload).unwrap();

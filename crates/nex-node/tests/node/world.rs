@@ -29,11 +29,11 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 /// Longest wait for anything that must happen.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Longest wait for anything that must happen.
 pub(crate) fn patience() -> Duration {
-    machines::patience(PATIENCE)
+    machines::patience(TIMEOUT)
 }
 
 /// Silence after which no second answer is expected.
