@@ -6,6 +6,10 @@ use serde_json::{Value, json};
 
 use crate::world::World;
 
+/// A subnet no other test's node takes by itself: those choose from 192.168.127.0/24 upwards.
+const SUBNET: &str = "192.168.91.0/24";
+const GATEWAY: &str = "192.168.91.1";
+
 /// Every field of 0.2.7, with the names of the artifacts' bucket and of the pid file.
 fn all_fields(world: &World) -> Value {
     json!({
@@ -17,7 +21,7 @@ fn all_fields(world: &World) -> Value {
             "trigger_subjects": ["fn.starter"],
         }]},
         "bin_path": ["/usr/local/bin"],
-        "cni": { "network_name": "fcnet", "interface_name": "veth0", "subnet": "192.168.127.0/24", "bin_path": ["/opt/cni/bin"] },
+        "cni": { "network_name": "fcnet", "interface_name": "veth0", "subnet": SUBNET, "bin_path": ["/opt/cni/bin"] },
         "default_resource_dir": "/tmp/nex",
         "host_services": { "nats_url": world.url(), "nats_user_jwt": "", "nats_user_seed": "", "services": {
             "kv": { "enabled": true, "config": { "bucket_name": "mine", "max_bytes": 524_288 } },
@@ -25,7 +29,7 @@ fn all_fields(world: &World) -> Value {
             "objectstore": { "enabled": false, "config": null },
             "http": { "enabled": true },
         }},
-        "internal_node_host": "192.168.127.1",
+        "internal_node_host": GATEWAY,
         "internal_node_port": null,
         "kernel_filepath": "/tmp/nex/vmlinux",
         "rootfs_filepath": "/tmp/nex/rootfs.ext4",
