@@ -5,7 +5,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use nex_protocol::seal::Environment;
 use nex_protocol::subject::is_valid_pattern;
 
 /// A usage error that clap does not detect.
@@ -60,27 +59,6 @@ pub(crate) fn concurrency(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|count| (1..=100_000).contains(count)).ok_or_else(|| "expected a number from 1 to 100000".to_owned())
 }
 
-/// Parses `k=v` arguments as an environment.
-pub(crate) fn environment(arguments: &[String]) -> Result<Environment, Usage> {
-    let mut environment = Environment::new();
-    for argument in arguments {
-        // The value may be a secret: do not print it.
-        let Some((key, value)) = argument.split_once('=') else {
-            let shown: String = argument.chars().take(40).collect();
-            return Err(Usage(format!("'{shown}' is no environment variable; next: write it as KEY=value")));
-        };
-        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-        if key.is_empty() || key.starts_with(|c: char| c.is_ascii_digit()) || !key.chars().all(legal) || value.contains('\0') {
-            let why = "its name must be letters, digits, '_', '-' and '.', and not begin with a digit";
-            return Err(Usage(format!("'{key}' cannot be an environment variable: {why}; next: rename it")));
-        }
-        if environment.insert(key.to_owned(), value.to_owned()).is_some() {
-            return Err(Usage(format!("environment variable {key} is given twice; next: leave one out")));
-        }
-    }
-    Ok(environment)
-}
-
 /// Returns the value, or after `@` the trimmed content of the file.
 pub(crate) fn text_or_file(text: &str) -> anyhow::Result<String> {
     match text.strip_prefix('@') {
@@ -110,17 +88,6 @@ mod tests {
         assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
         for wrong in ["", "0s", "-1s", "soon", "400h"] {
             assert!(duration(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn environment_arguments_are_validated_and_values_never_printed() {
-        let list = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        let environment = super::environment(&list(&["A=b=c", "nex_url="])).unwrap();
-        assert_eq!((environment["A"].as_str(), environment["nex_url"].as_str()), ("b=c", ""));
-        for wrong in [&["novalue"][..], &["=x"], &["1A=s3cret"], &["A B=s3cret"], &["A=1", "A=s3cret"]] {
-            let error = super::environment(&list(wrong)).unwrap_err().to_string();
-            assert!(error.contains("; next: ") && !error.contains("s3cret"), "{error}");
         }
     }
 }

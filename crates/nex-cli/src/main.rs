@@ -15,6 +15,7 @@ mod cli;
 mod cmd;
 mod dispatch;
 mod env;
+mod environment;
 mod exit;
 mod keys;
 mod log_feed;

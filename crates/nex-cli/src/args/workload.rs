@@ -1,5 +1,6 @@
 //! Flags about a workload, the same for `run` and `devrun`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -10,6 +11,7 @@ use nex_protocol::deploy::{ConnectionDetails, RequestedLimits, WorkloadType};
 use nex_protocol::id::WorkloadName;
 
 use crate::check::{self, Settle, Usage};
+use crate::environment;
 
 /// How long a service has to run before it counts as started.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -21,6 +23,9 @@ pub(crate) struct WorkloadArgs {
     /// Arguments of the program, split as a shell would: --argv "-v 'two words'"
     #[arg(long, value_name = "WORDS", default_value = "", hide_default_value = true, allow_hyphen_values = true)]
     pub(crate) argv: String,
+    /// File of environment variables, a line KEY=value each, as `.env` files have them; repeatable, the last one counts
+    #[arg(long = "env-file", value_name = "FILE")]
+    pub(crate) env_files: Vec<PathBuf>,
     /// Start it again when it fails
     #[arg(long)]
     pub(crate) essential: bool,
@@ -99,7 +104,7 @@ impl WorkloadArgs {
             name,
             r#type,
             argv: self.words()?,
-            environment: check::environment(environment)?,
+            environment: environment::collect(&self.env_files, environment)?,
             essential: self.essential,
             triggers: self.trigger_subject.clone(),
             limits: RequestedLimits { memory_mib: self.memory_mib, call_timeout_ms, concurrency: self.concurrency },

@@ -30,7 +30,8 @@ pub(crate) struct DevrunArgs {
     /// An ELF program, a `#!` script, WebAssembly or JavaScript
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Environment variables; only the node can read them
+    /// Environment variables, which only the node can read: KEY=@FILE takes the value from a file, KEY=- from standard input,
+    /// KEY=@@TEXT is a text that begins with @
     #[arg(value_name = "KEY=VALUE")]
     environment: Vec<String>,
     /// Name of the workload [default: the file's name without dots]

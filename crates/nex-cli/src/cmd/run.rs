@@ -25,7 +25,8 @@ pub(crate) struct RunArgs {
     /// Id of the node to run it (N…)
     #[arg(value_name = "NODE")]
     node: NodeId,
-    /// Environment variables; only the node can read them
+    /// Environment variables, which only the node can read: KEY=@FILE takes the value from a file, KEY=- from standard input,
+    /// KEY=@@TEXT is a text that begins with @
     #[arg(value_name = "KEY=VALUE")]
     environment: Vec<String>,
     /// Name of the workload

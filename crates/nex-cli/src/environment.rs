@@ -1,0 +1,153 @@
+//! The environment of a workload: from arguments, from `.env` files, its secrets from files and standard input. No value is ever printed.
+
+use std::fs::File;
+use std::io::{IsTerminal as _, Read as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use nex_protocol::seal::Environment;
+
+use crate::check::{Usage, small_file};
+
+/// Longest value from a file or from standard input, in bytes; a sealed environment has to fit into one message.
+const MAX_VALUE: u64 = 256 * 1024;
+
+/// The variables of the files, later ones over earlier ones, and over these the arguments.
+pub(crate) fn collect(files: &[PathBuf], arguments: &[String]) -> anyhow::Result<Environment> {
+    let mut environment = Environment::new();
+    for file in files {
+        environment.extend(of_file(file)?);
+    }
+    environment.extend(of_arguments(arguments, || {
+        if std::io::stdin().is_terminal() {
+            let why = "KEY=- reads the value from standard input, which is a terminal; next: pipe it in, or write KEY=@FILE";
+            return Err(Usage(why.to_owned()).into());
+        }
+        bounded("standard input", std::io::stdin().lock())
+    })?);
+    Ok(environment)
+}
+
+fn of_file(path: &Path) -> anyhow::Result<Environment> {
+    let text = small_file(path)?;
+    let mut environment = Environment::new();
+    for entry in dotenvy::from_read_iter(text.as_bytes()) {
+        // The library's own error shows the line, which may be a secret.
+        let Ok((key, value)) = entry else {
+            let why = "a line is no KEY=value; next: quote values with blanks, begin comments with #";
+            return Err(Usage(format!("{}: {why}", path.display())).into());
+        };
+        check_name(&key, &value).with_context(|| path.display().to_string())?;
+        environment.insert(key, value);
+    }
+    Ok(environment)
+}
+
+fn of_arguments(arguments: &[String], mut stdin: impl FnMut() -> anyhow::Result<String>) -> anyhow::Result<Environment> {
+    let mut environment = Environment::new();
+    let mut reader = None;
+    for argument in arguments {
+        let Some((key, value)) = argument.split_once('=') else {
+            let shown: String = argument.chars().take(40).collect();
+            return Err(Usage(format!("'{shown}' is no environment variable; next: write it as KEY=value")).into());
+        };
+        let value = match (value, value.strip_prefix('@')) {
+            ("-", _) => match reader.replace(key) {
+                None => stdin()?,
+                Some(first) => {
+                    let why = "standard input can be read once; next: give one of them by KEY=@FILE";
+                    return Err(Usage(format!("both {first} and {key} are to come from standard input: {why}")).into());
+                }
+            },
+            (_, Some(text)) if text.starts_with('@') => text.to_owned(),
+            (_, Some(path)) => {
+                let opened = File::open(path);
+                let file = opened.with_context(|| format!("cannot read {path} for {key}; next: check the path, or write {key}=@@… for a value that begins with @"))?;
+                bounded(path, file)?
+            }
+            (text, None) => text.to_owned(),
+        };
+        check_name(key, &value)?;
+        if environment.insert(key.to_owned(), value).is_some() {
+            return Err(Usage(format!("environment variable {key} is given twice; next: leave one out")).into());
+        }
+    }
+    Ok(environment)
+}
+
+fn check_name(key: &str, value: &str) -> Result<(), Usage> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if key.is_empty() || key.starts_with(|c: char| c.is_ascii_digit()) || !key.chars().all(legal) {
+        let why = "its name must be letters, digits, '_', '-' and '.', and not begin with a digit";
+        return Err(Usage(format!("'{key}' cannot be an environment variable: {why}; next: rename it")));
+    }
+    if value.contains('\0') {
+        return Err(Usage(format!("the value of {key} has a zero byte, which no environment can hold; next: encode it, as base64")));
+    }
+    Ok(())
+}
+
+/// Reads a value; one line break at its end is not part of it.
+fn bounded(source: &str, reader: impl std::io::Read) -> anyhow::Result<String> {
+    let mut text = String::new();
+    let read = reader.take(MAX_VALUE + 1).read_to_string(&mut text);
+    let count = read.with_context(|| format!("cannot read a text from {source}; next: check that it is UTF-8"))?;
+    if count as u64 > MAX_VALUE {
+        return Err(Usage(format!("{source} is larger than 256 KiB; next: check that it is the right file")).into());
+    }
+    let end = text.strip_suffix('\n').map_or(text.len(), |line| line.strip_suffix('\r').unwrap_or(line).len());
+    text.truncate(end);
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(texts: &[&str], stdin: &str) -> anyhow::Result<Environment> {
+        let list: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+        of_arguments(&list, || bounded("standard input", stdin.as_bytes()))
+    }
+
+    #[test]
+    fn arguments_are_validated_and_values_never_printed() {
+        let environment = arguments(&["A=b=c", "nex_url="], "").unwrap();
+        assert_eq!((environment["A"].as_str(), environment["nex_url"].as_str()), ("b=c", ""));
+        for wrong in [&["novalue"][..], &["=x"], &["1A=s3cret"], &["A B=s3cret"], &["A=1", "A=s3cret"], &["A=s3cret\0"]] {
+            let error = arguments(wrong, "").unwrap_err().to_string();
+            assert!(error.contains("; next: ") && !error.contains("s3cret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn secrets_come_from_files_and_standard_input() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "two\nlines\r\n").unwrap();
+        let at_file = format!("A=@{}", file.path().display());
+        let environment = arguments(&[&at_file, "B=-", "C=@@me", "D=a@b"], "piped\n").unwrap();
+        let value = |key: &str| environment[key].as_str();
+        assert_eq!((value("A"), value("B"), value("C"), value("D")), ("two\nlines", "piped", "@me", "a@b"));
+        assert!(arguments(&["A=-", "B=-"], "").unwrap_err().to_string().contains("both A and B"));
+        assert!(arguments(&["A=@/no/such"], "").unwrap_err().to_string().contains("A=@@"));
+        let many = "x".repeat(300 * 1024);
+        assert!(arguments(&["A=-"], &many).unwrap_err().to_string().contains("256 KiB"));
+    }
+
+    #[test]
+    fn files_are_read_as_env_files_are_and_arguments_stand_over_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let first = file("first", "# a comment\n\nexport A='one two'\nB=\"x\\ny\"\nC=plain # why\nD=d\n");
+        let second = file("second", "C=later\n");
+        let environment = collect(&[first, second], &["D=argument".to_owned()]).unwrap();
+        let value = |key: &str| environment[key].as_str();
+        assert_eq!((value("A"), value("B"), value("C"), value("D")), ("one two", "x\ny", "later", "argument"));
+        let wrong = file("wrong", "A s3cret\n");
+        let error = format!("{:#}", collect(&[wrong], &[]).unwrap_err());
+        assert!(error.contains("wrong") && error.contains("; next: ") && !error.contains("s3cret"), "{error}");
+    }
+}
