@@ -25,6 +25,9 @@ pub(crate) struct Cli {
     /// Print JSON: one document, or one line for each thing as it happens
     #[arg(long, global = true, display_order = 900)]
     pub(crate) json: bool,
+    /// Print tables whole, also where they are wider than the terminal
+    #[arg(long, global = true, display_order = 900)]
+    pub(crate) wide: bool,
     /// Print help
     #[arg(long, short, global = true, display_order = 901, action = ArgAction::HelpShort)]
     help: Option<bool>,

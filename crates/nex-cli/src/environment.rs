@@ -62,7 +62,11 @@ fn of_arguments(arguments: &[String], mut stdin: impl FnMut() -> anyhow::Result<
             (_, Some(text)) if text.starts_with('@') => text.to_owned(),
             (_, Some(path)) => {
                 let opened = File::open(path);
-                let file = opened.with_context(|| format!("cannot read {path} for {key}; next: check the path, or write {key}=@@… for a value that begins with @"))?;
+                let file = opened.with_context(|| {
+                    format!(
+                        "cannot read {path} for {key}; next: check the path, or write {key}=@@… for a value that begins with @"
+                    )
+                })?;
                 bounded(path, file)?
             }
             (text, None) => text.to_owned(),
@@ -82,7 +86,9 @@ fn check_name(key: &str, value: &str) -> Result<(), Usage> {
         return Err(Usage(format!("'{key}' cannot be an environment variable: {why}; next: rename it")));
     }
     if value.contains('\0') {
-        return Err(Usage(format!("the value of {key} has a zero byte, which no environment can hold; next: encode it, as base64")));
+        return Err(Usage(format!(
+            "the value of {key} has a zero byte, which no environment can hold; next: encode it, as base64"
+        )));
     }
     Ok(())
 }

@@ -37,7 +37,7 @@ use output::Output;
 fn main() -> ExitCode {
     let cli = Cli::read();
     let env = Env::read();
-    let mut output = Output::new(cli.json, env.no_color);
+    let mut output = Output::new(cli.json, env.no_color).wide(cli.wide);
     let exit = match run(&cli, &env, &mut output) {
         Ok(()) => Exit::Done,
         Err(error) => {

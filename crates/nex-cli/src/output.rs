@@ -7,6 +7,7 @@ use anyhow::Error;
 use serde::Serialize;
 
 use crate::style::Style;
+use crate::table::Grid;
 
 /// The reader closed the output. This ends the command and is not a failure.
 #[derive(Debug)]
@@ -25,12 +26,18 @@ impl std::error::Error for Closed {}
 pub(crate) struct Output {
     json: bool,
     no_color: bool,
+    wide: bool,
 }
 
 impl Output {
     /// Creates an output for people or for programs.
     pub(crate) fn new(json: bool, no_color: bool) -> Self {
-        Self { json, no_color }
+        Self { json, no_color, wide: false }
+    }
+
+    /// Does not fit tables to the terminal, if `wide`.
+    pub(crate) fn wide(self, wide: bool) -> Self {
+        Self { wide, ..self }
     }
 
     /// Whether the output is JSON.
@@ -46,6 +53,12 @@ impl Output {
     /// Prints a line of the answer.
     pub(crate) fn line(&mut self, text: impl Display) -> anyhow::Result<()> {
         self.raw(format!("{text}\n").as_bytes())
+    }
+
+    /// Prints a table that fits the terminal; whole, where there is none.
+    pub(crate) fn table(&mut self, grid: &Grid) -> anyhow::Result<()> {
+        let terminal = comfy_table::Table::new().width().filter(|_| !self.wide);
+        self.line(grid.render(terminal.map(usize::from)))
     }
 
     /// Prints a value as one line of JSON.

@@ -100,7 +100,7 @@ async fn a_wrong_command_line_exits_2_without_connecting() {
 
 #[tokio::test]
 async fn a_function_lives_its_life_on_the_command_line() {
-    let Some(nats) = Nats::start("a_function_lives_its_life", true).await else { return };
+    let nats = Nats::start(true).await;
     let node = TestNode::start(&nats, Properties::default()).await;
     let nex = Nex::at(&nats.url);
     let file = nex.file("echo.js", b"(subject, payload) => payload");
@@ -142,7 +142,7 @@ async fn a_function_lives_its_life_on_the_command_line() {
 
 #[tokio::test]
 async fn a_function_is_called_by_its_name_when_its_trigger_is_another() {
-    let Some(nats) = Nats::start("a_function_is_called_by_its_name", true).await else { return };
+    let nats = Nats::start(true).await;
     let _node = TestNode::start(&nats, Properties::default()).await;
     let nex = Nex::at(&nats.url);
     let file = nex.file("echo.js", b"(subject, payload) => payload");
@@ -153,7 +153,7 @@ async fn a_function_is_called_by_its_name_when_its_trigger_is_another() {
 
 #[tokio::test]
 async fn the_commands_of_0_2_7_run_and_stop_by_node_and_files() {
-    let Some(nats) = Nats::start("the_commands_of_0_2_7", true).await else { return };
+    let nats = Nats::start(true).await;
     let (node, nex) = (TestNode::start(&nats, Properties::default()).await, Nex::at(&nats.url));
     let file = nex.file("echo", b"#!/bin/sh\n");
     nex.run(&["devrun", &file, "--no-stop"]).await.expect(0);
@@ -177,7 +177,7 @@ async fn the_commands_of_0_2_7_run_and_stop_by_node_and_files() {
 
 #[tokio::test]
 async fn nobody_bids_and_denials_have_their_own_exit_codes_and_reasons() {
-    let Some(nats) = Nats::start("nobody_bids", true).await else { return };
+    let nats = Nats::start(true).await;
     let nex = Nex::at(&nats.url);
     let file = nex.file("echo.js", b"() => 1");
     nex.run(&["devrun", &file]).await.expect(4).says(&["no nodes discovered", "next: start one with `nex up`"]);
@@ -197,7 +197,7 @@ async fn nobody_bids_and_denials_have_their_own_exit_codes_and_reasons() {
 
 #[tokio::test]
 async fn copies_of_a_name_are_replaced_on_every_node() {
-    let Some(nats) = Nats::start("copies_of_a_name", true).await else { return };
+    let nats = Nats::start(true).await;
     let nodes = [TestNode::start(&nats, Properties::default()).await, TestNode::start(&nats, Properties::default()).await];
     let nex = Nex::at(&nats.url);
     let file = nex.file("echo.js", b"() => 1");
@@ -214,7 +214,7 @@ async fn copies_of_a_name_are_replaced_on_every_node() {
 
 #[tokio::test]
 async fn a_lame_duck_is_marked_and_bids_no_more() {
-    let Some(nats) = Nats::start("a_lame_duck", true).await else { return };
+    let nats = Nats::start(true).await;
     let (node, nex) = (TestNode::start(&nats, Properties::default()).await, Nex::at(&nats.url));
     nex.run(&["node", "ls"]).await.expect(0).says(&["NATS Execution Nodes", "quiet-lamp", "10m15s"]);
     nex.run(&["lameduck", node.id().as_str()]).await.expect(0).says(&["Command to enter lame duck mode issued to"]);
@@ -227,7 +227,7 @@ async fn a_lame_duck_is_marked_and_bids_no_more() {
 
 #[tokio::test]
 async fn without_jetstream_devrun_says_how_to_get_it() {
-    let Some(nats) = Nats::start("without_jetstream", false).await else { return };
+    let nats = Nats::start(false).await;
     let (_node, nex) = (TestNode::start(&nats, Properties::default()).await, Nex::at(&nats.url));
     let file = nex.file("echo.js", b"() => 1");
     nex.run(&["devrun", &file]).await.expect(1).says(&["error: JetStream is off", "next: start nats-server with `-js`"]);
@@ -235,7 +235,7 @@ async fn without_jetstream_devrun_says_how_to_get_it() {
 
 #[tokio::test]
 async fn logs_and_events_are_told_as_they_happen() {
-    let Some(nats) = Nats::start("logs_and_events", false).await else { return };
+    let nats = Nats::start(false).await;
     let (nex, node) = (Nex::at(&nats.url), nats.connect().await);
     for (arguments, subject, body, expected) in [
         (
@@ -297,7 +297,7 @@ async fn a_closed_pipe_and_completions_are_no_failure() {
 
 #[tokio::test]
 async fn the_selected_context_is_used_when_nothing_else_is_said() {
-    let Some(nats) = Nats::start("the_selected_context", false).await else { return };
+    let nats = Nats::start(false).await;
     let nex = Nex::at("");
     let nats_config = nex.home.path().join(".config/nats");
     std::fs::create_dir_all(nats_config.join("context")).unwrap();

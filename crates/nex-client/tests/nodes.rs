@@ -47,7 +47,7 @@ fn upload_of(file: &std::path::Path) -> Upload {
 
 #[tokio::test]
 async fn a_deploy_whose_answer_is_lost_is_asked_for_again_with_the_same_bytes() {
-    let Some(nats) = Nats::start("a_deploy_whose_answer_is_lost", false).await else { return };
+    let nats = Nats::start(false).await;
     let client = client(&nats).await.with_deploy_timeout(Duration::from_millis(900));
     let (node, keys) = (KeyPair::new_server().public_key(), keys());
     let deployment = Deployment::new("echo".parse().unwrap(), WorkloadType::V8, artifact());
@@ -77,7 +77,7 @@ async fn a_deploy_whose_answer_is_lost_is_asked_for_again_with_the_same_bytes() 
 
 #[tokio::test]
 async fn a_gather_ends_soon_after_the_last_answer_and_at_once_without_nodes() {
-    let Some(nats) = Nats::start("a_gather_ends_soon", false).await else { return };
+    let nats = Nats::start(false).await;
     let client = client(&nats).await;
     let started = Instant::now();
     assert!(client.nodes(WAIT).await.unwrap().is_empty());
@@ -98,7 +98,7 @@ async fn a_gather_ends_soon_after_the_last_answer_and_at_once_without_nodes() {
 
 #[tokio::test]
 async fn the_best_bid_wins_and_decliners_give_their_reasons() {
-    let Some(nats) = Nats::start("the_best_bid_wins", false).await else { return };
+    let nats = Nats::start(false).await;
     let client = client(&nats).await;
     let cold = TestNode::start(&nats, Properties { warm: 0, ..Default::default() }).await;
     let warm = TestNode::start(&nats, Properties { warm: 3, ..Default::default() }).await;
@@ -119,7 +119,7 @@ async fn the_best_bid_wins_and_decliners_give_their_reasons() {
 
 #[tokio::test]
 async fn a_workload_is_deployed_called_found_and_stopped() {
-    let Some(nats) = Nats::start("a_workload_is_deployed", false).await else { return };
+    let nats = Nats::start(false).await;
     let (client, node, keys) = (client(&nats).await, TestNode::start(&nats, Properties::default()).await, keys());
     let mut deployment = Deployment::new("echo".parse().unwrap(), WorkloadType::V8, artifact());
     deployment.environment.insert("TOKEN".into(), "s3cret".into());
@@ -145,7 +145,7 @@ async fn a_workload_is_deployed_called_found_and_stopped() {
 
 #[tokio::test]
 async fn a_node_that_is_not_there_is_said_so() {
-    let Some(nats) = Nats::start("a_node_that_is_not_there", false).await else { return };
+    let nats = Nats::start(false).await;
     let client = client(&nats).await;
     let nowhere = KeyPair::new_server().public_key().parse().unwrap();
     let error = client.info(&nowhere).await.unwrap_err();
@@ -156,7 +156,7 @@ async fn a_node_that_is_not_there_is_said_so() {
 
 #[tokio::test]
 async fn silence_and_service_errors_of_a_call_are_told_apart() {
-    let Some(nats) = Nats::start("silence_and_service_errors", false).await else { return };
+    let nats = Nats::start(false).await;
     let client = client(&nats).await;
     let service = nats.connect().await;
     let _silent = service.subscribe("silent").await.unwrap();
@@ -178,7 +178,7 @@ async fn silence_and_service_errors_of_a_call_are_told_apart() {
 
 #[tokio::test]
 async fn a_file_is_uploaded_once_and_again_only_when_it_changed() {
-    let Some(nats) = Nats::start("a_file_is_uploaded_once", true).await else { return };
+    let nats = Nats::start(true).await;
     let client = client(&nats).await;
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), vec![7; 1_000_000]).unwrap();
@@ -202,7 +202,7 @@ async fn a_file_is_uploaded_once_and_again_only_when_it_changed() {
 
 #[tokio::test]
 async fn a_full_bucket_is_noticed_before_anything_is_sent() {
-    let Some(nats) = Nats::start("a_full_bucket", true).await else { return };
+    let nats = Nats::start(true).await;
     let client = client(&nats).await;
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), vec![7; 100_000]).unwrap();
@@ -213,7 +213,7 @@ async fn a_full_bucket_is_noticed_before_anything_is_sent() {
 
 #[tokio::test]
 async fn a_server_without_jetstream_is_said_so() {
-    let Some(nats) = Nats::start("a_server_without_jetstream", false).await else { return };
+    let nats = Nats::start(false).await;
     let file = tempfile::NamedTempFile::new().unwrap();
     let error = client(&nats).await.upload(&upload_of(file.path()), |_, _| ()).await.unwrap_err();
     assert!(matches!(error, ArtifactError::NoJetStream(_)), "{error}");
@@ -221,7 +221,7 @@ async fn a_server_without_jetstream_is_said_so() {
 
 #[tokio::test]
 async fn logs_are_filtered_in_both_orders_of_the_subject() {
-    let Some(nats) = Nats::start("logs_are_filtered", false).await else { return };
+    let nats = Nats::start(false).await;
     let (client, node) = (client(&nats).await, nats.connect().await);
     let id = nex_protocol::id::WorkloadId::new(7).to_string();
     let filter = LogFilter { workload_name: Some("echo".into()), level: Some(Level::Info), ..Default::default() };
@@ -245,7 +245,7 @@ async fn logs_are_filtered_in_both_orders_of_the_subject() {
 
 #[tokio::test]
 async fn events_of_the_namespace_and_of_nodes_arrive() {
-    let Some(nats) = Nats::start("events_arrive", false).await else { return };
+    let nats = Nats::start(false).await;
     let (client, node) = (client(&nats).await, nats.connect().await);
     let mut events = client.events().await.unwrap();
     settle(client.nats()).await;

@@ -10,7 +10,7 @@ use super::node_up::NodeUpArgs;
 use super::preflight::PreflightArgs;
 use crate::output::Output;
 use crate::session::Session;
-use crate::table::{Column, titled};
+use crate::table::{Column, Grid, titled};
 
 /// The commands about nodes.
 #[derive(Debug, Subcommand)]
@@ -65,16 +65,16 @@ async fn ls(args: &LsArgs, session: &Session, output: &mut Output) -> anyhow::Re
     if nodes.is_empty() {
         return output.line("No nodes discovered");
     }
-    output.line(if args.full { full_table(&nodes) } else { short_table(&nodes) })
+    output.table(&if args.full { full_table(&nodes) } else { short_table(&nodes) })
 }
 
-fn short_table(nodes: &[NodeSummary]) -> String {
+fn short_table(nodes: &[NodeSummary]) -> Grid {
     let columns = [
-        Column::Left("ID (* = Lameduck Mode)"),
-        Column::Left("Name"),
-        Column::Left("Version"),
-        Column::Left("Uptime"),
-        Column::Right("Workloads"),
+        Column::left("ID (* = Lameduck Mode)"),
+        Column::left("Name"),
+        Column::left("Version"),
+        Column::left("Uptime"),
+        Column::right("Workloads"),
     ];
     let row = |node: &NodeSummary| {
         vec![id_of(node), name_of(node).into(), node.version.clone(), node.uptime.clone(), node.running_machines.to_string()]
@@ -82,17 +82,17 @@ fn short_table(nodes: &[NodeSummary]) -> String {
     titled("NATS Execution Nodes", &columns, nodes.iter().map(row))
 }
 
-fn full_table(nodes: &[NodeSummary]) -> String {
+fn full_table(nodes: &[NodeSummary]) -> Grid {
     let columns = [
-        Column::Left("Nexus"),
-        Column::Left("ID (* = Lameduck Mode)"),
-        Column::Left("Name"),
-        Column::Left("Version"),
-        Column::Right("Workloads"),
-        Column::Left("Uptime"),
-        Column::Left("Sandboxed"),
-        Column::Left("OS"),
-        Column::Left("Arch"),
+        Column::left("Nexus"),
+        Column::left("ID (* = Lameduck Mode)"),
+        Column::left("Name"),
+        Column::left("Version"),
+        Column::right("Workloads"),
+        Column::left("Uptime"),
+        Column::left("Sandboxed"),
+        Column::left("OS"),
+        Column::left("Arch"),
     ];
     let row = |node: &NodeSummary| {
         let tag = |name: &str| node.tags.get(name).cloned().unwrap_or_default();
@@ -122,12 +122,12 @@ async fn probe(args: &ProbeArgs, session: &Session, output: &mut Output) -> anyh
     if running.is_empty() {
         return output.line("No workloads matched");
     }
-    let columns = ["ID", "Name", "Type", "Namespace", "Node Name"].map(Column::Left);
+    let columns = ["ID", "Name", "Type", "Namespace", "Node Name"].map(Column::left);
     let row = |Running { workload, node_name, .. }: &Running| {
         let node_name = node_name.clone().unwrap_or_else(|| "no-name".into());
         vec![workload.id.clone(), workload.name.clone(), workload.r#type.clone(), workload.namespace.clone(), node_name]
     };
-    output.line(titled("Discovered Workloads", &columns, running.iter().map(row)))
+    output.table(&titled("Discovered Workloads", &columns, running.iter().map(row)))
 }
 
 #[cfg(test)]
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn nodes_are_listed_and_lame_ducks_marked() {
-        let text = short_table(&[node()]);
+        let text = short_table(&[node()]).render(None);
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[1].contains("NATS Execution Nodes"), "{text}");
         assert_eq!(lines[3], "│ ID (* = Lameduck Mode) │ Name       │ Version │ Uptime │ Workloads │");
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn the_full_list_has_the_columns_of_0_2_7() {
-        let text = full_table(&[node()]);
+        let text = full_table(&[node()]).render(None);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(
             lines[3],

@@ -7,7 +7,7 @@ use nex_protocol::id::NodeId;
 use crate::check::Usage;
 use crate::output::Output;
 use crate::session::Session;
-use crate::table::{Column, properties, titled};
+use crate::table::{Column, Grid, properties, titled};
 
 /// `nex node info`
 #[derive(Debug, Args)]
@@ -45,14 +45,14 @@ pub(crate) async fn run(args: &InfoArgs, session: &Session, output: &mut Output)
     if output.is_json() {
         return output.document(&info);
     }
-    output.line(node_table(&node, &info))?;
+    output.table(&node_table(&node, &info))?;
     if info.machines.is_empty() {
         return output.line(format_args!("No workloads of namespace {}", session.client.namespace()));
     }
-    output.line(if args.full { full_workloads(&info.machines) } else { workloads(&info.machines) })
+    output.table(&if args.full { full_workloads(&info.machines) } else { workloads(&info.machines) })
 }
 
-fn node_table(node: &NodeId, info: &InfoResponse) -> String {
+fn node_table(node: &NodeId, info: &InfoResponse) -> Grid {
     let tags = info.tags.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(", ");
     let mut rows = vec![
         ("Node", node.to_string()),
@@ -70,24 +70,24 @@ fn node_table(node: &NodeId, info: &InfoResponse) -> String {
     properties("NEX Node Information", rows)
 }
 
-fn workloads(machines: &[Machine]) -> String {
-    let columns = [Column::Left("Healthy"), Column::Left("ID"), Column::Left("Name"), Column::Right("Runtime")];
+fn workloads(machines: &[Machine]) -> Grid {
+    let columns = [Column::left("Healthy").whole(), Column::left("ID").whole(), Column::left("Name"), Column::right("Runtime")];
     let row = |machine: &Machine| {
         vec![health(machine).into(), machine.id.clone(), machine.workload.name.clone(), machine.workload.runtime.clone()]
     };
     titled("Workloads", &columns, machines.iter().map(row))
 }
 
-fn full_workloads(machines: &[Machine]) -> String {
+fn full_workloads(machines: &[Machine]) -> Grid {
     let columns = [
-        Column::Left("Healthy"),
-        Column::Left("ID"),
-        Column::Left("Name"),
-        Column::Left("Type"),
-        Column::Right("Uptime"),
-        Column::Right("Runtime"),
-        Column::Left("SHA-256"),
-        Column::Left("Description"),
+        Column::left("Healthy").whole(),
+        Column::left("ID").whole(),
+        Column::left("Name"),
+        Column::left("Type").whole(),
+        Column::right("Uptime"),
+        Column::right("Runtime"),
+        Column::left("SHA-256"),
+        Column::left("Description"),
     ];
     let row = |machine: &Machine| {
         let workload = &machine.workload;
@@ -139,7 +139,7 @@ mod tests {
             memory: Some(Memory { total: 16_384_000, free: 12, available: 1_000 }),
             ..InfoResponse::default()
         };
-        let text = node_table(&node, &info);
+        let text = node_table(&node, &info).render(None);
         for part in ["NEX Node Information", node.as_str(), "zone=a", "16,384,000", "1,000", "│ Version "] {
             assert!(text.contains(part), "{part} in\n{text}");
         }
@@ -150,9 +150,9 @@ mod tests {
         let workload =
             MachineWorkload { name: "echo".into(), runtime: "3ms".into(), hash: "ab".repeat(32), ..Default::default() };
         let machine = Machine { id: "w1".into(), healthy: true, uptime: "5s".into(), namespace: String::new(), workload };
-        let text = workloads(&[machine.clone(), Machine { healthy: false, ..machine.clone() }]);
+        let text = workloads(&[machine.clone(), Machine { healthy: false, ..machine.clone() }]).render(None);
         assert!(text.contains("🟢") && text.contains("🔴") && text.contains("│ echo │"), "{text}");
-        let full = full_workloads(&[machine]);
+        let full = full_workloads(&[machine]).render(None);
         assert!(full.contains("│ abababababab │") && full.contains("Description"), "{full}");
         let widths: Vec<usize> = text.lines().take(3).map(|line| line.chars().count()).collect();
         assert!(widths.windows(2).all(|pair| pair[0] == pair[1]), "{text}");

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::output::Output;
 use crate::session::Session;
 use crate::style::Style;
-use crate::table::{Column, titled};
+use crate::table::{Column, Grid, titled};
 
 /// `nex ps`
 #[derive(Debug, Args)]
@@ -48,10 +48,10 @@ pub(crate) async fn run(args: &PsArgs, session: &Session, output: &mut Output) -
         return output.line(format_args!("No workloads in namespace {}", session.client.namespace()));
     }
     if !running.is_empty() {
-        output.line(table(&running))?;
+        output.table(&table(&running))?;
     }
     if args.all && !ended.is_empty() {
-        output.line(ended_table(&ended, Timestamp::now()))?;
+        output.table(&ended_table(&ended, Timestamp::now()))?;
     }
     Ok(())
 }
@@ -67,28 +67,24 @@ fn ended_as_json(ended: &[Ended]) -> Vec<Value> {
     ended.iter().map(one).collect()
 }
 
-/// Longest last line in the table, characters.
-const LAST_LINE: usize = 24;
-
-fn ended_table(ended: &[Ended], now: Timestamp) -> String {
+fn ended_table(ended: &[Ended], now: Timestamp) -> Grid {
     let columns = [
-        Column::Left("ID"),
-        Column::Left("Name"),
-        Column::Right("Exit"),
-        Column::Right("Ended"),
-        Column::Right("Restarts"),
-        Column::Left("Last line"),
+        Column::left("ID").whole(),
+        Column::left("Name"),
+        Column::right("Exit"),
+        Column::right("Ended"),
+        Column::right("Restarts").optional(),
+        Column::left("Last line"),
     ];
     let row = |Ended { workload, .. }: &Ended| {
         let line = workload.last_line.clone().unwrap_or_default();
-        let cut: String = line.chars().take(LAST_LINE).collect();
         vec![
             workload.id.clone(),
             workload.name.clone(),
             workload.exit.code.to_string(),
             format!("{} ago", ago(workload.exit.at, now)),
             workload.restarts.to_string(),
-            if cut.len() < line.len() { format!("{cut}…") } else { cut },
+            line,
         ]
     };
     titled("Ended lately", &columns, ended.iter().map(row))
@@ -112,16 +108,16 @@ pub(crate) fn as_json(running: &[Running]) -> Vec<Value> {
     running.iter().map(one).collect()
 }
 
-fn table(running: &[Running]) -> String {
+fn table(running: &[Running]) -> Grid {
     let columns = [
-        Column::Left("ID"),
-        Column::Left("Name"),
-        Column::Left("Type"),
-        Column::Left("State"),
-        Column::Right("Uptime"),
-        Column::Right("Restarts"),
-        Column::Left("Triggers"),
-        Column::Left("Node"),
+        Column::left("ID").whole(),
+        Column::left("Name"),
+        Column::left("Type").whole(),
+        Column::left("State").whole(),
+        Column::right("Uptime").optional(),
+        Column::right("Restarts").optional(),
+        Column::left("Triggers"),
+        Column::left("Node"),
     ];
     let row = |Running { node, node_name, workload }: &Running| {
         let state = if workload.state.is_empty() { "running" } else { &workload.state };
@@ -173,7 +169,7 @@ mod tests {
 
     #[test]
     fn workloads_are_listed_with_id_state_triggers_and_node() {
-        let text = table(&[running()]);
+        let text = table(&[running()]).render(None);
         assert_eq!(text.lines().nth(5), Some("│ w1 │ echojs │ v8   │ running │     3s │        2 │ a.b, c   │ quiet-lamp │"));
     }
 

@@ -35,34 +35,31 @@ pub(crate) struct Nats {
 }
 
 impl Nats {
-    /// Starts one, or says why the test cannot run.
-    pub(crate) async fn start(test: &str, jetstream: bool) -> Option<Self> {
-        Self::start_with(test, jetstream, -1, "").await
+    /// Starts one on a free port.
+    pub(crate) async fn start(jetstream: bool) -> Self {
+        Self::start_with(jetstream, -1, "").await
     }
 
     /// Starts one on a port with a configuration of its own.
-    pub(crate) async fn start_with(test: &str, jetstream: bool, port: i32, config: &str) -> Option<Self> {
+    pub(crate) async fn start_with(jetstream: bool, port: i32, config: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("nats.conf"), config).unwrap();
         let path = directory.path().to_str().unwrap();
-        let mut command = tokio::process::Command::new("nats-server");
+        let mut command = tokio::process::Command::new(nex_testkit::nats_server_binary());
         let port = port.to_string();
         command.args(["-a", "127.0.0.1", "-p", &port, "--ports_file_dir", path, "-l", &format!("{path}/log")]);
         command.args(["-c", &format!("{path}/nats.conf")]);
         if jetstream {
             command.args(["-js", "-sd", path]);
         }
-        let child = match command.kill_on_drop(true).spawn() {
-            Ok(child) => child,
-            Err(error) => nex_testkit::skip!(test, format!("no nats-server: {error}"), None),
-        };
+        let child = command.kill_on_drop(true).spawn().unwrap();
         let ports = directory.path().join(format!("nats-server_{}.ports", child.id().unwrap()));
         let url = wait_for("the ports file", || {
             let ports: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&ports).ok()?).ok()?;
             Some(ports["nats"][0].as_str()?.to_owned())
         })
         .await;
-        Some(Self { url, _child: child, _directory: directory })
+        Self { url, _child: child, _directory: directory }
     }
 
     pub(crate) async fn connect(&self) -> async_nats::Client {
