@@ -44,6 +44,7 @@ mod run_stop;
 mod running;
 mod surface;
 mod tails;
+mod terminal;
 mod up;
 mod user;
 mod world;
