@@ -61,7 +61,7 @@ impl AgentFixture {
         let mut config = NodeConfig { sandbox: monitor.choice(), ..NodeConfig::default() };
         config.microvm.snapshots = snapshots;
         let state = StateDir::open(&dir.path().join("state"))?;
-        let identity = NodeIdentity::load(&state)?;
+        let identity = NodeIdentity::load(&state, "bench".to_owned())?;
         let agent = dist_binary("nex-agent");
         let host =
             Host { node: &identity.node, state_dir: state.root(), agent_binary: &agent, resource_dir: &resources, nats: &[] };

@@ -7,14 +7,19 @@ use nex_process::Deadline;
 use nex_protocol::deploy::{DeployRequest, DeployResponse, WorkloadType};
 use nex_protocol::envelope::{ErrorCode, Failure};
 use nex_protocol::id::{Namespace, WorkloadId};
+use tokio::sync::oneshot;
 
 use crate::artifacts::{Artifact, RemoteArtifact};
 use crate::clock;
+use crate::config::NodeConfig;
+use crate::identity::Identity;
 use crate::logs::Log;
+use crate::outbox::Outbox;
 use crate::policy::{self, Admitted};
-use crate::registry::Reservation;
-use crate::shared::Shared;
+use crate::registry::{Registry, Reservation};
+use crate::workload::command::FirstStart;
 use crate::workload::launch_error::LaunchError;
+use crate::workload::runtime::DriverServices;
 use crate::workload::spec::WorkloadSpec;
 use crate::workload::{self, Origin, Workload};
 
@@ -48,42 +53,83 @@ pub(crate) struct Restored {
     pub(crate) artifact: Artifact,
 }
 
-/// Fetches the artifact, starts the workload and waits until it runs.
-pub(crate) async fn fetch_and_deploy(
-    shared: &Shared,
-    mut deploy: AdmittedDeploy,
-    by: Deadline,
-) -> Result<DeployResponse, Failure> {
-    let AdmittedDeploy { request, admitted, reservation, .. } = &mut deploy;
-    let offer = look_up(shared, request, admitted, reservation, by).await?;
-    let artifact = shared.drivers.launcher.artifacts.take(offer, by).await?;
-    Ok(self::deploy(shared, deploy, artifact, by).await?.response)
+/// Takes admitted workloads into the node.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    /// The node's keys.
+    pub(crate) identity: Arc<Identity>,
+    /// What it takes.
+    pub(crate) config: Arc<NodeConfig>,
+    /// The node's workloads.
+    pub(crate) registry: Registry,
+    /// What their drivers share.
+    pub(crate) drivers: Arc<DriverServices>,
+    /// Where their log lines go.
+    pub(crate) outbox: Outbox,
 }
 
-/// Starts a workload whose artifact is there and waits until it runs.
-pub(crate) async fn deploy(
-    shared: &Shared,
-    deploy: AdmittedDeploy,
-    artifact: Artifact,
-    by: Deadline,
-) -> Result<Started, Failure> {
-    policy::check_digest(deploy.admitted.signed_digest.as_ref(), &artifact.digest)?;
-    let id = WorkloadId::new(clock::unix_seconds_u32());
-    let (spec, reservation) = specification(deploy, id, clock::unix_seconds(), artifact);
-    let response = DeployResponse::started(&spec.id, &spec.claims.iss, &spec.name);
-    let (workload, first) = workload::start(spec, Origin::Deployed(by), reservation, &shared.drivers, |spec| log(shared, spec));
-    first.await.map_err(|_dropped| LaunchError::NodeStopping).flatten()?;
-    let in_use = shared.registry.all().iter().map(|workload| workload.spec.artifact.digest).collect();
-    shared.drivers.launcher.artifacts.prune(shared.config.artifact_cache_bytes, &in_use);
-    Ok(Started { workload, response })
-}
+impl Admission {
+    /// Fetches the artifact, starts the workload and waits until it runs.
+    pub(crate) async fn fetch_and_deploy(&self, mut deploy: AdmittedDeploy, by: Deadline) -> Result<DeployResponse, Failure> {
+        let AdmittedDeploy { request, admitted, reservation, .. } = &mut deploy;
+        let offer = self.look_up(request, admitted, reservation, by).await?;
+        let artifact = self.drivers.launcher.artifacts.take(offer, by).await?;
+        Ok(self.deploy(deploy, artifact, by).await?.response)
+    }
 
-/// Hands a workload of the journal to its driver, which tries until it runs.
-pub(crate) fn restore(shared: &Shared, deploy: AdmittedDeploy, restored: Restored) {
-    let Restored { id, deployed_at, artifact } = restored;
-    let (spec, reservation) = specification(deploy, id, deployed_at, artifact);
-    // Nobody waits for its first start.
-    drop(workload::start(spec, Origin::Restored, reservation, &shared.drivers, |spec| log(shared, spec)));
+    /// Starts a workload whose artifact is there and waits until it runs.
+    pub(crate) async fn deploy(&self, deploy: AdmittedDeploy, artifact: Artifact, by: Deadline) -> Result<Started, Failure> {
+        policy::check_digest(deploy.admitted.signed_digest.as_ref(), &artifact.digest)?;
+        let id = WorkloadId::new(clock::unix_seconds_u32());
+        let (spec, reservation) = specification(deploy, id, clock::unix_seconds(), artifact);
+        let response = DeployResponse::started(&spec.id, &spec.claims.iss, &spec.name);
+        let (workload, first) = self.start(spec, Origin::Deployed(by), reservation);
+        first.await.map_err(|_dropped| LaunchError::NodeStopping).flatten()?;
+        let in_use = self.registry.all().iter().map(|workload| workload.spec.artifact.digest).collect();
+        self.drivers.launcher.artifacts.prune(self.config.artifact_cache_bytes, &in_use);
+        Ok(Started { workload, response })
+    }
+
+    /// Hands a workload of the journal to its driver, which tries until it runs.
+    pub(crate) fn restore(&self, deploy: AdmittedDeploy, restored: Restored) {
+        let Restored { id, deployed_at, artifact } = restored;
+        let (spec, reservation) = specification(deploy, id, deployed_at, artifact);
+        // Nobody waits for its first start.
+        drop(self.start(spec, Origin::Restored, reservation));
+    }
+
+    /// The artifact as the object store has it, refused before a byte of it is fetched if it is too large or not the one signed for.
+    pub(crate) async fn look_up(
+        &self,
+        request: &DeployRequest,
+        admitted: &Admitted,
+        reservation: &mut Reservation,
+        by: Deadline,
+    ) -> Result<RemoteArtifact, Failure> {
+        let (nats, domain) = (&self.drivers.launcher.nats, request.jsdomain.as_deref());
+        let offer = RemoteArtifact::look_up(nats, &admitted.location, domain, by).await?;
+        if offer.bytes() == 0 {
+            return Err(Failure::new(
+                ErrorCode::BadRequest,
+                format!("Invalid deploy request: the artifact {} is empty", admitted.location),
+            ));
+        }
+        reservation.reserve_bytes(offer.bytes())?;
+        if let Some(promised) = offer.digest() {
+            policy::check_digest(admitted.signed_digest.as_ref(), &promised)?;
+        }
+        Ok(offer)
+    }
+
+    fn start(
+        &self,
+        spec: WorkloadSpec,
+        origin: Origin,
+        reservation: Reservation,
+    ) -> (Arc<Workload>, oneshot::Receiver<FirstStart>) {
+        let log = |spec: &WorkloadSpec| Log::new(self.outbox.clone(), &self.identity.node, &spec.namespace, &spec.name, &spec.id);
+        workload::start(spec, origin, reservation, &self.drivers, log)
+    }
 }
 
 fn specification(deploy: AdmittedDeploy, id: WorkloadId, deployed_at: i64, artifact: Artifact) -> (WorkloadSpec, Reservation) {
@@ -109,30 +155,4 @@ fn specification(deploy: AdmittedDeploy, id: WorkloadId, deployed_at: i64, artif
         request,
     };
     (spec, reservation)
-}
-
-fn log(shared: &Shared, spec: &WorkloadSpec) -> Log {
-    Log::new(shared.outbox.clone(), &shared.identity.node, &spec.namespace, &spec.name, &spec.id)
-}
-
-/// The artifact as the object store has it, refused before a byte of it is fetched if it is too large or not the one signed for.
-pub(crate) async fn look_up(
-    shared: &Shared,
-    request: &DeployRequest,
-    admitted: &Admitted,
-    reservation: &mut Reservation,
-    by: Deadline,
-) -> Result<RemoteArtifact, Failure> {
-    let offer = RemoteArtifact::look_up(&shared.nats, &admitted.location, request.jsdomain.as_deref(), by).await?;
-    if offer.bytes() == 0 {
-        return Err(Failure::new(
-            ErrorCode::BadRequest,
-            format!("Invalid deploy request: the artifact {} is empty", admitted.location),
-        ));
-    }
-    reservation.reserve_bytes(offer.bytes())?;
-    if let Some(promised) = offer.digest() {
-        policy::check_digest(admitted.signed_digest.as_ref(), &promised)?;
-    }
-    Ok(offer)
 }

@@ -1,17 +1,20 @@
-//! Who this node is: a server nkey and a curve key, made once and kept.
+//! Who this node is: a server nkey and a curve key, made once and kept, and the nexus it belongs to.
 
 use std::fmt;
 
+use nex_protocol::claims::Place;
 use nex_protocol::id::NodeId;
 use nex_protocol::seal;
 use nkeys::{KeyPair, XKey};
 
 use crate::state_dir::{StateDir, StateError};
 
-/// The node's keys.
+/// The node's keys and its place among others.
 pub struct Identity {
     /// The public server key, the node's id.
     pub node: NodeId,
+    /// Name of the group of nodes.
+    pub nexus: String,
     /// The curve key environments are sealed to.
     pub xkey: XKey,
     /// The node's signature that this curve key is its own.
@@ -20,7 +23,7 @@ pub struct Identity {
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Identity").field("node", &self.node).finish_non_exhaustive()
+        f.debug_struct("Identity").field("node", &self.node).field("nexus", &self.nexus).finish_non_exhaustive()
     }
 }
 
@@ -29,7 +32,7 @@ impl Identity {
     ///
     /// # Errors
     /// [`StateError`].
-    pub fn load(state: &StateDir) -> Result<Self, StateError> {
+    pub fn load(state: &StateDir, nexus: String) -> Result<Self, StateError> {
         let (node, key) = state.key(
             "node.nk",
             || KeyPair::new_server().seed().ok(),
@@ -41,6 +44,12 @@ impl Identity {
         let xkey = state.key("node.xk", || XKey::new().seed().ok(), |seed| XKey::from_seed(seed).ok())?;
         // A key that was made from its seed has one to sign with.
         let xkey_signature = seal::sign_xkey(&key, &xkey.public_key()).unwrap_or_default();
-        Ok(Self { node, xkey, xkey_signature })
+        Ok(Self { node, nexus, xkey, xkey_signature })
+    }
+
+    /// This node and a namespace on it, to be compared with what claims are bound to.
+    #[must_use]
+    pub fn place<'a>(&'a self, namespace: &'a str) -> Place<'a> {
+        Place { node: &self.node, nexus: &self.nexus, namespace }
     }
 }

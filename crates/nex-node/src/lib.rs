@@ -4,7 +4,7 @@
 //!
 //! | room | what is in it |
 //! |---|---|
-//! | [`node`], [`shared`] | start, stop, and what the parts share |
+//! | [`node`], [`status`] | start, stop, and what the node says of itself |
 //! | [`config`] | the JSON configuration: as written, and as meant |
 //! | [`state_dir`], [`journal`], [`identity`], [`leftovers`], [`restore`] | what outlives the process |
 //! | [`bus`] | the internal NATS server and who may say what on it |
@@ -42,12 +42,12 @@ pub mod pool;
 pub mod registry;
 mod restore;
 pub mod sandbox;
-pub mod shared;
 pub mod state_dir;
+pub mod status;
 pub mod tail;
 pub mod trigger;
 pub mod workload;
 
 pub use config::{NodeConfig, RawConfig};
 pub use node::{Node, NodeError, NodeOptions};
-pub use shared::VERSION;
+pub use status::VERSION;

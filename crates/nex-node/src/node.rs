@@ -5,9 +5,8 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, RwLock};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_nats::Client;
 use nex_bus::connect::{ConnectError, Persistence, connect_with};
@@ -15,9 +14,9 @@ use nex_bus::denials::{Action, Denial, Denials};
 use nex_bus::settings::ConnectionSettings;
 use nex_host::HostServices;
 use nex_process::{Deadline, TaskScope};
-use nex_protocol::control::{Tags, uptime};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
 
+use crate::admission::Admission;
 use crate::agents::{AgentFactory, AgentRouter};
 use crate::artifacts::Artifacts;
 use crate::bus::{BusError, BusKeys, InternalBus};
@@ -34,12 +33,12 @@ use crate::journal::{Journal, JournalError};
 use crate::leftovers;
 use crate::namespace_connections::NamespaceConnections;
 use crate::outbox::Outbox;
-use crate::pool::Pools;
+use crate::pool::{Pools, Status as PoolStatus};
 use crate::registry::Registry;
 use crate::restore;
 use crate::sandbox::{Host, SandboxError, Sandboxes};
-use crate::shared::{Shared, VERSION};
 use crate::state_dir::{StateDir, StateError};
+use crate::status::{NodeStatus, VERSION};
 use crate::tail::Tails;
 use crate::workload::driver::Timeouts;
 use crate::workload::launch::Launcher;
@@ -129,7 +128,8 @@ struct NodeResources {
 /// A running node.
 #[derive(Debug)]
 pub struct Node {
-    shared: Arc<Shared>,
+    nats: Client,
+    admission: Arc<Admission>,
     control: ControlApi,
     bus: InternalBus,
     sandboxes: Sandboxes,
@@ -155,7 +155,7 @@ impl Node {
             tracing::warn!("{warning}");
         }
         let state = StateDir::open(&options.state_dir)?;
-        let identity = Identity::load(&state)?;
+        let identity = Identity::load(&state, options.nexus.clone())?;
         let journal = Journal::open(&state.path("journal.redb"))?;
         let host = Host {
             node: &identity.node,
@@ -176,7 +176,8 @@ impl Node {
 
     async fn begin_on(resources: NodeResources, options: NodeOptions) -> Result<Self, NodeError> {
         let NodeResources { state, identity, journal, sandboxes } = resources;
-        let NodeOptions { connection, config, nats_server, nexus, .. } = options;
+        let NodeOptions { connection, config, nats_server, .. } = options;
+        let (identity, config) = (Arc::new(identity), Arc::new(config));
         let left = leftovers::remove(&journal, &sandboxes).await?;
         let artifacts = Artifacts::new(state.path("artifacts"));
         artifacts.sweep();
@@ -209,31 +210,47 @@ impl Node {
             agents: &agents,
         };
         let drivers = parts.services(&config, &identity, connection, host).await?;
-        let tags = tags(&config, sandboxes.tags(), &identity);
-        let registry = Registry::new(config.node_limits);
-        let (tags, lame_duck, started) = (RwLock::new(tags), AtomicBool::new(false), Instant::now());
-        let shared =
-            Shared { identity, config, nats, nexus, version: VERSION, started, registry, drivers, outbox, tags, lame_duck };
-        let shared = Arc::new(shared);
-        let returning = restore::admit(&shared, left);
-        let control = ControlApi::start(&shared).await.map_err(NodeError::Nats)?;
-        denials.settle(&shared.nats).await;
+        let status = Arc::new(NodeStatus::new(&config, sandboxes.tags(), &identity));
+        let admission = Arc::new(Admission { registry: Registry::new(config.node_limits), identity, config, drivers, outbox });
+        let returning = restore::admit(&admission, left);
+        let control = ControlApi::start(&nats, &status, &admission).await.map_err(NodeError::Nats)?;
+        denials.settle(&nats).await;
         if let Some(denial) = denials.take(|denial| denial.action == Action::Subscribe && denial.subject.starts_with("$NEX.")) {
             return Err(denial.into());
         }
-        tracing::info!(public_xkey = %shared.identity.xkey.public_key(), "Use this key as the recipient for encrypted run requests");
-        tracing::info!(id = %shared.identity.node, version = VERSION, "NATS execution engine awaiting commands");
-        shared.drivers.events.node_started(&shared.tags());
+        let Admission { identity, registry, drivers: services, .. } = &*admission;
+        tracing::info!(public_xkey = %identity.xkey.public_key(), "Use this key as the recipient for encrypted run requests");
+        tracing::info!(id = %identity.node, version = VERSION, "NATS execution engine awaiting commands");
+        services.events.node_started(&status.tags());
         let background = TaskScope::new("background");
-        background.spawn("heartbeat", heartbeat(Arc::clone(&shared), background.cancel_token()));
-        background.spawn("restore", restore::run(Arc::clone(&shared), returning));
-        Ok(Self { shared, control, bus, sandboxes, background, agents, telling, _state: state })
+        let beats = heartbeat(services.events.clone(), Arc::clone(identity), status, registry.clone());
+        background.spawn("heartbeat", beats);
+        background.spawn("restore", restore::run(Arc::clone(&admission), returning));
+        Ok(Self { nats, admission, control, bus, sandboxes, background, agents, telling, _state: state })
     }
 
-    /// What the node's parts share.
+    /// Who it is.
     #[must_use]
-    pub fn shared(&self) -> &Arc<Shared> {
-        &self.shared
+    pub fn identity(&self) -> &Identity {
+        &self.admission.identity
+    }
+
+    /// Its control connection.
+    #[must_use]
+    pub fn nats(&self) -> &Client {
+        &self.nats
+    }
+
+    /// Its workloads.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.admission.registry
+    }
+
+    /// How its pool of standard agents is.
+    #[must_use]
+    pub fn pool_status(&self) -> watch::Receiver<PoolStatus> {
+        self.admission.drivers.launcher.pools.status()
     }
 
     /// Waits until an agent is warm.
@@ -241,7 +258,7 @@ impl Node {
     /// # Errors
     /// [`NodeError::FirstAgent`] when the very first one cannot be made.
     pub async fn warm(&self) -> Result<(), NodeError> {
-        let mut status = self.shared.drivers.launcher.pools.status();
+        let mut status = self.pool_status();
         let seen = status.wait_for(|status| status.proven || status.last_failure.is_some()).await;
         match seen.ok().and_then(|status| status.last_failure.clone().filter(|_| !status.proven)) {
             Some(why) => Err(NodeError::FirstAgent(why)),
@@ -251,19 +268,19 @@ impl Node {
 
     /// Stops everything, in order, and leaves nothing behind.
     pub async fn stop(self) {
-        let grace = self.shared.config.stop_grace;
+        let Admission { config, registry, drivers, outbox, .. } = &*self.admission;
         self.control.stop(Duration::from_secs(2)).await;
         // Nothing is restored from here on: what was not started yet stays in the journal.
         self.background.shutdown(Duration::ZERO).await;
-        let workloads = self.shared.registry.all();
+        let workloads = registry.all();
         futures::future::join_all(workloads.iter().map(|workload| workload.shut_down("node shutdown"))).await;
-        self.shared.drivers.scope.shutdown(grace).await;
-        self.shared.drivers.launcher.compiler.stop().await;
+        drivers.scope.shutdown(config.stop_grace).await;
+        drivers.launcher.compiler.stop().await;
         // The warm agents go with the pool's driver.
         self.agents.shutdown(Duration::from_secs(5)).await;
         self.sandboxes.close().await;
         self.bus.stop().await;
-        if Deadline::after(SHUTDOWN_TIMEOUT).bound(publish_shutdown(&self.shared)).await.is_err() {
+        if Deadline::after(SHUTDOWN_TIMEOUT).bound(publish_shutdown(&drivers.events, outbox, &self.nats)).await.is_err() {
             tracing::warn!("NATS does not answer, so nobody was told that this node stops");
         }
         self.telling.shutdown(Duration::ZERO).await;
@@ -271,13 +288,13 @@ impl Node {
     }
 }
 
-async fn publish_shutdown(shared: &Shared) {
-    shared.drivers.events.node_stopped();
-    shared.outbox.flushed(Deadline::after(SHUTDOWN_TIMEOUT)).await;
-    if let Err(error) = shared.nats.drain().await {
+async fn publish_shutdown(events: &Events, outbox: &Outbox, nats: &Client) {
+    events.node_stopped();
+    outbox.flushed(Deadline::after(SHUTDOWN_TIMEOUT)).await;
+    if let Err(error) = nats.drain().await {
         tracing::debug!(%error, "the control connection was closed already");
     }
-    shared.nats.flush().await.ok();
+    nats.flush().await.ok();
 }
 
 /// What the drivers' services are made of.
@@ -381,26 +398,9 @@ async fn addresses(options: &NodeOptions) -> Vec<SocketAddr> {
     found
 }
 
-fn tags(config: &NodeConfig, confinement: Tags, identity: &Identity) -> Tags {
-    let arch = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
-    let mut tags = config.tags.clone();
-    let short: String = identity.node.as_str().chars().skip(1).take(8).collect::<String>().to_lowercase();
-    tags.entry("node_name".into()).or_insert_with(|| format!("node-{short}"));
-    tags.extend(confinement);
-    tags.extend(config.demands.names().map(|names| ("nex.demands".to_owned(), names)));
-    tags.insert("nex.os".into(), std::env::consts::OS.into());
-    tags.insert("nex.arch".into(), arch.into());
-    tags.insert("nex.cpucount".into(), std::thread::available_parallelism().map_or(1, usize::from).to_string());
-    tags
-}
-
-async fn heartbeat(shared: Arc<Shared>, stopping: CancellationToken) {
-    while stopping.run_until_cancelled(tokio::time::sleep(HEARTBEAT)).await.is_some() {
-        let up = uptime(shared.started.elapsed());
-        shared.drivers.events.heartbeat(&shared.nexus, &up, &shared.tags(), shared.registry.count());
+async fn heartbeat(events: Events, identity: Arc<Identity>, status: Arc<NodeStatus>, registry: Registry) {
+    loop {
+        tokio::time::sleep(HEARTBEAT).await;
+        events.heartbeat(&identity.nexus, &status.uptime(), &status.tags(), registry.count());
     }
 }

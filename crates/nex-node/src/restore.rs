@@ -13,13 +13,12 @@ use nex_protocol::id::{Namespace, WorkloadId};
 use nex_protocol::seal::seal;
 use nkeys::{KeyPair, XKey};
 
-use crate::admission::{self, AdmittedDeploy, Restored};
+use crate::admission::{Admission, AdmittedDeploy, Restored};
 use crate::artifacts::RemoteArtifact;
 use crate::clock;
 use crate::config::{NodeConfig, RawAutostartWorkload};
 use crate::journal::WorkloadRecord;
 use crate::policy;
-use crate::shared::Shared;
 
 /// Workloads of the journal that have their room and their triggers.
 pub(crate) struct Returning(Vec<(AdmittedDeploy, Restored)>);
@@ -27,11 +26,11 @@ pub(crate) struct Returning(Vec<(AdmittedDeploy, Restored)>);
 /// Takes room and triggers for the workloads of the journal, before anybody else can: they were here first. What is not admitted is
 /// logged.
 #[must_use]
-pub(crate) fn admit(shared: &Shared, left: Vec<(WorkloadId, WorkloadRecord)>) -> Returning {
+pub(crate) fn admit(admission: &Admission, left: Vec<(WorkloadId, WorkloadRecord)>) -> Returning {
     let mut returning = Vec::new();
     for (id, record) in left {
         let name = record.request.location.as_ref().map(ToString::to_string).unwrap_or_default();
-        match readmit(shared, id.clone(), record) {
+        match readmit(admission, id.clone(), record) {
             Ok(admitted) => returning.push(admitted),
             Err(failure) => tracing::error!(
                 workload_id = %id, artifact = name, error = %failure,
@@ -45,16 +44,16 @@ pub(crate) fn admit(shared: &Shared, left: Vec<(WorkloadId, WorkloadRecord)>) ->
 
 /// Hands the workloads of the journal to their drivers, then starts those of the configuration one after the other; a failure is logged
 /// and the next goes on.
-pub(crate) async fn run(shared: Arc<Shared>, Returning(returning): Returning) {
+pub(crate) async fn run(admission: Arc<Admission>, Returning(returning): Returning) {
     for (deploy, restored) in returning {
         // Its driver tries until it runs; it leaves the journal when it ends or is stopped.
-        admission::restore(&shared, deploy, restored);
+        admission.restore(deploy, restored);
     }
     let (mut expected, mut started) = (0, 0);
     let issuer = KeyPair::new_account();
-    for entry in &shared.config.autostart {
+    for entry in &admission.config.autostart {
         expected += 1;
-        match Box::pin(autostart(&shared, entry, &issuer)).await {
+        match Box::pin(autostart(&admission, entry, &issuer)).await {
             Ok(id) => {
                 started += 1;
                 tracing::info!(name = entry.name, workload_id = id, "autostarted workload");
@@ -67,23 +66,23 @@ pub(crate) async fn run(shared: Arc<Shared>, Returning(returning): Returning) {
     }
 }
 
-fn readmit(shared: &Shared, id: WorkloadId, record: WorkloadRecord) -> Result<(AdmittedDeploy, Restored), Failure> {
+fn readmit(admission: &Admission, id: WorkloadId, record: WorkloadRecord) -> Result<(AdmittedDeploy, Restored), Failure> {
     // Its token was good when it was deployed, and is judged by the clock of that moment for ever.
-    let admitted = policy::admit(&record.request, &shared.config, &shared.identity.xkey, record.deployed_at)?;
-    let artifact = shared.drivers.launcher.artifacts.place(&record.digest);
+    let admitted = policy::admit(&record.request, &admission.config, &admission.identity.xkey, record.deployed_at)?;
+    let artifact = admission.drivers.launcher.artifacts.place(&record.digest);
     let WorkloadRecord { namespace, request, deployed_at, .. } = record;
-    let mut reservation = shared.registry.readmit();
+    let mut reservation = admission.registry.readmit();
     reservation.reserve_triggers(&namespace, &admitted.triggers)?;
     Ok((AdmittedDeploy { namespace, request, admitted, reservation }, Restored { id, deployed_at, artifact }))
 }
 
-async fn autostart(shared: &Arc<Shared>, entry: &RawAutostartWorkload, issuer: &KeyPair) -> Result<String, Failure> {
+async fn autostart(admission: &Admission, entry: &RawAutostartWorkload, issuer: &KeyPair) -> Result<String, Failure> {
     let bad = |why: String| Failure::new(ErrorCode::BadRequest, format!("autostart entry '{}': {why}", entry.name));
     let namespace: Namespace = entry.namespace.parse().map_err(|e: nex_protocol::id::InvalidId| bad(e.to_string()))?;
     let location: nex_protocol::deploy::Location =
         entry.location.parse().map_err(|e: nex_protocol::deploy::InvalidLocation| bad(e.to_string()))?;
-    let by = Deadline::after(shared.drivers.timeouts.deploy);
-    let offer = RemoteArtifact::look_up(&shared.nats, &location, entry.jsdomain.as_deref(), by).await?;
+    let by = Deadline::after(admission.drivers.timeouts.deploy);
+    let offer = RemoteArtifact::look_up(&admission.drivers.launcher.nats, &location, entry.jsdomain.as_deref(), by).await?;
     let digest = offer.digest().ok_or_else(|| bad("the object store knows no digest of its artifact".into()))?;
     let now = clock::unix_seconds();
     let sender = XKey::new();
@@ -95,17 +94,19 @@ async fn autostart(shared: &Arc<Shared>, entry: &RawAutostartWorkload, issuer: &
         location: Some(location),
         essential: Some(entry.essential),
         workload_jwt: Some(sign(&claims, issuer).map_err(|e| bad(e.to_string()))?),
-        environment: Some(seal(&entry.environment, &sender, &shared.identity.xkey.public_key()).map_err(|e| bad(e.to_string()))?),
+        environment: Some(
+            seal(&entry.environment, &sender, &admission.identity.xkey.public_key()).map_err(|e| bad(e.to_string()))?,
+        ),
         jsdomain: entry.jsdomain.clone(),
         sender_public_key: Some(sender.public_key()),
         trigger_subjects: Some(entry.trigger_subjects.clone()).filter(|triggers| !triggers.is_empty()),
         ..DeployRequest::default()
     };
     // The operator wrote this entry: no list of issuers keeps it out.
-    let config = NodeConfig { valid_issuers: Vec::new(), ..shared.config.clone() };
-    let admitted = policy::admit(&request, &config, &shared.identity.xkey, now)?;
-    let mut reservation = shared.registry.reserve()?;
+    let config = NodeConfig { valid_issuers: Vec::new(), ..NodeConfig::clone(&admission.config) };
+    let admitted = policy::admit(&request, &config, &admission.identity.xkey, now)?;
+    let mut reservation = admission.registry.reserve()?;
     reservation.reserve_triggers(&namespace, &admitted.triggers)?;
     let deploy = AdmittedDeploy { namespace, request, admitted, reservation };
-    Ok(Box::pin(admission::fetch_and_deploy(shared, deploy, by)).await?.id)
+    Ok(Box::pin(admission.fetch_and_deploy(deploy, by)).await?.id)
 }

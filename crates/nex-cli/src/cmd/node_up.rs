@@ -95,8 +95,7 @@ pub(crate) async fn start(
         Ok(()) => {
             let own_log = TaskScope::new("own log");
             if let Some(feed) = feed {
-                let shared = node.shared();
-                own_log.spawn("own log", feed.publish(shared.nats.clone(), shared.identity.node.clone()));
+                own_log.spawn("own log", feed.publish(node.nats().clone(), node.identity().node.clone()));
             }
             Ok(Running { node, _own_log: own_log, _pid_file: pid_file })
         }
@@ -110,7 +109,7 @@ pub(crate) async fn start(
 impl Running {
     /// The node's public key.
     pub(crate) fn id(&self) -> &nex_protocol::id::NodeId {
-        &self.node.shared().identity.node
+        &self.node.identity().node
     }
 
     /// Runs until a signal or until `lost` resolves, then stops in order. A second signal ends the process at once.

@@ -11,52 +11,18 @@ use nex_protocol::id::Namespace;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::repeats::{self, Repeats};
-use super::{parse, settle};
-use crate::admission::{self, AdmittedDeploy};
+use super::{body, settle, token};
+use crate::admission::{Admission, AdmittedDeploy};
 use crate::artifacts::RemoteArtifact;
 use crate::clock;
 use crate::policy;
-use crate::shared::Shared;
+use crate::status::NodeStatus;
 
 /// Deploys worked on at once: in all, of one namespace, of one issuer. A namespace is what NATS permissions bind a user to; issuers
 /// are made as fast as keys are.
 const MAX_CONCURRENT: usize = 64;
 const OF_A_NAMESPACE: usize = 32;
 const OF_AN_ISSUER: usize = 16;
-
-/// Who is deploying right now.
-#[derive(Debug)]
-pub(super) struct Tenants {
-    all: Semaphore,
-    namespaces: Shares,
-    issuers: Shares,
-    /// The same request twice at once: the second waits for the answer to the first.
-    requests: Shares,
-    repeats: Repeats,
-}
-
-impl Tenants {
-    /// Nobody is.
-    pub(super) fn new() -> Self {
-        Self {
-            all: Semaphore::new(MAX_CONCURRENT),
-            namespaces: Shares::new(OF_A_NAMESPACE),
-            issuers: Shares::new(OF_AN_ISSUER),
-            requests: Shares::new(1),
-            repeats: Repeats::default(),
-        }
-    }
-
-    /// Waits for a turn; who has many deploys under way waits for those and keeps nobody else waiting.
-    async fn turn(&self, namespace: &Namespace, issuer: &str, by: Deadline) -> Result<Turn<'_>, Failure> {
-        let turn = async {
-            let issuer = self.issuers.take(issuer).await;
-            let namespace = self.namespaces.take(namespace.as_str()).await;
-            Turn { _issuer: issuer, _namespace: namespace, _permit: self.all.acquire().await.ok() }
-        };
-        by.bound(turn).await.map_err(no_time)
-    }
-}
 
 fn no_time(Elapsed: Elapsed) -> Failure {
     Failure::new(ErrorCode::Unavailable, "the node had no time for this deploy: too many are under way; try again")
@@ -69,64 +35,96 @@ struct Turn<'a> {
     _permit: Option<SemaphorePermit<'a>>,
 }
 
-/// Deploys a workload into a namespace.
-pub(super) async fn deploy(
-    shared: &Arc<Shared>,
-    tenants: &Tenants,
-    namespace: &str,
-    body: &[u8],
-    by: Deadline,
-) -> Result<DeployResponse, Failure> {
-    if shared.is_lame_duck() {
-        return Err(Failure::new(ErrorCode::Unavailable, "Node is in lame duck mode. Workload deploy request denied"));
-    }
-    // A full node says so first, as 0.2.7 does; room is taken when it is this deploy's turn.
-    drop(shared.registry.reserve()?);
-    let request: DeployRequest = parse("deploy", body)?;
-    let namespace: Namespace =
-        namespace.parse().map_err(|error| Failure::new(ErrorCode::BadRequest, format!("Invalid deploy request: {error}")))?;
-    let now = clock::unix_seconds();
-    let admitted = policy::admit(&request, &shared.config, &shared.identity.xkey, now)?;
-    policy::check_signed(&admitted, &request, body, shared.place(namespace.as_str()), &shared.config)?;
-    for details in [&request.trigger_connection, &request.host_services] {
-        shared.drivers.launcher.connections.permit(details.as_ref())?;
-    }
-    let key = repeats::key(&namespace, body);
-    let _alone = by.bound(tenants.requests.take(&key.to_string())).await.map_err(no_time)?;
-    if let Some(answer) = tenants.repeats.find(&key, &shared.registry, &namespace, &request) {
-        return answer;
-    }
-    let turn = tenants.turn(&namespace, &admitted.claims.iss, by).await?;
-    let mut reservation = shared.registry.reserve()?;
-    reservation.reserve_triggers(&namespace, &admitted.triggers)?;
-    // Asked for first: a token is not used up by an artifact that is not there.
-    let (bucket, connections) = (&admitted.location.bucket, &shared.drivers.launcher.connections);
-    let offer =
-        Box::pin(connections.permitted(bucket, admission::look_up(shared, &request, &admitted, &mut reservation, by))).await?;
-    shared.spend(&admitted.claims, "deploy", admitted.spent_until, now).await?;
-    let deploy = AdmittedDeploy { namespace, request, admitted, reservation };
-    let answer = Box::pin(start(shared, deploy, offer, turn, by)).await;
-    tenants.repeats.remember(key, &answer);
-    answer
+/// Deploys workloads.
+pub(super) struct Deploys {
+    status: Arc<NodeStatus>,
+    admission: Arc<Admission>,
+    all: Semaphore,
+    namespaces: Shares,
+    issuers: Shares,
+    /// The same request twice at once: the second waits for the answer to the first.
+    requests: Shares,
+    repeats: Repeats,
 }
 
-/// Fetches and starts what has used up its token.
-async fn start(
-    shared: &Arc<Shared>,
-    deploy: AdmittedDeploy,
-    offer: RemoteArtifact,
-    turn: Turn<'_>,
-    by: Deadline,
-) -> Result<DeployResponse, Failure> {
-    let settle_ms = deploy.request.settle_ms;
-    let (bucket, launcher) = (&deploy.admitted.location.bucket, &shared.drivers.launcher);
-    let artifact = Box::pin(launcher.connections.permitted(bucket, launcher.artifacts.take(offer, by))).await?;
-    // Boxed: a deploy's future is large, and one of many requests.
-    let started = Box::pin(admission::deploy(shared, deploy, artifact, by)).await?;
-    // It runs: the next one need not wait until it has settled.
-    drop(turn);
-    match settle_ms {
-        Some(milliseconds) => settle::settle(started, milliseconds).await,
-        None => Ok(started.response),
+impl Deploys {
+    /// None is under way.
+    pub(super) fn new(status: Arc<NodeStatus>, admission: Arc<Admission>) -> Self {
+        Self {
+            status,
+            admission,
+            all: Semaphore::new(MAX_CONCURRENT),
+            namespaces: Shares::new(OF_A_NAMESPACE),
+            issuers: Shares::new(OF_AN_ISSUER),
+            requests: Shares::new(1),
+            repeats: Repeats::default(),
+        }
+    }
+
+    /// Deploys a workload into a namespace.
+    pub(super) async fn deploy(&self, namespace: &str, body: &[u8], by: Deadline) -> Result<DeployResponse, Failure> {
+        if self.status.is_lame_duck() {
+            return Err(Failure::new(ErrorCode::Unavailable, "Node is in lame duck mode. Workload deploy request denied"));
+        }
+        let Admission { identity, config, registry, drivers, .. } = &*self.admission;
+        // A full node says so first, as 0.2.7 does; room is taken when it is this deploy's turn.
+        drop(registry.reserve()?);
+        let request: DeployRequest = body::parse("deploy", body)?;
+        let namespace: Namespace =
+            namespace.parse().map_err(|error| Failure::new(ErrorCode::BadRequest, format!("Invalid deploy request: {error}")))?;
+        let now = clock::unix_seconds();
+        let admitted = policy::admit(&request, config, &identity.xkey, now)?;
+        policy::check_signed(&admitted, &request, body, identity.place(namespace.as_str()), config)?;
+        for details in [&request.trigger_connection, &request.host_services] {
+            drivers.launcher.connections.permit(details.as_ref())?;
+        }
+        let key = repeats::key(&namespace, body);
+        let _alone = by.bound(self.requests.take(&key.to_string())).await.map_err(no_time)?;
+        if let Some(answer) = self.repeats.find(&key, registry, &namespace, &request) {
+            return answer;
+        }
+        let turn = self.turn(&namespace, &admitted.claims.iss, by).await?;
+        let mut reservation = registry.reserve()?;
+        reservation.reserve_triggers(&namespace, &admitted.triggers)?;
+        // Asked for first: a token is not used up by an artifact that is not there.
+        let (bucket, connections) = (&admitted.location.bucket, &drivers.launcher.connections);
+        let offer =
+            Box::pin(connections.permitted(bucket, self.admission.look_up(&request, &admitted, &mut reservation, by))).await?;
+        token::spend(&drivers.journal, &admitted.claims, "deploy", admitted.spent_until, now).await?;
+        let deploy = AdmittedDeploy { namespace, request, admitted, reservation };
+        let answer = Box::pin(self.start(deploy, offer, turn, by)).await;
+        self.repeats.remember(key, &answer);
+        answer
+    }
+
+    /// Fetches and starts what has used up its token.
+    async fn start(
+        &self,
+        deploy: AdmittedDeploy,
+        offer: RemoteArtifact,
+        turn: Turn<'_>,
+        by: Deadline,
+    ) -> Result<DeployResponse, Failure> {
+        let settle_ms = deploy.request.settle_ms;
+        let (bucket, launcher) = (&deploy.admitted.location.bucket, &self.admission.drivers.launcher);
+        let artifact = Box::pin(launcher.connections.permitted(bucket, launcher.artifacts.take(offer, by))).await?;
+        // Boxed: a deploy's future is large, and one of many requests.
+        let started = Box::pin(self.admission.deploy(deploy, artifact, by)).await?;
+        // It runs: the next one need not wait until it has settled.
+        drop(turn);
+        match settle_ms {
+            Some(milliseconds) => settle::settle(started, milliseconds).await,
+            None => Ok(started.response),
+        }
+    }
+
+    /// Waits for a turn; who has many deploys under way waits for those and keeps nobody else waiting.
+    async fn turn(&self, namespace: &Namespace, issuer: &str, by: Deadline) -> Result<Turn<'_>, Failure> {
+        let turn = async {
+            let issuer = self.issuers.take(issuer).await;
+            let namespace = self.namespaces.take(namespace.as_str()).await;
+            Turn { _issuer: issuer, _namespace: namespace, _permit: self.all.acquire().await.ok() }
+        };
+        by.bound(turn).await.map_err(no_time)
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Questions, stops and deploys have a lane each ([`lanes`]): a deploy may take seconds, and nothing waits behind it.
 
+mod body;
 mod deploy;
 mod endpoints;
 mod failure;
@@ -10,10 +11,11 @@ mod queries;
 mod repeats;
 mod settle;
 mod stop;
+mod token;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_nats::{Client, Message, Subscriber};
 use futures::FutureExt as _;
@@ -25,10 +27,13 @@ use nex_protocol::subject::{Control, Discovery};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::control::deploy::Tenants;
+use crate::admission::Admission;
+use crate::control::deploy::Deploys;
 use crate::control::endpoints::{Endpoints, SERVICE};
 use crate::control::lanes::Lane;
-use crate::shared::Shared;
+use crate::control::queries::Queries;
+use crate::control::stop::Stops;
+use crate::status::{NodeStatus, VERSION};
 
 /// Largest request body looked at, bytes.
 const BODY_BYTES: usize = 2 * 1024 * 1024;
@@ -57,9 +62,12 @@ impl std::fmt::Debug for ControlApi {
 
 /// What all requests are answered with.
 struct Api {
-    shared: Arc<Shared>,
+    nats: Client,
+    deploy_timeout: Duration,
     endpoints: Endpoints,
-    tenants: Tenants,
+    queries: Queries,
+    stops: Stops,
+    deploys: Deploys,
     refusals: Lane,
     handlers: TaskScope,
 }
@@ -69,9 +77,13 @@ impl ControlApi {
     ///
     /// # Errors
     /// When the connection does not take a subscription.
-    pub async fn start(shared: &Arc<Shared>) -> Result<Self, async_nats::Error> {
-        let (nats, node) = (&shared.nats, &shared.identity.node);
-        let endpoints = Endpoints::new(node, &shared.nexus, shared.version);
+    pub(crate) async fn start(
+        nats: &Client,
+        status: &Arc<NodeStatus>,
+        admission: &Arc<Admission>,
+    ) -> Result<Self, async_nats::Error> {
+        let node = &admission.identity.node;
+        let endpoints = Endpoints::new(node, &admission.identity.nexus, VERSION);
         let (mut questions, mut stops, mut deploys) = (SelectAll::new(), SelectAll::new(), SelectAll::new());
         for (index, endpoint) in endpoints.all().iter().enumerate() {
             // Every node answers for itself: the queue group is the node's own.
@@ -88,13 +100,7 @@ impl ControlApi {
         }
         nats.flush().await?;
         let (subscriptions, lanes) = (CancellationToken::new(), TaskScope::new("control"));
-        let api = Arc::new(Api {
-            shared: Arc::clone(shared),
-            endpoints,
-            tenants: Tenants::new(),
-            refusals: Lane::new(REFUSALS, REFUSALS * BODY_BYTES),
-            handlers: TaskScope::new("requests"),
-        });
+        let api = Arc::new(Api::new(nats, status, admission, endpoints));
         for (name, lane, (most, bytes)) in
             [("questions", questions, QUESTIONS), ("stops", stops, STOPS), ("deploys", deploys, DEPLOYS)]
         {
@@ -105,7 +111,7 @@ impl ControlApi {
     }
 
     /// Takes no more requests, answers those under way.
-    pub async fn stop(self, grace: std::time::Duration) {
+    pub async fn stop(self, grace: Duration) {
         self.subscriptions.cancel();
         self.lanes.shutdown(grace).await;
         self.api.handlers.shutdown(grace).await;
@@ -139,7 +145,7 @@ async fn serve(mut requests: SelectAll<Numbered>, lane: Lane, api: &Arc<Api>, st
             true => None,
             false => lane.enter(message.payload.len(), control.as_ref().and_then(Control::namespace)),
         };
-        let (this, by) = (Arc::clone(api), Deadline::after(api.shared.drivers.timeouts.deploy));
+        let (this, by) = (Arc::clone(api), Deadline::after(api.deploy_timeout));
         match ticket {
             Some(ticket) => api.handlers.spawn("request", async move {
                 Box::pin(this.route(index, control, &message, by)).await;
@@ -174,8 +180,35 @@ fn kind_of(control: Option<&Control>) -> &'static str {
 }
 
 impl Api {
+    fn new(nats: &Client, status: &Arc<NodeStatus>, admission: &Arc<Admission>, endpoints: Endpoints) -> Self {
+        let Admission { identity, config, registry, drivers, .. } = &**admission;
+        Self {
+            nats: nats.clone(),
+            deploy_timeout: drivers.timeouts.deploy,
+            endpoints,
+            queries: Queries {
+                identity: Arc::clone(identity),
+                config: Arc::clone(config),
+                status: Arc::clone(status),
+                registry: registry.clone(),
+                drivers: Arc::clone(drivers),
+            },
+            stops: Stops {
+                identity: Arc::clone(identity),
+                demands: config.demands,
+                status: Arc::clone(status),
+                registry: registry.clone(),
+                journal: drivers.journal.clone(),
+                events: drivers.events.clone(),
+            },
+            deploys: Deploys::new(Arc::clone(status), Arc::clone(admission)),
+            refusals: Lane::new(REFUSALS, REFUSALS * BODY_BYTES),
+            handlers: TaskScope::new("requests"),
+        }
+    }
+
     async fn route(&self, index: Option<usize>, control: Option<Control>, message: &Message, by: Deadline) {
-        let (shared, body) = (&self.shared, message.payload.as_ref());
+        let (queries, body) = (&self.queries, message.payload.as_ref());
         if index.is_none() {
             return self.discover(message).await;
         }
@@ -186,25 +219,25 @@ impl Api {
             return self.answer::<()>(index, message, kind, refused).await;
         };
         match control {
-            Control::Auction => self.answer(index, message, kind, async { Ok(queries::bid(shared, body)) }).await,
-            Control::Ping => self.answer(index, message, kind, async { Ok(Some(queries::ping(shared))) }).await,
+            Control::Auction => self.answer(index, message, kind, async { Ok(queries.bid(body)) }).await,
+            Control::Ping => self.answer(index, message, kind, async { Ok(Some(queries.ping())) }).await,
             Control::WorkloadPing { namespace, workload } => {
-                let found = async { Ok(queries::workload_ping(shared, &namespace, workload.as_deref(), body)) };
+                let found = async { Ok(queries.workload_ping(&namespace, workload.as_deref(), body)) };
                 self.answer(index, message, kind, found).await;
             }
             Control::Info { namespace } => {
-                self.answer(index, message, kind, async { Ok(Some(queries::info(shared, &namespace))) }).await;
+                self.answer(index, message, kind, async { Ok(Some(queries.info(&namespace))) }).await;
             }
             Control::Deploy { namespace } => {
-                let deployed = deploy::deploy(shared, &self.tenants, &namespace, body, by).map(|it| it.map(Some));
+                let deployed = self.deploys.deploy(&namespace, body, by).map(|it| it.map(Some));
                 self.answer(index, message, kind, deployed).await;
             }
             Control::Stop { namespace } => {
-                let stopped = stop::stop(shared, &namespace, body).map(|it| it.map(Some));
+                let stopped = self.stops.stop(&namespace, body).map(|it| it.map(Some));
                 self.answer(index, message, kind, stopped).await;
             }
             Control::LameDuck => {
-                self.answer(index, message, kind, stop::lame_duck(shared).map(|it| Ok(Some(it)))).await;
+                self.answer(index, message, kind, self.stops.lame_duck().map(|it| Ok(Some(it)))).await;
             }
         }
     }
@@ -212,7 +245,7 @@ impl Api {
     async fn discover(&self, message: &Message) {
         if let Some(question) = Discovery::parse(message.subject.as_str()) {
             let body = serde_json::to_vec(&self.endpoints.describe(question)).unwrap_or_default();
-            respond(&self.shared.nats, message, body).await;
+            respond(&self.nats, message, body).await;
         }
     }
 
@@ -242,7 +275,7 @@ impl Api {
                 envelope::failure(kind, &Failure::new(ErrorCode::Internal, "the node failed on this request; its log says more"))
             }
         };
-        respond(&self.shared.nats, message, body).await;
+        respond(&self.nats, message, body).await;
     }
 }
 
@@ -256,14 +289,4 @@ async fn respond(nats: &Client, message: &Message, body: Vec<u8>) {
     if let Err(error) = sent {
         tracing::warn!(subject = %message.subject, %error, "a reply could not be sent");
     }
-}
-
-/// Reads a body; `null` and what is not an object are malformed.
-fn parse<T: serde::de::DeserializeOwned>(what: &str, body: &[u8]) -> Result<T, Failure> {
-    let bad = |why: String| Failure::new(ErrorCode::BadRequest, format!("Unable to deserialize {what} request: {why}"));
-    // A decoder of structs would take an array too, member by member.
-    if body.trim_ascii_start().first() == Some(&b'[') {
-        return Err(bad("expected an object, found an array".to_owned()));
-    }
-    serde_json::from_slice(body).map_err(|error| bad(error.to_string()))
 }

@@ -1,79 +1,105 @@
 //! Questions about the node: AUCTION, PING, WPING, INFO. Answered from memory, at once.
 
+use std::sync::Arc;
+
 use nex_protocol::control::{
     AuctionRequest, EndedWorkload, InfoResponse, Memory, NodeSummary, TailLine, WorkloadPingRequest, WorkloadPingResponse,
-    WorkloadSummary, uptime,
+    WorkloadSummary,
 };
 
-use crate::shared::Shared;
+use crate::config::NodeConfig;
+use crate::identity::Identity;
+use crate::registry::Registry;
+use crate::status::{NodeStatus, VERSION};
 use crate::tail::Tail;
+use crate::workload::runtime::DriverServices;
 
-/// A bid; silence where the node declines and nobody asked why.
-pub(super) fn bid(shared: &Shared, body: &[u8]) -> Option<NodeSummary> {
-    // An empty or unreadable body asks everybody, as in 0.2.7.
-    let request: AuctionRequest = serde_json::from_slice::<Option<AuctionRequest>>(body).ok().flatten().unwrap_or_default();
-    let mut declined = request.mismatches(&shared.tags(), false, &shared.config.workload_types);
-    if shared.is_lame_duck() {
-        declined.push("it is in lame duck mode".to_owned());
-    }
-    declined.extend(shared.registry.full());
-    match declined.is_empty() {
-        true => Some(summary(shared)),
-        false => request.explain.then(|| NodeSummary { declined, ..summary(shared) }),
-    }
+/// Answers questions.
+pub(super) struct Queries {
+    pub(super) identity: Arc<Identity>,
+    pub(super) config: Arc<NodeConfig>,
+    pub(super) status: Arc<NodeStatus>,
+    pub(super) registry: Registry,
+    pub(super) drivers: Arc<DriverServices>,
 }
 
-/// The answer to PING.
-pub(super) fn ping(shared: &Shared) -> NodeSummary {
-    summary(shared)
-}
-
-fn summary(shared: &Shared) -> NodeSummary {
-    NodeSummary {
-        node_id: shared.identity.node.to_string(),
-        nexus: shared.nexus.clone(),
-        version: shared.version.to_owned(),
-        uptime: uptime(shared.started.elapsed()),
-        target_xkey: shared.identity.xkey.public_key(),
-        xkey_signature: shared.identity.xkey_signature.clone(),
-        tags: shared.tags(),
-        running_machines: shared.registry.count(),
-        warm_agents: Some(shared.drivers.launcher.pools.ready()),
-        declined: Vec::new(),
+impl Queries {
+    /// A bid; silence where the node declines and nobody asked why.
+    pub(super) fn bid(&self, body: &[u8]) -> Option<NodeSummary> {
+        // An empty or unreadable body asks everybody, as in 0.2.7.
+        let request: AuctionRequest = serde_json::from_slice::<Option<AuctionRequest>>(body).ok().flatten().unwrap_or_default();
+        let mut declined = request.mismatches(&self.status.tags(), false, &self.config.workload_types);
+        if self.status.is_lame_duck() {
+            declined.push("it is in lame duck mode".to_owned());
+        }
+        declined.extend(self.registry.full());
+        match declined.is_empty() {
+            true => Some(self.summary()),
+            false => request.explain.then(|| NodeSummary { declined, ..self.summary() }),
+        }
     }
-}
 
-/// The answer to WPING; silence where nothing matches.
-pub(super) fn workload_ping(
-    shared: &Shared,
-    namespace: &str,
-    workload: Option<&str>,
-    body: &[u8],
-) -> Option<WorkloadPingResponse> {
-    // An empty or unreadable body asks for nothing more, as in 0.2.7.
-    let request: WorkloadPingRequest = serde_json::from_slice(body).unwrap_or_default();
-    let mut tails = TailReader { most: request.tail.unwrap_or(0), bytes: TAILS };
-    let wanted = |name: &str, id: &str| workload.is_none_or(|wanted| wanted == id || wanted.eq_ignore_ascii_case(name));
-    let found =
-        shared.registry.all().into_iter().filter(|known| {
+    /// The answer to PING.
+    pub(super) fn ping(&self) -> NodeSummary {
+        self.summary()
+    }
+
+    fn summary(&self) -> NodeSummary {
+        NodeSummary {
+            node_id: self.identity.node.to_string(),
+            nexus: self.identity.nexus.clone(),
+            version: VERSION.to_owned(),
+            uptime: self.status.uptime(),
+            target_xkey: self.identity.xkey.public_key(),
+            xkey_signature: self.identity.xkey_signature.clone(),
+            tags: self.status.tags(),
+            running_machines: self.registry.count(),
+            warm_agents: Some(self.drivers.launcher.pools.ready()),
+            declined: Vec::new(),
+        }
+    }
+
+    /// The answer to WPING; silence where nothing matches.
+    pub(super) fn workload_ping(&self, namespace: &str, workload: Option<&str>, body: &[u8]) -> Option<WorkloadPingResponse> {
+        // An empty or unreadable body asks for nothing more, as in 0.2.7.
+        let request: WorkloadPingRequest = serde_json::from_slice(body).unwrap_or_default();
+        let mut tails = TailReader { most: request.tail.unwrap_or(0), bytes: TAILS };
+        let wanted = |name: &str, id: &str| workload.is_none_or(|wanted| wanted == id || wanted.eq_ignore_ascii_case(name));
+        let found = self.registry.all().into_iter().filter(|known| {
             known.spec.namespace.as_str() == namespace && wanted(known.spec.name.as_str(), known.spec.id.as_str())
         });
-    let running_machines: Vec<_> =
-        found.map(|workload| WorkloadSummary { tail: tails.read(&workload.tail), ..workload.summary() }).collect();
-    let ended = if request.ended { shared.drivers.ended.of(namespace, workload) } else { Vec::new() };
-    // The last ones to end have their lines first, should they be too many for all.
-    let mut ended: Vec<_> =
-        ended.into_iter().rev().map(|(told, tail)| EndedWorkload { tail: tails.read(&tail), ..told }).collect();
-    ended.reverse();
-    (!running_machines.is_empty() || !ended.is_empty()).then(|| WorkloadPingResponse {
-        node_id: shared.identity.node.to_string(),
-        target_xkey: shared.identity.xkey.public_key(),
-        version: shared.version.to_owned(),
-        tags: shared.tags(),
-        uptime: uptime(shared.started.elapsed()),
-        running_machines,
-        ended,
-    })
+        let running_machines: Vec<_> =
+            found.map(|workload| WorkloadSummary { tail: tails.read(&workload.tail), ..workload.summary() }).collect();
+        let ended = if request.ended { self.drivers.ended.of(namespace, workload) } else { Vec::new() };
+        // The last ones to end have their lines first, should they be too many for all.
+        let mut ended: Vec<_> =
+            ended.into_iter().rev().map(|(told, tail)| EndedWorkload { tail: tails.read(&tail), ..told }).collect();
+        ended.reverse();
+        (!running_machines.is_empty() || !ended.is_empty()).then(|| WorkloadPingResponse {
+            node_id: self.identity.node.to_string(),
+            target_xkey: self.identity.xkey.public_key(),
+            version: VERSION.to_owned(),
+            tags: self.status.tags(),
+            uptime: self.status.uptime(),
+            running_machines,
+            ended,
+        })
+    }
+
+    /// The answer to INFO.
+    pub(super) fn info(&self, namespace: &str) -> InfoResponse {
+        let machines = self.registry.all();
+        InfoResponse {
+            version: VERSION.to_owned(),
+            uptime: self.status.uptime(),
+            public_xkey: self.identity.xkey.public_key(),
+            xkey_signature: self.identity.xkey_signature.clone(),
+            tags: self.status.tags(),
+            memory: std::fs::read_to_string("/proc/meminfo").ok().map(|text| memory(&text)),
+            machines: machines.iter().filter(|m| m.spec.namespace.as_str() == namespace).map(|m| m.machine()).collect(),
+            supported_workload_types: self.config.workload_types.iter().map(ToString::to_string).collect(),
+        }
+    }
 }
 
 /// Most bytes of lines in one answer, which has to fit into a message.
@@ -99,21 +125,6 @@ impl TailReader {
         }
         lines.reverse();
         lines
-    }
-}
-
-/// The answer to INFO.
-pub(super) fn info(shared: &Shared, namespace: &str) -> InfoResponse {
-    let machines = shared.registry.all();
-    InfoResponse {
-        version: shared.version.to_owned(),
-        uptime: uptime(shared.started.elapsed()),
-        public_xkey: shared.identity.xkey.public_key(),
-        xkey_signature: shared.identity.xkey_signature.clone(),
-        tags: shared.tags(),
-        memory: std::fs::read_to_string("/proc/meminfo").ok().map(|text| memory(&text)),
-        machines: machines.iter().filter(|m| m.spec.namespace.as_str() == namespace).map(|m| m.machine()).collect(),
-        supported_workload_types: shared.config.workload_types.iter().map(ToString::to_string).collect(),
     }
 }
 

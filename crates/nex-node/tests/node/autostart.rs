@@ -45,8 +45,8 @@ async fn entries_start_with_their_environment_and_bad_ones_keep_nobody_from_star
     world.until("the script speaks", |it| it.has_logged("script as well x y")).await;
     assert_eq!(world.call("good", "").await, "\"from the configuration\"");
     assert_eq!(world.call("elsewhere", "").await, "\"elsewhere\"");
-    let started = eventually(patience(), || std::future::ready(world.node().shared().registry.count() == 3));
-    assert!(started.await, "{:?}", world.node().shared().registry.all());
+    let started = eventually(patience(), || std::future::ready(world.node().registry().count() == 3));
+    assert!(started.await, "{:?}", world.node().registry().all());
     let machines = world.client.info(&world.target().node).await.unwrap().machines;
     let names: std::collections::BTreeSet<_> =
         machines.iter().map(|it| (it.workload.name.as_str(), it.workload.description.as_str())).collect();
@@ -56,7 +56,7 @@ async fn entries_start_with_their_environment_and_bad_ones_keep_nobody_from_star
     assert!(world.refused(&stranger).await.message.starts_with("invalid workload issuer"));
     world.stop().await;
     world.start_node().await;
-    let again = eventually(patience(), || std::future::ready(world.node().shared().registry.count() == 3));
-    assert!(again.await, "each starts once again: {:?}", world.node().shared().registry.all());
+    let again = eventually(patience(), || std::future::ready(world.node().registry().count() == 3));
+    assert!(again.await, "each starts once again: {:?}", world.node().registry().all());
     world.stop().await;
 }

@@ -320,7 +320,7 @@ async fn a_restored_workload_gets_no_trigger_that_another_namespace_has() {
     world.start_node().await;
     is_back(&world, &started).await;
     assert_eq!(world.call_again("greet", "you").await, "\"Hello, you!\"");
-    assert!(world.node().shared().registry.get(other.as_str()).is_none());
+    assert!(world.node().registry().get(other.as_str()).is_none());
     world.stop().await;
     let left: Vec<WorkloadId> = world.journal().unwrap().leftovers().unwrap().workloads.into_iter().map(|(id, _)| id).collect();
     assert_eq!(left, [other], "it stays in the journal");

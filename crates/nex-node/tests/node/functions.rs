@@ -235,7 +235,7 @@ async fn a_function_is_called_on_the_connection_its_deployer_brings() {
     greet.trigger_connection = Some(ConnectionDetails { nats_url: "nats://127.0.0.1:2".into(), ..ConnectionDetails::default() });
     let failure = world.refused(&greet).await;
     assert!(failure.message.contains("not among those that this node connects workloads to"), "{failure}");
-    assert_eq!(world.node().shared().registry.count(), 1);
+    assert_eq!(world.node().registry().count(), 1);
     world.stop().await;
 }
 
@@ -251,7 +251,7 @@ async fn a_function_that_does_not_compile_is_refused_and_nothing_is_told_of_it()
         let failure = world.refused(&world.prepare("broken", kind, bytes).await).await;
         assert!(failure.message.starts_with("Failed to deploy workload: ") && failure.message.contains(text), "{failure}");
     }
-    assert_eq!(world.node().shared().registry.count(), 0);
+    assert_eq!(world.node().registry().count(), 0);
     world.run("greet", WorkloadType::V8, guest::GREET_MJS.as_bytes()).await;
     assert_eq!(world.call("greet", "you").await, "\"Hello, you!\"");
     world.until("the good one is told", |it| !it.events("workload_deployed").is_empty()).await;

@@ -76,7 +76,7 @@ async fn what_is_no_program_is_refused_with_what_it_is() {
         let prefix = "Failed to deploy workload: workload rejected by agent: failed to validate workload: ";
         assert!(failure.message.starts_with(prefix) && failure.message.contains(text), "{failure}");
     }
-    assert_eq!((world.node().shared().registry.count(), world.events("workload_deployed").len()), (0, 0));
+    assert_eq!((world.node().registry().count(), world.events("workload_deployed").len()), (0, 0));
     world.stop().await;
 }
 

@@ -19,7 +19,7 @@ async fn deploys_wait_for_agents_where_none_is_warm() {
     world.warm_agents().into_values().for_each(kill9);
     let deploys = futures::future::join_all((0..4).map(|_| world.deploy(&greet))).await;
     let ids: std::collections::BTreeSet<_> = deploys.iter().map(|started| &started.id).collect();
-    assert_eq!((ids.len(), world.node().shared().registry.count()), (4, 4));
+    assert_eq!((ids.len(), world.node().registry().count()), (4, 4));
     assert_eq!(world.call("greet", "you").await, "\"Hello, you!\"");
     world.stop().await;
 }

@@ -121,7 +121,7 @@ impl World {
     }
 
     pub(crate) fn target(&self) -> Target {
-        let identity = &self.node().shared().identity;
+        let identity = self.node().identity();
         Target::new(identity.node.clone(), identity.xkey.public_key(), &identity.xkey_signature).unwrap()
     }
 
@@ -245,7 +245,7 @@ impl World {
 
     /// Waits until as many agents are warm as the pool is to have.
     pub(crate) async fn until_warm(&self, count: usize) {
-        let mut status = self.node().shared().drivers.launcher.pools.status();
+        let mut status = self.node().pool_status();
         let warm = tokio::time::timeout(patience(), status.wait_for(|status| status.ready == count)).await;
         warm.expect("the pool is not refilled").unwrap();
     }
