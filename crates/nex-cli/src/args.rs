@@ -8,4 +8,4 @@ mod workload;
 pub(crate) use connection::ConnectionArgs;
 pub(crate) use logging::{LogLevel, LogTarget, LoggingArgs, TimeFormat};
 pub(crate) use node::{Loaded, NodeArgs, find_agent};
-pub(crate) use workload::WorkloadArgs;
+pub(crate) use workload::{SETTLE, WorkloadArgs};

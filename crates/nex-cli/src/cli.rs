@@ -62,6 +62,8 @@ pub(crate) enum Command {
     Devrun(cmd::devrun::DevrunArgs),
     /// Run an uploaded artifact on a node you name
     Run(cmd::run::RunArgs),
+    /// Make what runs be what a file says: nex.toml
+    Apply(cmd::apply::ApplyArgs),
     /// Stop workloads
     Stop(cmd::stop::StopArgs),
     /// Call a function and print its reply

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub(crate) mod apply;
 pub(crate) mod call;
 pub(crate) mod completion;
 pub(crate) mod deploy;
@@ -16,3 +17,4 @@ pub(crate) mod rootfs;
 pub(crate) mod run;
 pub(crate) mod stop;
 pub(crate) mod up;
+pub(crate) mod upload;

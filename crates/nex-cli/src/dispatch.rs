@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::cli::{Cli, Command};
 use crate::cmd::node::NodeCommand;
 use crate::cmd::{
-    call, completion, devrun, events, lameduck, logs, node, node_up, preflight, ps, rootfs, run as run_artifact, stop, up,
+    apply, call, completion, devrun, events, lameduck, logs, node, node_up, preflight, ps, rootfs, run as run_artifact, stop, up,
 };
 use crate::env::Env;
 use crate::log_feed::LogFeed;
@@ -34,6 +34,7 @@ async fn run_command(cli: &Cli, env: &Env, output: &mut Output, feed: Option<Log
         Command::Node(NodeCommand::Up(args)) => return Box::pin(node_up::run(args, connection, env, output, feed)).await,
         Command::Node(NodeCommand::Preflight(args)) => return preflight::run(args, connection, env, output).await,
         Command::Devrun(args) => return devrun::run(args, connection, env, output).await,
+        Command::Apply(args) => return Box::pin(apply::run(args, connection, env, output)).await,
         Command::Run(args) => return run_artifact::run(args, connection, env, output).await,
         Command::Stop(args) => return stop::run(args, connection, env, output).await,
         Command::Events => events::check(&connection.namespace)?,
@@ -47,7 +48,7 @@ async fn run_command(cli: &Cli, env: &Env, output: &mut Output, feed: Option<Log
         Command::Ps(args) => ps::run(args, &session, output).await,
         Command::Logs(args) => until_interrupted(logs::run(args, &session, output)).await,
         Command::Events => until_interrupted(events::run(&session, output)).await,
-        Command::Up(_) | Command::Devrun(_) | Command::Run(_) | Command::Stop(_) => Ok(()),
+        Command::Up(_) | Command::Devrun(_) | Command::Apply(_) | Command::Run(_) | Command::Stop(_) => Ok(()),
         Command::Completion(_) | Command::Rootfs(_) | Command::Version => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! The environment, read once. Variables that set flags are read by clap.
+//! The environment, read here and nowhere else. Variables that set flags are read by clap.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -33,6 +33,12 @@ impl Env {
         let data = data.or_else(|| Some(home.as_ref()?.join(".local/share"))).map(|data| data.join("nex"));
         let path = set("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
         Self { directories: Directories { config, home }, data, path, no_color: set("NO_COLOR").is_some() }
+    }
+
+    /// A variable that a file of the user refers to; none if it is not set, or no text.
+    #[expect(clippy::unused_self, reason = "the environment is read here and nowhere else")]
+    pub(crate) fn variable(&self, name: &str) -> Option<String> {
+        std::env::var_os(name)?.into_string().ok()
     }
 
     /// `~/.nex`, the directory of keys.

@@ -79,7 +79,8 @@ fn of_arguments(arguments: &[String], mut stdin: impl FnMut() -> anyhow::Result<
     Ok(environment)
 }
 
-fn check_name(key: &str, value: &str) -> Result<(), Usage> {
+/// Whether a variable can be one.
+pub(crate) fn check_name(key: &str, value: &str) -> Result<(), Usage> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     if key.is_empty() || key.starts_with(|c: char| c.is_ascii_digit()) || !key.chars().all(legal) {
         let why = "its name must be letters, digits, '_', '-' and '.', and not begin with a digit";
@@ -91,6 +92,12 @@ fn check_name(key: &str, value: &str) -> Result<(), Usage> {
         )));
     }
     Ok(())
+}
+
+/// The content of a file, as a value.
+pub(crate) fn of_value_file(path: &Path) -> anyhow::Result<String> {
+    let file = File::open(path).with_context(|| format!("cannot read {}; next: check the path", path.display()))?;
+    bounded(&path.display().to_string(), file)
 }
 
 /// Reads a value; one line break at its end is not part of it.

@@ -5,7 +5,8 @@
 //! | [`cli`], [`args`], [`mod@env`] | the command line and the environment; nothing else reads either |
 //! | [`dispatch`], [`cmd`] | the commands, one file each, and the choice among them |
 //! | [`session`], [`keys`] | the connection, and the keys of the user |
-//! | [`sniff`], [`check`] | detection and validation of input |
+//! | [`manifest`], [`mod@plan`] | the file that says what should run, and what to do so that it does |
+//! | [`sniff`], [`check`], [`environment`] | detection and validation of input |
 //! | [`output`], [`table`], [`style`], [`progress`] | output for people and programs |
 //! | [`exit`], [`logging`], [`log_feed`] | exit codes and logging |
 
@@ -20,7 +21,9 @@ mod exit;
 mod keys;
 mod log_feed;
 mod logging;
+mod manifest;
 mod output;
+mod plan;
 mod progress;
 mod session;
 mod sniff;

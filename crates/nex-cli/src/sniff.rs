@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::Context as _;
+use nex_protocol::control::AuctionRequest;
 use nex_protocol::deploy::WorkloadType;
 
 use crate::check::Usage;
@@ -22,6 +23,18 @@ pub(crate) struct Sniffed {
     pub(crate) arch: Option<&'static str>,
     /// Required operating system.
     pub(crate) os: Option<&'static str>,
+}
+
+impl Sniffed {
+    /// What to ask the nodes for.
+    pub(crate) fn auction(&self) -> AuctionRequest {
+        AuctionRequest {
+            arch: self.arch.map(str::to_owned),
+            os: self.os.map(str::to_owned),
+            workload_types: Some(vec![self.r#type.to_string()]),
+            ..AuctionRequest::default()
+        }
+    }
 }
 
 /// Inspects a file. A type given by the user overrides the detected type, but not what a program requires.

@@ -70,6 +70,8 @@ pub struct Deployment {
     pub machine_class: Option<String>,
     /// How long it has to run before it counts as started; at once if absent. Nodes of 0.2.7 take no notice of it.
     pub settle: Option<Duration>,
+    /// By what to tell this version from others among what runs. Nodes of 0.2.7 take no notice of it.
+    pub revision: Option<String>,
 }
 
 impl fmt::Debug for Deployment {
@@ -102,6 +104,7 @@ impl Deployment {
             limits: RequestedLimits::default(),
             machine_class: None,
             settle: None,
+            revision: None,
         }
     }
 
@@ -139,6 +142,7 @@ impl Deployment {
             limits: (self.limits != RequestedLimits::default()).then_some(self.limits),
             machine_class: self.machine_class.clone(),
             settle_ms: self.settle.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+            revision: self.revision.clone(),
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use nex_protocol::agent;
 use nex_protocol::claims::{Claims, ClaimsError, Place};
-use nex_protocol::deploy::{DeployRequest, Location, WorkloadType, request_digest};
+use nex_protocol::deploy::{DeployRequest, Location, MAX_REVISION, WorkloadType, is_revision, request_digest};
 use nex_protocol::digest::Digest;
 use nex_protocol::envelope::{ErrorCode, Failure};
 use nex_protocol::id::WorkloadName;
@@ -82,6 +82,11 @@ pub fn admit(request: &DeployRequest, config: &NodeConfig, xkey: &XKey, now: i64
     }
     let limits = limits(request, &config.workload_limits)?;
     machine_class(request, config)?;
+    if request.revision.as_deref().is_some_and(|revision| !is_revision(revision)) {
+        return Err(bad(format!(
+            "Invalid deploy request: its revision is not 1 to {MAX_REVISION} letters, digits and punctuation of ASCII"
+        )));
+    }
     Ok(Admitted { name, kind, location, claims, spent_until, signed_digest, environment, environment_is_bound, triggers, limits })
 }
 

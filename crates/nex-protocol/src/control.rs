@@ -98,6 +98,9 @@ pub struct WorkloadSummary {
     /// How it last ended, where it was started again since or will be (new).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_exit: Option<LastExit>,
+    /// By what its deployer tells this version of it from others (new).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
     /// Its last lines, where they were asked for (new).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tail: Vec<TailLine>,

@@ -222,6 +222,18 @@ pub struct DeployRequest {
     /// at once if absent (new).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settle_ms: Option<u64>,
+    /// By what its deployer tells this version of the workload from others, see [`is_revision`]; a node only repeats it (new).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+}
+
+/// Longest revision, bytes.
+pub const MAX_REVISION: usize = 128;
+
+/// Whether a text may be a revision: letters, digits and punctuation of ASCII, without blanks.
+#[must_use]
+pub fn is_revision(text: &str) -> bool {
+    (1..=MAX_REVISION).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// What bound claims say of the request they are for: SHA-256 of its JSON without `workload_jwt`, members of every object sorted by

@@ -21,6 +21,7 @@
     reason = "tests: what fails here fails the test, and the programs under test are started here"
 )]
 
+mod apply;
 mod call;
 mod connect;
 mod crash;

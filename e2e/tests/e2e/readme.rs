@@ -82,6 +82,8 @@ fn stage(world: &World) {
         world.file(&format!("repository/examples/functions/{name}"), &text);
         world.file(&format!("repository/{name}"), text);
     }
+    let manifest = std::fs::read(repository().join("examples/nex.toml")).unwrap();
+    world.file("repository/examples/nex.toml", manifest);
     for place in ["repository/echo.wasm", "repository/examples/functions/echo.wasm"] {
         world.file(place, guest::assemble(guest::ECHO_WAT));
     }

@@ -14,7 +14,7 @@ use crate::check::{self, Settle, Usage};
 use crate::environment;
 
 /// How long a service has to run before it counts as started.
-const SETTLE: Duration = Duration::from_secs(1);
+pub(crate) const SETTLE: Duration = Duration::from_secs(1);
 
 /// How a workload is to run.
 #[derive(Debug, Args)]

@@ -39,6 +39,11 @@ impl Copies {
         Self { name: name.clone(), left: Vec::new(), replaced: Vec::new() }
     }
 
+    /// These, which are its issuer's own.
+    pub(crate) fn of(name: &WorkloadName, left: Vec<StopTarget>) -> Self {
+        Self { left, ..Self::none(name) }
+    }
+
     /// Those of this name among what runs; what another issuer has started is not ours to replace.
     pub(crate) fn among(running: &[Running], name: &WorkloadName, issuer: &str, output: &Output) -> Self {
         let mut copies = Self::none(name);
@@ -87,6 +92,18 @@ impl Deploy<'_> {
         session: &Session,
         output: &mut Output,
     ) -> anyhow::Result<()> {
+        let started = self.replace(targets, &mut copies, session, output).await?;
+        self.print(&started, &copies, &session.repeated, output)
+    }
+
+    /// Deploys to each of the targets, and stops one of the copies after each, as long as there are any.
+    pub(crate) async fn replace(
+        &self,
+        targets: &[Target],
+        copies: &mut Copies,
+        session: &Session,
+        output: &Output,
+    ) -> anyhow::Result<Vec<(DeployResponse, NodeId)>> {
         let mut started = Vec::new();
         for copy in &copies.left {
             let StopTarget { node, id, name } = copy;
@@ -107,7 +124,7 @@ impl Deploy<'_> {
                 copies.replaced.push(old);
             }
         }
-        self.print(&started, &copies, &session.repeated, output)
+        Ok(started)
     }
 
     async fn stop(&self, old: &StopTarget, session: &Session, output: &Output) -> anyhow::Result<()> {

@@ -4,21 +4,21 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{ArgAction, Args};
-use nex_client::artifact::{DEFAULT_BUCKET, DEFAULT_BUCKET_BYTES, Upload, Uploaded};
+use nex_client::artifact::DEFAULT_BUCKET_BYTES;
 use nex_client::auction::{Auction, NobodyBids};
 use nex_client::deploy::Target;
-use nex_protocol::control::AuctionRequest;
-use nex_protocol::deploy::{Location, WorkloadType};
+use nex_protocol::deploy::WorkloadType;
 use nex_protocol::id::{NodeId, WorkloadName};
 
 use super::deploy::{Copies, Deploy};
+use super::upload::upload;
 use crate::args::{ConnectionArgs, WorkloadArgs};
 use crate::check::Usage;
 use crate::env::Env;
+use crate::keys;
 use crate::output::Output;
-use crate::session::{self, Session};
-use crate::sniff::{Sniffed, sniff};
-use crate::{keys, progress};
+use crate::session;
+use crate::sniff::sniff;
 
 /// `nex devrun`
 #[derive(Debug, Args)]
@@ -73,7 +73,7 @@ pub(crate) async fn run(args: &DevrunArgs, connection: &ConnectionArgs, env: &En
     let mut session = session::open(connection, env).await?;
     session.client = session.client.trusting_unsigned_nodes(args.workload.unsigned_node);
 
-    let wanted = auction_for(&sniffed);
+    let wanted = sniffed.auction();
     let (auction, copies) = tokio::join!(
         session.client.auction(&wanted, session.discovery_timeout),
         session.client.workloads(Some(plan.name().as_str()), session.discovery_timeout),
@@ -85,7 +85,7 @@ pub(crate) async fn run(args: &DevrunArgs, connection: &ConnectionArgs, env: &En
     let prepared = async {
         let targets = targets(&auction?, &copies, &args.nodes)
             .with_context(|| format!("{} is {}, run as {}", args.file.display(), sniffed.what, plan.r#type()))?;
-        Ok((targets, Box::pin(upload(args, plan.name(), &session, output)).await?))
+        Ok((targets, Box::pin(upload(&args.file, args.bucketmaxbytes, plan.name(), &session, output)).await?))
     };
     let (targets, uploaded) = copies.spare(prepared.await)?;
     let (deployment, is_default_trigger) = plan.deployment(uploaded.artifact, "Workload published in devmode".into());
@@ -116,37 +116,12 @@ impl DevrunArgs {
     }
 }
 
-fn auction_for(sniffed: &Sniffed) -> AuctionRequest {
-    AuctionRequest {
-        arch: sniffed.arch.map(str::to_owned),
-        os: sniffed.os.map(str::to_owned),
-        workload_types: Some(vec![sniffed.r#type.to_string()]),
-        ..AuctionRequest::default()
-    }
-}
-
-async fn upload(args: &DevrunArgs, name: &WorkloadName, session: &Session, output: &Output) -> anyhow::Result<Uploaded> {
-    let location = Location::new(DEFAULT_BUCKET, name.as_str()).context("the name makes no object key")?;
-    let jetstream_domain = session.jetstream_domain.clone();
-    let upload = Upload { location, jetstream_domain, bucket_bytes: args.bucketmaxbytes, file: args.file.clone() };
-    let bar = progress::upload_bar(output);
-    let uploaded = session.client.upload(&upload, |sent, total| {
-        bar.set_length(total);
-        bar.set_position(sent);
-    });
-    let uploaded = Box::pin(uploaded).await;
-    bar.finish_and_clear();
-    let uploaded = uploaded?;
-    let how = if uploaded.was_there { "is there already, unchanged" } else { "uploaded" };
-    output.note(format_args!("{} {how} ({} bytes)", upload.location, uploaded.artifact.bytes));
-    Ok(uploaded)
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::sniff::Sniffed;
 
     #[derive(Parser)]
     struct Line {
@@ -175,7 +150,7 @@ mod tests {
     #[test]
     fn a_program_asks_for_its_processor() {
         let sniffed = Sniffed { r#type: WorkloadType::Native, what: "an ELF program", arch: Some("arm64"), os: Some("linux") };
-        let request = auction_for(&sniffed);
+        let request = sniffed.auction();
         assert_eq!((request.arch.as_deref(), request.os.as_deref()), (Some("arm64"), Some("linux")));
         assert_eq!(request.workload_types, Some(vec!["native".to_owned()]));
     }

@@ -247,6 +247,7 @@ impl Inner {
                 uptime: "3s".into(),
                 state: "running".into(),
                 triggers: d.request.trigger_subjects.clone().unwrap_or_default(),
+                revision: d.request.revision.clone(),
                 ..WorkloadSummary::default()
             })
             .collect();

@@ -138,6 +138,7 @@ impl Workload {
             triggers: self.spec.triggers.clone(),
             issuer: self.spec.claims.iss.clone(),
             last_exit: status.last_end.map(|end| LastExit { code: end.code, reason: end.how(), at: end.at }),
+            revision: self.spec.request.revision.clone(),
             tail: Vec::new(),
         }
     }

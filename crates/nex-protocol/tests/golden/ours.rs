@@ -158,6 +158,7 @@ fn deploy_and_stop() {
         limits: Some(RequestedLimits { memory_mib: Some(64), call_timeout_ms: Some(500), concurrency: Some(8) }),
         machine_class: Some("large".into()),
         settle_ms: None,
+        revision: None,
     };
     check("deploy", &request);
     let started =
