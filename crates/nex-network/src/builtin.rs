@@ -85,6 +85,22 @@ impl Builtin {
         })
     }
 
+    /// Whether a connection that an earlier process of this owner made still stands, and is one of this network.
+    pub(crate) fn readopt(&self, attachment: &Attachment) -> Result<bool, NetworkError> {
+        let GatewayDevice { subnet, gateway, names, .. } = &self.gateway_device;
+        let is_here = attachment.gateway == *gateway && subnet.contains(&attachment.address);
+        if attachment.netns.is_some() || !is_here || !attachment.tap.starts_with(&names.tap_prefix()) {
+            return Ok(false);
+        }
+        let mut netlink = Netlink::open().map_err(device("open netlink for", &attachment.tap))?;
+        let link = netlink.link(&attachment.tap).map_err(device("find", &attachment.tap))?;
+        let is_its = link.is_some_and(|link| link.alias == guest_alias(&self.owner, &attachment.id));
+        if is_its {
+            sysctl::guest(&attachment.tap, self.to_loopback)?;
+        }
+        Ok(is_its)
+    }
+
     fn undo(&self, netlink: &mut Netlink, number: u32, name: &str) {
         remove(netlink, name);
         remove(netlink, &self.gateway_device.names.queue(number));

@@ -160,6 +160,24 @@ impl Network {
         self.attach_by(id, move |inner, id| async move { inner.attach_process(&id, by).await }, by).await
     }
 
+    /// Takes over what connects a process, whose namespace this is, in the name of an earlier process of this owner. A later sweep spares
+    /// it; the ports of the process's own 127.0.0.1 are those of this network's policy from here on. `false` if it is not there any
+    /// more, or of another network.
+    ///
+    /// # Errors
+    /// When the host refuses; the sweep then removes it.
+    pub async fn adopt_process(&self, attachment: &Attachment, netns: OwnedFd, by: Deadline) -> Result<bool, NetworkError> {
+        let Kind::Builtin(builtin) = &self.inner.kind else { return Ok(false) };
+        let (builtin, found) = (Arc::clone(builtin), attachment.clone());
+        if self.inner.closed.load(Ordering::Acquire) || !bound(by, blocking(move || builtin.readopt(&found))).await?? {
+            return Ok(false);
+        }
+        let rules = rules::loopback(self.inner.gateway_device.gateway, &self.inner.loopback_ports);
+        nft::load_in(Arc::new(netns), rules, by).await?;
+        self.inner.live().insert(attachment.id.clone());
+        Ok(true)
+    }
+
     async fn attach_by<T, F>(
         &self,
         id: &str,

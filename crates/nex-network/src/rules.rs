@@ -47,11 +47,16 @@ pub(crate) fn permit(owner: &str, port: u16) -> String {
     format!("add element inet {} gateway_ports {{ {port} }}\n", table(owner))
 }
 
-/// The table of a process's namespace: redirects ports of its own 127.0.0.1 to the host's loopback, through the gateway.
+/// The table of a process's namespace, replacing an earlier one: redirects ports of its own 127.0.0.1 to the host's loopback, through
+/// the gateway.
 pub(crate) fn loopback(gateway: Ipv4Addr, ports: &BTreeSet<u16>) -> String {
+    let none = "table ip nex { }\ndelete table ip nex\n";
+    if ports.is_empty() {
+        return none.to_owned();
+    }
     let ports = list(ports);
     format!(
-        "table ip nex {{\n\tchain redirected {{\n\t\ttype nat hook output priority -100; policy accept;\n\
+        "{none}table ip nex {{\n\tchain redirected {{\n\t\ttype nat hook output priority -100; policy accept;\n\
          \t\tip daddr 127.0.0.1 tcp dport {{ {ports} }} dnat to {gateway}\n\t}}\n\
          \tchain masqueraded {{\n\t\ttype nat hook postrouting priority 100; policy accept;\n\
          \t\toifname != \"lo\" ip saddr 127.0.0.0/8 masquerade\n\t}}\n}}\n"

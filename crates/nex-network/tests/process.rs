@@ -125,6 +125,38 @@ fn a_namespace_and_its_device_are_removed_with_its_last_holder() {
     });
 }
 
+#[test]
+fn the_next_process_takes_over_a_connection_and_changes_what_it_reaches() {
+    if let Some(why) = obstacle() {
+        nex_testkit::skip!("the_next_process_takes_over_a_connection_and_changes_what_it_reaches", why);
+    }
+    in_a_host(|| async {
+        let (dir, owner) = (tempfile::tempdir().unwrap(), unique());
+        let [before, after] = [(); 2].map(|()| listen(Ipv4Addr::LOCALHOST, 0));
+        let open = async |port| {
+            let policy = Policy { host_ports: vec![port], ..Policy::default() };
+            Network::open(config(&owner, dir.path(), policy), soon()).await.unwrap()
+        };
+        let killed = open(before).await;
+        let process = Process::attach(&killed, "one").await;
+        assert!(process.reaches(Ipv4Addr::LOCALHOST, before));
+        drop(killed);
+        let next = open(after).await;
+        let netns = || process.netns.try_clone().unwrap();
+        let unknown = Attachment { id: "other".to_owned(), ..process.attachment.clone() };
+        assert!(!next.adopt_process(&unknown, netns(), soon()).await.unwrap(), "its device is another's");
+        let elsewhere = Attachment { gateway: Ipv4Addr::LOCALHOST, ..process.attachment.clone() };
+        assert!(!next.adopt_process(&elsewhere, netns(), soon()).await.unwrap(), "of another network");
+        assert!(next.adopt_process(&process.attachment, netns(), soon()).await.unwrap());
+        assert_eq!(next.sweep(&std::collections::BTreeSet::new(), soon()).await, 0);
+        assert!(process.reaches(Ipv4Addr::LOCALHOST, after), "a port of the next process's policy");
+        assert!(process.misses(Ipv4Addr::LOCALHOST, before), "and none of the last one's");
+        assert!(next.detach(&process.attachment, soon()).await);
+        assert!(!next.adopt_process(&process.attachment, netns(), soon()).await.unwrap(), "it is gone");
+        next.close(soon()).await;
+    });
+}
+
 /// A server that sends back what it gets.
 fn echo() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

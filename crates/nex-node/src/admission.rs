@@ -18,6 +18,7 @@ use crate::outbox::Outbox;
 use crate::policy::{self, Admitted};
 use crate::registry::{Registry, Reservation};
 use crate::workload::command::FirstStart;
+use crate::workload::launch::LeftRunning;
 use crate::workload::launch_error::LaunchError;
 use crate::workload::runtime::DriverServices;
 use crate::workload::spec::WorkloadSpec;
@@ -51,6 +52,8 @@ pub(crate) struct Restored {
     pub(crate) deployed_at: i64,
     /// Its artifact, which may have to be fetched again.
     pub(crate) artifact: Artifact,
+    /// What an earlier process left running of it.
+    pub(crate) left: Option<LeftRunning>,
 }
 
 /// Takes admitted workloads into the node.
@@ -90,12 +93,12 @@ impl Admission {
         Ok(Started { workload, response })
     }
 
-    /// Hands a workload of the journal to its driver, which tries until it runs.
+    /// Hands a workload of the journal to its driver, which takes over what is left running of it, or tries until it runs.
     pub(crate) fn restore(&self, deploy: AdmittedDeploy, restored: Restored) {
-        let Restored { id, deployed_at, artifact } = restored;
+        let Restored { id, deployed_at, artifact, left } = restored;
         let (spec, reservation) = specification(deploy, id, deployed_at, artifact);
         // Nobody waits for its first start.
-        drop(self.start(spec, Origin::Restored, reservation));
+        drop(self.start(spec, Origin::Restored(left), reservation));
     }
 
     /// The artifact as the object store has it, refused before a byte of it is fetched if it is too large or not the one signed for.

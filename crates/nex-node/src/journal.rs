@@ -27,6 +27,8 @@ use crate::agents::AgentRecord;
 type Table = TableDefinition<'static, &'static str, &'static [u8]>;
 const WORKLOADS: Table = TableDefinition::new("workloads");
 const CHILDREN: Table = TableDefinition::new("children");
+/// The key of the internal bus among the children.
+const BUS: &str = "bus";
 
 /// Why the journal did not take or give something.
 #[derive(Debug, thiserror::Error)]
@@ -72,15 +74,28 @@ pub struct RunningRecord {
     pub agent: AgentRecord,
     /// The instance.
     pub instance: InstanceId,
+    /// Digest of the triggers that the agent subscribed by itself, and of how; absent where the node relays them.
+    #[serde(default)]
+    pub direct: Option<Digest>,
 }
 
-/// What an earlier process of this node left running.
-#[derive(Debug, Default)]
-pub struct Leftovers {
-    /// Its children: the internal bus, an embedded server.
-    pub children: Vec<(String, ProcessId)>,
-    /// Its workloads.
-    pub workloads: Vec<(WorkloadId, WorkloadRecord)>,
+/// The internal bus: the process, and where it listens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BusRecord {
+    /// Which process it is.
+    #[serde(flatten)]
+    pub process: ProcessId,
+    /// Its URL; empty in entries of older nodes.
+    #[serde(default)]
+    pub url: String,
+}
+
+impl BusRecord {
+    /// The port it listens on; 0 if that is not known.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.url.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or_default()
+    }
 }
 
 /// The journal. Cheap to clone.
@@ -106,16 +121,13 @@ impl Journal {
         Ok(Self { database: Arc::new(database) })
     }
 
-    /// What is recorded as running.
+    /// The workloads that were accepted and are not over.
     ///
     /// # Errors
     /// [`JournalError`].
-    pub fn leftovers(&self) -> Result<Leftovers, JournalError> {
+    pub fn workloads(&self) -> Result<Vec<(WorkloadId, WorkloadRecord)>, JournalError> {
         let workloads = self.all::<WorkloadRecord>(WORKLOADS)?;
-        Ok(Leftovers {
-            children: self.all(CHILDREN)?,
-            workloads: workloads.into_iter().filter_map(|(id, record)| Some((id.parse().ok()?, record))).collect(),
-        })
+        Ok(workloads.into_iter().filter_map(|(id, record)| Some((id.parse().ok()?, record))).collect())
     }
 
     /// Records a workload; on disk when this returns.
@@ -134,20 +146,28 @@ impl Journal {
         self.in_background(move |journal| journal.remove(WORKLOADS, id.as_str())).await
     }
 
-    /// Records a child process of the node by its role.
+    /// The internal bus as this process, or an earlier one, started it.
     ///
     /// # Errors
     /// [`JournalError`].
-    pub fn put_child(&self, role: &str, process: ProcessId) -> Result<(), JournalError> {
-        self.put(CHILDREN, role, &process)
+    pub fn bus(&self) -> Result<Option<BusRecord>, JournalError> {
+        Ok(self.all(CHILDREN)?.into_iter().find_map(|(role, bus)| (role == BUS).then_some(bus)))
     }
 
-    /// Forgets a child process.
+    /// Records the internal bus.
     ///
     /// # Errors
     /// [`JournalError`].
-    pub fn remove_child(&self, role: &str) -> Result<(), JournalError> {
-        self.remove(CHILDREN, role)
+    pub fn put_bus(&self, bus: &BusRecord) -> Result<(), JournalError> {
+        self.put(CHILDREN, BUS, bus)
+    }
+
+    /// Forgets the internal bus, which has ended.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn remove_bus(&self) -> Result<(), JournalError> {
+        self.remove(CHILDREN, BUS)
     }
 
     /// Remembers a token until it expires; forgets those that have. Off the async threads: it waits for the disk.
@@ -212,14 +232,16 @@ mod tests {
     fn entries_survive_reopening() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal.redb");
-        let process = ProcessId::own().unwrap();
+        let bus = BusRecord { process: ProcessId::own().unwrap(), url: "tls://127.0.0.1:4000".into() };
         {
             let journal = Journal::open(&path).unwrap();
-            journal.put_child("bus", process).unwrap();
+            journal.put_bus(&bus).unwrap();
         }
         let journal = Journal::open(&path).unwrap();
-        assert_eq!(journal.leftovers().unwrap().children, [("bus".to_owned(), process)]);
-        journal.remove_child("bus").unwrap();
-        assert!(journal.leftovers().unwrap().children.is_empty());
+        assert_eq!(journal.bus().unwrap(), Some(bus));
+        journal.put(CHILDREN, BUS, &ProcessId::own().unwrap()).unwrap();
+        assert_eq!(journal.bus().unwrap().unwrap().url, "", "an entry of an older node");
+        journal.remove_bus().unwrap();
+        assert_eq!(journal.bus().unwrap(), None);
     }
 }

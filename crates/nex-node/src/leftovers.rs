@@ -1,37 +1,59 @@
-//! After a crash: what the last process of this node left running is found in the journal and removed.
+//! After a crash: what the last process of this node left running is found in the journal. Agents that run a workload of the journal are
+//! kept for its driver; everything else is removed.
 
-use std::time::Duration;
+use std::collections::BTreeSet;
 
-use nex_process::Deadline;
+use futures::future::join_all;
+use nex_protocol::agent::PROTOCOL;
 use nex_protocol::id::WorkloadId;
+use nex_sandbox::SandboxId;
 
-use crate::journal::{Journal, JournalError, WorkloadRecord};
+use crate::journal::{RunningRecord, WorkloadRecord};
 use crate::sandbox::Sandboxes;
+use crate::status::VERSION;
+use crate::workload::launch::LeftRunning;
 
-/// Time a leftover process has to die after SIGKILL.
-const KILL: Duration = Duration::from_secs(5);
+/// A workload that the last process of this node had accepted.
+#[derive(Debug)]
+pub(crate) struct Leftover {
+    /// Its id.
+    pub(crate) id: WorkloadId,
+    /// What the journal has of it.
+    pub(crate) record: WorkloadRecord,
+    /// What still runs of it.
+    pub(crate) running: Option<LeftRunning>,
+}
 
-/// Removes processes, cgroups and directories of the last process; gives back the workloads it had, to be started again.
-///
-/// # Errors
-/// [`JournalError`].
-pub async fn remove(journal: &Journal, sandboxes: &Sandboxes) -> Result<Vec<(WorkloadId, WorkloadRecord)>, JournalError> {
-    let left = journal.leftovers()?;
-    let removed = sandboxes.sweep().await;
-    if removed > 0 || !left.children.is_empty() {
-        let (processes, workloads) = (left.children.len(), left.workloads.len());
+/// Takes over the sandboxes in which the journal's workloads run, and removes all others: those of warm agents, of agents that the journal
+/// does not know, and of workloads that are over.
+pub(crate) async fn take_over(workloads: Vec<(WorkloadId, WorkloadRecord)>, sandboxes: &Sandboxes) -> Vec<Leftover> {
+    let left = workloads.into_iter().map(async |(id, record)| {
+        let running = match &record.running {
+            Some(running) => adopt(running, sandboxes).await,
+            None => None,
+        };
+        Leftover { id, record, running }
+    });
+    let left = join_all(left).await;
+    let keep: BTreeSet<SandboxId> = left.iter().filter_map(|it| Some(it.running.as_ref()?.sandbox.id().clone())).collect();
+    let (removed, kept, workloads) = (sandboxes.sweep(&keep).await, keep.len(), left.len());
+    if removed > 0 || workloads > 0 {
         tracing::warn!(
-            sandboxes = removed,
-            processes,
+            kept,
+            removed,
             workloads,
-            "the last process of this node did not stop in order; removed what it left"
+            "the last process of this node did not stop in order; took over the agents it left, or removed them"
         );
     }
-    for (role, process) in &left.children {
-        if process.is_alive() && process.kill_and_wait(Deadline::after(KILL)).await.is_err() {
-            tracing::error!(role, %process, "a leftover process does not die");
-        }
-        journal.remove_child(role)?;
+    left
+}
+
+async fn adopt(running: &RunningRecord, sandboxes: &Sandboxes) -> Option<LeftRunning> {
+    let handshake = &running.agent.handshake;
+    if handshake.protocol != PROTOCOL || handshake.version != VERSION {
+        tracing::info!(agent_id = %running.agent.id, version = handshake.version, "an agent of another version is removed");
+        return None;
     }
-    Ok(left.workloads)
+    let sandbox = sandboxes.adopt(&SandboxId::parse(running.agent.id.as_str()).ok()?).await?;
+    Some(LeftRunning { sandbox, running: running.clone() })
 }

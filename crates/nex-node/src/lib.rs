@@ -32,7 +32,7 @@ pub mod events;
 pub mod host_calls;
 pub mod identity;
 pub mod journal;
-pub mod leftovers;
+mod leftovers;
 pub mod logs;
 mod namespace_connections;
 pub mod node;

@@ -1,8 +1,9 @@
 //! The node: everything started in order, and stopped in the reverse of it.
 //!
-//! Start: state directory and keys → what an earlier process left is removed → user's NATS → internal bus → pool → control API →
-//! `node_started`. Stop: no new requests → workloads → pool → bus → `node_stopped`.
+//! Start: state directory and keys → user's NATS → internal bus → what an earlier process left is taken over or removed → pool → control
+//! API → `node_started`. Stop: no new requests → workloads → pool → bus → `node_stopped`.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use nex_bus::denials::{Action, Denial, Denials};
 use nex_bus::settings::ConnectionSettings;
 use nex_host::HostServices;
 use nex_process::{Deadline, TaskScope};
+use nex_protocol::id::WorkloadId;
 use tokio::sync::watch;
 
 use crate::admission::Admission;
@@ -29,7 +31,7 @@ use crate::ended::EndedWorkloads;
 use crate::events::Events;
 use crate::host_calls::HostCallServer;
 use crate::identity::Identity;
-use crate::journal::{Journal, JournalError};
+use crate::journal::{Journal, JournalError, WorkloadRecord};
 use crate::leftovers;
 use crate::namespace_connections::NamespaceConnections;
 use crate::outbox::Outbox;
@@ -123,6 +125,8 @@ struct NodeResources {
     identity: Identity,
     journal: Journal,
     sandboxes: Sandboxes,
+    denials: Denials,
+    services: nex_host::Config,
 }
 
 /// A running node.
@@ -164,33 +168,57 @@ impl Node {
             resource_dir: &options.resource_dir,
             nats: &addresses(&options).await,
         };
+        let services = options.config.host_services.services.iter();
+        let services = services.map(|(name, it)| (name.clone(), it.enabled, it.config.clone()));
+        let services = nex_host::Config::new(services).map_err(NodeError::HostServices)?;
+        let (left, bus) = (journal.workloads()?, journal.bus()?);
         let sandboxes = Box::pin(Sandboxes::open(&options.config, host)).await?;
-        let resources = NodeResources { state, identity, journal, sandboxes: sandboxes.clone() };
-        let begun = Box::pin(Self::begin_on(resources, options)).await;
+        if let Some(bus) = bus.filter(|bus| bus.process.is_alive())
+            // Agents that were left running lose it for no longer than they have to.
+            && let Err(error) = sandboxes.permit_bus(bus.port()).await
+        {
+            tracing::debug!(%error, "agents that were left running do not reach their bus yet");
+        }
+        let denials = Denials::default();
+        let nats = match reach(&options.connection, &denials, !left.is_empty()).await {
+            Ok(nats) => nats,
+            Err(error) => {
+                if left.is_empty() {
+                    sandboxes.sweep(&BTreeSet::new()).await;
+                    sandboxes.close().await;
+                }
+                // What runs goes on otherwise, and its network with it: the next process may be let in.
+                return Err(error.into());
+            }
+        };
+        let resources = NodeResources { state, identity, journal, sandboxes: sandboxes.clone(), denials, services };
+        let begun = Box::pin(Self::begin_on(resources, options, nats, left)).await;
         if begun.is_err() {
-            // They have a network that outlives this process.
+            // What was not taken over yet, and the network, which outlives this process.
+            sandboxes.sweep(&BTreeSet::new()).await;
             sandboxes.close().await;
         }
         begun
     }
 
-    async fn begin_on(resources: NodeResources, options: NodeOptions) -> Result<Self, NodeError> {
-        let NodeResources { state, identity, journal, sandboxes } = resources;
+    async fn begin_on(
+        resources: NodeResources,
+        options: NodeOptions,
+        nats: Client,
+        left: Vec<(WorkloadId, WorkloadRecord)>,
+    ) -> Result<Self, NodeError> {
+        let NodeResources { state, identity, journal, sandboxes, denials, services } = resources;
         let NodeOptions { connection, config, nats_server, .. } = options;
         let (identity, config) = (Arc::new(identity), Arc::new(config));
-        let left = leftovers::remove(&journal, &sandboxes).await?;
         let artifacts = Artifacts::new(state.path("artifacts"));
         artifacts.sweep();
-        let denials = Denials::default();
-        let nats = reach(&connection, &denials, !left.is_empty()).await?;
         tracing::info!("Established node NATS connection to: {}", connection.shown_servers());
-        let services = config.host_services.services.iter().map(|(name, it)| (name.clone(), it.enabled, it.config.clone()));
-        let host = nex_host::Config::new(services).map_err(NodeError::HostServices)?;
         let keys = Arc::new(BusKeys::load(&state)?);
         let listen = (sandboxes.bus_host(), config.bus_port);
         let bus = InternalBus::start(nats_server, state.path("bus"), Arc::clone(&keys), listen, journal.clone()).await?;
         sandboxes.permit_bus(bus.port()).await?;
         tracing::info!(client_url = bus.url(), "Internal NATS server started");
+        let left = leftovers::take_over(left, &sandboxes).await;
         let agents = TaskScope::new("agents");
         let telling = TaskScope::new("telling");
         let outbox = Outbox::start(&telling, nats.clone(), journal.clone());
@@ -209,7 +237,7 @@ impl Node {
             sandboxes: &sandboxes,
             agents: &agents,
         };
-        let drivers = parts.services(&config, &identity, connection, host).await?;
+        let drivers = parts.services(&config, &identity, connection, services).await?;
         let status = Arc::new(NodeStatus::new(&config, sandboxes.tags(), &identity));
         let admission = Arc::new(Admission { registry: Registry::new(config.node_limits), identity, config, drivers, outbox });
         let returning = restore::admit(&admission, left);
@@ -352,6 +380,7 @@ impl DriverParts<'_> {
             ended: EndedWorkloads::default(),
             launcher: Launcher {
                 pools,
+                factory,
                 compiler: Compiler::new(sandboxes.compiler(), artifacts.clone()),
                 artifacts,
                 nats: nats.clone(),

@@ -18,7 +18,9 @@ use crate::artifacts::RemoteArtifact;
 use crate::clock;
 use crate::config::{NodeConfig, RawAutostartWorkload};
 use crate::journal::WorkloadRecord;
+use crate::leftovers::Leftover;
 use crate::policy;
+use crate::workload::launch::LeftRunning;
 
 /// Workloads of the journal that have their room and their triggers.
 pub(crate) struct Returning(Vec<(AdmittedDeploy, Restored)>);
@@ -26,15 +28,15 @@ pub(crate) struct Returning(Vec<(AdmittedDeploy, Restored)>);
 /// Takes room and triggers for the workloads of the journal, before anybody else can: they were here first. What is not admitted is
 /// logged.
 #[must_use]
-pub(crate) fn admit(admission: &Admission, left: Vec<(WorkloadId, WorkloadRecord)>) -> Returning {
+pub(crate) fn admit(admission: &Admission, left: Vec<Leftover>) -> Returning {
     let mut returning = Vec::new();
-    for (id, record) in left {
+    for Leftover { id, record, running } in left {
         let name = record.request.location.as_ref().map(ToString::to_string).unwrap_or_default();
-        match readmit(admission, id.clone(), record) {
+        match readmit(admission, id.clone(), record, running) {
             Ok(admitted) => returning.push(admitted),
             Err(failure) => tracing::error!(
                 workload_id = %id, artifact = name, error = %failure,
-                "a workload of the last process is not started again, because this node's configuration does not admit it any more, or \
+                "a workload of the last process does not run again, because this node's configuration does not admit it any more, or \
                  another one has its triggers; it stays in the journal; next: change the configuration and start the node again"
             ),
         }
@@ -46,7 +48,7 @@ pub(crate) fn admit(admission: &Admission, left: Vec<(WorkloadId, WorkloadRecord
 /// and the next goes on.
 pub(crate) async fn run(admission: Arc<Admission>, Returning(returning): Returning) {
     for (deploy, restored) in returning {
-        // Its driver tries until it runs; it leaves the journal when it ends or is stopped.
+        // Its driver takes it over, or tries until it runs; it leaves the journal when it ends or is stopped.
         admission.restore(deploy, restored);
     }
     let (mut expected, mut started) = (0, 0);
@@ -66,14 +68,19 @@ pub(crate) async fn run(admission: Arc<Admission>, Returning(returning): Returni
     }
 }
 
-fn readmit(admission: &Admission, id: WorkloadId, record: WorkloadRecord) -> Result<(AdmittedDeploy, Restored), Failure> {
+fn readmit(
+    admission: &Admission,
+    id: WorkloadId,
+    record: WorkloadRecord,
+    left: Option<LeftRunning>,
+) -> Result<(AdmittedDeploy, Restored), Failure> {
     // Its token was good when it was deployed, and is judged by the clock of that moment for ever.
     let admitted = policy::admit(&record.request, &admission.config, &admission.identity.xkey, record.deployed_at)?;
     let artifact = admission.drivers.launcher.artifacts.place(&record.digest);
     let WorkloadRecord { namespace, request, deployed_at, .. } = record;
     let mut reservation = admission.registry.readmit();
     reservation.reserve_triggers(&namespace, &admitted.triggers)?;
-    Ok((AdmittedDeploy { namespace, request, admitted, reservation }, Restored { id, deployed_at, artifact }))
+    Ok((AdmittedDeploy { namespace, request, admitted, reservation }, Restored { id, deployed_at, artifact, left }))
 }
 
 async fn autostart(admission: &Admission, entry: &RawAutostartWorkload, issuer: &KeyPair) -> Result<String, Failure> {

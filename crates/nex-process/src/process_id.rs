@@ -92,7 +92,7 @@ impl ProcessId {
         deadline.bound(self.gone()).await
     }
 
-    async fn gone(self) {
+    pub(crate) async fn gone(self) {
         let watched = self.open().ok().flatten().and_then(watch);
         if let Some(fd) = watched {
             // A pidfd becomes readable once, when its process ends; an error here only means that the loop below decides.

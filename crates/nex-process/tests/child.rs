@@ -112,6 +112,18 @@ async fn a_released_child_lives_on_and_is_found_by_its_name() {
 }
 
 #[tokio::test]
+async fn a_child_of_another_process_is_adopted_watched_and_ended() {
+    let adopted = Child::adopt(shell("sleep 60").spawn().unwrap().release());
+    assert_eq!(adopted.exit(), None);
+    let stopped = adopted.shutdown(&[Rung::Signal(Signal::SIGTERM, Duration::from_secs(10))]).await;
+    assert_eq!((stopped.exit, adopted.exited().await), (Some(Exit::UNKNOWN), Exit::UNKNOWN));
+    let id = shell("sleep 60").spawn().unwrap().release();
+    drop(Child::adopt(id));
+    id.wait_gone(soon()).await.unwrap();
+    assert_eq!(Child::adopt(id).exited().await, Exit::UNKNOWN, "one that has ended already");
+}
+
+#[tokio::test]
 async fn output_is_appended_to_a_file() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");

@@ -82,6 +82,11 @@ impl HostResources {
         Ok(self.cgroups.create(&self.cgroup_name(id), limits)?)
     }
 
+    /// The record of a sandbox, if it has one.
+    pub(crate) fn record(&self, id: &SandboxId) -> Option<SandboxRecord> {
+        read_record(&self.agents_dir().join(id.as_str())).filter(|record| record.id == *id)
+    }
+
     /// Removes every sandbox that an earlier node process of this state directory left, except those to keep. Returns how many.
     pub(crate) async fn sweep(&self, keep: &BTreeSet<SandboxId>, by: Deadline) -> usize {
         let mut removed = 0;

@@ -36,8 +36,11 @@ pub struct SandboxRecord {
     pub dir: PathBuf,
     /// The uid that only it has, if it has one.
     pub uid: Option<u32>,
-    /// Its network, if it has one of its own.
+    /// A machine's network.
     pub network: Option<nex_network::Attachment>,
+    /// What connects the network namespace of a process, if it has one of its own.
+    #[serde(default)]
+    pub veth: Option<nex_network::Attachment>,
     /// Whether it sees its own root directory (and so `/artifact`) or the host's paths.
     pub own_root: bool,
 }

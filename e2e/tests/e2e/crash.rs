@@ -1,4 +1,4 @@
-//! `kill -9` of `nex up`: the next one clears up and goes on.
+//! `kill -9` of `nex up`: what runs goes on, and the next one takes it over and clears up the rest.
 
 use std::net::TcpStream;
 
@@ -14,8 +14,15 @@ fn ids(mut workloads: Vec<Value>) -> Vec<(String, String)> {
     workloads.iter().map(|workload| (text(&workload["name"]), text(&workload["id"]))).collect()
 }
 
+/// The native services and internal buses of a killed node that still run.
+pub(crate) fn running_on(watch: &Watch, world: &World) -> (Vec<String>, Vec<String>) {
+    let left = watch.left(&world.path("state"));
+    let named = |name: &str| left.iter().filter(|it| it.starts_with("process ") && it.ends_with(name)).cloned().collect();
+    (named(" artifact"), named(" nats-server"))
+}
+
 #[test]
-fn after_kill9_the_next_one_removes_what_is_left_and_runs_the_workloads_again() {
+fn after_kill9_workloads_run_on_and_the_next_one_takes_them_over_and_removes_the_rest() {
     let world = World::new();
     let up = world.up(&[]);
     let mut watch = Watch::new(up.pid());
@@ -28,18 +35,22 @@ fn after_kill9_the_next_one_removes_what_is_left_and_runs_the_workloads_again() 
     watch.look();
     up.kill9();
     assert!(TcpStream::connect(("127.0.0.1", world.port())).is_ok(), "the embedded server has nobody to stop it");
-    assert!(!watch.left(&world.path("state")).is_empty());
+    let (services, servers) = running_on(&watch, &world);
+    assert_eq!((services.len(), servers.len()), (1, 2), "the service, its bus, and the embedded server");
 
     let up = world.up(&[]);
-    assert_eq!(watch.left(&world.path("state")), Vec::<String>::new(), "of the process that was killed");
+    let (kept, buses) = running_on(&watch, &world);
+    assert_eq!((&kept, buses.len()), (&services, 1), "the service and its bus");
     world.eventually_answers("svc.echo");
     world.eventually_answers("fn.echo");
     assert_eq!((ids(world.ps()), world.node_id()), (before, node), "the same workloads on the same node");
 
-    let mut watch = Watch::new(up.pid());
-    watch.look();
+    let mut second = Watch::new(up.pid());
+    second.look();
     up.interrupt().expect(0);
-    assert_eq!(watch.left(&world.path("state")), Vec::<String>::new());
+    for watch in [watch, second] {
+        assert_eq!(watch.left(&world.path("state")), Vec::<String>::new());
+    }
     assert_eq!(world.processes(), []);
 }
 

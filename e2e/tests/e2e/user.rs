@@ -3,6 +3,7 @@
 use nex_testkit::{dist_binary, guest, skip};
 use nix::unistd::geteuid;
 
+use crate::crash::running_on;
 use crate::leftovers::Watch;
 use crate::world::World;
 
@@ -43,6 +44,14 @@ fn an_ordinary_user_runs_a_node_and_all_kinds_of_workloads() {
     if without_cgroup {
         world.nex(&["node", "preflight"]).expect(0).says(&["⚠️  Weaker without - confinement: cgroup"]);
     }
+    watch.look();
+    up.kill9();
+    let (services, _) = running_on(&watch, &world);
+    assert_eq!(services.len(), 1);
+    let up = world.up(&[]);
+    assert_eq!(running_on(&watch, &world).0, services, "another node's process takes it over");
+    world.eventually_answers("svc.echo");
+    world.nex(&["call", "echojs", "hi"]).expect(0).says(&[r#""payload":"hi""#]);
     watch.look();
     up.interrupt().expect(0);
     assert_eq!(watch.left(&world.path("state")), Vec::<String>::new());

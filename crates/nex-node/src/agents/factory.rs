@@ -9,7 +9,7 @@ use nex_process::{Deadline, Elapsed};
 use nex_protocol::agent::Identity;
 use nex_protocol::envelope::chain;
 use nex_protocol::id::AgentId;
-use nex_sandbox::{MachineSize, SandboxId, SandboxProvider, SandboxSpec};
+use nex_sandbox::{MachineSize, Sandbox, SandboxId, SandboxProvider, SandboxSpec};
 
 use super::agent::{Agent, AgentRecord};
 use super::router::AgentRouter;
@@ -76,6 +76,12 @@ impl Factory for AgentFactory {
 }
 
 impl AgentFactory {
+    /// An agent that shook hands with an earlier process of the node and lives on in its sandbox.
+    #[must_use]
+    pub fn adopt(&self, record: AgentRecord, sandbox: Box<dyn Sandbox>) -> Agent {
+        Agent::new(record, Arc::from(sandbox), self.bus.clone(), self.router.clone(), self.ping_timeout)
+    }
+
     async fn make(&self, agent: &AgentId) -> Result<Agent, CreateFailed> {
         let by = Deadline::after(self.handshake_timeout);
         let user = self.keys.agent_user(agent, clock::unix_seconds());
@@ -84,8 +90,7 @@ impl AgentFactory {
         let mut handshake = self.router.expect(agent);
         let id = SandboxId::parse(agent.as_str()).map_err(|error| chain(&error))?;
         let spec = SandboxSpec { id, identity: serde_json::to_vec(&identity).unwrap_or_default(), size: self.size };
-        let sandbox: Arc<dyn nex_sandbox::Sandbox> =
-            Arc::from(self.sandboxes.create(spec, by).await.map_err(|error| chain(&error))?);
+        let sandbox: Arc<dyn Sandbox> = Arc::from(self.sandboxes.create(spec, by).await.map_err(|error| chain(&error))?);
         if let Some(link) = sandbox.record().network {
             let port = self.bus_url.rsplit_once(':').map_or("", |(_, port)| port);
             let netmask = format!("{:08x}", u32::MAX.checked_shl(32 - u32::from(link.prefix)).unwrap_or(0));

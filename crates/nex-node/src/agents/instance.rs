@@ -7,14 +7,17 @@ use std::time::Duration;
 use async_nats::{Client, HeaderMap, Request, RequestErrorKind};
 use bytes::Bytes;
 use nex_bus::invocation;
-use nex_process::Deadline;
-use nex_protocol::agent::{Answer, Deploy, Invocation, InvocationError, Outcome, RejectCode, Undeploy, subject};
+use nex_process::{Deadline, Elapsed};
+use nex_protocol::agent::{Answer, Deploy, Invocation, InvocationError, Outcome, Pong, RejectCode, Undeploy, subject};
 use nex_protocol::id::InstanceId;
 use serde::Serialize;
 
-use super::agent::Agent;
+use super::agent::{Agent, AgentLost};
 use super::inbox::Inbox;
 
+/// Time for one answer of an agent that was left running, and the pause before it is asked again.
+const PING_TRY: Duration = Duration::from_secs(2);
+const PING_PAUSE: Duration = Duration::from_millis(20);
 /// Time beyond a grace in which the agent answers that it is over.
 const UNDEPLOY_SLACK: Duration = Duration::from_secs(2);
 
@@ -74,6 +77,33 @@ impl Instance {
         match self.ask(subject::deploy(self.agent.id(), &self.id), request, by.remaining()).await? {
             Answer::Done => Ok(()),
             Answer::Rejected { code, message } => Err(InstanceError::Rejected { code, message }),
+        }
+    }
+
+    /// Waits until its agent, which an earlier process of the node started, answers that it has an instance still: at once, or as soon as
+    /// it has found its bus again.
+    ///
+    /// # Errors
+    /// [`AgentLost`] where it does not.
+    pub async fn runs(&self, by: Deadline) -> Result<(), AgentLost> {
+        let answered = async {
+            loop {
+                let ping = Request::new().timeout(Some(PING_TRY));
+                match self.agent.bus().send_request(subject::ping(self.agent.id()), ping).await {
+                    Ok(answer) => return serde_json::from_slice::<Pong>(&answer.payload).ok(),
+                    // Said at once while it is not back on the bus.
+                    Err(_unheard) => tokio::time::sleep(PING_PAUSE).await,
+                }
+            }
+        };
+        let answer = tokio::select! {
+            answer = by.bound(answered) => answer,
+            lost = self.agent.lost() => return Err(lost),
+        };
+        match answer {
+            Ok(Some(pong)) if pong.instances > 0 => Ok(()),
+            Ok(_) => Err(AgentLost("its agent has no instance of it any more".to_owned())),
+            Err(Elapsed) => Err(AgentLost("its agent does not answer".to_owned())),
         }
     }
 

@@ -27,6 +27,8 @@ struct AgentPort {
     handshake: Option<oneshot::Sender<Handshake>>,
     /// Number of the last event that was taken.
     sequence: u64,
+    /// Number of the last exit that was passed on.
+    exit: Option<u64>,
     instances: HashMap<InstanceId, InboxSender>,
 }
 
@@ -139,6 +141,9 @@ impl AgentRouter {
     }
 
     /// Takes an event once, whatever how often it is sent. Without an acknowledgement the agent sends it again.
+    ///
+    /// An exit that somebody waits for is never acknowledged: what follows from it ends the agent, and a node that is killed before that
+    /// is told once more.
     pub(crate) fn event(&self, agent: &AgentId, instance: &InstanceId, message: &Message) -> Option<EventAck> {
         let header = message.headers.as_ref()?.get(EVENT_SEQUENCE).map(HeaderValue::as_str)?;
         let sequence: u64 = header.parse().ok()?;
@@ -146,14 +151,16 @@ impl AgentRouter {
         let port = ports.get_mut(agent)?;
         if sequence > port.sequence {
             // An event that nobody waits for, or that cannot be read, is taken as well: sending it again would not help.
-            if let (Some(inbox), Some(event)) = (port.instances.get(instance), read_event(agent, &message.payload))
-                && let Err(mpsc::error::TrySendError::Full(_)) = inbox.events.try_send(event)
-            {
-                return None;
+            if let (Some(inbox), Some(event)) = (port.instances.get(instance), read_event(agent, &message.payload)) {
+                let is_exit = matches!(event, AgentEvent::Exited { .. });
+                if let Err(mpsc::error::TrySendError::Full(_)) = inbox.events.try_send(event) {
+                    return None;
+                }
+                port.exit = is_exit.then_some(sequence).or(port.exit);
             }
             port.sequence = sequence;
         }
-        Some(EventAck { sequence })
+        (port.exit != Some(sequence)).then_some(EventAck { sequence })
     }
 
     /// Whether an agent is known here, and who still waits for its handshake.
@@ -191,12 +198,21 @@ mod tests {
     use super::*;
     use async_nats::HeaderMap;
 
-    fn exited(sequence: &str, code: i32) -> Message {
+    fn message(sequence: &str, event: &AgentEvent) -> Message {
         let mut headers = HeaderMap::new();
         headers.insert(EVENT_SEQUENCE, sequence);
-        let payload: bytes::Bytes = serde_json::to_vec(&AgentEvent::Exited { code, message: String::new() }).unwrap().into();
+        let payload: bytes::Bytes = serde_json::to_vec(event).unwrap().into();
         let length = payload.len();
         Message { subject: "x".into(), reply: None, payload, headers: Some(headers), status: None, description: None, length }
+    }
+
+    fn exited(sequence: &str, code: i32) -> Message {
+        message(sequence, &AgentEvent::Exited { code, message: String::new() })
+    }
+
+    fn calls(sequence: &str, succeeded: u64) -> Message {
+        let trigger = "t".to_owned();
+        message(sequence, &AgentEvent::Calls { trigger, succeeded, failed: 0, elapsed_nanos: 0, errors: Vec::new() })
     }
 
     #[test]
@@ -205,15 +221,30 @@ mod tests {
         let (agent, instance) = (AgentId::new(1), InstanceId::new(2));
         let mut inbox = router.open(&agent, &instance);
         for _ in 0..3 {
-            assert_eq!(router.event(&agent, &instance, &exited("1", 7)), Some(EventAck { sequence: 1 }));
+            assert_eq!(router.event(&agent, &instance, &calls("1", 7)), Some(EventAck { sequence: 1 }));
         }
-        assert_eq!(router.event(&agent, &instance, &exited("5", 8)), Some(EventAck { sequence: 5 }));
-        assert_eq!(router.event(&agent, &instance, &exited("x", 9)), None);
-        let codes: Vec<_> = std::iter::from_fn(|| inbox.events.try_recv().ok()).collect();
+        assert_eq!(router.event(&agent, &instance, &calls("5", 8)), Some(EventAck { sequence: 5 }));
+        assert_eq!(router.event(&agent, &instance, &calls("x", 9)), None);
+        let told: Vec<_> = std::iter::from_fn(|| inbox.events.try_recv().ok()).collect();
         assert!(
-            matches!(codes.as_slice(), [AgentEvent::Exited { code: 7, .. }, AgentEvent::Exited { code: 8, .. }]),
-            "{codes:?}"
+            matches!(told.as_slice(), [AgentEvent::Calls { succeeded: 7, .. }, AgentEvent::Calls { succeeded: 8, .. }]),
+            "{told:?}"
         );
+    }
+
+    #[test]
+    fn an_exit_is_taken_once_and_told_again_to_the_next_process_of_the_node() {
+        let (agent, instance) = (AgentId::new(1), InstanceId::new(2));
+        for _process in 0..2 {
+            let router = AgentRouter::default();
+            let mut inbox = router.open(&agent, &instance);
+            for _ in 0..3 {
+                assert_eq!(router.event(&agent, &instance, &exited("4", 7)), None, "its end is on nobody's disk yet");
+            }
+            assert!(matches!(inbox.events.try_recv(), Ok(AgentEvent::Exited { code: 7, .. })));
+            assert!(inbox.events.try_recv().is_err());
+            assert_eq!(router.event(&agent, &instance, &calls("5", 0)), Some(EventAck { sequence: 5 }));
+        }
     }
 
     #[test]
@@ -224,12 +255,12 @@ mod tests {
         let mut sequence = 0_u64;
         let refused = loop {
             sequence += 1;
-            if router.event(&agent, &instance, &exited(&sequence.to_string(), 0)).is_none() {
+            if router.event(&agent, &instance, &calls(&sequence.to_string(), 0)).is_none() {
                 break sequence;
             }
         };
         assert!(inbox.events.try_recv().is_ok());
-        let taken = router.event(&agent, &instance, &exited(&refused.to_string(), 0));
+        let taken = router.event(&agent, &instance, &calls(&refused.to_string(), 0));
         assert_eq!(taken, Some(EventAck { sequence: refused }));
     }
 

@@ -1,25 +1,28 @@
-//! The bus as the node uses it: started, connected to, started again on the same port if it dies, stopped.
+//! The bus as the node uses it: started or taken over, connected to, started again on the same port if it dies, stopped.
+//!
+//! It outlives a node that is killed, so that agents of a killed node wait on it for the next one. If it died as well, it comes back where
+//! it was, with the certificate that the agents believe.
 
 use std::fmt;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Client;
 use nex_bus::connect::{Persistence, connect};
 use nex_bus::settings::ConnectionSettings;
-use nex_process::TaskScope;
+use nex_process::{Deadline, ProcessId, TaskScope};
 use tokio::sync::oneshot;
 
 use super::auth::BusKeys;
 use super::proof::BusProof;
 use super::server::{BusError, BusServer};
 use crate::clock;
-use crate::journal::Journal;
+use crate::journal::{BusRecord, Journal};
 
-/// The journal's name for the bus process.
-const ROLE: &str = "bus";
+/// Time a server that cannot be taken over has to die after SIGKILL.
+const KILL: Duration = Duration::from_secs(5);
 /// Pause before a server that died is started again.
 const RESTART: Duration = Duration::from_millis(200);
 
@@ -38,18 +41,19 @@ impl fmt::Debug for InternalBus {
     }
 }
 
-struct Supervisor {
+/// How a server is started.
+struct Starter {
     program: PathBuf,
     dir: PathBuf,
     keys: Arc<BusKeys>,
     proof: BusProof,
     host: IpAddr,
-    port: u16,
     journal: Journal,
 }
 
 impl InternalBus {
-    /// Starts the server on a port of one of the host's own addresses (any free one if absent) and connects to it as the node.
+    /// Connects as the node to the server that an earlier process left running, or starts one, on a port of one of the host's own
+    /// addresses (any free one if absent).
     ///
     /// # Errors
     /// [`BusError`].
@@ -60,26 +64,32 @@ impl InternalBus {
         (host, port): (IpAddr, Option<u16>),
         journal: Journal,
     ) -> Result<Self, BusError> {
-        let proof = BusProof::make(&dir, host)?;
-        let certificate = proof.certificate().to_owned();
-        let server = launch(&program, &dir, (&keys, &proof), (host, port.map_or(-1, i32::from)), &journal).await?;
-        let url = server.url().to_owned();
-        let user = keys.node_user(clock::unix_seconds());
-        let settings = ConnectionSettings {
-            servers: vec![url.clone()],
-            server_certificate: Some(certificate.clone()),
-            user_jwt: Some(user.jwt.into()),
-            user_seed: Some(user.seed.into()),
-            name: Some("nex-node".into()),
-            inbox_prefix: Some("_INBOX.node".into()),
-            ..ConnectionSettings::default()
+        let left = journal.bus().map_err(BusError::Journal)?;
+        // Agents know it by its address and its certificate.
+        let known =
+            left.as_ref().filter(|left| host_of(&left.url) == Some(host) && port.is_none_or(|port| port == port_of(&left.url)));
+        let (proof, known) = match (known, BusProof::load(&dir)) {
+            (Some(known), Ok(proof)) => (proof, Some(known.clone())),
+            _ => (BusProof::make(&dir, host)?, None),
         };
-        let client = connect(&settings, Persistence::Once).await.map_err(BusError::Connect)?;
-        let port = port_of(&url);
+        let starter = Starter { program, dir, keys, proof, host, journal };
+        let adopted = match known.as_ref().filter(|known| known.process.is_alive()) {
+            Some(known) => starter.adopt(known).await,
+            None => None,
+        };
+        let (server, client) = match adopted {
+            Some(adopted) => adopted,
+            None => {
+                if let Some(left) = left {
+                    end(left.process).await;
+                }
+                starter.start(known.map(|known| port_of(&known.url)), port).await?
+            }
+        };
+        let (url, certificate) = (server.url().to_owned(), starter.proof.certificate().to_owned());
         let scope = TaskScope::new("bus");
         let (stop, stopped) = oneshot::channel();
-        let supervisor = Supervisor { program, dir, keys, proof, host, port, journal };
-        scope.spawn("bus", supervisor.run(server, stopped));
+        scope.spawn("bus", starter.supervise(server, stopped));
         Ok(Self { url, certificate, client, stop, scope })
     }
 
@@ -116,9 +126,66 @@ impl InternalBus {
     }
 }
 
-impl Supervisor {
+impl Starter {
+    /// Goes on with a server that an earlier process left running, if it is ours and lets us in.
+    async fn adopt(&self, left: &BusRecord) -> Option<(BusServer, Client)> {
+        match self.connect(&left.url).await {
+            Ok(client) => {
+                tracing::info!(process = %left.process, "the internal NATS server of the last process of this node runs on");
+                Some((BusServer::adopt(left.process, left.url.clone()), client))
+            }
+            Err(error) => {
+                let error = nex_protocol::envelope::chain(&error);
+                tracing::warn!(process = %left.process, error, "the internal NATS server of the last process does not let the node in");
+                None
+            }
+        }
+    }
+
+    /// Starts one where the last one was, as its agents look for it there; elsewhere if somebody has that port by now.
+    async fn start(&self, last: Option<u16>, port: Option<u16>) -> Result<(BusServer, Client), BusError> {
+        let server = match last {
+            Some(last) => match self.launch(last.into()).await {
+                Ok(server) => server,
+                Err(error) if port.is_none() => {
+                    let error = nex_protocol::envelope::chain(&error);
+                    tracing::warn!(port = last, error, "the internal NATS server cannot be where it was");
+                    self.launch(-1).await?
+                }
+                Err(error) => return Err(error),
+            },
+            None => self.launch(port.map_or(-1, i32::from)).await?,
+        };
+        let client = self.connect(server.url()).await?;
+        Ok((server, client))
+    }
+
+    async fn launch(&self, port: i32) -> Result<BusServer, BusError> {
+        let (listen, now) = ((self.host, port), clock::unix_seconds());
+        let config = |ports: &str| self.keys.server_config(listen, ports, now) + &self.proof.server_config();
+        let server = BusServer::start(&self.program, &self.dir, config).await?;
+        let record = BusRecord { process: server.process(), url: server.url().to_owned() };
+        self.journal.put_bus(&record).map_err(BusError::Journal)?;
+        Ok(server)
+    }
+
+    async fn connect(&self, url: &str) -> Result<Client, BusError> {
+        let user = self.keys.node_user(clock::unix_seconds());
+        let settings = ConnectionSettings {
+            servers: vec![url.to_owned()],
+            server_certificate: Some(self.proof.certificate().to_owned()),
+            user_jwt: Some(user.jwt.into()),
+            user_seed: Some(user.seed.into()),
+            name: Some("nex-node".into()),
+            inbox_prefix: Some("_INBOX.node".into()),
+            ..ConnectionSettings::default()
+        };
+        connect(&settings, Persistence::Once).await.map_err(BusError::Connect)
+    }
+
     /// Agents and node reconnect by themselves to the same port with the same keys; nobody notices but for a pause.
-    async fn run(self, first: BusServer, mut stopped: oneshot::Receiver<()>) {
+    async fn supervise(self, first: BusServer, mut stopped: oneshot::Receiver<()>) {
+        let port = port_of(first.url());
         let mut running = Some(first);
         loop {
             if let Some(server) = running.take() {
@@ -126,7 +193,7 @@ impl Supervisor {
                     () = server.exited() => tracing::error!("the internal NATS server died and is started again"),
                     _ = &mut stopped => {
                         server.stop().await;
-                        if let Err(error) = self.journal.remove_child(ROLE) {
+                        if let Err(error) = self.journal.remove_bus() {
                             tracing::warn!(%error, "the record of the internal NATS server stays behind");
                         }
                         return;
@@ -134,8 +201,7 @@ impl Supervisor {
                 }
             }
             tokio::time::sleep(RESTART).await;
-            let keys = (&*self.keys, &self.proof);
-            match launch(&self.program, &self.dir, keys, (self.host, i32::from(self.port)), &self.journal).await {
+            match self.launch(port.into()).await {
                 Ok(server) => running = Some(server),
                 Err(error) => {
                     tracing::error!(error = %nex_protocol::envelope::chain(&error), "the internal NATS server does not come back");
@@ -148,19 +214,17 @@ impl Supervisor {
     }
 }
 
+async fn end(process: ProcessId) {
+    if process.is_alive() && process.kill_and_wait(Deadline::after(KILL)).await.is_err() {
+        tracing::error!(%process, "the internal NATS server of the last process does not die");
+    }
+}
+
 fn port_of(url: &str) -> u16 {
     url.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or_default()
 }
 
-async fn launch(
-    program: &Path,
-    dir: &Path,
-    (keys, proof): (&BusKeys, &BusProof),
-    listen: (IpAddr, i32),
-    journal: &Journal,
-) -> Result<BusServer, BusError> {
-    let now = clock::unix_seconds();
-    let server = BusServer::start(program, dir, |ports| keys.server_config(listen, ports, now) + &proof.server_config()).await?;
-    journal.put_child(ROLE, server.process()).map_err(BusError::Journal)?;
-    Ok(server)
+fn host_of(url: &str) -> Option<IpAddr> {
+    let (_, rest) = url.split_once("://")?;
+    rest.rsplit_once(':')?.0.trim_matches(['[', ']']).parse().ok()
 }

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use super::server::BusError;
 use crate::state_dir::write_private;
 
-/// A certificate and its key. Made anew by every node process: nothing that an earlier one left behind is believed.
+/// A certificate and its key: the bus's own, for its life. A node process that takes over a running bus goes on with them; with a bus
+/// that was stopped in order, they are over.
 pub(super) struct BusProof {
     certificate: String,
     certificate_file: PathBuf,
@@ -25,6 +26,14 @@ impl BusProof {
         let certificate = made.cert.pem();
         write_private(&certificate_file, certificate.as_bytes())?;
         write_private(&key_file, made.signing_key.serialize_pem().as_bytes())?;
+        Ok(Self { certificate, certificate_file, key_file })
+    }
+
+    /// The one that an earlier node process made there.
+    pub(super) fn load(dir: &Path) -> Result<Self, BusError> {
+        let (certificate_file, key_file) = (dir.join("certificate.pem"), dir.join("certificate.key"));
+        let certificate = std::fs::read_to_string(&certificate_file)?;
+        std::fs::metadata(&key_file)?;
         Ok(Self { certificate, certificate_file, key_file })
     }
 

@@ -108,6 +108,12 @@ impl BusServer {
         }
     }
 
+    /// Takes over a server that an earlier node process started.
+    #[must_use]
+    pub fn adopt(process: ProcessId, url: String) -> Self {
+        Self { child: Child::adopt(process), url }
+    }
+
     /// `nats://127.0.0.1:<port>`, or `tls://` where it has a certificate.
     #[must_use]
     pub fn url(&self) -> &str {

@@ -14,7 +14,8 @@ impl From<LaunchError> for Failure {
             LaunchError::Stopped | LaunchError::NodeStopping | LaunchError::Pool(_) => ErrorCode::Unavailable,
             LaunchError::MachineClass(_) => ErrorCode::BadRequest,
             LaunchError::Journal(_) => ErrorCode::Internal,
-            LaunchError::Engine(_)
+            LaunchError::Adoption(_)
+            | LaunchError::Engine(_)
             | LaunchError::Network(_)
             | LaunchError::Artifact(_)
             | LaunchError::Seal(_)

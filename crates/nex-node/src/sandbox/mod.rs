@@ -20,9 +20,9 @@ use nex_network::Network;
 use nex_process::confinement::Part;
 use nex_process::{Confinement, Deadline};
 use nex_protocol::control::Tags;
-use nex_sandbox::SandboxProvider;
 use nex_sandbox::microvm::MicroVmProvider;
 use nex_sandbox::process::{Limits, OpenError, ProcessConfig, ProcessNetwork, ProcessProvider};
+use nex_sandbox::{Sandbox, SandboxId, SandboxProvider};
 
 pub use candidate::{Accel, Candidate};
 pub use host::{Host, UID_BASE};
@@ -199,10 +199,18 @@ impl Sandboxes {
         }
     }
 
-    /// Removes sandboxes that an earlier process of this node left; returns how many.
-    pub async fn sweep(&self) -> usize {
+    /// Takes over a sandbox of an earlier process of this node; machines are not taken over.
+    pub async fn adopt(&self, id: &SandboxId) -> Option<Box<dyn Sandbox>> {
         match &self.provider {
-            Provider::Process(provider) => provider.sweep(&BTreeSet::new(), Deadline::after(SWEEP)).await,
+            Provider::Process(provider) => Some(Box::new(provider.adopt(id, Deadline::after(SWEEP)).await?)),
+            Provider::MicroVm { .. } => None,
+        }
+    }
+
+    /// Removes sandboxes that an earlier process of this node left, except those to keep; returns how many.
+    pub async fn sweep(&self, keep: &BTreeSet<SandboxId>) -> usize {
+        match &self.provider {
+            Provider::Process(provider) => provider.sweep(keep, Deadline::after(SWEEP)).await,
             Provider::MicroVm { provider, .. } => provider.sweep(Deadline::after(SWEEP)).await,
         }
     }

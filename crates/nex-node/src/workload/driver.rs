@@ -22,6 +22,8 @@ pub trait Runtime: Send + 'static {
     /// An instance that runs; dropping it kills it.
     type Instance: Send + 'static;
 
+    /// Takes over the instance that an earlier process started; where that cannot be, it is ended and nothing is left of it.
+    fn adopt(&mut self, by: Deadline) -> BoxFuture<'static, Result<Self::Instance, LaunchError>>;
     /// Finds an agent and has it start the workload.
     fn start(&self, by: Deadline) -> BoxFuture<'static, Result<Self::Instance, LaunchError>>;
     /// Writes the workload into the journal, with the instance that runs it.
@@ -68,6 +70,10 @@ pub enum Ended {
 pub enum Notice<'a> {
     /// It runs.
     Deployed,
+    /// It runs on, though the process that started it is gone.
+    Adopted,
+    /// It has to be started anew.
+    NotAdopted(&'a LaunchError),
     /// It could not be started.
     StartFailed(&'a LaunchError),
     /// Its agent was lost.
@@ -95,6 +101,9 @@ pub enum Notice<'a> {
     },
 }
 
+/// Time an agent has to answer the process that takes it over: longer than the longest pause before it looks for its bus again.
+const ADOPTION: Duration = Duration::from_secs(10);
+
 /// How long things may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
@@ -114,6 +123,7 @@ pub struct End {
 }
 
 enum Done<I> {
+    Adopted(Result<I, LaunchError>),
     Started(Result<I, LaunchError>),
     Recorded(Result<(), JournalError>),
     BackoffOver,
@@ -178,7 +188,7 @@ impl<R: Runtime> Driver<R> {
 
     /// Drives the workload to its end.
     pub async fn run(mut self, mut inbox: mpsc::Receiver<Command>) {
-        self.carry_out(vec![Effect::Start]).await;
+        self.carry_out(vec![self.state.first_effect()]).await;
         while self.state.phase != Phase::Stopped {
             let event = self.next_event(&mut inbox).await;
             let (state, effects) = self.state.clone().step(&event);
@@ -239,6 +249,15 @@ impl<R: Runtime> Driver<R> {
 
     fn on_done(&mut self, done: Done<R::Instance>) -> Event {
         match done {
+            Done::Adopted(Ok(instance)) => {
+                self.runtime.tell(&Notice::Adopted);
+                self.instance = Some((instance, Instant::now()));
+                Event::Adopted
+            }
+            Done::Adopted(Err(error)) => {
+                self.runtime.tell(&Notice::NotAdopted(&error));
+                Event::AdoptFailed
+            }
             Done::Started(Ok(instance)) => {
                 self.instance = Some((instance, Instant::now()));
                 Event::Started
@@ -265,6 +284,10 @@ impl<R: Runtime> Driver<R> {
     async fn carry_out(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
+                Effect::Adopt => {
+                    let adopt = self.runtime.adopt(Deadline::after(ADOPTION));
+                    self.work = Some(Box::pin(async move { Done::Adopted(adopt.await) }));
+                }
                 Effect::Start => {
                     let by = self.first_by.take().unwrap_or_else(|| Deadline::after(self.timeouts.deploy));
                     let start = self.runtime.start(by);

@@ -1,25 +1,30 @@
-//! From a checked workload to an instance that runs: lease an agent, bring the artifact in, have it started, subscribe its triggers.
+//! From a checked workload to an instance that runs: lease an agent, bring the artifact in, have it started, subscribe its triggers; or
+//! take over one that ran when an earlier process was killed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Client;
 use nex_process::{Deadline, TaskScope};
 use nex_protocol::agent::{Deploy, DirectTriggers, Precompiled};
 use nex_protocol::deploy::WorkloadType;
+use nex_protocol::digest::Digest;
 use nex_protocol::envelope::{ErrorCode, Failure};
 use nex_protocol::id::InstanceId;
 use nex_protocol::seal::seal;
+use nex_sandbox::Sandbox;
 use nkeys::XKey;
 
 use super::launch_error::LaunchError;
 use super::spec::WorkloadSpec;
-use crate::agents::{Agent, Instance};
+use crate::agents::{Agent, AgentFactory, Instance};
 use crate::artifacts::{Artifacts, Compiled, RemoteArtifact};
 use crate::call_reporter::CallReporter;
 use crate::clock;
 use crate::compiler::Compiler;
 use crate::connections::Connections;
 use crate::direct::Direct;
+use crate::journal::RunningRecord;
 use crate::pool::Pools;
 use crate::trigger;
 
@@ -35,6 +40,8 @@ const LAST_ANSWERS: Duration = Duration::from_millis(200);
 pub struct Launcher {
     /// Ready agents.
     pub pools: Pools<Agent>,
+    /// What makes them, and takes over those of an earlier process.
+    pub factory: AgentFactory,
     /// The artifact cache.
     pub artifacts: Artifacts,
     /// What compiles WebAssembly for later starts.
@@ -54,9 +61,32 @@ pub struct Launched {
     pub instance: Instance,
     /// The relay's subscriptions, if there is one.
     triggers: Option<TaskScope>,
+    /// Of what the agent subscribed by itself.
+    direct: Option<Digest>,
+}
+
+/// An agent that an earlier process left running with an instance of a workload; dropped, it is ended.
+pub struct LeftRunning {
+    /// Where it lives.
+    pub sandbox: Box<dyn Sandbox>,
+    /// What the journal has of it.
+    pub running: RunningRecord,
+}
+
+impl std::fmt::Debug for LeftRunning {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LeftRunning").field("running", &self.running).finish_non_exhaustive()
+    }
 }
 
 impl Launched {
+    /// What the journal keeps of it.
+    #[must_use]
+    pub fn record(&self) -> RunningRecord {
+        let agent = self.instance.agent().record().clone();
+        RunningRecord { agent, instance: self.instance.id().clone(), direct: self.direct }
+    }
+
     /// Ends it in order: triggers first, so no call is taken that cannot be answered, then the instance.
     pub async fn undeploy(&mut self, grace: Duration) {
         if let Some(triggers) = self.triggers.take() {
@@ -85,7 +115,7 @@ impl Launcher {
         let direct = self.direct.triggers(spec, by).await;
         let mut tries = 1;
         let instance = loop {
-            let agent = std::sync::Arc::new(self.lease(spec, by).await?);
+            let agent = Arc::new(self.lease(spec, by).await?);
             let instance = agent.instance(InstanceId::new(clock::unix_seconds_u32()));
             match self.start(spec, &instance, direct.clone(), by).await {
                 Ok(()) => break instance,
@@ -96,14 +126,58 @@ impl Launcher {
                 Err(error) => return Err(error),
             }
         };
+        self.serve(spec, &connection, instance, digest_of(direct.as_ref()), reporter, by).await
+    }
+
+    /// Takes over what an earlier process started.
+    ///
+    /// # Errors
+    /// [`LaunchError`]; its agent is ended.
+    pub async fn adopt(
+        &self,
+        spec: &WorkloadSpec,
+        left: LeftRunning,
+        reporter: &CallReporter,
+        by: Deadline,
+    ) -> Result<Launched, LaunchError> {
+        let LeftRunning { sandbox, running } = left;
+        let agent = Arc::new(self.factory.adopt(running.agent, sandbox));
+        // From here on its events are taken.
+        let instance = agent.instance(running.instance);
+        let adopted = async {
+            let direct = digest_of(self.direct.triggers(spec, by).await.as_ref());
+            if direct != running.direct {
+                return Err(LaunchError::Adoption("its triggers are reached in another way now".to_owned()));
+            }
+            let connection = self.connections.triggers(spec, by).await.map_err(LaunchError::Connection)?;
+            instance.runs(by).await.map_err(|lost| LaunchError::Adoption(lost.0))?;
+            self.serve(spec, &connection, instance, direct, reporter, by).await
+        };
+        let adopted = Box::pin(adopted).await;
+        if adopted.is_err() {
+            agent.end(AGENT_GRACE).await;
+        }
+        adopted
+    }
+
+    /// Subscribes the triggers of an instance that runs, unless its agent does.
+    async fn serve(
+        &self,
+        spec: &WorkloadSpec,
+        connection: &Client,
+        instance: Instance,
+        direct: Option<Digest>,
+        reporter: &CallReporter,
+        by: Deadline,
+    ) -> Result<Launched, LaunchError> {
         let triggers = if spec.kind.is_function() && direct.is_none() {
-            let relayed = trigger::relay(&connection, spec, &instance.invoker(), reporter).await?;
+            let relayed = trigger::relay(connection, spec, &instance.invoker(), reporter).await?;
             self.connections.check_triggers(spec, by).await.map_err(LaunchError::Connection)?;
             Some(relayed)
         } else {
             None
         };
-        Ok(Launched { instance, triggers })
+        Ok(Launched { instance, triggers, direct })
     }
 
     /// What a workload of an earlier process ran may be gone from the cache.
@@ -180,4 +254,8 @@ impl Launcher {
             triggers,
         })
     }
+}
+
+fn digest_of(direct: Option<&DirectTriggers>) -> Option<Digest> {
+    direct.map(|direct| Digest::of(&serde_json::to_vec(direct).unwrap_or_default()))
 }

@@ -18,6 +18,9 @@ pub enum LaunchError {
     /// The node is going down.
     #[error("the node is stopping")]
     NodeStopping,
+    /// What an earlier process started cannot be taken over.
+    #[error("it cannot be taken over: {0}")]
+    Adoption(String),
     /// There are no such machines here.
     #[error("Failed to deploy workload: this node has no machine class '{0}'")]
     MachineClass(String),

@@ -25,6 +25,7 @@ use crate::registry::Reservation;
 use crate::tail::Tail;
 use command::{Command, FirstStart, LastEnd, Status};
 use driver::Driver;
+use launch::LeftRunning;
 use runtime::{DriverServices, NodeRuntime};
 use spec::WorkloadSpec;
 use state::{Phase, State};
@@ -49,12 +50,12 @@ impl fmt::Debug for Workload {
 }
 
 /// Whether a workload is new here, or an earlier process of this node had accepted it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub enum Origin {
     /// A request that has an answer by then.
     Deployed(Deadline),
-    /// The journal.
-    Restored,
+    /// The journal, and what is left running of it.
+    Restored(Option<LeftRunning>),
 }
 
 /// Puts a workload into the registry and starts its driver; the receiver hears how the first start went.
@@ -67,18 +68,24 @@ pub fn start(
 ) -> (Arc<Workload>, oneshot::Receiver<FirstStart>) {
     let (spec, counters) = (Arc::new(spec), Arc::new(CallCounters::default()));
     let (commands, inbox) = mpsc::channel(16);
-    let (status, seen) = watch::channel(Status { phase: Phase::Starting, restarts: 0, last_end: None });
     let registry = reservation.registry().clone();
     let tail = services.tails.open();
     let logs = (log(&spec).keeping(&tail), log(&spec).keeping(&tail), Arc::clone(&tail));
-    let runtime = NodeRuntime::new(Arc::clone(&spec), services, registry, Arc::clone(&counters), logs);
-    let (state, by) = match origin {
-        Origin::Deployed(by) => (State::new(spec.restarts), Some(by)),
-        Origin::Restored => (State::restored(spec.restarts), None),
+    let mut began = Instant::now();
+    let (state, by, left) = match origin {
+        Origin::Deployed(by) => (State::new(spec.restarts), Some(by), None),
+        Origin::Restored(None) => (State::restored(spec.restarts), None, None),
+        Origin::Restored(left) => {
+            let age = u64::try_from(clock::unix_seconds().saturating_sub(spec.deployed_at)).unwrap_or_default();
+            began = began.checked_sub(Duration::from_secs(age)).unwrap_or(began);
+            (State::left_running(spec.restarts), None, left)
+        }
     };
+    let (status, seen) = watch::channel(Status { phase: state.phase, restarts: 0, last_end: None });
+    let runtime = NodeRuntime::new(Arc::clone(&spec), services, registry, Arc::clone(&counters), logs, left);
     let mut driver = Driver::new(runtime, state, services.timeouts, by, status);
     let first = driver.first_start();
-    let workload = reservation.fill(Workload { spec, counters, tail, began: Instant::now(), commands, status: seen });
+    let workload = reservation.fill(Workload { spec, counters, tail, began, commands, status: seen });
     services.scope.spawn("workload", driver.run(inbox));
     (workload, first)
 }

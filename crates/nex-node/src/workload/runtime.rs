@@ -11,7 +11,7 @@ use nex_protocol::envelope::chain;
 use nex_protocol::log::Level;
 
 use super::driver::{End, Ended, Notice, Runtime, Timeouts};
-use super::launch::{Launched, Launcher};
+use super::launch::{Launched, Launcher, LeftRunning};
 use super::launch_error::LaunchError;
 use super::spec::WorkloadSpec;
 use crate::agents::inbox::{self, Inbox, LogBatch};
@@ -20,7 +20,7 @@ use crate::clock;
 use crate::ended::EndedWorkloads;
 use crate::events::Events;
 use crate::host_calls::HostCallServer;
-use crate::journal::{Journal, JournalError, OwedEvent, RunningRecord, WorkloadRecord};
+use crate::journal::{Journal, JournalError, OwedEvent, WorkloadRecord};
 use crate::logs::Log;
 use crate::registry::Registry;
 use crate::tail::{Tail, Tails};
@@ -57,6 +57,8 @@ pub(super) struct NodeRuntime {
     tail: Arc<Tail>,
     /// How often it was started again.
     restarts: u32,
+    /// What an earlier process left running of it, until that is taken over.
+    left: Option<LeftRunning>,
     /// Owner of the tasks that serve this workload.
     scope: TaskScope,
 }
@@ -75,6 +77,16 @@ pub(super) struct NodeInstance {
     serving: TaskScope,
 }
 
+impl NodeInstance {
+    fn new(mut launched: Launched, host_calls: &HostCallServer, spec: Arc<WorkloadSpec>, serving: TaskScope) -> Self {
+        if let Some(calls) = launched.instance.inbox.host_calls.take() {
+            host_calls.serve(&serving, spec, calls);
+        }
+        let lost = launched.instance.agent().lost();
+        Self { launched, lost: Box::pin(async move { lost.await.to_string() }), serving }
+    }
+}
+
 impl NodeRuntime {
     /// The runtime of a workload that is in the registry.
     pub(super) fn new(
@@ -83,33 +95,39 @@ impl NodeRuntime {
         registry: Registry,
         counters: Arc<CallCounters>,
         (log, calls_log, tail): (Log, Log, Arc<Tail>),
+        left: Option<LeftRunning>,
     ) -> Self {
         let scope = TaskScope::new("workload");
         let calls = CallReporter::start(&scope, services.events.clone(), calls_log, Arc::clone(&spec), counters);
         let reports = Reports { log: Arc::new(Mutex::new(log)), calls };
-        Self { spec, services: Arc::clone(services), registry, reports, tail, restarts: 0, end_event: None, scope }
+        Self { spec, services: Arc::clone(services), registry, reports, tail, restarts: 0, left, end_event: None, scope }
     }
 }
 
 impl Runtime for NodeRuntime {
     type Instance = NodeInstance;
 
+    fn adopt(&mut self, by: Deadline) -> BoxFuture<'static, Result<NodeInstance, LaunchError>> {
+        let (services, spec, calls) = (Arc::clone(&self.services), Arc::clone(&self.spec), self.reports.calls.clone());
+        let (serving, left) = (self.scope.child("serving"), self.left.take());
+        Box::pin(async move {
+            let left = left.ok_or_else(|| LaunchError::Adoption("nothing is left of it".to_owned()))?;
+            let launched = services.launcher.adopt(&spec, left, &calls, by).await?;
+            Ok(NodeInstance::new(launched, &services.host_calls, spec, serving))
+        })
+    }
+
     fn start(&self, by: Deadline) -> BoxFuture<'static, Result<NodeInstance, LaunchError>> {
         let (services, spec, calls) = (Arc::clone(&self.services), Arc::clone(&self.spec), self.reports.calls.clone());
         let serving = self.scope.child("serving");
         Box::pin(async move {
-            let mut launched = services.launcher.launch(&spec, &calls, by).await?;
-            if let Some(host_calls) = launched.instance.inbox.host_calls.take() {
-                services.host_calls.serve(&serving, spec, host_calls);
-            }
-            let lost = launched.instance.agent().lost();
-            Ok(NodeInstance { launched, lost: Box::pin(async move { lost.await.to_string() }), serving })
+            let launched = services.launcher.launch(&spec, &calls, by).await?;
+            Ok(NodeInstance::new(launched, &services.host_calls, spec, serving))
         })
     }
 
     fn record(&self, instance: &NodeInstance) -> BoxFuture<'static, Result<(), JournalError>> {
-        let instance = &instance.launched.instance;
-        let running = RunningRecord { agent: instance.agent().record().clone(), instance: instance.id().clone() };
+        let running = instance.launched.record();
         let record = WorkloadRecord {
             namespace: self.spec.namespace.clone(),
             request: self.spec.request.clone(),
@@ -142,7 +160,10 @@ impl Runtime for NodeRuntime {
                             let message = format!("Exited workload: {}; vm: {}; status: {code}{suffix}", spec.name, spec.id);
                             return Ended::Exited { code, signal, message };
                         }
-                        AgentEvent::Stopped => {}
+                        // Nobody here asked for it: the process that did was killed before it could tell so.
+                        AgentEvent::Stopped => {
+                            return Ended::AgentLost { agent, reason: format!("the agent of {} had stopped it", spec.name) };
+                        }
                         calls @ AgentEvent::Calls { .. } => reports.calls(calls),
                     },
                     why = &mut *lost => {
@@ -200,6 +221,12 @@ impl Runtime for NodeRuntime {
             Notice::Deployed => {
                 events.deployed(spec);
                 tracing::info!(workload_id = %spec.id, name = %spec.name, namespace = %spec.namespace, kind = %spec.kind, "workload deployed");
+            }
+            Notice::Adopted => {
+                tracing::info!(workload_id = %spec.id, name = %spec.name, namespace = %spec.namespace, kind = %spec.kind, "workload runs on");
+            }
+            Notice::NotAdopted(error) => {
+                tracing::warn!(workload_id = %spec.id, name = %spec.name, error = %chain(error), "workload is started anew");
             }
             Notice::StartFailed(error) => {
                 tracing::warn!(workload_id = %spec.id, name = %spec.name, error = %chain(error), "workload could not be started");

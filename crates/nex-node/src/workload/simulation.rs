@@ -1,5 +1,5 @@
 //! The lifecycle layer under seeded faults and a virtual clock: the real driver and the real router, with agents, a bus and a journal that
-//! fail, lose, delay and repeat. A failing seed is run again with `NEX_SEED=<n> cargo test -p nex-node simulation`; `NEX_SEEDS` says how many
+//! fail, lose, delay and repeat, and a node that is killed while its agents go on. A failing seed is run again with `NEX_SEED=<n> cargo test -p nex-node simulation`; `NEX_SEEDS` says how many
 //! are run.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,9 +34,15 @@ const SETTLED: Duration = Duration::from_secs(300);
 /// What is true outside the node, and what the node has said.
 struct World {
     rng: StdRng,
-    journal: BTreeSet<WorkloadId>,
+    /// The workloads, each with what runs it.
+    journal: BTreeMap<WorkloadId, (AgentId, InstanceId)>,
     /// What runs where, in truth.
     running: BTreeMap<WorkloadId, AgentId>,
+    /// The agents there are, and what ends them.
+    agents: BTreeMap<AgentId, CancellationToken>,
+    /// The router of the node's process, while there is one.
+    router: Option<AgentRouter>,
+    adopted: u32,
     deployed: BTreeMap<WorkloadId, u32>,
     undeployed: BTreeMap<WorkloadId, u32>,
     calls_sent: u64,
@@ -65,19 +71,30 @@ impl World {
         Duration::from_millis(self.rng.random_range(0..=max_ms))
     }
 
+    /// Ends an agent, and with it what it runs.
+    fn end(&mut self, agent: &AgentId) {
+        self.running.retain(|_, it| it != agent);
+        if let Some(lost) = self.agents.remove(agent) {
+            lost.cancel();
+        }
+    }
+
     fn serial(&mut self) -> u32 {
         self.serial += 1;
         self.serial
     }
 }
 
-/// A node process: its drivers, its router, its agents. Dropping it is a crash.
+/// A node process: its drivers, its router.
 struct Process {
     world: Shared,
     router: AgentRouter,
-    agents: Arc<TaskScope>,
+    /// Where agents live, beyond this process.
+    host: Arc<TaskScope>,
     drivers: TaskScope,
     handles: BTreeMap<WorkloadId, Handle>,
+    /// Cancelled when it is killed.
+    killed: CancellationToken,
 }
 
 struct Handle {
@@ -89,30 +106,55 @@ struct SimulatedRuntime {
     id: WorkloadId,
     world: Shared,
     router: AgentRouter,
-    agents: Arc<TaskScope>,
+    host: Arc<TaskScope>,
+    killed: CancellationToken,
+    left: Option<(AgentId, InstanceId)>,
 }
 
 struct SimulatedInstance {
     agent: AgentId,
+    instance: InstanceId,
     inbox: Inbox,
     lost: CancellationToken,
     world: Shared,
-    workload: WorkloadId,
+    killed: CancellationToken,
 }
 
 impl Drop for SimulatedInstance {
     fn drop(&mut self) {
-        lock(&self.world).running.remove(&self.workload);
-        self.lost.cancel();
+        // A killed node ends nothing.
+        if !self.killed.is_cancelled() {
+            lock(&self.world).end(&self.agent);
+        }
     }
 }
 
 impl Runtime for SimulatedRuntime {
     type Instance = SimulatedInstance;
 
+    fn adopt(&mut self, by: Deadline) -> BoxFuture<'static, Result<SimulatedInstance, LaunchError>> {
+        let (world, router, killed) = (Arc::clone(&self.world), self.router.clone(), self.killed.clone());
+        let (agent, instance) = self.left.take().unwrap();
+        Box::pin(async move {
+            let inbox = router.open(&agent, &instance);
+            let lost = lock(&world).agents.get(&agent).cloned().unwrap_or_default();
+            let adopted = SimulatedInstance { agent, instance, inbox, lost, world: Arc::clone(&world), killed };
+            let (pause, fails) = {
+                let mut world = lock(&world);
+                (world.pause(12_000), world.chance(10))
+            };
+            let answered = by.bound(tokio::time::sleep(pause)).await.is_ok() && !fails;
+            if answered && lock(&world).agents.contains_key(&adopted.agent) {
+                lock(&world).adopted += 1;
+                return Ok(adopted);
+            }
+            Err(LaunchError::Adoption("a fault".into()))
+        })
+    }
+
     fn start(&self, by: Deadline) -> BoxFuture<'static, Result<SimulatedInstance, LaunchError>> {
-        let (id, world, router, agents) =
-            (self.id.clone(), Arc::clone(&self.world), self.router.clone(), Arc::clone(&self.agents));
+        let (id, world, router, host, killed) =
+            (self.id.clone(), Arc::clone(&self.world), self.router.clone(), Arc::clone(&self.host), self.killed.clone());
         Box::pin(async move {
             let (pause, fails) = {
                 let mut world = lock(&world);
@@ -128,28 +170,29 @@ impl Runtime for SimulatedRuntime {
                 (AgentId::new(serial), InstanceId::new(serial))
             };
             let inbox = router.open(&agent, &instance);
+            let lost = CancellationToken::new();
             {
                 let mut world = lock(&world);
+                world.agents.insert(agent.clone(), lost.clone());
                 if world.running.insert(id.clone(), agent.clone()).is_some() {
                     world.violations.push(format!("{id} runs on two agents"));
                 }
             }
-            let lost = CancellationToken::new();
             let simulated = SimulatedAgent {
                 world: Arc::clone(&world),
-                router,
-                workload: id.clone(),
+                workload: id,
                 agent: agent.clone(),
-                instance,
+                instance: instance.clone(),
                 lost: lost.clone(),
             };
-            agents.spawn("agent", live(simulated));
-            Ok(SimulatedInstance { agent, inbox, lost, world, workload: id })
+            host.spawn("agent", live(simulated));
+            Ok(SimulatedInstance { agent, instance, inbox, lost, world, killed })
         })
     }
 
-    fn record(&self, _instance: &SimulatedInstance) -> BoxFuture<'static, Result<(), JournalError>> {
+    fn record(&self, instance: &SimulatedInstance) -> BoxFuture<'static, Result<(), JournalError>> {
         let (id, world) = (self.id.clone(), Arc::clone(&self.world));
+        let running = (instance.agent.clone(), instance.instance.clone());
         Box::pin(async move {
             let (pause, fails) = {
                 let mut world = lock(&world);
@@ -159,7 +202,7 @@ impl Runtime for SimulatedRuntime {
             if fails {
                 return Err(JournalError::simulated());
             }
-            lock(&world).journal.insert(id);
+            lock(&world).journal.insert(id, running);
             Ok(())
         })
     }
@@ -204,18 +247,23 @@ impl Runtime for SimulatedRuntime {
         let mut world = lock(&self.world);
         match notice {
             Notice::Deployed => {
-                if !world.journal.contains(&self.id) {
+                if !world.journal.contains_key(&self.id) {
                     world.violations.push(format!("{} is announced before it is in the journal", self.id));
                 }
                 *world.deployed.entry(self.id.clone()).or_default() += 1;
             }
             Notice::Undeployed { .. } => {
-                if world.journal.contains(&self.id) {
+                if world.journal.contains_key(&self.id) {
                     world.violations.push(format!("{} is over and in the journal", self.id));
                 }
                 *world.undeployed.entry(self.id.clone()).or_default() += 1;
             }
-            Notice::StartFailed(_) | Notice::AgentLost { .. } | Notice::Restarting { .. } | Notice::NotRecorded(_) => {}
+            Notice::Adopted
+            | Notice::NotAdopted(_)
+            | Notice::StartFailed(_)
+            | Notice::AgentLost { .. }
+            | Notice::Restarting { .. }
+            | Notice::NotRecorded(_) => {}
         }
     }
 
@@ -228,7 +276,6 @@ impl Runtime for SimulatedRuntime {
 /// An agent with one instance of a workload.
 struct SimulatedAgent {
     world: Shared,
-    router: AgentRouter,
     workload: WorkloadId,
     agent: AgentId,
     instance: InstanceId,
@@ -261,8 +308,7 @@ async fn live(it: SimulatedAgent) {
         }
     }
     if dies {
-        lock(&it.world).running.remove(&it.workload);
-        it.lost.cancel();
+        lock(&it.world).end(&it.agent);
     } else if exits {
         lock(&it.world).running.remove(&it.workload);
         let exited = AgentEvent::Exited { code, message: String::new() };
@@ -270,7 +316,7 @@ async fn live(it: SimulatedAgent) {
     }
 }
 
-/// Sends an event until it is acknowledged, over a bus that loses the event, loses the acknowledgement, or delivers twice.
+/// Sends an event until it is acknowledged, whether or not a node is there, over a bus that loses the event, loses the acknowledgement, or delivers twice.
 async fn deliver(it: &SimulatedAgent, sequence: u64, event: &AgentEvent) {
     let mut headers = HeaderMap::new();
     headers.insert(EVENT_SEQUENCE, sequence.to_string());
@@ -284,8 +330,9 @@ async fn deliver(it: &SimulatedAgent, sequence: u64, event: &AgentEvent) {
             (world.pause(300), world.chance(30), 1 + u32::from(world.chance(30)), world.chance(30))
         };
         tokio::time::sleep(delay).await;
-        if !is_lost {
-            let acks: Vec<_> = (0..repeats).map(|_| it.router.event(&it.agent, &it.instance, &message)).collect();
+        let router = lock(&it.world).router.clone();
+        if let Some(router) = router.filter(|_| !is_lost) {
+            let acks: Vec<_> = (0..repeats).map(|_| router.event(&it.agent, &it.instance, &message)).collect();
             if acks.iter().any(Option::is_some) && !ack_is_lost {
                 return;
             }
@@ -295,25 +342,56 @@ async fn deliver(it: &SimulatedAgent, sequence: u64, event: &AgentEvent) {
 }
 
 impl Process {
-    fn new(world: &Shared) -> Self {
+    fn new(world: &Shared, host: &Arc<TaskScope>) -> Self {
+        let router = AgentRouter::default();
+        lock(world).router = Some(router.clone());
         Self {
             world: Arc::clone(world),
-            router: AgentRouter::default(),
-            agents: Arc::new(TaskScope::new("agents")),
+            router,
+            host: Arc::clone(host),
             drivers: TaskScope::new("drivers"),
             handles: BTreeMap::new(),
+            killed: CancellationToken::new(),
         }
     }
 
-    fn start(&mut self, id: &WorkloadId, state: State) -> tokio::sync::oneshot::Receiver<super::command::FirstStart> {
+    /// The next process after a crash: agents that the journal does not know are ended, the others are left to their drivers.
+    fn after_a_crash(world: &Shared, host: &Arc<TaskScope>) -> (Self, BTreeSet<WorkloadId>) {
+        let mut process = Self::new(world, host);
+        let left = lock(world).journal.clone();
+        let unknown: Vec<AgentId> = {
+            let world = lock(world);
+            world.agents.keys().filter(|agent| left.values().all(|(known, _)| known != *agent)).cloned().collect()
+        };
+        unknown.iter().for_each(|agent| lock(world).end(agent));
+        for (id, (agent, instance)) in &left {
+            let (restarts, is_there) = {
+                let mut world = lock(world);
+                (world.chance(60), world.agents.contains_key(agent))
+            };
+            let running = is_there.then(|| (agent.clone(), instance.clone()));
+            let state = if is_there { State::left_running(restarts) } else { State::restored(restarts) };
+            drop(process.start(id, state, running));
+        }
+        (process, left.into_keys().collect())
+    }
+
+    fn start(
+        &mut self,
+        id: &WorkloadId,
+        state: State,
+        left: Option<(AgentId, InstanceId)>,
+    ) -> tokio::sync::oneshot::Receiver<super::command::FirstStart> {
         let runtime = SimulatedRuntime {
             id: id.clone(),
             world: Arc::clone(&self.world),
             router: self.router.clone(),
-            agents: Arc::clone(&self.agents),
+            host: Arc::clone(&self.host),
+            killed: self.killed.clone(),
+            left,
         };
         let (commands, inbox) = mpsc::channel(16);
-        let (status, seen) = watch::channel(Status { phase: Phase::Starting, restarts: 0, last_end: None });
+        let (status, seen) = watch::channel(Status { phase: state.phase, restarts: 0, last_end: None });
         let mut driver = Driver::new(runtime, state, TIMEOUTS, Some(Deadline::after(TIMEOUTS.deploy)), status);
         let first = driver.first_start();
         self.drivers.spawn("driver", driver.run(inbox));
@@ -321,11 +399,11 @@ impl Process {
         first
     }
 
-    /// `kill -9`: nothing is told, nothing is written; what its agents ran is gone with them.
+    /// `kill -9`: nothing is told, nothing is written, and what its agents run goes on.
     async fn crash(self) {
+        lock(&self.world).router = None;
+        self.killed.cancel();
         self.drivers.shutdown(Duration::ZERO).await;
-        self.agents.shutdown(Duration::ZERO).await;
-        lock(&self.world).running.clear();
     }
 
     async fn stop(&self, id: &WorkloadId) {
@@ -342,8 +420,11 @@ impl World {
     fn new(seed: u64) -> Shared {
         Arc::new(Mutex::new(Self {
             rng: StdRng::seed_from_u64(seed),
-            journal: BTreeSet::new(),
+            journal: BTreeMap::new(),
             running: BTreeMap::new(),
+            agents: BTreeMap::new(),
+            router: None,
+            adopted: 0,
             deployed: BTreeMap::new(),
             undeployed: BTreeMap::new(),
             calls_sent: 0,
@@ -358,12 +439,12 @@ impl World {
 
 /// A node's days: workloads are deployed, some are stopped, the node drains, and it is killed a few times. Gives its last process, and the
 /// workloads that a later process restored.
-async fn live_through(world: &Shared, ids: &[WorkloadId]) -> (Process, BTreeSet<WorkloadId>) {
-    let mut process = Process::new(world);
+async fn live_through(world: &Shared, host: &Arc<TaskScope>, ids: &[WorkloadId]) -> (Process, BTreeSet<WorkloadId>) {
+    let mut process = Process::new(world, host);
     let mut restored = BTreeSet::new();
     for id in ids {
         let restarts = lock(world).chance(60);
-        let first = process.start(id, State::new(restarts));
+        let first = process.start(id, State::new(restarts), None);
         let (world, id) = (Arc::clone(world), id.clone());
         process.drivers.spawn("deployer", async move {
             if let Ok(Ok(())) = first.await {
@@ -388,23 +469,22 @@ async fn live_through(world: &Shared, ids: &[WorkloadId]) -> (Process, BTreeSet<
             }
         }
         process.crash().await;
-        process = Process::new(world);
         lock(world).calls_are_certain = false;
-        let left = lock(world).journal.clone();
-        for id in left {
-            let restarts = lock(world).chance(60);
-            drop(process.start(&id, State::restored(restarts)));
-            restored.insert(id);
-        }
+        let pause = lock(world).pause(30_000);
+        tokio::time::sleep(pause).await;
+        let (next, left) = Process::after_a_crash(world, host);
+        process = next;
+        restored.extend(left);
     }
     (process, restored)
 }
 
-async fn run(seed: u64) {
-    let world = World::new(seed);
+/// One node's life; gives how many instances were taken over in it.
+async fn run(seed: u64) -> u32 {
+    let (world, host) = (World::new(seed), Arc::new(TaskScope::new("host")));
     let count = lock(&world).rng.random_range(1..5_u32);
     let ids: Vec<WorkloadId> = (0..count).map(WorkloadId::new).collect();
-    let (process, restored) = live_through(&world, &ids).await;
+    let (process, restored) = live_through(&world, &host, &ids).await;
     lock(&world).is_quiet = true;
     tokio::time::sleep(SETTLED).await;
     for (id, handle) in &process.handles {
@@ -419,6 +499,7 @@ async fn run(seed: u64) {
     let world = lock(&world);
     assert_eq!(world.violations, Vec::<String>::new());
     assert!(world.running.is_empty(), "still running: {:?}", world.running);
+    assert!(world.agents.is_empty(), "agents are left: {:?}", world.agents.keys());
     assert!(world.journal.is_empty(), "still in the journal: {:?}", world.journal);
     for id in &ids {
         let ends = world.undeployed.get(id).copied().unwrap_or_default();
@@ -428,6 +509,7 @@ async fn run(seed: u64) {
     if world.calls_are_certain {
         assert_eq!(world.calls_told, world.calls_sent, "calls told, and calls made");
     }
+    world.adopted
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test's own switch")]
@@ -441,9 +523,12 @@ fn whatever_fails_every_accepted_workload_is_kept_and_ends_once() {
         Some(seed) => seed..seed + 1,
         None => 0..number("NEX_SEEDS").unwrap_or(SEEDS),
     };
+    let (lives, mut adopted) = (seeds.end - seeds.start, 0);
     for seed in seeds {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.block_on(run(seed))));
-        assert!(ran.is_ok(), "seed {seed} failed; again: NEX_SEED={seed} cargo test -p nex-node simulation");
+        let Ok(taken_over) = ran else { panic!("seed {seed} failed; again: NEX_SEED={seed} cargo test -p nex-node simulation") };
+        adopted += u64::from(taken_over);
     }
+    assert!(lives < SEEDS || adopted > lives / 10, "only {adopted} instances were taken over in {lives} lives");
 }

@@ -9,7 +9,15 @@
 //! ```
 //!
 //! A workload is *accepted* once it is in the journal and its deployer is told; from then on it ends in exactly one [`Effect::Retire`].
-//! One that an earlier process of the node accepted is accepted from the start, and a start that fails does not end it.
+//! One that an earlier process of the node accepted is accepted from the start, and a start that fails does not end it. Where its agent
+//! seems to run still, it begins in another way:
+//!
+//! ```text
+//!             Adopted
+//!  Adopting ───────────► Running
+//!     │ AdoptFailed: as if it had never run
+//!     └────────────────► Starting
+//! ```
 #![warn(clippy::wildcard_enum_match_arm)]
 
 use std::time::Duration;
@@ -17,6 +25,8 @@ use std::time::Duration;
 /// Where a workload is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
+    /// It ran when an earlier process of the node was killed, and is taken over.
+    Adopting,
     /// An agent is found and told to start it.
     Starting,
     /// It runs and is written into the journal.
@@ -36,7 +46,7 @@ impl Phase {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Starting | Self::Recording => "starting",
+            Self::Adopting | Self::Starting | Self::Recording => "starting",
             Self::Running => "running",
             Self::BackingOff => "backing_off",
             Self::Stopping => "stopping",
@@ -52,7 +62,7 @@ pub struct State {
     pub phase: Phase,
     /// Whether its deployer was told that it runs: its end is announced.
     pub accepted: bool,
-    /// Whether this process has told the world that it runs.
+    /// Whether the world was told that it runs, by this process or by the one that started the instance.
     pub announced: bool,
     /// Whether it is started again after a failure.
     pub restarts_allowed: bool,
@@ -65,6 +75,10 @@ pub struct State {
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
+    /// What an earlier process started still runs, and is ours now.
+    Adopted,
+    /// It does not, and nothing is left of it.
+    AdoptFailed,
     /// An agent runs it.
     Started,
     /// No agent could be made to run it.
@@ -98,6 +112,8 @@ pub enum Event {
 /// What to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
+    /// Take over what an earlier process started; then [`Event::Adopted`] or [`Event::AdoptFailed`].
+    Adopt,
     /// Find an agent and have it start the workload; then [`Event::Started`] or [`Event::StartFailed`].
     Start,
     /// Write it into the journal, with the agent that runs it; then [`Event::Recorded`] or [`Event::RecordFailed`].
@@ -136,10 +152,23 @@ impl State {
         Self { accepted: true, ..Self::new(restarts_allowed) }
     }
 
+    /// A workload that an earlier process accepted and started; the first effect is [`Effect::Adopt`].
+    #[must_use]
+    pub fn left_running(restarts_allowed: bool) -> Self {
+        Self { phase: Phase::Adopting, ..Self::restored(restarts_allowed) }
+    }
+
+    /// What it begins with.
+    #[must_use]
+    pub fn first_effect(&self) -> Effect {
+        if self.phase == Phase::Adopting { Effect::Adopt } else { Effect::Start }
+    }
+
     /// Moves the workload. Events that mean nothing in a phase change nothing.
     #[must_use]
     pub fn step(mut self, event: &Event) -> (Self, Vec<Effect>) {
         let effects = match self.phase {
+            Phase::Adopting => self.while_adopting(event),
             Phase::Starting => self.while_starting(event),
             Phase::Recording => self.while_recording(event),
             Phase::Running => self.while_running(event),
@@ -151,6 +180,33 @@ impl State {
             self.restarts_allowed = false;
         }
         (self, effects)
+    }
+
+    fn while_adopting(&mut self, event: &Event) -> Vec<Effect> {
+        match event {
+            Event::Adopted => {
+                self.phase = Phase::Running;
+                self.announced = true;
+                Vec::new()
+            }
+            Event::AdoptFailed => {
+                self.phase = Phase::Starting;
+                vec![Effect::Start]
+            }
+            Event::Stop => {
+                self.phase = Phase::Stopping;
+                Vec::new()
+            }
+            Event::Started
+            | Event::StartFailed
+            | Event::Recorded
+            | Event::RecordFailed
+            | Event::Ended { .. }
+            | Event::AgentLost { .. }
+            | Event::BackoffOver
+            | Event::Undeployed
+            | Event::LameDuck => Vec::new(),
+        }
     }
 
     fn while_starting(&mut self, event: &Event) -> Vec<Effect> {
@@ -167,7 +223,9 @@ impl State {
                 self.phase = Phase::Stopping;
                 Vec::new()
             }
-            Event::Recorded
+            Event::Adopted
+            | Event::AdoptFailed
+            | Event::Recorded
             | Event::RecordFailed
             | Event::Ended { .. }
             | Event::AgentLost { .. }
@@ -193,7 +251,9 @@ impl State {
                 self.phase = Phase::Stopping;
                 Vec::new()
             }
-            Event::Started
+            Event::Adopted
+            | Event::AdoptFailed
+            | Event::Started
             | Event::StartFailed
             | Event::Ended { .. }
             | Event::AgentLost { .. }
@@ -208,7 +268,8 @@ impl State {
             Event::Ended { failed, ran } => {
                 self.prove(*ran);
                 let last = if *failed { self.fail() } else { self.finish() };
-                [vec![Effect::Release], last].concat()
+                // The agent tells of the end until it is let go: first it is on disk.
+                [last, vec![Effect::Release]].concat()
             }
             Event::AgentLost { ran } => {
                 self.prove(*ran);
@@ -218,7 +279,9 @@ impl State {
                 self.phase = Phase::Stopping;
                 vec![Effect::Undeploy]
             }
-            Event::Started
+            Event::Adopted
+            | Event::AdoptFailed
+            | Event::Started
             | Event::StartFailed
             | Event::Recorded
             | Event::RecordFailed
@@ -236,7 +299,9 @@ impl State {
                 vec![Effect::Start]
             }
             Event::Stop | Event::LameDuck => self.finish(),
-            Event::Started
+            Event::Adopted
+            | Event::AdoptFailed
+            | Event::Started
             | Event::StartFailed
             | Event::Recorded
             | Event::RecordFailed
@@ -248,9 +313,9 @@ impl State {
 
     fn while_stopping(&mut self, event: &Event) -> Vec<Effect> {
         match event {
-            // It was told to stop while it was being started or recorded.
-            Event::Started | Event::Recorded | Event::RecordFailed => vec![Effect::Undeploy],
-            Event::Undeployed | Event::StartFailed => self.finish(),
+            // It was told to stop while it was being taken over, started or recorded.
+            Event::Adopted | Event::Started | Event::Recorded | Event::RecordFailed => vec![Effect::Undeploy],
+            Event::Undeployed | Event::StartFailed | Event::AdoptFailed => self.finish(),
             Event::Ended { .. } | Event::AgentLost { .. } | Event::BackoffOver | Event::Stop | Event::LameDuck => Vec::new(),
         }
     }
@@ -285,6 +350,8 @@ mod tests {
 
     fn any_event() -> impl Strategy<Value = Event> {
         prop_oneof![
+            Just(Event::Adopted),
+            Just(Event::AdoptFailed),
             Just(Event::Started),
             Just(Event::StartFailed),
             Just(Event::Recorded),
@@ -307,7 +374,7 @@ mod tests {
         let mut state = running(State::new(true));
         let fail = |state: State, ran| {
             let (state, effects) = state.step(&Event::Ended { failed: true, ran: Duration::from_secs(ran) });
-            let Some(Effect::BackOff(pause)) = effects.last().copied() else { panic!("{effects:?}") };
+            let Some(Effect::BackOff(pause)) = effects.first().copied() else { panic!("{effects:?}") };
             (running(state.step(&Event::BackoffOver).0), pause.as_millis())
         };
         let mut pauses = Vec::new();
@@ -323,7 +390,7 @@ mod tests {
     #[test]
     fn an_exit_of_zero_is_final_even_where_restarts_are_allowed() {
         let (state, effects) = running(State::new(true)).step(&Event::Ended { failed: false, ran: Duration::ZERO });
-        assert_eq!((state.phase, effects), (Phase::Stopped, vec![Effect::Release, Effect::Retire]));
+        assert_eq!((state.phase, effects), (Phase::Stopped, vec![Effect::Retire, Effect::Release]));
     }
 
     #[test]
@@ -341,6 +408,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_taken_over_was_announced_before_and_what_is_not_starts_anew() {
+        let left = State::left_running(true);
+        assert_eq!(left.first_effect(), Effect::Adopt);
+        let (adopted, effects) = left.clone().step(&Event::Adopted);
+        assert_eq!((adopted.phase, effects), (Phase::Running, Vec::new()));
+        let (failed, effects) = left.clone().step(&Event::AdoptFailed);
+        assert_eq!((&failed, effects), (&State::restored(true), vec![Effect::Start]));
+        let (stopping, effects) = left.step(&Event::Stop);
+        assert_eq!(effects, [], "it is not known yet what there is to stop");
+        assert_eq!(stopping.clone().step(&Event::Adopted).1, [Effect::Undeploy]);
+        assert_eq!(stopping.step(&Event::AdoptFailed).1, [Effect::Retire]);
+    }
+
+    #[test]
     fn what_the_journal_does_not_take_is_not_accepted() {
         let (state, effects) = State::new(true).step(&Event::Started).0.step(&Event::RecordFailed);
         assert_eq!(effects, [Effect::Undeploy]);
@@ -351,10 +432,11 @@ mod tests {
         /// Whatever happens in whatever order: announced once, ended once, and stopped for ever.
         #[test]
         fn every_accepted_workload_ends_in_exactly_one_retirement(
-            restored: bool, restarts: bool, events in proptest::collection::vec(any_event(), 0..100),
+            begun in 0_usize..3, restarts: bool, events in proptest::collection::vec(any_event(), 0..100),
         ) {
-            let mut state = if restored { State::restored(restarts) } else { State::new(restarts) };
-            let (mut announced, mut ended, mut recorded) = (0, 0, restored);
+            let begin: [fn(bool) -> State; 3] = [State::new, State::restored, State::left_running];
+            let mut state = begin[begun](restarts);
+            let (mut announced, mut ended, mut recorded) = (0, 0, begun > 0);
             for event in &events {
                 let before = state.clone();
                 let (next, effects) = state.step(event);
@@ -374,6 +456,7 @@ mod tests {
             }
             // And from anywhere, a stop leads to the end.
             let (state, _) = state.step(&Event::Stop);
+            let (state, _) = state.step(&Event::AdoptFailed);
             let (state, _) = state.step(&Event::Started);
             let (state, _) = state.step(&Event::Recorded);
             let (state, _) = state.step(&Event::Undeployed);

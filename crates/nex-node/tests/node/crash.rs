@@ -1,4 +1,5 @@
-//! A node that is killed: the next one on the same state removes what it left and has its workloads again.
+//! A node that is killed: the next one on the same state has its workloads, whatever became of their agents. What runs on meanwhile is
+//! in `adoption.rs`.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +16,7 @@ use nex_protocol::deploy::{DeployRequest, DeployResponse, Location, WorkloadType
 use nex_protocol::envelope;
 use nex_protocol::event::CloudEvent;
 use nex_protocol::id::WorkloadId;
-use nex_testkit::{NatsServer, eventually, guest};
+use nex_testkit::{NatsServer, eventually, guest, machines};
 use serde_json::{Value, json};
 
 use crate::world::{World, kill9, options, patience};
@@ -28,30 +29,39 @@ const CHILD: &str = "NEX_NODE_TEST_CHILD";
 async fn a_node_in_a_process_of_its_own() {
     let Ok(told) = std::env::var(CHILD) else { return };
     let told: Value = serde_json::from_str(&told).unwrap();
-    let connection = ConnectionSettings::to_servers(told["url"].as_str().unwrap());
+    let text = |name: &str| told[name].as_str().map(str::to_owned);
+    let connection = ConnectionSettings {
+        user: text("user"),
+        password: text("password").map(Into::into),
+        ..ConnectionSettings::to_servers(told["url"].as_str().unwrap())
+    };
     let state = Path::new(told["state"].as_str().unwrap()).to_owned();
     let node = Box::pin(Node::start(options(connection, state, &json!({})))).await.unwrap();
     node.warm().await.unwrap();
     std::future::pending::<()>().await;
 }
 
-struct Doomed {
+pub(crate) struct Doomed {
     child: std::process::Child,
-    target: Target,
+    pub(crate) target: Target,
 }
 
 impl World {
     /// A world whose node is another process.
-    async fn crashing() -> (Self, Doomed) {
+    pub(crate) async fn crashing() -> (Self, Doomed) {
         let nats = NatsServer::start().await;
         let connection = ConnectionSettings::to_servers(&nats.url());
+        Self::crashing_on(nats, connection).await
+    }
+
+    pub(crate) async fn crashing_on(nats: NatsServer, connection: ConnectionSettings) -> (Self, Doomed) {
         let world = Self::without_node(nats, connection, json!({})).await;
         let doomed = world.start_doomed().await;
         (world, doomed)
     }
 
     /// Starts the node in another process, and waits until it answers.
-    async fn start_doomed(&self) -> Doomed {
+    pub(crate) async fn start_doomed(&self) -> Doomed {
         let child = self.spawn_doomed();
         let found = std::sync::Mutex::new(None);
         let up = eventually(patience(), async || {
@@ -69,7 +79,8 @@ impl World {
 
     #[expect(clippy::disallowed_methods, reason = "a process to kill")]
     fn spawn_doomed(&self) -> std::process::Child {
-        let told = json!({"url": self.nats.url(), "state": self.state()});
+        let password = self.connection.password.as_ref().map(|it| it.expose());
+        let told = json!({"url": self.nats.url(), "state": self.state(), "user": self.connection.user, "password": password});
         std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "crash::a_node_in_a_process_of_its_own", "--nocapture"])
             .env(CHILD, told.to_string())
@@ -80,19 +91,19 @@ impl World {
     }
 
     /// Everything that runs for the node now: agents and the internal bus.
-    fn everything(&self) -> Vec<ProcessId> {
+    pub(crate) fn everything(&self) -> Vec<ProcessId> {
         self.agents().into_values().chain(self.bus_pid()).filter_map(ProcessId::of).collect()
     }
 }
 
 impl Doomed {
-    fn crash(mut self) {
+    pub(crate) fn crash(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 }
 
-async fn is_back(world: &World, started: &DeployResponse) {
+pub(crate) async fn is_back(world: &World, started: &DeployResponse) {
     let back = eventually(patience(), async || world.workload(&started.id).await.is_some_and(|it| it.state == "running"));
     assert!(back.await, "{} is not back", started.name);
 }
@@ -119,7 +130,11 @@ async fn after_a_crash_nothing_old_is_left_and_every_workload_runs_again_under_i
     let (agents, left) = (world.agents(), world.everything());
     assert!(left.len() >= 4, "{left:?}");
     let node = doomed.target.node.clone();
+    let warm = world.warm_agents();
     doomed.crash();
+    // As when all of it is out of memory: nothing runs on but the warm agent, which the next process has no use for.
+    let of_workloads = agents.iter().filter(|(id, _)| !warm.contains_key(*id) && !machines::in_machines());
+    of_workloads.map(|(_, leader)| *leader).chain(world.bus_pid()).for_each(kill9);
     fs::write(world.state().join("artifacts/draft-0123456789abcdef"), "half a download").unwrap();
     world.start_node().await;
     assert_eq!(world.target().node, node, "it is the same node");
@@ -245,7 +260,7 @@ async fn a_node_that_stopped_in_order_starts_empty_and_its_state_has_one_node_on
 
 impl World {
     /// What the journal says now; nothing while it is being written.
-    fn journal(&self) -> Option<Journal> {
+    pub(crate) fn journal(&self) -> Option<Journal> {
         let copy = self.dir.path().join("journal.copy");
         fs::copy(self.state().join("journal.redb"), &copy).ok()?;
         Journal::open(&copy).ok()
@@ -313,7 +328,7 @@ async fn a_restored_workload_gets_no_trigger_that_another_namespace_has() {
     let other = WorkloadId::new(u32::MAX);
     {
         let journal = Journal::open(&world.state().join("journal.redb")).unwrap();
-        let (_, record) = journal.leftovers().unwrap().workloads.remove(0);
+        let (_, record) = journal.workloads().unwrap().remove(0);
         let record = WorkloadRecord { namespace: "other".parse().unwrap(), ..record };
         journal.put_workload(other.clone(), record).await.unwrap();
     }
@@ -322,6 +337,6 @@ async fn a_restored_workload_gets_no_trigger_that_another_namespace_has() {
     assert_eq!(world.call_again("greet", "you").await, "\"Hello, you!\"");
     assert!(world.node().registry().get(other.as_str()).is_none());
     world.stop().await;
-    let left: Vec<WorkloadId> = world.journal().unwrap().leftovers().unwrap().workloads.into_iter().map(|(id, _)| id).collect();
+    let left: Vec<WorkloadId> = world.journal().unwrap().workloads().unwrap().into_iter().map(|(id, _)| id).collect();
     assert_eq!(left, [other], "it stays in the journal");
 }

@@ -1,6 +1,8 @@
 //! A node as a library, against a real nats-server, with real agents in real sandboxes. One file per theme.
 
 #[cfg(test)]
+mod adoption;
+#[cfg(test)]
 mod autostart;
 #[cfg(test)]
 mod bus;

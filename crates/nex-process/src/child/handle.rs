@@ -45,12 +45,27 @@ pub struct Child {
     exit: watch::Receiver<Option<Exit>>,
     stdin: Mutex<Option<ChildStdin>>,
     owned: bool,
+    /// Whether another process started it, which has ended since.
+    adopted: bool,
     tasks: TaskScope,
 }
 
 impl Child {
     pub(super) fn new(id: ProcessId, exit: watch::Receiver<Option<Exit>>, stdin: Option<ChildStdin>, tasks: TaskScope) -> Self {
-        Self { id, exit, stdin: Mutex::new(stdin), owned: true, tasks }
+        Self { id, exit, stdin: Mutex::new(stdin), owned: true, adopted: false, tasks }
+    }
+
+    /// Takes over a process that another one started and left running. How it ends stays [unknown](Exit::UNKNOWN), its output is not
+    /// read, and signals reach it alone and not its group. Must be called inside a runtime.
+    #[must_use]
+    pub fn adopt(id: ProcessId) -> Self {
+        let (report, exit) = watch::channel(None);
+        let tasks = TaskScope::new("adopted child");
+        tasks.spawn("wait", async move {
+            id.gone().await;
+            report.send_replace(Some(Exit::UNKNOWN));
+        });
+        Self { id, exit, stdin: Mutex::default(), owned: true, adopted: true, tasks }
     }
 
     /// Which process it is.
@@ -87,11 +102,19 @@ impl Child {
 
     /// Sends a signal to the process and those of its session that did not leave its group.
     pub fn signal(&self, signal: Signal) {
-        // While the process is known, its pid, and so the group's id, is not reused.
-        if self.exit().is_none()
-            && self.id.is_known()
-            && let Err(error) = killpg(Pid::from_raw(self.id.pid), signal)
-        {
+        if self.exit().is_some() {
+            return;
+        }
+        let sent = if self.adopted {
+            // Reaped by others: at any moment its pid, and so the group's id, may belong to somebody else.
+            self.id.signal(signal).map(drop)
+        } else if self.id.is_known() {
+            // Known until it is reaped here: its pid is not reused.
+            killpg(Pid::from_raw(self.id.pid), signal).map_err(io::Error::from)
+        } else {
+            Ok(())
+        };
+        if let Err(error) = sent {
             tracing::debug!(pid = self.id.pid, %signal, %error, "signal not delivered");
         }
     }

@@ -86,7 +86,8 @@ pub(super) async fn start(
     tracing::debug!(%id, "the machine runs");
     let (leader, uid) = (machine.process(), draft.uid);
     let link = link.keep();
-    let record = SandboxRecord { id: id.clone(), leader, cgroup: None, dir, uid, network: Some(link.clone()), own_root: true };
+    let record =
+        SandboxRecord { id: id.clone(), leader, cgroup: None, dir, uid, network: Some(link.clone()), veth: None, own_root: true };
     draft.done();
     // From here on, dropping the pending machine removes everything.
     let mut pending = PendingMachine { shared: Arc::clone(shared), record, link, machine: Some(machine), stderr_tail };

@@ -86,11 +86,12 @@ pub(super) async fn create(
         dir,
         uid: draft.uid,
         network: None,
+        veth: link,
         own_root: shared.confinement.root == Layer::Held,
     };
     draft.done();
     // From here on, dropping the sandbox removes everything. Its process waits for its stdin.
-    let mut sandbox = ProcessSandbox::owned(shared, record, child, link, stderr_tail);
+    let mut sandbox = ProcessSandbox::new(shared, record, child, stderr_tail);
     let cgroup = shared.host.cgroup(&sandbox.record.id, &limits.of_cgroup())?;
     join(sandbox.record.cgroup.insert(cgroup).clone(), sandbox.record.leader.pid).await?;
     let record = &sandbox.record;

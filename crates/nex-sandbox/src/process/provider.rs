@@ -1,6 +1,7 @@
 //! Makes, adopts and sweeps process sandboxes.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use super::sandbox::ProcessSandbox;
 use super::shared::Shared;
 use crate::error::CreateError;
 use crate::id::SandboxId;
-use crate::record::{REMOVAL, SandboxRecord, remove_leftover};
+use crate::record::REMOVAL;
 use crate::sandbox::{Sandbox, SandboxProvider};
 use crate::spec::SandboxSpec;
 
@@ -55,15 +56,27 @@ impl ProcessProvider {
         create::create(&self.shared, spec, Role::Agent, by).await
     }
 
-    /// Takes over what an earlier node process made, if it still runs; otherwise removes what is left of it.
-    pub async fn adopt(&self, record: SandboxRecord, by: Deadline) -> Option<ProcessSandbox> {
-        if record.leader.is_alive() {
+    /// Takes over a sandbox that an earlier node process made, if its agent still runs in it and its network is one of ours. What is not
+    /// taken over is the next sweep's.
+    pub async fn adopt(&self, id: &SandboxId, by: Deadline) -> Option<ProcessSandbox> {
+        let record = self.shared.host.record(id).filter(|record| record.network.is_none() && record.leader.is_alive())?;
+        let is_connected = match (self.network(), &record.veth) {
+            (None, None) => true,
+            (Some(network), Some(veth)) => {
+                let netns = File::open(format!("/proc/{}/ns/net", record.leader.pid)).ok()?;
+                // Its namespace, and not that of a process which has its pid by now.
+                let adopted = record.leader.is_alive() && network.adopt_process(veth, netns.into(), by).await.is_ok_and(|it| it);
+                adopted || {
+                    tracing::warn!(agent_id = %id, "an agent of the last process of this node has lost its network");
+                    false
+                }
+            }
+            (None, Some(_)) | (Some(_), None) => false,
+        };
+        is_connected.then(|| {
             self.shared.host.uids().reserve(record.uid);
-            return Some(ProcessSandbox::adopted(&self.shared, record));
-        }
-        remove_leftover(&record, by).await;
-        self.shared.host.uids().free(record.uid);
-        None
+            ProcessSandbox::adopted(&self.shared, record)
+        })
     }
 
     /// What confines every sandbox of this provider.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use nex_network::{Attachment, NetworkError};
+use nex_network::NetworkError;
 use nex_process::{Child, Deadline, Exit, Rung, Signal};
 
 use super::shared::Shared;
@@ -27,38 +27,23 @@ use crate::sandbox::Sandbox;
 pub struct ProcessSandbox {
     shared: Arc<Shared>,
     pub(super) record: SandboxRecord,
-    /// Our own child; `None` for one that another node process started.
+    /// Its first process; taken when it is given away.
     child: Option<Child>,
-    /// Its connection, where it has a network of its own.
-    link: Option<Attachment>,
+    /// Empty where another node process started it: its pipe had one reader.
     stderr_tail: StderrTail,
     /// Nothing is left to do on drop: it was removed, or given away.
     settled: AtomicBool,
 }
 
 impl ProcessSandbox {
-    pub(super) fn owned(
-        shared: &Arc<Shared>,
-        record: SandboxRecord,
-        child: Child,
-        link: Option<Attachment>,
-        stderr_tail: StderrTail,
-    ) -> Self {
-        Self::new(shared, record, Some(child), link, stderr_tail)
+    pub(super) fn new(shared: &Arc<Shared>, record: SandboxRecord, child: Child, stderr_tail: StderrTail) -> Self {
+        Self { shared: Arc::clone(shared), record, child: Some(child), stderr_tail, settled: AtomicBool::new(false) }
     }
 
+    /// One that another node process made, which has ended since.
     pub(super) fn adopted(shared: &Arc<Shared>, record: SandboxRecord) -> Self {
-        Self::new(shared, record, None, None, StderrTail::default())
-    }
-
-    fn new(
-        shared: &Arc<Shared>,
-        record: SandboxRecord,
-        child: Option<Child>,
-        link: Option<Attachment>,
-        stderr_tail: StderrTail,
-    ) -> Self {
-        Self { shared: Arc::clone(shared), record, child, link, stderr_tail, settled: AtomicBool::new(false) }
+        let child = Child::adopt(record.leader);
+        Self::new(shared, record, child, StderrTail::default())
     }
 
     /// Gives the agent what it waits for.
@@ -87,27 +72,20 @@ impl ProcessSandbox {
     async fn ended(&self) -> Exit {
         match &self.child {
             Some(child) => child.exited().await,
-            None => {
-                while self.record.leader.wait_gone(Deadline::after(Duration::from_secs(3600))).await.is_err() {}
-                Exit::UNKNOWN
-            }
+            None => Exit::UNKNOWN,
         }
     }
 
     async fn end(&self, grace: Duration) -> ExitReport {
         let exit = match &self.child {
             Some(child) => child.shutdown(&[Rung::Signal(Signal::SIGTERM, grace), KILL]).await.exit,
-            None => {
-                let _gone = self.record.leader.signal(Signal::SIGTERM);
-                let _late = self.record.leader.wait_gone(Deadline::after(grace)).await;
-                None
-            }
+            None => None,
         };
         // Before the cgroup is removed: it holds the count of memory kills.
         let report = self.report(exit.unwrap_or(Exit::UNKNOWN));
         let removed = remove_leftover(&self.record, Deadline::after(REMOVAL)).await;
         // By now its namespace is gone, or about to go.
-        self.shared.detach(self.link.as_ref()).await;
+        self.shared.detach(self.record.veth.as_ref()).await;
         self.settled.store(removed, Ordering::Release);
         self.shared.host.uids().free(self.record.uid);
         report
@@ -137,7 +115,7 @@ impl Sandbox for ProcessSandbox {
 
     fn restrict_network(&self) -> BoxFuture<'_, Result<(), NetworkError>> {
         async {
-            match (self.shared.network(), &self.link) {
+            match (self.shared.network(), &self.record.veth) {
                 (Some(network), Some(link)) => network.restrict(link).await,
                 _ => Ok(()),
             }
@@ -164,7 +142,7 @@ impl Drop for ProcessSandbox {
             return;
         }
         let child = self.child.take();
-        let (shared, link) = (Arc::clone(&self.shared), self.link.take());
+        let (shared, link) = (Arc::clone(&self.shared), self.record.veth.clone());
         let end = async move {
             if let Some(child) = &child {
                 child.shutdown(&[KILL, Rung::Kill]).await;

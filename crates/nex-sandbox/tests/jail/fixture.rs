@@ -104,6 +104,12 @@ impl Fixture {
         sandbox
     }
 
+    /// A provider of the same node on the same state, as its next process has it.
+    pub(crate) async fn next_process(&self) -> ProcessProvider {
+        let network = network(&self.owner, self.state.path(), Vec::new()).await;
+        ProcessProvider::open(config(self.state.path(), &self.node), network, soon()).await.unwrap()
+    }
+
     pub(crate) fn traces(&self) -> Vec<PathBuf> {
         let dirs = fs::read_dir(self.state.path().join("agents")).unwrap().flatten().map(|entry| entry.path());
         let groups = Cgroups::detect().leftovers(&format!("nex-{}-", self.node));

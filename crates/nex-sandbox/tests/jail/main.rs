@@ -250,9 +250,10 @@ async fn a_killed_node_s_sandbox_is_adopted_or_removed_by_its_record() {
     let processes = processes_of(two.as_ref());
     // Like kill -9: no notification, no removal.
     let (one, two) = (one.release(), two.release());
-    let next = ProcessProvider::open(config(fixture.state.path(), &fixture.node), shared(), soon()).await.unwrap();
-    let adopted = next.adopt(one.clone(), soon()).await.unwrap();
+    let next = fixture.next_process().await;
+    let adopted = next.adopt(&one.id, soon()).await.unwrap();
     assert_eq!(adopted.record(), one);
+    assert!(adopted.restrict_network().await.is_ok());
     assert!(adopted.attach_file(&workload_copy(fixture.state.path()), "later").await.is_ok());
     let fresh = next.create(spec("c3", "stay"), soon()).await.unwrap();
     assert!(one.uid.is_none() || ![one.uid, two.uid].contains(&fresh.record().uid), "a uid in use is not given again");
@@ -263,10 +264,11 @@ async fn a_killed_node_s_sandbox_is_adopted_or_removed_by_its_record() {
     assert!(!two.dir.exists());
     assert!(two.cgroup.is_none_or(|group| group.paths().iter().all(|path| !path.exists())));
 
+    assert_eq!(next.sweep(&BTreeSet::from([one.id.clone(), fresh.id().clone()]), soon()).await, 0);
     assert!(adopted.record().leader.is_alive());
     adopted.stop(GRACE).await;
     assert!(!one.leader.is_alive());
-    assert!(next.adopt(one, soon()).await.is_none());
+    assert!(next.adopt(&one.id, soon()).await.is_none());
     fresh.stop(GRACE).await;
     fixture.leaves_no_trace().await;
 }
