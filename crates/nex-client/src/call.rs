@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use async_nats::RequestErrorKind;
 use async_nats::service::{NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE};
+use async_nats::{HeaderMap, RequestErrorKind};
 use bytes::Bytes;
 
 use crate::Client;
@@ -41,13 +41,39 @@ pub enum CallError {
     },
 }
 
+/// What a function answered.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// Its bytes.
+    pub payload: Bytes,
+    /// Its headers; empty where there are none.
+    pub headers: HeaderMap,
+}
+
 impl Client {
     /// Sends a payload to a subject and waits for one reply.
     ///
     /// # Errors
     /// [`CallError`]
     pub async fn call(&self, subject: &str, payload: Bytes, timeout: Duration) -> Result<Bytes, CallError> {
-        let request = async_nats::Request::new().payload(payload).timeout(Some(timeout));
+        self.call_with_headers(subject, HeaderMap::new(), payload, timeout).await.map(|reply| reply.payload)
+    }
+
+    /// The same with headers, there and back.
+    ///
+    /// # Errors
+    /// [`CallError`]
+    pub async fn call_with_headers(
+        &self,
+        subject: &str,
+        headers: HeaderMap,
+        payload: Bytes,
+        timeout: Duration,
+    ) -> Result<Reply, CallError> {
+        let mut request = async_nats::Request::new().payload(payload).timeout(Some(timeout));
+        if !headers.is_empty() {
+            request = request.headers(headers);
+        }
         let reply = self.nats.send_request(subject.to_owned(), request).await.map_err(|source| match source.kind() {
             RequestErrorKind::NoResponders => CallError::NobodyListens(subject.to_owned()),
             RequestErrorKind::TimedOut => CallError::TimedOut { subject: subject.to_owned(), waited: timeout },
@@ -57,7 +83,7 @@ impl Client {
         })?;
         let header = |name: &str| Some(reply.headers.as_ref()?.get(name)?.as_str().to_owned());
         match header(NATS_SERVICE_ERROR) {
-            None => Ok(reply.payload),
+            None => Ok(Reply { payload: reply.payload, headers: reply.headers.unwrap_or_default() }),
             Some(message) => {
                 let code = header(NATS_SERVICE_ERROR_CODE).unwrap_or_else(|| "unknown".into());
                 Err(CallError::Failed { code, message })

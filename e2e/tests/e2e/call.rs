@@ -1,5 +1,6 @@
 //! `nex call`: payloads in, bytes out, and what goes wrong.
 
+use futures::StreamExt as _;
 use nex_testkit::guest;
 
 use crate::world::World;
@@ -51,4 +52,35 @@ fn a_call_that_fails_is_late_or_finds_nobody_says_so() {
     nobody.says(&["nothing listens on 'nobody.there'", "nex ps"]);
     // One that fails harms no other.
     world.nex(&["call", "failingjs", "x"]).expect(1).says(&["it failed on purpose"]);
+}
+
+#[test]
+fn headers_go_there_and_come_back() {
+    let world = World::new();
+    let _up = world.up(&[]);
+    let client = world.client();
+    let mut requests = world.block_on(client.subscribe("svc.headers")).unwrap();
+    world.block_on(client.flush()).unwrap();
+    for more in [&["-i"][..], &["--json"]] {
+        let call = world.start(&[&["call", "svc.headers", "x", "-H", "Trace: a b", "--header", "Tenant:1"], more].concat());
+        let request = world.block_on(requests.next()).unwrap();
+        let sent = request.headers.unwrap();
+        assert_eq!((sent.get("Trace").unwrap().as_str(), sent.get("Tenant").unwrap().as_str()), ("a b", "1"));
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("Answered-By", "me\u{1b}[31m");
+        let reply = client.publish_with_headers(request.reply.unwrap(), headers, vec![0xff, 0].into());
+        world.block_on(reply).unwrap();
+        let ended = call.ends().expect(0);
+        if more == ["-i"] {
+            assert_eq!(ended.stdout, [0xff, 0]);
+            ended.says(&["Answered-By: me", "2 bytes in "]).says_not("\u{1b}");
+        } else {
+            let json = ended.json();
+            assert_eq!((&json["reply_base64"], &json["bytes"]), (&"/wA=".into(), &2.into()));
+            assert!(
+                json["headers"]["Answered-By"][0].as_str().unwrap().starts_with("me") && json["took_ms"].as_f64().unwrap() > 0.0
+            );
+        }
+    }
+    world.nex(&["call", "svc.headers", "x", "-H", "no header"]).expect(2).says(&["expected Name: value"]);
 }
