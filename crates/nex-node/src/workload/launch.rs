@@ -1,5 +1,6 @@
 //! From a checked workload to an instance that runs: lease an agent, bring the artifact in, have it started, subscribe its triggers.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use async_nats::Client;
@@ -8,7 +9,7 @@ use nex_protocol::agent::{Deploy, DirectTriggers, Precompiled};
 use nex_protocol::deploy::WorkloadType;
 use nex_protocol::envelope::{ErrorCode, Failure};
 use nex_protocol::id::InstanceId;
-use nex_protocol::seal::seal;
+use nex_protocol::seal::{Environment, seal};
 use nkeys::XKey;
 
 use super::launch_error::LaunchError;
@@ -20,6 +21,7 @@ use crate::clock;
 use crate::compiler::Compiler;
 use crate::connections::Connections;
 use crate::direct::Direct;
+use crate::offered_nats::NATS_URL;
 use crate::pool::Pools;
 use crate::trigger;
 
@@ -45,6 +47,8 @@ pub struct Launcher {
     pub connections: Connections,
     /// Where agents may subscribe by themselves.
     pub direct: Direct,
+    /// What services are told of as `NATS_URL` where their deployers name no server.
+    pub offered_nats: Option<String>,
 }
 
 /// An instance that runs.
@@ -146,6 +150,18 @@ impl Launcher {
         Ok(())
     }
 
+    fn environment<'a>(&self, spec: &'a WorkloadSpec) -> Cow<'a, Environment> {
+        let is_named = || spec.environment.keys().any(|name| name.eq_ignore_ascii_case(NATS_URL));
+        match &self.offered_nats {
+            Some(url) if !spec.kind.is_function() && !is_named() => {
+                let mut environment = spec.environment.clone();
+                environment.insert(NATS_URL.to_owned(), url.clone());
+                Cow::Owned(environment)
+            }
+            _ => Cow::Borrowed(&spec.environment),
+        }
+    }
+
     async fn request(&self, spec: &WorkloadSpec, agent: &Agent, triggers: Option<DirectTriggers>) -> Result<Deploy, LaunchError> {
         let handshake = agent.handshake();
         if !handshake.engines.contains(&spec.kind) {
@@ -165,7 +181,7 @@ impl Launcher {
             None => None,
         };
         let sender = XKey::new();
-        let environment = seal(&spec.environment, &sender, &handshake.xkey)?;
+        let environment = seal(&self.environment(spec), &sender, &handshake.xkey)?;
         Ok(Deploy {
             namespace: spec.namespace.clone(),
             name: spec.name.clone(),
