@@ -36,6 +36,7 @@ mod leftovers;
 pub mod logs;
 mod namespace_connections;
 pub mod node;
+pub mod offered_nats;
 pub mod outbox;
 pub mod policy;
 pub mod pool;

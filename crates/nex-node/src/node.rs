@@ -34,6 +34,7 @@ use crate::identity::Identity;
 use crate::journal::{Journal, JournalError, WorkloadRecord};
 use crate::leftovers;
 use crate::namespace_connections::NamespaceConnections;
+use crate::offered_nats;
 use crate::outbox::Outbox;
 use crate::pool::{Pools, Status as PoolStatus};
 use crate::registry::Registry;
@@ -370,6 +371,7 @@ impl DriverParts<'_> {
         let namespaces = NamespaceConnections::load(&config.host_services)?;
         let connections = Connections::new((nats.clone(), denials), connection, config, namespaces);
         let direct = Direct::new(connections.clone(), sandboxes.reach(), config.anonymous_functions);
+        let offered_nats = offered_nats::offer(&connections, &sandboxes.reach());
         let host_calls = HostCallServer {
             host: Arc::new(HostServices::new(host)),
             connections: connections.clone(),
@@ -386,6 +388,7 @@ impl DriverParts<'_> {
                 nats: nats.clone(),
                 connections,
                 direct,
+                offered_nats,
             },
             host_calls,
             journal,

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! guest ── ready ──► node          again after every restore from a snapshot that broke the stream
-//! guest ◄─ welcome ─ node          who it is; or `metadata`: the same is to be read from MMDS
+//! guest ◄─ welcome ─ node          who it is; or `metadata`: the same is to be read from MMDS; answered by identified or failed
 //! guest ◄─ attach ── node          the artifact is in a drive now; answered by attached or failed
 //! guest ◄─ power_off node          the agent is ended, then the machine
 //! ```
@@ -54,6 +54,8 @@ pub enum FromGuest {
         /// Version of the agent in it.
         version: String,
     },
+    /// The identity is applied and the agent has its own.
+    Identified,
     /// The drive is mounted.
     Attached {
         /// Which.
@@ -139,6 +141,7 @@ mod tests {
         assert_eq!(serde_json::from_str::<ToGuest>(r#"{"say":"metadata"}"#).unwrap(), ToGuest::Metadata);
         let ready = FromGuest::Ready { version: "1".into() };
         assert_eq!(serde_json::to_string(&ready).unwrap(), r#"{"say":"ready","version":"1"}"#);
+        assert_eq!(serde_json::to_string(&FromGuest::Identified).unwrap(), r#"{"say":"identified"}"#);
     }
 
     #[test]

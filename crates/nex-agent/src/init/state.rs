@@ -99,7 +99,7 @@ impl State {
                 (state, _) => (state, vec![]),
             },
             Event::IdentityApplied(done) => match (self, done) {
-                (Self::Applying, Ok(())) => (Self::Running { attaching: false }, vec![]),
+                (Self::Applying, Ok(())) => (Self::Running { attaching: false }, vec![Effect::Send(FromGuest::Identified)]),
                 // A half-applied identity is not safe to use.
                 (Self::Applying, Err(why)) => (Self::Stopped, vec![failed(why), Effect::Restart]),
                 (state, _) => (state, vec![]),
@@ -200,6 +200,7 @@ mod tests {
         let expected = [
             Effect::Send(ready()),
             Effect::ApplyIdentity(identity()),
+            Effect::Send(FromGuest::Identified),
             Effect::Attach(0),
             Effect::Send(FromGuest::Attached { slot: 0, path: "/artifact/artifact".to_owned() }),
             Effect::Terminate,

@@ -90,6 +90,12 @@ impl Machine {
         serde_json::from_str(&line).unwrap()
     }
 
+    /// Gives the guest an identity and waits until it is applied.
+    pub(crate) async fn identify(&mut self, identity: &ToGuest) {
+        self.send(identity).await;
+        assert_eq!(self.recv().await, FromGuest::Identified, "the console:\n{}", self.console());
+    }
+
     /// Drops the stream, as a restore does, and reconnects once the guest has noticed.
     pub(crate) async fn reconnect(&mut self) {
         let mut monitor = self.monitor().await;

@@ -26,7 +26,7 @@ async fn running(fixture: &Fixture) -> (Machine, Node, Handshake) {
     let mut node = Node::start().await;
     let mut machine = Machine::boot(fixture, &MachineOptions::default()).await;
     let began = Instant::now();
-    machine.send(&identity_message(node.identity(), YEAR_2033)).await;
+    machine.identify(&identity_message(node.identity(), YEAR_2033)).await;
     let handshake = node.handshake().await;
     println!("boot to ready {:?}, identity to handshake {:?}", machine.boot_time, began.elapsed());
     (machine, node, handshake)
@@ -122,7 +122,7 @@ async fn a_guest_reports_ready_again_and_survives_requests_it_cannot_serve() {
         assert!(matches!(&message, FromGuest::Failed { message } if message.contains(why)), "{message:?}");
     };
     refused(machine.recv().await, "no identity");
-    machine.send(&identity_message(node.identity(), YEAR_2033)).await;
+    machine.identify(&identity_message(node.identity(), YEAR_2033)).await;
     node.handshake().await;
     machine.send(&identity_message(node.identity(), YEAR_2033)).await;
     refused(machine.recv().await, "identity already");
@@ -157,7 +157,11 @@ async fn a_guest_that_cannot_run_reports_why_and_powers_off() {
 
     let mut without_identity = Machine::boot(&fixture, &MachineOptions::default()).await;
     without_identity.send(&identity_message("{}".to_owned(), YEAR_2033)).await;
-    assert_eq!(without_identity.recv().await, FromGuest::Ended { message: "exit code 1".to_owned() });
+    let mut said = without_identity.recv().await;
+    if said == FromGuest::Identified {
+        said = without_identity.recv().await;
+    }
+    assert_eq!(said, FromGuest::Ended { message: "exit code 1".to_owned() });
     assert!(without_identity.exited().await.is_success());
     assert!(
         without_identity.console().contains("the identity on standard input is not readable"),
@@ -206,6 +210,7 @@ async fn a_guest_reads_its_identity_from_the_metadata_service() {
         () = metadata::serve(listener, serde_json::to_string(&who).unwrap()) => {}
     }
     println!("metadata to handshake {:?}", began.elapsed());
+    assert_eq!(machine.recv().await, FromGuest::Identified);
     power_off(machine).await;
 }
 
@@ -223,7 +228,7 @@ async fn clones_of_a_waiting_guest_are_separate_guests() {
         let mut node = Node::start().await;
         let began = Instant::now();
         let mut clone = Machine::clone_of(&fixture, &template, &options).await;
-        clone.send(&identity_message(node.identity(), YEAR_2033)).await;
+        clone.identify(&identity_message(node.identity(), YEAR_2033)).await;
         let resumed = began.elapsed();
         let handshake = node.handshake().await;
         println!("clone resumed in {resumed:?}, handshake after {:?}", began.elapsed());

@@ -18,6 +18,9 @@ use crate::clock;
 use crate::events::Events;
 use crate::pool::{CreateFailed, Factory};
 
+/// What an agent in a machine says first in its handshake.
+const HOST_SUPPLIED: &str = "Host-supplied metadata";
+
 /// All it takes to make an agent.
 #[derive(Clone)]
 pub struct AgentFactory {
@@ -94,7 +97,7 @@ impl AgentFactory {
         if let Some(link) = sandbox.record().network {
             let port = self.bus_url.rsplit_once(':').map_or("", |(_, port)| port);
             let netmask = format!("{:08x}", u32::MAX.checked_shl(32 - u32::from(link.prefix)).unwrap_or(0));
-            tracing::info!(gateway = %link.gateway, hosttap = link.tap, ip = %link.address, nats_host = %link.gateway, nats_port = port, netmask, vmid = %agent, "Machine started");
+            tracing::info!(gateway = %link.gateway, hosttap = %link.tap, ip = %link.address, nats_host = %link.gateway, nats_port = %port, netmask = %netmask, vmid = %agent, "Machine started");
             tracing::info!(ip = %link.address, vmid = %agent, "Adding new VM to warm pool");
         }
         let shaken = tokio::select! {
@@ -106,7 +109,13 @@ impl AgentFactory {
             Ok(Err(_)) => return Err("the node stopped listening for the agent".to_owned()),
             Err(Elapsed) => return Err(format!("no handshake within {} ms", self.handshake_timeout.as_millis())),
         };
-        tracing::info!(confinement = handshake.message, vmid = %agent, "Received agent handshake");
+        match handshake.message.strip_prefix(HOST_SUPPLIED).and_then(|rest| rest.strip_prefix("; ")) {
+            // A field named "message" would be the text itself; with this name it is printed beside it, as `message="…"`.
+            Some(rest) => {
+                tracing::info!("r#message" = HOST_SUPPLIED, confinement = rest, vmid = %agent, "Received agent handshake");
+            }
+            None => tracing::info!(confinement = handshake.message, vmid = %agent, "Received agent handshake"),
+        }
         self.events.agent_started(agent, &handshake.version);
         let record = AgentRecord { id: agent.clone(), handshake };
         Ok(Agent::new(record, sandbox, self.bus.clone(), self.router.clone(), self.ping_timeout))

@@ -1,6 +1,7 @@
 //! From a checked workload to an instance that runs: lease an agent, bring the artifact in, have it started, subscribe its triggers; or
 //! take over one that ran when an earlier process was killed.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use nex_protocol::deploy::WorkloadType;
 use nex_protocol::digest::Digest;
 use nex_protocol::envelope::{ErrorCode, Failure};
 use nex_protocol::id::InstanceId;
-use nex_protocol::seal::seal;
+use nex_protocol::seal::{Environment, seal};
 use nex_sandbox::Sandbox;
 use nkeys::XKey;
 
@@ -25,6 +26,7 @@ use crate::compiler::Compiler;
 use crate::connections::Connections;
 use crate::direct::Direct;
 use crate::journal::RunningRecord;
+use crate::offered_nats::NATS_URL;
 use crate::pool::Pools;
 use crate::trigger;
 
@@ -52,6 +54,8 @@ pub struct Launcher {
     pub connections: Connections,
     /// Where agents may subscribe by themselves.
     pub direct: Direct,
+    /// What services are told of as `NATS_URL` where their deployers name no server.
+    pub offered_nats: Option<String>,
 }
 
 /// An instance that runs.
@@ -220,6 +224,18 @@ impl Launcher {
         Ok(())
     }
 
+    fn environment<'a>(&self, spec: &'a WorkloadSpec) -> Cow<'a, Environment> {
+        let is_named = || spec.environment.keys().any(|name| name.eq_ignore_ascii_case(NATS_URL));
+        match &self.offered_nats {
+            Some(url) if !spec.kind.is_function() && !is_named() => {
+                let mut environment = spec.environment.clone();
+                environment.insert(NATS_URL.to_owned(), url.clone());
+                Cow::Owned(environment)
+            }
+            _ => Cow::Borrowed(&spec.environment),
+        }
+    }
+
     async fn request(&self, spec: &WorkloadSpec, agent: &Agent, triggers: Option<DirectTriggers>) -> Result<Deploy, LaunchError> {
         let handshake = agent.handshake();
         if !handshake.engines.contains(&spec.kind) {
@@ -239,7 +255,7 @@ impl Launcher {
             None => None,
         };
         let sender = XKey::new();
-        let environment = seal(&spec.environment, &sender, &handshake.xkey)?;
+        let environment = seal(&self.environment(spec), &sender, &handshake.xkey)?;
         Ok(Deploy {
             namespace: spec.namespace.clone(),
             name: spec.name.clone(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nex_protocol::deploy::WorkloadType;
-use nex_testkit::{dist_binary, eventually, guest};
+use nex_testkit::{dist_binary, eventually, guest, skip};
 use serde_json::json;
 
 use crate::world::{World, patience};
@@ -57,6 +57,25 @@ while :; do sleep 0.1; done
     let environment = world.logs().into_iter().find(|(_, line)| line.text.contains("GREETING=")).unwrap().1.text;
     for foreign in ["CARGO", "NEX_", "nex-agent", "SU", "eyJ"] {
         assert!(!environment.contains(foreign), "{environment}");
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_with_a_network_of_its_own_is_told_of_a_nats_server_unless_its_deployer_names_one() {
+    if !nix::unistd::geteuid().is_root() {
+        skip!("a_service_with_a_network_of_its_own_is_told_of_a_nats_server_unless_its_deployer_names_one", "not root");
+    }
+    let mut world = World::start(json!({})).await;
+    let script = b"#!/bin/sh\necho \"$WHO uses $NATS_URL\"\nwhile :; do sleep 0.1; done\n";
+    for (name, own) in [("told", None), ("names", Some("nats://10.9.8.7:4222"))] {
+        let mut deployment = world.prepare(name, WorkloadType::Native, script).await;
+        deployment.environment.insert("who".into(), name.into());
+        deployment.environment.extend(own.map(|url| ("nats_url".to_owned(), url.to_owned())));
+        world.deploy(&deployment).await;
+        let expected = format!("{name} uses {}", own.map_or_else(|| world.nats_for_workloads(), str::to_owned));
+        world.until("it says where NATS is", |it| it.has_logged(&format!("{name} uses"))).await;
+        assert!(world.has_logged(&expected), "{expected}: {:?}", world.logs());
     }
     world.stop().await;
 }

@@ -1,25 +1,57 @@
 //! Creates a microVM: starts or clones a machine and gives its guest an identity. A failing step removes what the earlier ones made.
+//!
+//! A clone that does not answer is replaced by a fresh one: now and then a guest does not resume on an emulated processor.
 
 use std::sync::Arc;
 
 use nex_process::Deadline;
 use nex_process::jail::MAX_LINE;
 
+use super::error::GuestError;
 use super::guest::{self, Guest};
 use super::pending;
 use super::sandbox::MicroVm;
 use super::shared::Shared;
+use super::store::Template;
 use super::template;
 use crate::error::CreateError;
-use crate::spec::SandboxSpec;
+use crate::spec::{MachineSize, SandboxSpec};
+
+/// Clones made for one sandbox, all but the last of them mute.
+const CLONES: u32 = 3;
 
 pub(super) async fn create(shared: &Arc<Shared>, spec: SandboxSpec, by: Deadline) -> Result<MicroVm, CreateError> {
     if spec.identity.len() > MAX_LINE / 2 || spec.identity.contains(&b'\n') {
         return Err(CreateError::Identity(spec.id));
     }
     let size = spec.size.unwrap_or(shared.config.size);
-    let template = if shared.config.snapshots { Some(template::get(shared, size, by).await?) } else { None };
-    let pending = pending::start(shared, &spec.id, size, template.as_deref().map(|template| &template.snapshot), by).await?;
+    if !shared.config.snapshots {
+        return start(shared, &spec, size, None, by).await;
+    }
+    let template = template::get(shared, size, by).await?;
+    let mut clones = 1;
+    loop {
+        // Half of the time at most, so that another clone has as much.
+        let limit = if clones < CLONES { by.within(template.answers_within().min(by.remaining() / 2)) } else { by };
+        match Box::pin(start(shared, &spec, size, Some(&template), limit)).await {
+            Err(error) if is_mute(&error) && clones < CLONES && !by.is_past() => {
+                tracing::warn!(id = %spec.id, %error, "a clone does not answer and is replaced by a fresh one");
+                clones += 1;
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Makes one machine and gives its guest the identity.
+async fn start(
+    shared: &Arc<Shared>,
+    spec: &SandboxSpec,
+    size: MachineSize,
+    template: Option<&Template>,
+    by: Deadline,
+) -> Result<MicroVm, CreateError> {
+    let pending = pending::start(shared, &spec.id, size, template.map(|template| &template.snapshot), by).await?;
     let kind = shared.vmm.kind();
     let connected = async {
         let machine = pending.machine();
@@ -39,4 +71,10 @@ pub(super) async fn create(shared: &Arc<Shared>, spec: SandboxSpec, by: Deadline
             Err(error)
         }
     }
+}
+
+/// Whether the machine runs, and its guest says nothing.
+fn is_mute(error: &CreateError) -> bool {
+    let CreateError::NotUp { source, .. } = error else { return false };
+    matches!(**source, CreateError::Guest(GuestError::Late) | CreateError::Vmm(nex_vmm::VmmError::Late { .. }))
 }

@@ -56,7 +56,7 @@ impl Guest {
         Ok(Self { stream: BufReader::new(machine.channel(by).await?) })
     }
 
-    /// Gives the guest its identity: by the metadata service where the monitor has one.
+    /// Gives the guest its identity, by the metadata service where the monitor has one, and waits until it is applied.
     pub(super) async fn identify(
         &mut self,
         machine: &dyn Machine,
@@ -71,30 +71,26 @@ impl Guest {
                 self.send(&ToGuest::Metadata, by).await?;
             }
         }
-        Ok(())
+        match self.answer(by).await? {
+            FromGuest::Identified => Ok(()),
+            FromGuest::Failed { message } => Err(GuestError::Failed(message).into()),
+            other => Err(unexpected(&other).into()),
+        }
     }
 
     /// Checks that a guest still answers while it waits for its identity: an attach is refused at this point.
     pub(super) async fn check_alive(&mut self, by: Deadline) -> Result<(), GuestError> {
         self.send(&ToGuest::Attach { slot: 0 }, by).await?;
-        loop {
-            match self.recv(by).await? {
-                FromGuest::Failed { .. } => return Ok(()),
-                FromGuest::Ready { .. } => {}
-                other => return Err(unexpected(&other)),
-            }
+        match self.answer(by).await? {
+            FromGuest::Failed { .. } => Ok(()),
+            other => Err(unexpected(&other)),
         }
     }
 
     /// Has a drive mounted; returns where its file is.
     pub(super) async fn attach(&mut self, slot: u8, by: Deadline) -> Result<String, GuestError> {
         self.send(&ToGuest::Attach { slot }, by).await?;
-        // A clone whose stream broke on resume says again that it is ready, before it has its identity.
-        let mut answer = self.recv(by).await?;
-        while matches!(answer, FromGuest::Ready { .. }) {
-            answer = self.recv(by).await?;
-        }
-        match answer {
+        match self.answer(by).await? {
             FromGuest::Attached { slot: mounted, path } if mounted == slot => Ok(path),
             FromGuest::Failed { message } => Err(GuestError::Failed(message)),
             other => Err(unexpected(&other)),
@@ -110,6 +106,16 @@ impl Guest {
         let mut line = serde_json::to_vec(message).map_err(io::Error::from)?;
         line.push(b'\n');
         by.bound(self.stream.get_mut().write_all(&line)).await.map_err(|_elapsed| GuestError::Late)?.map_err(GuestError::from)
+    }
+
+    /// The answer to a request. A clone whose stream broke on resume says again that it is ready, which is none.
+    async fn answer(&mut self, by: Deadline) -> Result<FromGuest, GuestError> {
+        loop {
+            match self.recv(by).await? {
+                FromGuest::Ready { .. } => {}
+                answer => return Ok(answer),
+            }
+        }
     }
 
     async fn recv(&mut self, by: Deadline) -> Result<FromGuest, GuestError> {

@@ -17,6 +17,10 @@ use crate::spec::MachineSize;
 /// Written last: a template with this file is complete.
 const MANIFEST: &str = "template.json";
 
+/// A working clone answers within this many boot times, and is given at least the minimum.
+const CLONE_MIN: Duration = Duration::from_secs(5);
+const CLONE_BOOTS: u32 = 10;
+
 /// The templates of a node.
 #[derive(Debug)]
 pub(super) struct TemplateStore {
@@ -31,6 +35,13 @@ pub(super) struct Template {
     pub(super) snapshot: Snapshot,
     /// Time from the start of its monitor until its guest was ready.
     pub(super) boot: Duration,
+}
+
+impl Template {
+    /// Longest time of a working clone to answer.
+    pub(super) fn answers_within(&self) -> Duration {
+        (self.boot * CLONE_BOOTS).max(CLONE_MIN)
+    }
 }
 
 impl TemplateStore {

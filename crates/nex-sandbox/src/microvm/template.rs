@@ -23,9 +23,6 @@ use crate::id::SandboxId;
 use crate::spec::MachineSize;
 use crate::tree::remove_tree;
 
-/// A working clone answers within this many boot times, and is given at least the minimum.
-const CLONE_MIN: Duration = Duration::from_secs(5);
-const CLONE_BOOTS: u32 = 10;
 /// Longest time to ask the monitor for its version.
 const VERSION: Duration = Duration::from_secs(5);
 
@@ -71,7 +68,7 @@ pub(super) async fn probe(shared: &Arc<Shared>, size: MachineSize, by: Deadline)
 /// Makes one clone and discards it; returns how long its template took to boot.
 async fn clone(shared: &Arc<Shared>, size: MachineSize, by: Deadline) -> Result<Duration, CreateError> {
     let template = get(shared, size, by).await?;
-    let by = by.within((template.boot * CLONE_BOOTS).max(CLONE_MIN));
+    let by = by.within(template.answers_within());
     let pending = start(shared, &temporary_id("probe"), size, Some(&template.snapshot), by).await?;
     let connected = async {
         let mut guest = Guest::connect_clone(pending.machine(), shared.vmm.kind(), by).await?;

@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
 mod fixture;
+mod mute;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
