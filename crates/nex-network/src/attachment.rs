@@ -1,5 +1,6 @@
 //! One guest's connection: what its VMM and its init need to know.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
@@ -28,4 +29,7 @@ pub struct Attachment {
     pub mtu: u16,
     /// Name servers that the list of plug-ins gave; none with the built-in network.
     pub nameservers: Vec<IpAddr>,
+    /// Ports of a process's own 127.0.0.1 that lead to the host's loopback.
+    #[serde(default)]
+    pub loopback_ports: BTreeSet<u16>,
 }

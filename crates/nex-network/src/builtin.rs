@@ -82,6 +82,7 @@ impl Builtin {
             gateway_mac: mac(gateway),
             mtu: MTU,
             nameservers: Vec::new(),
+            loopback_ports: BTreeSet::new(),
         })
     }
 

@@ -161,21 +161,28 @@ impl Network {
     }
 
     /// Takes over what connects a process, whose namespace this is, in the name of an earlier process of this owner. A later sweep spares
-    /// it; the ports of the process's own 127.0.0.1 are those of this network's policy from here on. `false` if it is not there any
-    /// more, or of another network.
+    /// it; the ports of the process's own 127.0.0.1 are those of this network's policy from here on. Nothing if it is not there any more,
+    /// or of another network.
     ///
     /// # Errors
     /// When the host refuses; the sweep then removes it.
-    pub async fn adopt_process(&self, attachment: &Attachment, netns: OwnedFd, by: Deadline) -> Result<bool, NetworkError> {
-        let Kind::Builtin(builtin) = &self.inner.kind else { return Ok(false) };
+    pub async fn adopt_process(
+        &self,
+        attachment: &Attachment,
+        netns: OwnedFd,
+        by: Deadline,
+    ) -> Result<Option<Attachment>, NetworkError> {
+        let Kind::Builtin(builtin) = &self.inner.kind else { return Ok(None) };
         let (builtin, found) = (Arc::clone(builtin), attachment.clone());
         if self.inner.closed.load(Ordering::Acquire) || !bound(by, blocking(move || builtin.readopt(&found))).await?? {
-            return Ok(false);
+            return Ok(None);
         }
-        let rules = rules::loopback(self.inner.gateway_device.gateway, &self.inner.loopback_ports);
-        nft::load_in(Arc::new(netns), rules, by).await?;
+        let ports = &self.inner.loopback_ports;
+        if attachment.loopback_ports != *ports {
+            nft::load_in(Arc::new(netns), rules::loopback(self.inner.gateway_device.gateway, ports), by).await?;
+        }
         self.inner.live().insert(attachment.id.clone());
-        Ok(true)
+        Ok(Some(Attachment { loopback_ports: ports.clone(), ..attachment.clone() }))
     }
 
     async fn attach_by<T, F>(
@@ -278,8 +285,9 @@ impl Inner {
             return Err(NetworkError::Config("processes are connected by the built-in network only".to_owned()));
         };
         let (builtin, owned) = (Arc::clone(builtin), id.to_owned());
-        let (attachment, netns) = blocking(move || builtin.attach_namespace(&owned)).await?;
+        let (mut attachment, netns) = blocking(move || builtin.attach_namespace(&owned)).await?;
         let netns = Arc::new(netns);
+        attachment.loopback_ports.clone_from(&self.loopback_ports);
         if !self.loopback_ports.is_empty() {
             let rules = rules::loopback(self.gateway_device.gateway, &self.loopback_ports);
             if let Err(error) = nft::load_in(Arc::clone(&netns), rules, by).await {

@@ -144,15 +144,16 @@ fn the_next_process_takes_over_a_connection_and_changes_what_it_reaches() {
         let next = open(after).await;
         let netns = || process.netns.try_clone().unwrap();
         let unknown = Attachment { id: "other".to_owned(), ..process.attachment.clone() };
-        assert!(!next.adopt_process(&unknown, netns(), soon()).await.unwrap(), "its device is another's");
+        assert_eq!(next.adopt_process(&unknown, netns(), soon()).await.unwrap(), None, "its device is another's");
         let elsewhere = Attachment { gateway: Ipv4Addr::LOCALHOST, ..process.attachment.clone() };
-        assert!(!next.adopt_process(&elsewhere, netns(), soon()).await.unwrap(), "of another network");
-        assert!(next.adopt_process(&process.attachment, netns(), soon()).await.unwrap());
+        assert_eq!(next.adopt_process(&elsewhere, netns(), soon()).await.unwrap(), None, "of another network");
+        let adopted = next.adopt_process(&process.attachment, netns(), soon()).await.unwrap().unwrap();
+        assert_eq!(adopted.loopback_ports.iter().collect::<Vec<_>>(), [&after]);
         assert_eq!(next.sweep(&std::collections::BTreeSet::new(), soon()).await, 0);
         assert!(process.reaches(Ipv4Addr::LOCALHOST, after), "a port of the next process's policy");
         assert!(process.misses(Ipv4Addr::LOCALHOST, before), "and none of the last one's");
         assert!(next.detach(&process.attachment, soon()).await);
-        assert!(!next.adopt_process(&process.attachment, netns(), soon()).await.unwrap(), "it is gone");
+        assert_eq!(next.adopt_process(&process.attachment, netns(), soon()).await.unwrap(), None, "it is gone");
         next.close(soon()).await;
     });
 }

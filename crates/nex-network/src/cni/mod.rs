@@ -74,6 +74,7 @@ impl Cni {
             gateway_mac: mac(self.gateway_device.gateway),
             mtu: setup.mtu,
             nameservers: answer.nameservers,
+            loopback_ports: std::collections::BTreeSet::new(),
         })
     }
 

@@ -115,7 +115,8 @@ impl Launcher {
     /// [`LaunchError`]; whatever was begun is undone.
     pub async fn launch(&self, spec: &WorkloadSpec, reporter: &CallReporter, by: Deadline) -> Result<Launched, LaunchError> {
         self.ensure_artifact(spec, by).await?;
-        let connection = self.connections.triggers(spec, by).await.map_err(LaunchError::Connection)?;
+        // Made before anything is started; used below.
+        drop(self.connections.triggers(spec, by).await.map_err(LaunchError::Connection)?);
         let direct = self.direct.triggers(spec, by).await;
         let mut tries = 1;
         let instance = loop {
@@ -130,7 +131,9 @@ impl Launcher {
                 Err(error) => return Err(error),
             }
         };
-        self.serve(spec, &connection, instance, digest_of(direct.as_ref()), reporter, by).await
+        let mut launched = Launched { instance, triggers: None, direct: digest_of(direct.as_ref()) };
+        self.relay(spec, &mut launched, reporter, by).await?;
+        Ok(launched)
     }
 
     /// Takes over what an earlier process started.
@@ -153,9 +156,10 @@ impl Launcher {
             if direct != running.direct {
                 return Err(LaunchError::Adoption("its triggers are reached in another way now".to_owned()));
             }
-            let connection = self.connections.triggers(spec, by).await.map_err(LaunchError::Connection)?;
             instance.runs(by).await.map_err(|lost| LaunchError::Adoption(lost.0))?;
-            self.serve(spec, &connection, instance, direct, reporter, by).await
+            let mut launched = Launched { instance, triggers: None, direct };
+            self.relay(spec, &mut launched, reporter, by).await?;
+            Ok(launched)
         };
         let adopted = Box::pin(adopted).await;
         if adopted.is_err() {
@@ -165,23 +169,20 @@ impl Launcher {
     }
 
     /// Subscribes the triggers of an instance that runs, unless its agent does.
-    async fn serve(
+    async fn relay(
         &self,
         spec: &WorkloadSpec,
-        connection: &Client,
-        instance: Instance,
-        direct: Option<Digest>,
+        launched: &mut Launched,
         reporter: &CallReporter,
         by: Deadline,
-    ) -> Result<Launched, LaunchError> {
-        let triggers = if spec.kind.is_function() && direct.is_none() {
-            let relayed = trigger::relay(connection, spec, &instance.invoker(), reporter).await?;
+    ) -> Result<(), LaunchError> {
+        if spec.kind.is_function() && launched.direct.is_none() {
+            let connection = self.connections.triggers(spec, by).await.map_err(LaunchError::Connection)?;
+            let invoker = launched.instance.invoker();
+            launched.triggers = Some(trigger::relay(&connection, spec, &invoker, reporter).await?);
             self.connections.check_triggers(spec, by).await.map_err(LaunchError::Connection)?;
-            Some(relayed)
-        } else {
-            None
-        };
-        Ok(Launched { instance, triggers, direct })
+        }
+        Ok(())
     }
 
     /// What a workload of an earlier process ran may be gone from the cache.

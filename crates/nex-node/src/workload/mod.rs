@@ -82,7 +82,7 @@ pub fn start(
         }
     };
     let (status, seen) = watch::channel(Status { phase: state.phase, restarts: 0, last_end: None });
-    let runtime = NodeRuntime::new(Arc::clone(&spec), services, registry, Arc::clone(&counters), logs, left);
+    let runtime = NodeRuntime::new(Arc::clone(&spec), services, registry, Arc::clone(&counters), logs).taking_over(left);
     let mut driver = Driver::new(runtime, state, services.timeouts, by, status);
     let first = driver.first_start();
     let workload = reservation.fill(Workload { spec, counters, tail, began, commands, status: seen });

@@ -95,12 +95,16 @@ impl NodeRuntime {
         registry: Registry,
         counters: Arc<CallCounters>,
         (log, calls_log, tail): (Log, Log, Arc<Tail>),
-        left: Option<LeftRunning>,
     ) -> Self {
         let scope = TaskScope::new("workload");
         let calls = CallReporter::start(&scope, services.events.clone(), calls_log, Arc::clone(&spec), counters);
         let reports = Reports { log: Arc::new(Mutex::new(log)), calls };
-        Self { spec, services: Arc::clone(services), registry, reports, tail, restarts: 0, left, end_event: None, scope }
+        Self { spec, services: Arc::clone(services), registry, reports, tail, restarts: 0, left: None, end_event: None, scope }
+    }
+
+    /// With what an earlier process left running of it.
+    pub(super) fn taking_over(self, left: Option<LeftRunning>) -> Self {
+        Self { left, ..self }
     }
 }
 

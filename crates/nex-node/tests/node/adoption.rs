@@ -12,7 +12,7 @@ use nex_process::ProcessId;
 use nex_protocol::control::WorkloadSummary;
 use nex_protocol::deploy::{DeployResponse, WorkloadType};
 use nex_testkit::{NatsOptions, NatsServer, eventually, guest, machines, skip};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use crate::crash::{Doomed, is_back};
 use crate::world::{World, kill9, patience, processes};
@@ -53,14 +53,15 @@ fn unique(number: u32) -> u32 {
 struct Caller {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicU64>,
-    calling: JoinHandle<Vec<String>>,
+    calling: JoinSet<Vec<String>>,
 }
 
 impl Caller {
     fn start(client: &Client, subject: &'static str) -> Self {
         let (stop, answered, client) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)), client.clone());
         let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&answered));
-        let calling = tokio::spawn(async move {
+        let mut calling = JoinSet::new();
+        calling.spawn(async move {
             let mut failures = Vec::new();
             while !stopped.load(Ordering::Acquire) {
                 match client.call(subject, "you".into(), Duration::from_secs(5)).await {
@@ -78,9 +79,9 @@ impl Caller {
         assert!(eventually(patience(), async || self.answered.load(Ordering::Acquire) >= goal).await, "calls are not answered");
     }
 
-    async fn failures(self) -> Vec<String> {
+    async fn failures(mut self) -> Vec<String> {
         self.stop.store(true, Ordering::Release);
-        self.calling.await.unwrap()
+        self.calling.join_next().await.unwrap().unwrap()
     }
 }
 

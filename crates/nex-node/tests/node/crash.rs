@@ -79,7 +79,7 @@ impl World {
 
     #[expect(clippy::disallowed_methods, reason = "a process to kill")]
     fn spawn_doomed(&self) -> std::process::Child {
-        let password = self.connection.password.as_ref().map(|it| it.expose());
+        let password = self.connection.password.as_ref().map(nex_bus::settings::Secret::expose);
         let told = json!({"url": self.nats.url(), "state": self.state(), "user": self.connection.user, "password": password});
         std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "crash::a_node_in_a_process_of_its_own", "--nocapture"])

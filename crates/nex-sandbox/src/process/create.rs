@@ -94,9 +94,8 @@ pub(super) async fn create(
     let mut sandbox = ProcessSandbox::new(shared, record, child, stderr_tail);
     let cgroup = shared.host.cgroup(&sandbox.record.id, &limits.of_cgroup())?;
     join(sandbox.record.cgroup.insert(cgroup).clone(), sandbox.record.leader.pid).await?;
-    let record = &sandbox.record;
-    write_record(record)?;
-    let lines = [jail_spec(shared, record, &limits, no_network), b"\n".to_vec(), spec.identity, b"\n".to_vec()].concat();
+    write_record(&sandbox.record)?;
+    let lines = [jail_spec(shared, &sandbox.record, &limits, no_network), b"\n".to_vec(), spec.identity, b"\n".to_vec()].concat();
     if let Err(_broken) = by.bound(sandbox.feed(&lines)).await? {
         return Err(CreateError::Died(by.bound(sandbox.exited()).await?));
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use nex_network::Network;
-use nex_process::{Confinement, Deadline};
+use nex_network::{Attachment, Network};
+use nex_process::{Confinement, Deadline, ProcessId};
 
 use super::config::{ProcessConfig, ProcessNetwork};
 use super::create::{self, Role};
@@ -16,6 +16,7 @@ use super::probe::{OpenError, prepare};
 use super::sandbox::ProcessSandbox;
 use super::shared::Shared;
 use crate::error::CreateError;
+use crate::host::write_record;
 use crate::id::SandboxId;
 use crate::record::REMOVAL;
 use crate::sandbox::{Sandbox, SandboxProvider};
@@ -59,24 +60,31 @@ impl ProcessProvider {
     /// Takes over a sandbox that an earlier node process made, if its agent still runs in it and its network is one of ours. What is not
     /// taken over is the next sweep's.
     pub async fn adopt(&self, id: &SandboxId, by: Deadline) -> Option<ProcessSandbox> {
-        let record = self.shared.host.record(id).filter(|record| record.network.is_none() && record.leader.is_alive())?;
-        let is_connected = match (self.network(), &record.veth) {
-            (None, None) => true,
+        let mut record = self.shared.host.record(id).filter(|record| record.network.is_none() && record.leader.is_alive())?;
+        match (self.network(), record.veth.take()) {
+            (None, None) => {}
             (Some(network), Some(veth)) => {
-                let netns = File::open(format!("/proc/{}/ns/net", record.leader.pid)).ok()?;
-                // Its namespace, and not that of a process which has its pid by now.
-                let adopted = record.leader.is_alive() && network.adopt_process(veth, netns.into(), by).await.is_ok_and(|it| it);
-                adopted || {
+                let adopted = Self::adopt_veth(network, &veth, record.leader, by).await;
+                if adopted.is_none() {
                     tracing::warn!(agent_id = %id, "an agent of the last process of this node has lost its network");
-                    false
+                }
+                record.veth = Some(adopted?);
+                if record.veth.as_ref() != Some(&veth) {
+                    write_record(&record).ok()?;
                 }
             }
-            (None, Some(_)) | (Some(_), None) => false,
-        };
-        is_connected.then(|| {
-            self.shared.host.uids().reserve(record.uid);
-            ProcessSandbox::adopted(&self.shared, record)
-        })
+            // Its network is of another kind than that of this process.
+            (None, Some(_)) | (Some(_), None) => return None,
+        }
+        self.shared.host.uids().reserve(record.uid);
+        Some(ProcessSandbox::adopted(&self.shared, record))
+    }
+
+    async fn adopt_veth(network: &Network, veth: &Attachment, leader: ProcessId, by: Deadline) -> Option<Attachment> {
+        let netns = File::open(format!("/proc/{}/ns/net", leader.pid)).ok()?;
+        // Opened while it lived: not of a process that has its pid by now.
+        leader.is_alive().then_some(())?;
+        network.adopt_process(veth, netns.into(), by).await.ok()?
     }
 
     /// What confines every sandbox of this provider.
