@@ -5,24 +5,40 @@ use std::sync::Arc;
 
 use nex_process::Deadline;
 use nex_protocol::deploy::{DeployRequest, DeployResponse, WorkloadType};
-use nex_protocol::envelope::{ErrorCode, Failure};
 use nex_protocol::id::{Namespace, WorkloadId};
 use tokio::sync::oneshot;
 
-use crate::artifacts::{Artifact, RemoteArtifact};
+use crate::artifacts::{Artifact, FetchError, RemoteArtifact};
 use crate::clock;
 use crate::config::NodeConfig;
 use crate::identity::Identity;
 use crate::logs::Log;
 use crate::outbox::Outbox;
-use crate::policy::{self, Admitted};
-use crate::registry::{Registry, Reservation};
+use crate::policy::{self, Admitted, DeployRefusal};
+use crate::registry::{NoRoom, Registry, Reservation};
 use crate::workload::command::FirstStart;
 use crate::workload::launch::LeftRunning;
 use crate::workload::launch_error::LaunchError;
 use crate::workload::runtime::DriverServices;
 use crate::workload::spec::WorkloadSpec;
 use crate::workload::{self, Origin, Workload};
+
+/// Why a workload was not taken in.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AdmissionError {
+    /// It may not be.
+    #[error(transparent)]
+    Refused(#[from] DeployRefusal),
+    /// There is no room for it.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
+    /// Its artifact cannot be had.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// It does not start.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+}
 
 /// A workload that was admitted and has room.
 pub(crate) struct AdmittedDeploy {
@@ -73,7 +89,11 @@ pub(crate) struct Admission {
 
 impl Admission {
     /// Fetches the artifact, starts the workload and waits until it runs.
-    pub(crate) async fn fetch_and_deploy(&self, mut deploy: AdmittedDeploy, by: Deadline) -> Result<DeployResponse, Failure> {
+    pub(crate) async fn fetch_and_deploy(
+        &self,
+        mut deploy: AdmittedDeploy,
+        by: Deadline,
+    ) -> Result<DeployResponse, AdmissionError> {
         let AdmittedDeploy { request, admitted, reservation, .. } = &mut deploy;
         let offer = self.look_up(request, admitted, reservation, by).await?;
         let artifact = self.drivers.launcher.artifacts.take(offer, by).await?;
@@ -81,7 +101,12 @@ impl Admission {
     }
 
     /// Starts a workload whose artifact is there and waits until it runs.
-    pub(crate) async fn deploy(&self, deploy: AdmittedDeploy, artifact: Artifact, by: Deadline) -> Result<Started, Failure> {
+    pub(crate) async fn deploy(
+        &self,
+        deploy: AdmittedDeploy,
+        artifact: Artifact,
+        by: Deadline,
+    ) -> Result<Started, AdmissionError> {
         policy::check_digest(deploy.admitted.signed_digest.as_ref(), &artifact.digest)?;
         let id = WorkloadId::new(clock::unix_seconds_u32());
         let (spec, reservation) = specification(deploy, id, clock::unix_seconds(), artifact);
@@ -108,14 +133,11 @@ impl Admission {
         admitted: &Admitted,
         reservation: &mut Reservation,
         by: Deadline,
-    ) -> Result<RemoteArtifact, Failure> {
+    ) -> Result<RemoteArtifact, AdmissionError> {
         let (nats, domain) = (&self.drivers.launcher.nats, request.jsdomain.as_deref());
         let offer = RemoteArtifact::look_up(nats, &admitted.location, domain, by).await?;
         if offer.bytes() == 0 {
-            return Err(Failure::new(
-                ErrorCode::BadRequest,
-                format!("Invalid deploy request: the artifact {} is empty", admitted.location),
-            ));
+            return Err(DeployRefusal::EmptyArtifact(admitted.location.clone()).into());
         }
         reservation.reserve_bytes(offer.bytes())?;
         if let Some(promised) = offer.digest() {

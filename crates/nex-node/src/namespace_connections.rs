@@ -17,7 +17,7 @@ use tokio::sync::OnceCell;
 use crate::config::RawHostServices;
 
 /// Why a namespace's host services have no connection.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NamespaceConnectionError {
     /// It cannot be made; why stands in the log.
     #[error("the NATS connection of this namespace's host services cannot be made; next: have the node's operator read its log")]

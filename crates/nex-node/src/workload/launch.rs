@@ -9,7 +9,6 @@ use nex_process::{Deadline, TaskScope};
 use nex_protocol::agent::{Deploy, DirectTriggers, Precompiled};
 use nex_protocol::deploy::WorkloadType;
 use nex_protocol::digest::Digest;
-use nex_protocol::envelope::{ErrorCode, Failure};
 use nex_protocol::id::InstanceId;
 use nex_protocol::seal::seal;
 use nex_sandbox::Sandbox;
@@ -18,7 +17,7 @@ use nkeys::XKey;
 use super::launch_error::LaunchError;
 use super::spec::WorkloadSpec;
 use crate::agents::{Agent, AgentFactory, Instance};
-use crate::artifacts::{Artifacts, Compiled, RemoteArtifact};
+use crate::artifacts::{Artifacts, Compiled, FetchError, RemoteArtifact};
 use crate::call_reporter::CallReporter;
 use crate::clock;
 use crate::compiler::Compiler;
@@ -111,7 +110,7 @@ impl Launcher {
     /// [`LaunchError`]; whatever was begun is undone.
     pub async fn launch(&self, spec: &WorkloadSpec, reporter: &CallReporter, by: Deadline) -> Result<Launched, LaunchError> {
         self.ensure_artifact(spec, by).await?;
-        let connection = self.connections.triggers(spec, by).await.map_err(LaunchError::Connection)?;
+        let connection = self.connections.triggers(spec, by).await?;
         let direct = self.direct.triggers(spec, by).await;
         let mut tries = 1;
         let instance = loop {
@@ -149,7 +148,7 @@ impl Launcher {
             if direct != running.direct {
                 return Err(LaunchError::Adoption("its triggers are reached in another way now".to_owned()));
             }
-            let connection = self.connections.triggers(spec, by).await.map_err(LaunchError::Connection)?;
+            let connection = self.connections.triggers(spec, by).await?;
             instance.runs(by).await.map_err(|lost| LaunchError::Adoption(lost.0))?;
             self.serve(spec, &connection, instance, direct, reporter, by).await
         };
@@ -172,7 +171,7 @@ impl Launcher {
     ) -> Result<Launched, LaunchError> {
         let triggers = if spec.kind.is_function() && direct.is_none() {
             let relayed = trigger::relay(connection, spec, &instance.invoker(), reporter).await?;
-            self.connections.check_triggers(spec, by).await.map_err(LaunchError::Connection)?;
+            self.connections.check_triggers(spec, by).await?;
             Some(relayed)
         } else {
             None
@@ -186,17 +185,14 @@ impl Launcher {
         if self.artifacts.cached(&digest).is_some() {
             return Ok(());
         }
-        let failed =
-            |why: String| LaunchError::Fetch(Failure::new(ErrorCode::Failed, format!("Failed to cache workload bytes: {why}")));
-        let location = spec.request.location.as_ref().ok_or_else(|| failed("nobody knows where it came from".into()))?;
-        let offer = RemoteArtifact::look_up(&self.nats, location, spec.request.jsdomain.as_deref(), by)
-            .await
-            .map_err(|error| LaunchError::Fetch(error.into()))?;
+        let location = spec.request.location.as_ref().ok_or(FetchError::NoLocation)?;
+        let replaced = || FetchError::Replaced { location: location.clone(), digest };
+        let offer = RemoteArtifact::look_up(&self.nats, location, spec.request.jsdomain.as_deref(), by).await?;
         if offer.digest().is_some_and(|promised| promised != digest) {
-            return Err(failed(format!("{location} is not what ran here (SHA-256 {digest}) any more")));
+            return Err(replaced().into());
         }
-        let fetched = self.artifacts.take(offer, by).await.map_err(|error| LaunchError::Fetch(error.into()))?;
-        if fetched.digest == digest { Ok(()) } else { Err(failed(format!("{location} is not what ran here any more"))) }
+        let fetched = self.artifacts.take(offer, by).await?;
+        if fetched.digest == digest { Ok(()) } else { Err(replaced().into()) }
     }
 
     async fn lease(&self, spec: &WorkloadSpec, by: Deadline) -> Result<Agent, LaunchError> {
