@@ -15,13 +15,13 @@ use crate::identity::Identity;
 use crate::logs::Log;
 use crate::outbox::Outbox;
 use crate::policy::{self, Admitted, DeployRefusal};
-use crate::registry::{NoRoom, Registry, Reservation};
+use crate::registry::{NoRoom, Reservation};
 use crate::workload::command::FirstStart;
 use crate::workload::launch::LeftRunning;
 use crate::workload::launch_error::LaunchError;
 use crate::workload::runtime::DriverServices;
 use crate::workload::spec::WorkloadSpec;
-use crate::workload::{self, Origin, Workload};
+use crate::workload::{self, Origin, Workload, Workloads};
 
 /// Why a workload was not taken in.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +49,7 @@ pub(crate) struct AdmittedDeploy {
     /// What the checks made of it.
     pub(crate) admitted: Admitted,
     /// Its room.
-    pub(crate) reservation: Reservation,
+    pub(crate) reservation: Reservation<Workload>,
 }
 
 /// A workload that runs, and what its deployer is told.
@@ -80,7 +80,7 @@ pub(crate) struct Admission {
     /// What it takes.
     pub(crate) config: Arc<NodeConfig>,
     /// The node's workloads.
-    pub(crate) registry: Registry,
+    pub(crate) registry: Workloads,
     /// What their drivers share.
     pub(crate) drivers: Arc<DriverServices>,
     /// Where their log lines go.
@@ -131,7 +131,7 @@ impl Admission {
         &self,
         request: &DeployRequest,
         admitted: &Admitted,
-        reservation: &mut Reservation,
+        reservation: &mut Reservation<Workload>,
         by: Deadline,
     ) -> Result<RemoteArtifact, AdmissionError> {
         let (nats, domain) = (&self.drivers.launcher.nats, request.jsdomain.as_deref());
@@ -150,14 +150,19 @@ impl Admission {
         &self,
         spec: WorkloadSpec,
         origin: Origin,
-        reservation: Reservation,
+        reservation: Reservation<Workload>,
     ) -> (Arc<Workload>, oneshot::Receiver<FirstStart>) {
         let log = |spec: &WorkloadSpec| Log::new(self.outbox.clone(), &self.identity.node, &spec.namespace, &spec.name, &spec.id);
         workload::start(spec, origin, reservation, &self.drivers, log)
     }
 }
 
-fn specification(deploy: AdmittedDeploy, id: WorkloadId, deployed_at: i64, artifact: Artifact) -> (WorkloadSpec, Reservation) {
+fn specification(
+    deploy: AdmittedDeploy,
+    id: WorkloadId,
+    deployed_at: i64,
+    artifact: Artifact,
+) -> (WorkloadSpec, Reservation<Workload>) {
     let AdmittedDeploy { namespace, request, admitted, reservation } = deploy;
     let spec = WorkloadSpec {
         id,

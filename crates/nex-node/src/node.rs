@@ -42,6 +42,7 @@ use crate::sandbox::{Host, SandboxError, Sandboxes};
 use crate::state_dir::{StateDir, StateError};
 use crate::status::{NodeStatus, VERSION};
 use crate::tail::Tails;
+use crate::workload::Workloads;
 use crate::workload::driver::Timeouts;
 use crate::workload::launch::Launcher;
 use crate::workload::runtime::DriverServices;
@@ -271,7 +272,7 @@ impl Node {
 
     /// Its workloads.
     #[must_use]
-    pub fn registry(&self) -> &Registry {
+    pub fn registry(&self) -> &Workloads {
         &self.admission.registry
     }
 
@@ -427,7 +428,7 @@ async fn addresses(options: &NodeOptions) -> Vec<SocketAddr> {
     found
 }
 
-async fn heartbeat(events: Events, identity: Arc<Identity>, status: Arc<NodeStatus>, registry: Registry) {
+async fn heartbeat(events: Events, identity: Arc<Identity>, status: Arc<NodeStatus>, registry: Workloads) {
     loop {
         tokio::time::sleep(HEARTBEAT).await;
         events.heartbeat(&identity.nexus, &status.uptime(), &status.tags(), registry.count());
