@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use async_nats::{Client, Message};
 use futures::StreamExt as _;
-use nex_bus::connect::{ConnectError, Persistence, connect};
+use nex_bus::connect::{ConnectError, connect};
 use nex_bus::settings::ConnectionSettings;
 use nex_process::{Deadline, TaskScope, jail};
 use nex_protocol::agent::subject::{self, Verb};
@@ -80,7 +80,7 @@ pub(crate) async fn run(identity: Identity, entered: &jail::Entered, place: Plac
 async fn reach(settings: &ConnectionSettings) -> Result<Client, ConnectError> {
     let by = Deadline::after(HANDSHAKE);
     loop {
-        match connect(settings, Persistence::Once).await {
+        match connect(settings).await {
             Err(_not_yet) if !by.is_past() => tokio::time::sleep(HANDSHAKE_TRY / 10).await,
             reached => return reached,
         }

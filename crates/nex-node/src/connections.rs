@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_nats::Client;
-use nex_bus::connect::{Persistence, connect_with};
+use nex_bus::connect::connect_with;
 use nex_bus::denials::{Action, Denial, Denials};
 use nex_bus::settings::ConnectionSettings;
 use nex_process::{Deadline, Elapsed};
@@ -193,7 +193,7 @@ impl Connections {
     async fn dial(&self, details: &ConnectionDetails, by: Deadline) -> Result<Watched, ConnectionError> {
         let (settings, denials) = (self.settings(details), Denials::default());
         // What the other end said stands in the log only.
-        let why = match by.bound(connect_with(&settings, Persistence::Once, &denials)).await {
+        let why = match by.bound(connect_with(&settings, &denials)).await {
             Ok(Ok(client)) => return Ok((client, denials)),
             Ok(Err(error)) => chain(&error),
             Err(Elapsed) => "no connection in time".to_owned(),

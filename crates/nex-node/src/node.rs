@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Client;
-use nex_bus::connect::{ConnectError, Persistence, connect_with};
+use nex_bus::connect::{ConnectError, connect_with};
 use nex_bus::denials::{Action, Denial, Denials};
 use nex_bus::settings::ConnectionSettings;
 use nex_host::HostServices;
@@ -401,7 +401,7 @@ impl DriverParts<'_> {
 /// it.
 async fn reach(connection: &ConnectionSettings, denials: &Denials, has_workloads: bool) -> Result<Client, ConnectError> {
     loop {
-        match connect_with(connection, Persistence::Once, denials).await {
+        match connect_with(connection, denials).await {
             Err(error) if has_workloads && matches!(error, ConnectError::Unreachable { .. }) => {
                 let error = nex_protocol::envelope::chain(&error);
                 tracing::warn!(error, "NATS is away; this node has workloads to start again and waits for it");
