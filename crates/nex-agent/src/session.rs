@@ -22,6 +22,7 @@ use crate::event::EventSender;
 use crate::instance::Starter;
 use crate::instances::{CAPACITY, Instances};
 use crate::invoke;
+use crate::lockdown::Lockdown;
 
 /// Time the node has to answer the handshake, and one try of it: the bus may be started again in between.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -51,6 +52,7 @@ pub(crate) async fn run(identity: Identity, entered: &jail::Entered, place: Plac
     };
     shake(&bus, &identity, &key, message).await?;
     let starter = Starter {
+        lockdown: Lockdown::default(),
         bus: bus.clone(),
         agent: identity.agent.clone(),
         key,
