@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use futures::StreamExt as _;
-use nex_bus::connect::{Persistence, connect};
+use nex_bus::connect::connect;
 use nex_bus::settings::ConnectionSettings;
 use nex_node::config::SandboxChoice;
 use nex_node::{Node, NodeConfig, NodeOptions};
@@ -104,7 +104,7 @@ pub(crate) fn main(mode: &str, args: &[String]) -> Result<()> {
 
 /// The obvious responder: subscribe and answer each message in order.
 async fn respond(node: &NodeArgs, subject: &str) -> Result<()> {
-    let client = connect(&node.connection(), Persistence::Once).await?;
+    let client = connect(&node.connection()).await?;
     let mut requests = client.queue_subscribe(subject.to_owned(), "bench".to_owned()).await?;
     client.flush().await?;
     let mut stopped = std::pin::pin!(stopped());

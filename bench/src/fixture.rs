@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use nex_bus::connect::{Persistence, connect};
+use nex_bus::connect::connect;
 use nex_client::Client;
 use nex_client::artifact::{DEFAULT_BUCKET, DEFAULT_BUCKET_BYTES, Upload};
 use nex_client::deploy::{Deployment, Keys, Target};
@@ -57,7 +57,7 @@ impl Fixture {
         let (url, state_dir) = (nats.url(), dir.path().join("state"));
         let args = NodeArgs { password: user.clone(), user, state_dir, pool_size, monitor, ..NodeArgs::to(&url) };
         let node = child::node(&args)?;
-        let nats_client = connect(&args.connection(), Persistence::Once).await?;
+        let nats_client = connect(&args.connection()).await?;
         let client = Client::new(nats_client, "default".parse()?);
         let first = first_bid(&client).await?;
         let target = Target::new(first.node_id.parse()?, first.target_xkey, &first.xkey_signature)?;

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use nex_bus::connect::{Persistence, connect};
+use nex_bus::connect::connect;
 use nex_client::Client;
 use nex_testkit::{NatsServer, eventually};
 use serde::Serialize;
@@ -37,7 +37,7 @@ pub(crate) async fn measure(plan: &Plan) -> Result<Starts> {
         // A new state directory each time, so that keys and journal are created as well.
         let dir = tempfile::tempdir()?;
         let args = NodeArgs { state_dir: dir.path().join("state"), ..NodeArgs::to(&nats.url()) };
-        let client = Client::new(connect(&args.connection(), Persistence::Once).await?, "default".parse()?);
+        let client = Client::new(connect(&args.connection()).await?, "default".parse()?);
         let began = Instant::now();
         let node = child::node(&args)?;
         first_bid(&client).await?;

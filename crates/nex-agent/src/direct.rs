@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::{Client, Message, Subscriber};
 use futures::future::poll_immediate;
-use nex_bus::connect::{ConnectError, Persistence, connect_with};
+use nex_bus::connect::{ConnectError, connect_with};
 use nex_bus::denials::{Denial, Denials};
 use nex_bus::drain::Draining;
 use nex_bus::service_error;
@@ -71,7 +71,7 @@ pub(crate) async fn serve(
         settings.user_seed = Some(details.nats_user_seed.clone().into());
     }
     let denials = Denials::default();
-    let client = connect_with(&settings, Persistence::Once, &denials).await.map_err(DirectError::Connect)?;
+    let client = connect_with(&settings, &denials).await.map_err(DirectError::Connect)?;
     let permits = Arc::new(Semaphore::new(concurrency.max(1)));
     let counters = Arc::new(CallCounters::new(&triggers.subjects));
     for (trigger, subject) in triggers.subjects.iter().enumerate() {

@@ -18,6 +18,7 @@ use crate::artifact::{self, ArtifactError};
 use crate::direct::{self, DirectError};
 use crate::event::EventSender;
 use crate::host_client::BusHostClient;
+use crate::lockdown::{Lockdown, LockdownError};
 use crate::output::{self, Flush};
 use crate::report::Report;
 
@@ -38,6 +39,9 @@ pub(crate) enum InstanceError {
     /// No engine is for it.
     #[error("this agent has no engine for {0}")]
     Unsupported(WorkloadType),
+    /// The agent is for others.
+    #[error(transparent)]
+    Lockdown(#[from] LockdownError),
     /// Its engine.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -52,7 +56,7 @@ impl InstanceError {
         match self {
             Self::Environment(_) => RejectCode::Environment,
             Self::Artifact(_) => RejectCode::Artifact,
-            Self::Unsupported(_) => RejectCode::Unsupported,
+            Self::Unsupported(_) | Self::Lockdown(_) => RejectCode::Unsupported,
             Self::Start(_) => RejectCode::Start,
             Self::Triggers(_) => RejectCode::Triggers,
         }
@@ -76,6 +80,7 @@ pub(crate) struct Starter {
     pub(crate) key: XKey,
     pub(crate) confinement: Confinement,
     pub(crate) events: Arc<EventSender>,
+    pub(crate) lockdown: Lockdown,
 }
 
 /// A started engine.
@@ -113,7 +118,7 @@ impl Starter {
             output,
             host: Arc::new(BusHostClient { bus: self.bus.clone(), agent: self.agent.clone(), instance: id.clone() }),
         };
-        match start_engine(request.r#type, launch, &self.confinement).await? {
+        match self.start_engine(request.r#type, launch).await? {
             Started::Service(service) => Ok(self.watch(id, service, lines, scope)),
             Started::Function(function) => {
                 let serving = TaskScope::new("serving");
@@ -123,6 +128,32 @@ impl Starter {
                 }
                 Ok(Instance { function: Some(function), service: None, lines, serving, scope })
             }
+        }
+    }
+
+    async fn start_engine(&self, kind: WorkloadType, launch: Launch) -> Result<Started, InstanceError> {
+        match kind {
+            WorkloadType::Native => {
+                self.lockdown.for_service()?;
+                Ok(Started::Service(Service::start(launch).await?))
+            }
+            WorkloadType::V8 => {
+                // It opens /proc/self/pagemap, to find the pages that a call has written.
+                let restore = jail::while_visible(&self.confinement, nex_engine_js::prepare);
+                self.lockdown.for_function()?;
+                let function = nex_engine_js::start(launch, restore).await?;
+                Ok(Started::Function(Arc::new(function)))
+            }
+            WorkloadType::Wasm => {
+                let instances = u32::try_from(launch.limits.concurrency).unwrap_or(u32::MAX).clamp(1, 1_024);
+                let engine = nex_engine_wasm::Engine::new(nex_engine_wasm::EngineConfig { instances });
+                // Wasmtime opens /proc/self/pagemap, to find the pages that a call has written.
+                jail::while_visible(&self.confinement, || engine.prepare())?;
+                self.lockdown.for_function()?;
+                let started = engine.start(launch).await?;
+                Ok(Started::Function(Arc::new(started.function)))
+            }
+            WorkloadType::Oci => Err(InstanceError::Unsupported(kind)),
         }
     }
 
@@ -152,26 +183,5 @@ impl Instance {
         // A bus that is away does not keep us.
         tokio::time::timeout(LAST_LINES, self.lines.lines()).await.ok();
         self.scope.shutdown(Duration::ZERO).await;
-    }
-}
-
-async fn start_engine(kind: WorkloadType, launch: Launch, confinement: &Confinement) -> Result<Started, InstanceError> {
-    match kind {
-        WorkloadType::Native => Ok(Started::Service(Service::start(launch).await?)),
-        WorkloadType::V8 => {
-            // It opens /proc/self/pagemap, to find the pages that a call has written.
-            let restore = jail::while_visible(confinement, nex_engine_js::prepare);
-            let function = nex_engine_js::start(launch, restore).await?;
-            Ok(Started::Function(Arc::new(function)))
-        }
-        WorkloadType::Wasm => {
-            let instances = u32::try_from(launch.limits.concurrency).unwrap_or(u32::MAX).clamp(1, 1_024);
-            let engine = nex_engine_wasm::Engine::new(nex_engine_wasm::EngineConfig { instances });
-            // Wasmtime opens /proc/self/pagemap, to find the pages that a call has written.
-            jail::while_visible(confinement, || engine.prepare())?;
-            let started = engine.start(launch).await?;
-            Ok(Started::Function(Arc::new(started.function)))
-        }
-        WorkloadType::Oci => Err(InstanceError::Unsupported(kind)),
     }
 }

@@ -15,6 +15,7 @@ mod init;
 mod instance;
 mod instances;
 mod invoke;
+mod lockdown;
 mod output;
 mod report;
 mod session;
@@ -85,6 +86,7 @@ fn live(place: Place) -> anyhow::Result<()> {
 /// Enters the jail, compiles its artifact to standard output, and runs nothing of it.
 fn compile() -> anyhow::Result<()> {
     let entered = jail::enter(std::io::stdin().lock()).context("cannot enter the jail")?;
+    jail::restrict_to_functions().context("cannot give up what compiling does not need")?;
     let compiled = nex_engine_wasm::compile(&entered.layout.artifact.join("artifact"))?;
     std::io::stdout().write_all(&compiled).context("cannot write what was compiled")
 }

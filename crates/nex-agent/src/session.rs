@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use async_nats::{Client, Message};
 use futures::StreamExt as _;
-use nex_bus::connect::{ConnectError, Persistence, connect};
+use nex_bus::connect::{ConnectError, connect};
 use nex_bus::settings::ConnectionSettings;
 use nex_process::{Deadline, TaskScope, jail};
 use nex_protocol::agent::subject::{self, Verb};
@@ -22,6 +22,7 @@ use crate::event::EventSender;
 use crate::instance::Starter;
 use crate::instances::{CAPACITY, Instances};
 use crate::invoke;
+use crate::lockdown::Lockdown;
 
 /// Time the node has to answer the handshake, and one try of it: the bus may be started again in between.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -51,6 +52,7 @@ pub(crate) async fn run(identity: Identity, entered: &jail::Entered, place: Plac
     };
     shake(&bus, &identity, &key, message).await?;
     let starter = Starter {
+        lockdown: Lockdown::default(),
         bus: bus.clone(),
         agent: identity.agent.clone(),
         key,
@@ -80,7 +82,7 @@ pub(crate) async fn run(identity: Identity, entered: &jail::Entered, place: Plac
 async fn reach(settings: &ConnectionSettings) -> Result<Client, ConnectError> {
     let by = Deadline::after(HANDSHAKE);
     loop {
-        match connect(settings, Persistence::Once).await {
+        match connect(settings).await {
             Err(_not_yet) if !by.is_past() => tokio::time::sleep(HANDSHAKE_TRY / 10).await,
             reached => return reached,
         }

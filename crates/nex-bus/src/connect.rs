@@ -1,109 +1,38 @@
-//! Settings into a client: once, with an error that says why not; or forever, with a log of what happens to the connection.
+//! Settings into a client, or an error that says why not. A connection that stood and is lost is made again, without limit.
 
 use std::future::{Ready, ready};
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::rustls::pki_types::CertificateDer;
 use async_nats::rustls::pki_types::pem::PemObject as _;
 use async_nats::rustls::{ClientConfig, RootCertStore};
-use async_nats::{AuthError, Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
-use nkeys::KeyPair;
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 
+use crate::authenticate::authenticate;
+pub use crate::connect_error::ConnectError;
 use crate::denials::{Denial, Denials, is_fence};
 use crate::settings::ConnectionSettings;
 
-/// Largest credentials or seed file read, in bytes.
-const MAX_SECRET_BYTES: u64 = 64 * 1024;
 /// Longest wait for one address of one server.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest pause between two attempts.
 const MAX_BACK_OFF: Duration = Duration::from_secs(4);
 
-/// What to do while no server is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Persistence {
-    /// The first connection is made now or fails. Once it stands it is re-made when lost, as a tail of logs wants it.
-    Once,
-    /// Attempts go on without limit, from the first; the client is given back at once, and requests wait in it.
-    Forever,
-}
-
-/// No connection.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// A file that the settings name could not be read.
-    #[error("cannot read the {what} {path}; next: check its path and permissions")]
-    Read {
-        /// What the file is.
-        what: &'static str,
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A file or value of the settings is not what it should be.
-    #[error("{what} {why}; next: {next}")]
-    Settings {
-        /// Which setting.
-        what: String,
-        /// What is wrong with it.
-        why: String,
-        /// What to do.
-        next: &'static str,
-    },
-    /// The server does not know us, or does not let us in.
-    #[error("{servers} refused the connection; next: check user, password, token, creds or nkey, or the NATS context")]
-    Refused {
-        /// Whom we asked.
-        servers: String,
-        /// Why.
-        #[source]
-        source: async_nats::ConnectError,
-    },
-    /// TLS did not come about.
-    #[error(
-        "no TLS connection to {servers}; next: check certificate, key and root certificates, and whether the server speaks TLS"
-    )]
-    Tls {
-        /// Whom we asked.
-        servers: String,
-        /// Why.
-        #[source]
-        source: async_nats::ConnectError,
-    },
-    /// Nobody answered.
-    #[error("no NATS server at {servers}; next: start one (`nats-server -js`) or name the right one")]
-    Unreachable {
-        /// Whom we asked.
-        servers: String,
-        /// Why.
-        #[source]
-        source: async_nats::ConnectError,
-    },
-}
-
 /// Connects.
 ///
 /// # Errors
-/// [`ConnectError`]; with [`Persistence::Forever`] only for settings that cannot work.
-pub async fn connect(settings: &ConnectionSettings, persistence: Persistence) -> Result<Client, ConnectError> {
-    connect_with(settings, persistence, &Denials::default()).await
+/// [`ConnectError`].
+pub async fn connect(settings: &ConnectionSettings) -> Result<Client, ConnectError> {
+    connect_with(settings, &Denials::default()).await
 }
 
 /// Connects, and remembers there what the server does not permit.
 ///
 /// # Errors
-/// [`ConnectError`]; with [`Persistence::Forever`] only for settings that cannot work.
-pub async fn connect_with(
-    settings: &ConnectionSettings,
-    persistence: Persistence,
-    denials: &Denials,
-) -> Result<Client, ConnectError> {
+/// [`ConnectError`].
+pub async fn connect_with(settings: &ConnectionSettings, denials: &Denials) -> Result<Client, ConnectError> {
     let servers = settings.servers.iter().map(|url| parse_server(url)).collect::<Result<Vec<_>, _>>()?;
     let options = ConnectOptions::new()
         .connection_timeout(ADDRESS_TIMEOUT)
@@ -116,9 +45,6 @@ pub async fn connect_with(
     }
     if let Some(prefix) = &settings.inbox_prefix {
         options = options.custom_inbox_prefix(inbox_prefix(prefix)?);
-    }
-    if persistence == Persistence::Forever {
-        options = options.retry_on_initial_connect();
     }
     // Boxed: the handshake's future is large, and callers' futures need not be.
     Box::pin(options.connect(servers)).await.map_err(|source| explain(settings, source))
@@ -210,96 +136,6 @@ fn readable(what: &'static str, path: &Path) -> Result<(), ConnectError> {
     }
 }
 
-fn authenticate(
-    options: ConnectOptions,
-    settings: &ConnectionSettings,
-    servers: &[ServerAddr],
-) -> Result<ConnectOptions, ConnectError> {
-    if let Some(path) = &settings.credentials_file {
-        let text = secret_file("credentials file", path)?;
-        return options.credentials(&text).map_err(|source| ConnectError::Settings {
-            what: format!("the credentials file {}", path.display()),
-            why: format!("holds no user JWT with its seed: {source}"),
-            next: "write a new one with `nsc generate creds`",
-        });
-    }
-    if let Some(path) = &settings.nkey_file {
-        let text = secret_file("nkey seed file", path)?;
-        let seed = text.lines().map(str::trim).find(|line| line.starts_with('S')).unwrap_or_default();
-        let what = || format!("the nkey seed file {}", path.display());
-        return Ok(options.nkey(checked_seed(seed, what)?.seed().unwrap_or_default()));
-    }
-    if let (Some(jwt), Some(seed)) = (&settings.user_jwt, &settings.user_seed) {
-        let key = Arc::new(checked_seed(seed.expose(), || "the user seed".to_owned())?);
-        return Ok(options.jwt(jwt.expose().to_owned(), move |nonce| {
-            let key = Arc::clone(&key);
-            async move { key.sign(&nonce).map_err(AuthError::new) }
-        }));
-    }
-    Ok(match (&settings.user, &settings.password, &settings.token) {
-        (Some(user), Some(password), _) => options.user_and_password(user.clone(), password.expose().to_owned()),
-        (_, _, Some(token)) => options.token(token.expose().to_owned()),
-        (Some(user), None, None) => options.token(user.clone()),
-        (None, _, None) => by_url(options, servers),
-    })
-}
-
-/// User and password from the first URL that has them (the NATS client reads them and does not send them); a user alone is a token.
-fn by_url(options: ConnectOptions, servers: &[ServerAddr]) -> ConnectOptions {
-    match servers.iter().find_map(|server| Some((decoded(server.username()?), server.password().map(decoded)))) {
-        Some((user, Some(password))) => options.user_and_password(user, password),
-        Some((token, None)) => options.token(token),
-        None => options,
-    }
-}
-
-/// A part of a URL with its `%xx` made bytes again.
-fn decoded(part: &str) -> String {
-    let mut bytes = Vec::with_capacity(part.len());
-    let mut rest = part.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let escaped = (*first == b'%').then(|| tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok())).flatten();
-        match escaped.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = tail.get(2..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-fn checked_seed(seed: &str, what: impl FnOnce() -> String) -> Result<KeyPair, ConnectError> {
-    KeyPair::from_seed(seed).map_err(|source| ConnectError::Settings {
-        what: what(),
-        why: format!("is no nkey seed: {source}"),
-        next: "give a user seed, SU followed by 56 letters and digits",
-    })
-}
-
-fn secret_file(what: &'static str, path: &Path) -> Result<String, ConnectError> {
-    match read_bounded(path, MAX_SECRET_BYTES) {
-        Ok(Some(text)) => Ok(text),
-        Ok(None) => Err(ConnectError::Settings {
-            what: format!("the {what} {}", path.display()),
-            why: "is larger than 64 KiB".into(),
-            next: "check that it is the right file",
-        }),
-        Err(source) => Err(ConnectError::Read { what, path: path.to_owned(), source }),
-    }
-}
-
-/// Reads a small text file; `None` when it is larger than `limit` bytes.
-pub(crate) fn read_bounded(path: &Path, limit: u64) -> std::io::Result<Option<String>> {
-    let mut text = String::new();
-    let count = std::fs::File::open(path)?.take(limit.saturating_add(1)).read_to_string(&mut text)?;
-    Ok((count as u64 <= limit).then_some(text))
-}
-
 /// Pause before an attempt: none at first, then doubling from 20 ms, each shifted by up to a quarter so that nodes that lost
 /// one server together do not come back together.
 fn back_off(attempt: usize) -> Duration {
@@ -367,20 +203,13 @@ mod tests {
 
     async fn refusal(settings: ConnectionSettings) -> String {
         let settings = ConnectionSettings { servers: vec!["nats://127.0.0.1:1".into()], ..settings };
-        connect(&settings, Persistence::Once).await.unwrap_err().to_string()
+        connect(&settings).await.unwrap_err().to_string()
     }
 
     #[tokio::test]
     async fn a_server_that_is_not_there_is_named_with_what_to_do() {
         let text = refusal(ConnectionSettings::default()).await;
         assert_eq!(text, "no NATS server at nats://127.0.0.1:1; next: start one (`nats-server -js`) or name the right one");
-    }
-
-    #[tokio::test]
-    async fn settings_that_cannot_work_fail_even_when_persistent() {
-        let settings = ConnectionSettings { credentials_file: Some("/nowhere/x.creds".into()), ..Default::default() };
-        let error = connect(&settings, Persistence::Forever).await.unwrap_err();
-        assert!(matches!(error, ConnectError::Read { .. }), "{error}");
     }
 
     #[tokio::test]
@@ -395,11 +224,6 @@ mod tests {
         assert!(text.contains("comes without its key"), "{text}");
         let text = refusal(ConnectionSettings { inbox_prefix: Some("a b".into()), ..Default::default() }).await;
         assert!(text.contains("inbox prefix"), "{text}");
-    }
-
-    #[test]
-    fn parts_of_a_url_are_decoded() {
-        assert_eq!(decoded("p%40ss%2fw%"), "p@ss/w%");
     }
 
     #[test]

@@ -232,7 +232,7 @@ pub fn parse(text: &str, path: &Path, directories: &Directories) -> Result<Conne
 }
 
 fn bounded(path: &Path) -> Result<String, ContextError> {
-    match crate::connect::read_bounded(path, MAX_BYTES) {
+    match crate::authenticate::read_bounded(path, MAX_BYTES) {
         Ok(Some(text)) => Ok(text),
         Ok(None) => Err(ContextError::TooLarge(path.to_owned())),
         Err(source) => Err(ContextError::Read { path: path.to_owned(), source }),

@@ -11,7 +11,9 @@
 //! | [`invocation`] | calls of functions as messages of the internal bus |
 //! | [`service_error`] | replies that say no |
 
+mod authenticate;
 pub mod connect;
+mod connect_error;
 pub mod context;
 pub mod denials;
 pub mod drain;

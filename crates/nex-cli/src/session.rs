@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nex_bus::connect::{Persistence, connect_with};
+use nex_bus::connect::connect_with;
 use nex_client::{Client, DEPLOY_TIMEOUT, REQUEST_TIMEOUT};
 
 use crate::args::ConnectionArgs;
@@ -26,7 +26,7 @@ pub(crate) struct Session {
 /// Connects to NATS.
 pub(crate) async fn open(connection: &ConnectionArgs, env: &Env) -> anyhow::Result<Session> {
     let settings = connection.settings(env)?;
-    let nats = Box::pin(connect_with(&settings, Persistence::Once, &connection.denials)).await?;
+    let nats = Box::pin(connect_with(&settings, &connection.denials)).await?;
     let discovery_timeout = connection.timeout.unwrap_or(REQUEST_TIMEOUT);
     let work_timeout = connection.timeout.unwrap_or(DEPLOY_TIMEOUT);
     let client =

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use nex_bus::connect::{Persistence, connect};
+use nex_bus::connect::connect;
 use nex_bus::context::{self, Directories};
 use nex_client::Client;
 use nex_client::artifact::{DEFAULT_BUCKET, DEFAULT_BUCKET_BYTES, Upload};
@@ -23,7 +23,7 @@ const FUNCTION: &str = "(subject, payload) => 'hello, ' + new TextDecoder().deco
 #[expect(clippy::print_stdout, reason = "an example shows its result")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let context = std::env::args().nth(1).ok_or("give the file of a NATS context")?;
-    let nats = connect(&context::load(&context, &Directories::default())?, Persistence::Once).await?;
+    let nats = connect(&context::load(&context, &Directories::default())?).await?;
     let client = Client::new(nats, "default".parse()?);
 
     // The artifact goes to an object store, from where the node takes it.

@@ -280,7 +280,7 @@ impl Client {
         };
         let body = serde_json::to_vec(&request).unwrap_or_default();
         let subject = subject::stop(&self.namespace, node);
-        // Stopping takes as long as the workload's last words.
+        // Stopping takes as long as the workload's last lines.
         let (expected, timeout) = (kind::STOP, self.deploy_timeout);
         let answer: StopResponse = self.ask(Question { verb: "STOP", node, subject, body, expected, timeout }).await?;
         if answer.stopped { Ok(answer) } else { Err(StopError::NotStopped(node.clone())) }

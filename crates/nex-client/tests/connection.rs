@@ -5,7 +5,7 @@ mod support;
 
 use std::path::Path;
 
-use nex_bus::connect::{ConnectError, Persistence, connect};
+use nex_bus::connect::{ConnectError, connect};
 use nex_bus::settings::ConnectionSettings;
 use nkeys::KeyPair;
 use support::{Nats, settle};
@@ -24,13 +24,13 @@ async fn an_nkey_seed_file_opens_the_door_and_no_key_does_not() {
     let directory = tempfile::tempdir().unwrap();
     let seed = written(directory.path(), "me.nk", &format!("# mine\n{}\n", key.seed().unwrap()));
     let settings = ConnectionSettings { nkey_file: Some(seed), ..ConnectionSettings::to_servers(&nats.url) };
-    settle(&connect(&settings, Persistence::Once).await.unwrap()).await;
+    settle(&connect(&settings).await.unwrap()).await;
     let other = written(directory.path(), "other.nk", &KeyPair::new_user().seed().unwrap());
     for settings in [
         ConnectionSettings { nkey_file: Some(other), ..settings.clone() },
         ConnectionSettings { nkey_file: None, ..settings.clone() },
     ] {
-        let error = connect(&settings, Persistence::Once).await.unwrap_err();
+        let error = connect(&settings).await.unwrap_err();
         assert!(matches!(error, ConnectError::Refused { .. }), "{error}");
         assert!(error.to_string().contains("; next: check user, password"), "{error}");
     }
@@ -41,24 +41,15 @@ async fn users_passwords_and_tokens_are_sent() {
     let nats = Nats::start_with(false, -1, "authorization: { user: me, password: \"p@w\" }").await;
     let settings =
         ConnectionSettings { user: Some("me".into()), password: Some("p@w".into()), ..ConnectionSettings::to_servers(&nats.url) };
-    settle(&connect(&settings, Persistence::Once).await.unwrap()).await;
+    settle(&connect(&settings).await.unwrap()).await;
     let url = nats.url.replace("nats://", "nats://me:p%40w@");
-    settle(&connect(&ConnectionSettings::to_servers(&url), Persistence::Once).await.unwrap()).await;
+    settle(&connect(&ConnectionSettings::to_servers(&url)).await.unwrap()).await;
     let nats = Nats::start_with(false, -1, "authorization: { token: t0ken }").await;
     for settings in [
         ConnectionSettings { token: Some("t0ken".into()), ..ConnectionSettings::to_servers(&nats.url) },
         ConnectionSettings { user: Some("t0ken".into()), ..ConnectionSettings::to_servers(&nats.url) },
         ConnectionSettings::to_servers(&nats.url.replace("nats://", "nats://t0ken@")),
     ] {
-        settle(&connect(&settings, Persistence::Once).await.unwrap()).await;
+        settle(&connect(&settings).await.unwrap()).await;
     }
-}
-
-#[tokio::test]
-async fn a_persistent_client_is_there_before_its_server() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let settings = ConnectionSettings::to_servers(&format!("nats://127.0.0.1:{port}"));
-    let client = connect(&settings, Persistence::Forever).await.unwrap();
-    let _nats = Nats::start_with(false, i32::from(port), "").await;
-    settle(&client).await;
 }

@@ -5,24 +5,40 @@ use std::sync::Arc;
 
 use nex_process::Deadline;
 use nex_protocol::deploy::{DeployRequest, DeployResponse, WorkloadType};
-use nex_protocol::envelope::{ErrorCode, Failure};
 use nex_protocol::id::{Namespace, WorkloadId};
 use tokio::sync::oneshot;
 
-use crate::artifacts::{Artifact, RemoteArtifact};
+use crate::artifacts::{Artifact, FetchError, RemoteArtifact};
 use crate::clock;
 use crate::config::NodeConfig;
 use crate::identity::Identity;
 use crate::logs::Log;
 use crate::outbox::Outbox;
-use crate::policy::{self, Admitted};
-use crate::registry::{Registry, Reservation};
+use crate::policy::{self, Admitted, DeployRefusal};
+use crate::registry::{NoRoom, Reservation};
 use crate::workload::command::FirstStart;
 use crate::workload::launch::LeftRunning;
 use crate::workload::launch_error::LaunchError;
 use crate::workload::runtime::DriverServices;
 use crate::workload::spec::WorkloadSpec;
-use crate::workload::{self, Origin, Workload};
+use crate::workload::{self, Origin, Workload, Workloads};
+
+/// Why a workload was not taken in.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AdmissionError {
+    /// It may not be.
+    #[error(transparent)]
+    Refused(#[from] DeployRefusal),
+    /// There is no room for it.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
+    /// Its artifact cannot be had.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// It does not start.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+}
 
 /// A workload that was admitted and has room.
 pub(crate) struct AdmittedDeploy {
@@ -33,7 +49,7 @@ pub(crate) struct AdmittedDeploy {
     /// What the checks made of it.
     pub(crate) admitted: Admitted,
     /// Its room.
-    pub(crate) reservation: Reservation,
+    pub(crate) reservation: Reservation<Workload>,
 }
 
 /// A workload that runs, and what its deployer is told.
@@ -64,7 +80,7 @@ pub(crate) struct Admission {
     /// What it takes.
     pub(crate) config: Arc<NodeConfig>,
     /// The node's workloads.
-    pub(crate) registry: Registry,
+    pub(crate) registry: Workloads,
     /// What their drivers share.
     pub(crate) drivers: Arc<DriverServices>,
     /// Where their log lines go.
@@ -73,7 +89,11 @@ pub(crate) struct Admission {
 
 impl Admission {
     /// Fetches the artifact, starts the workload and waits until it runs.
-    pub(crate) async fn fetch_and_deploy(&self, mut deploy: AdmittedDeploy, by: Deadline) -> Result<DeployResponse, Failure> {
+    pub(crate) async fn fetch_and_deploy(
+        &self,
+        mut deploy: AdmittedDeploy,
+        by: Deadline,
+    ) -> Result<DeployResponse, AdmissionError> {
         let AdmittedDeploy { request, admitted, reservation, .. } = &mut deploy;
         let offer = self.look_up(request, admitted, reservation, by).await?;
         let artifact = self.drivers.launcher.artifacts.take(offer, by).await?;
@@ -81,7 +101,12 @@ impl Admission {
     }
 
     /// Starts a workload whose artifact is there and waits until it runs.
-    pub(crate) async fn deploy(&self, deploy: AdmittedDeploy, artifact: Artifact, by: Deadline) -> Result<Started, Failure> {
+    pub(crate) async fn deploy(
+        &self,
+        deploy: AdmittedDeploy,
+        artifact: Artifact,
+        by: Deadline,
+    ) -> Result<Started, AdmissionError> {
         policy::check_digest(deploy.admitted.signed_digest.as_ref(), &artifact.digest)?;
         let id = WorkloadId::new(clock::unix_seconds_u32());
         let (spec, reservation) = specification(deploy, id, clock::unix_seconds(), artifact);
@@ -106,16 +131,13 @@ impl Admission {
         &self,
         request: &DeployRequest,
         admitted: &Admitted,
-        reservation: &mut Reservation,
+        reservation: &mut Reservation<Workload>,
         by: Deadline,
-    ) -> Result<RemoteArtifact, Failure> {
+    ) -> Result<RemoteArtifact, AdmissionError> {
         let (nats, domain) = (&self.drivers.launcher.nats, request.jsdomain.as_deref());
         let offer = RemoteArtifact::look_up(nats, &admitted.location, domain, by).await?;
         if offer.bytes() == 0 {
-            return Err(Failure::new(
-                ErrorCode::BadRequest,
-                format!("Invalid deploy request: the artifact {} is empty", admitted.location),
-            ));
+            return Err(DeployRefusal::EmptyArtifact(admitted.location.clone()).into());
         }
         reservation.reserve_bytes(offer.bytes())?;
         if let Some(promised) = offer.digest() {
@@ -128,14 +150,19 @@ impl Admission {
         &self,
         spec: WorkloadSpec,
         origin: Origin,
-        reservation: Reservation,
+        reservation: Reservation<Workload>,
     ) -> (Arc<Workload>, oneshot::Receiver<FirstStart>) {
         let log = |spec: &WorkloadSpec| Log::new(self.outbox.clone(), &self.identity.node, &spec.namespace, &spec.name, &spec.id);
         workload::start(spec, origin, reservation, &self.drivers, log)
     }
 }
 
-fn specification(deploy: AdmittedDeploy, id: WorkloadId, deployed_at: i64, artifact: Artifact) -> (WorkloadSpec, Reservation) {
+fn specification(
+    deploy: AdmittedDeploy,
+    id: WorkloadId,
+    deployed_at: i64,
+    artifact: Artifact,
+) -> (WorkloadSpec, Reservation<Workload>) {
     let AdmittedDeploy { namespace, request, admitted, reservation } = deploy;
     let spec = WorkloadSpec {
         id,

@@ -10,21 +10,41 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_nats::Client;
-use nex_bus::connect::{Persistence, connect_with};
+use nex_bus::connect::connect_with;
 use nex_bus::denials::{Action, Denial, Denials};
 use nex_bus::settings::ConnectionSettings;
 use nex_process::{Deadline, Elapsed};
 use nex_protocol::deploy::ConnectionDetails;
-use nex_protocol::envelope::{ErrorCode, Failure};
+use nex_protocol::envelope::chain;
 use nex_protocol::id::WorkloadId;
 
+use crate::artifacts::FetchError;
 use crate::config::{NodeConfig, ServerList};
-use crate::namespace_connections::NamespaceConnections;
+use crate::namespace_connections::{NamespaceConnectionError, NamespaceConnections};
 use crate::workload::spec::WorkloadSpec;
-use nex_protocol::envelope::chain;
 
 /// Longest wait for a workload's host-service connection.
 const HOST_CONNECT: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Why a workload has no connection.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectionError {
+    /// Its deployer names servers that the operator does not.
+    #[error(
+        "Invalid deploy request: its NATS servers are not among those that this node connects workloads to; next: have its operator \
+         list them in allow_nats_urls"
+    )]
+    NotListed,
+    /// It cannot be made; why stands in the log only, for it would tell what listens where.
+    #[error("Failed to deploy workload: its own NATS connection cannot be made; next: check its servers and credentials")]
+    Unreachable,
+    /// A trigger may not be subscribed on it.
+    #[error("Failed to deploy workload: on the node's NATS: {0}")]
+    TriggerDenied(Denial),
+    /// That of its namespace.
+    #[error(transparent)]
+    Namespace(#[from] NamespaceConnectionError),
+}
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -87,24 +107,20 @@ impl Connections {
     /// Whether workloads may be connected to the servers that a deployer names.
     ///
     /// # Errors
-    /// A [`Failure`], the same whatever is or is not at the other end.
-    pub fn permit(&self, details: Option<&ConnectionDetails>) -> Result<(), Failure> {
+    /// [`ConnectionError::NotListed`], the same whatever is or is not at the other end.
+    pub fn permit(&self, details: Option<&ConnectionDetails>) -> Result<(), ConnectionError> {
         let named = details.map_or("", |details| details.nats_url.as_str());
         if named.is_empty() || self.servers.has_all(&nex_bus::settings::split_servers(named)) {
             return Ok(());
         }
-        Err(Failure::new(
-            ErrorCode::Denied,
-            "Invalid deploy request: its NATS servers are not among those that this node connects workloads to; next: have its \
-             operator list them in allow_nats_urls",
-        ))
+        Err(ConnectionError::NotListed)
     }
 
     /// Where a function's triggers are subscribed by the relay.
     ///
     /// # Errors
-    /// A [`Failure`] when that connection cannot be made in time.
-    pub async fn triggers(&self, spec: &WorkloadSpec, by: Deadline) -> Result<Client, Failure> {
+    /// [`ConnectionError`] when that connection cannot be made in time.
+    pub async fn triggers(&self, spec: &WorkloadSpec, by: Deadline) -> Result<Client, ConnectionError> {
         let details = spec.trigger_connection.as_ref().or(spec.host_services.as_ref());
         Ok(self.client(spec, Purpose::Triggers, details, by).await?.0)
     }
@@ -112,29 +128,27 @@ impl Connections {
     /// Whether the server let the triggers of a workload be subscribed on [`Self::triggers`].
     ///
     /// # Errors
-    /// A [`Failure`] that names the one it did not.
-    pub async fn check_triggers(&self, spec: &WorkloadSpec, by: Deadline) -> Result<(), Failure> {
+    /// [`ConnectionError::TriggerDenied`], with the one it did not.
+    pub async fn check_triggers(&self, spec: &WorkloadSpec, by: Deadline) -> Result<(), ConnectionError> {
         let details = spec.trigger_connection.as_ref().or(spec.host_services.as_ref());
         let (client, denials) = self.client(spec, Purpose::Triggers, details, by).await?;
         denials.settle(&client).await;
         match denials.take(|denial| denial.action == Action::Subscribe && spec.triggers.contains(&denial.subject)) {
             None => Ok(()),
-            Some(denial) => {
-                Err(Failure::new(ErrorCode::Denied, format!("Failed to deploy workload: on the node's NATS: {denial}")))
-            }
+            Some(denial) => Err(ConnectionError::TriggerDenied(denial)),
         }
     }
 
     /// Where a workload's host services act.
     ///
     /// # Errors
-    /// A [`Failure`] when that connection cannot be made.
-    pub async fn host(&self, spec: &WorkloadSpec) -> Result<HostConnection, Failure> {
+    /// [`ConnectionError`] when that connection cannot be made.
+    pub async fn host(&self, spec: &WorkloadSpec) -> Result<HostConnection, ConnectionError> {
         let (details, by) = (spec.host_services.as_ref(), Deadline::after(HOST_CONNECT));
         if details.is_none()
             && let Some(connection) = self.namespaces.get(&spec.namespace, &spec.id, by).await
         {
-            let (nats, denials) = connection.map_err(|error| Failure::new(ErrorCode::Failed, error.to_string()))?;
+            let (nats, denials) = connection?;
             return Ok(HostConnection { nats, denials, is_narrow: true });
         }
         let (nats, denials) = self.client(spec, Purpose::Host, details, by).await?;
@@ -159,7 +173,7 @@ impl Connections {
         purpose: Purpose,
         details: Option<&ConnectionDetails>,
         by: Deadline,
-    ) -> Result<Watched, Failure> {
+    ) -> Result<Watched, ConnectionError> {
         let key = (spec.id.clone(), purpose);
         if let Some(known) = self.lock().get(&key) {
             return Ok(known.clone());
@@ -176,17 +190,16 @@ impl Connections {
         }
     }
 
-    async fn dial(&self, details: &ConnectionDetails, by: Deadline) -> Result<Watched, Failure> {
+    async fn dial(&self, details: &ConnectionDetails, by: Deadline) -> Result<Watched, ConnectionError> {
         let (settings, denials) = (self.settings(details), Denials::default());
         // What the other end said stands in the log only.
-        let why = match by.bound(connect_with(&settings, Persistence::Once, &denials)).await {
+        let why = match by.bound(connect_with(&settings, &denials)).await {
             Ok(Ok(client)) => return Ok((client, denials)),
             Ok(Err(error)) => chain(&error),
             Err(Elapsed) => "no connection in time".to_owned(),
         };
         tracing::warn!(servers = settings.shown_servers(), why, "a workload's own NATS connection cannot be made");
-        let text = "Failed to deploy workload: its own NATS connection cannot be made; next: check its servers and credentials";
-        Err(Failure::new(ErrorCode::Failed, text))
+        Err(ConnectionError::Unreachable)
     }
 
     fn settings(&self, details: &ConnectionDetails) -> ConnectionSettings {
@@ -206,20 +219,17 @@ impl Connections {
     /// Does something with a bucket on the node's connection; ends as soon as the server says that this is not permitted.
     ///
     /// # Errors
-    /// That of the work, or a [`Failure`] that names the subject.
-    pub async fn permitted<T, E: Into<Failure>>(
+    /// That of the work, or [`FetchError::Denied`].
+    pub async fn permitted<T, E: From<FetchError>>(
         &self,
         bucket: &str,
         work: impl Future<Output = Result<T, E>>,
-    ) -> Result<T, Failure> {
+    ) -> Result<T, E> {
         let stream = format!("OBJ_{bucket}");
         let is_of_bucket = |denial: &Denial| denial.subject.split('.').any(|token| token == stream);
         tokio::select! {
-            done = work => done.map_err(Into::into),
-            denial = self.node.1.next(is_of_bucket) => {
-                let text = format!("Failed to cache workload bytes: on the node's NATS: {denial}");
-                Err(Failure::new(ErrorCode::Failed, text))
-            }
+            done = work => done,
+            denial = self.node.1.next(is_of_bucket) => Err(FetchError::Denied(denial).into()),
         }
     }
 

@@ -55,7 +55,7 @@ impl HostCallServer {
                 let context = CallContext { namespace, workload, nats, denials, is_narrow };
                 self.host.call(&context, call, message).await
             }
-            Err(failure) => Err(HostError { code: 500, message: failure.message }),
+            Err(error) => Err(HostError { code: 500, message: error.to_string() }),
         };
         nex_host::respond(&self.bus, message, answer).await;
     }

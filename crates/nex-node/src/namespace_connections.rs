@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_nats::Client;
-use nex_bus::connect::{Persistence, connect_with};
+use nex_bus::connect::connect_with;
 use nex_bus::context::{ContextError, Directories, load};
 use nex_bus::denials::Denials;
 use nex_bus::settings::ConnectionSettings;
@@ -17,7 +17,7 @@ use tokio::sync::OnceCell;
 use crate::config::RawHostServices;
 
 /// Why a namespace's host services have no connection.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NamespaceConnectionError {
     /// It cannot be made; why stands in the log.
     #[error("the NATS connection of this namespace's host services cannot be made; next: have the node's operator read its log")]
@@ -107,7 +107,7 @@ impl NamespaceConnections {
 
 async fn dial(namespace: &Namespace, settings: &ConnectionSettings, by: Deadline) -> Result<Watched, NamespaceConnectionError> {
     let denials = Denials::default();
-    let why = match by.bound(connect_with(settings, Persistence::Once, &denials)).await {
+    let why = match by.bound(connect_with(settings, &denials)).await {
         Ok(Ok(client)) => return Ok((client, denials)),
         Ok(Err(error)) => chain(&error),
         Err(_elapsed) => "no connection in time".to_owned(),

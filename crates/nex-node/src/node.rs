@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Client;
-use nex_bus::connect::{ConnectError, Persistence, connect_with};
+use nex_bus::connect::{ConnectError, connect_with};
 use nex_bus::denials::{Action, Denial, Denials};
 use nex_bus::settings::ConnectionSettings;
 use nex_host::HostServices;
@@ -43,6 +43,7 @@ use crate::sandbox::{Host, SandboxError, Sandboxes};
 use crate::state_dir::{StateDir, StateError};
 use crate::status::{NodeStatus, VERSION};
 use crate::tail::Tails;
+use crate::workload::Workloads;
 use crate::workload::driver::Timeouts;
 use crate::workload::launch::Launcher;
 use crate::workload::runtime::DriverServices;
@@ -272,7 +273,7 @@ impl Node {
 
     /// Its workloads.
     #[must_use]
-    pub fn registry(&self) -> &Registry {
+    pub fn registry(&self) -> &Workloads {
         &self.admission.registry
     }
 
@@ -403,7 +404,7 @@ impl DriverParts<'_> {
 /// it.
 async fn reach(connection: &ConnectionSettings, denials: &Denials, has_workloads: bool) -> Result<Client, ConnectError> {
     loop {
-        match connect_with(connection, Persistence::Once, denials).await {
+        match connect_with(connection, denials).await {
             Err(error) if has_workloads && matches!(error, ConnectError::Unreachable { .. }) => {
                 let error = nex_protocol::envelope::chain(&error);
                 tracing::warn!(error, "NATS is away; this node has workloads to start again and waits for it");
@@ -430,7 +431,7 @@ async fn addresses(options: &NodeOptions) -> Vec<SocketAddr> {
     found
 }
 
-async fn heartbeat(events: Events, identity: Arc<Identity>, status: Arc<NodeStatus>, registry: Registry) {
+async fn heartbeat(events: Events, identity: Arc<Identity>, status: Arc<NodeStatus>, registry: Workloads) {
     loop {
         tokio::time::sleep(HEARTBEAT).await;
         events.heartbeat(&identity.nexus, &status.uptime(), &status.tags(), registry.count());

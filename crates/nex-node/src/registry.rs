@@ -7,7 +7,7 @@ use nex_protocol::id::{Namespace, WorkloadId};
 use nex_protocol::subject;
 
 use crate::config::NodeLimits;
-use crate::workload::Workload;
+use crate::workload::spec::WorkloadSpec;
 
 /// Why there is no room for a workload.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,9 +26,9 @@ pub enum NoRoom {
     Trigger(String),
 }
 
-#[derive(Debug, Default)]
-struct Inner {
-    workloads: BTreeMap<WorkloadId, Arc<Workload>>,
+#[derive(Debug)]
+struct Inner<W> {
+    workloads: BTreeMap<WorkloadId, Arc<W>>,
     reserved: usize,
     reserved_bytes: u64,
     /// Triggers of deploys under way.
@@ -36,33 +36,41 @@ struct Inner {
     next: u64,
 }
 
-/// The node's workloads, and the room that deploys under way have taken. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Registry {
+/// The node's workloads, and the room that deploys under way have taken. Cheap to clone. Of a workload it knows the specification only.
+#[derive(Debug)]
+pub struct Registry<W> {
     limits: NodeLimits,
-    inner: Arc<Mutex<Inner>>,
+    inner: Arc<Mutex<Inner<W>>>,
+}
+
+impl<W> Clone for Registry<W> {
+    fn clone(&self) -> Self {
+        Self { limits: self.limits, inner: Arc::clone(&self.inner) }
+    }
 }
 
 /// Room for one workload that is being deployed; given back when dropped.
 #[derive(Debug)]
-pub struct Reservation {
-    registry: Registry,
+pub struct Reservation<W> {
+    registry: Registry<W>,
     bytes: u64,
     triggers: Option<u64>,
 }
 
-impl Registry {
+impl<W: AsRef<WorkloadSpec>> Registry<W> {
     /// An empty registry under these limits.
     #[must_use]
     pub fn new(limits: NodeLimits) -> Self {
-        Self { limits, inner: Arc::default() }
+        let inner =
+            Inner { workloads: BTreeMap::new(), reserved: 0, reserved_bytes: 0, reserved_triggers: BTreeMap::new(), next: 0 };
+        Self { limits, inner: Arc::new(Mutex::new(inner)) }
     }
 
     /// Takes room for one more workload.
     ///
     /// # Errors
     /// [`NoRoom::Workloads`].
-    pub fn reserve(&self) -> Result<Reservation, NoRoom> {
+    pub fn reserve(&self) -> Result<Reservation<W>, NoRoom> {
         let mut inner = self.lock();
         if self.limits.workloads.is_some_and(|most| inner.workloads.len() + inner.reserved >= most) {
             return Err(NoRoom::Workloads);
@@ -73,20 +81,20 @@ impl Registry {
 
     /// Takes room for a workload that was here before: it is never refused.
     #[must_use]
-    pub fn readmit(&self) -> Reservation {
+    pub fn readmit(&self) -> Reservation<W> {
         self.lock().reserved += 1;
         Reservation { registry: self.clone(), bytes: 0, triggers: None }
     }
 
     /// A workload by id.
     #[must_use]
-    pub fn get(&self, id: &str) -> Option<Arc<Workload>> {
+    pub fn get(&self, id: &str) -> Option<Arc<W>> {
         self.lock().workloads.get(&id.parse::<WorkloadId>().ok()?).cloned()
     }
 
     /// All workloads, in the order of their ids.
     #[must_use]
-    pub fn all(&self) -> Vec<Arc<Workload>> {
+    pub fn all(&self) -> Vec<Arc<W>> {
         self.lock().workloads.values().cloned().collect()
     }
 
@@ -108,13 +116,15 @@ impl Registry {
     pub fn remove(&self, id: &WorkloadId) {
         self.lock().workloads.remove(id);
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+impl<W> Registry<W> {
+    fn lock(&self) -> MutexGuard<'_, Inner<W>> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Reservation {
+impl<W: AsRef<WorkloadSpec>> Reservation<W> {
     /// Takes room for the artifact's bytes as well.
     ///
     /// # Errors
@@ -125,7 +135,7 @@ impl Reservation {
             return Err(NoRoom::WorkloadBytes);
         }
         let mut inner = self.registry.lock();
-        let running: u64 = inner.workloads.values().map(|workload| workload.spec.artifact.bytes).sum();
+        let running: u64 = inner.workloads.values().map(|workload| (**workload).as_ref().artifact.bytes).sum();
         if limits.total_bytes.is_some_and(|most| running.saturating_add(inner.reserved_bytes).saturating_add(bytes) > most) {
             return Err(NoRoom::TotalBytes);
         }
@@ -137,7 +147,7 @@ impl Reservation {
 
     /// The registry it is in.
     #[must_use]
-    pub fn registry(&self) -> &Registry {
+    pub fn registry(&self) -> &Registry<W> {
         &self.registry
     }
 
@@ -147,7 +157,8 @@ impl Reservation {
     /// [`NoRoom::Trigger`].
     pub fn reserve_triggers(&mut self, namespace: &Namespace, triggers: &[String]) -> Result<(), NoRoom> {
         let mut inner = self.registry.lock();
-        let running = inner.workloads.values().map(|workload| (&workload.spec.namespace, &workload.spec.triggers));
+        let running =
+            inner.workloads.values().map(|workload| (**workload).as_ref()).map(|spec| (&spec.namespace, &spec.triggers));
         let reserved = inner.reserved_triggers.values().map(|(namespace, triggers)| (namespace, triggers));
         let of_others = running.chain(reserved).filter(|(other, _)| *other != namespace).flat_map(|(_, triggers)| triggers);
         for other in of_others {
@@ -164,14 +175,14 @@ impl Reservation {
     }
 
     /// The workload takes the room.
-    pub fn fill(self, workload: Workload) -> Arc<Workload> {
+    pub fn fill(self, workload: W) -> Arc<W> {
         let workload = Arc::new(workload);
-        self.registry.lock().workloads.insert(workload.spec.id.clone(), Arc::clone(&workload));
+        self.registry.lock().workloads.insert((*workload).as_ref().id.clone(), Arc::clone(&workload));
         workload
     }
 }
 
-impl Drop for Reservation {
+impl<W> Drop for Reservation<W> {
     fn drop(&mut self) {
         let mut inner = self.registry.lock();
         inner.reserved = inner.reserved.saturating_sub(1);

@@ -7,13 +7,12 @@ use std::sync::Arc;
 
 use nex_process::Deadline;
 use nex_protocol::claims::{Claims, sign};
-use nex_protocol::deploy::DeployRequest;
-use nex_protocol::envelope::{ErrorCode, Failure};
-use nex_protocol::id::{Namespace, WorkloadId};
-use nex_protocol::seal::seal;
+use nex_protocol::deploy::{DeployRequest, InvalidLocation, Location};
+use nex_protocol::id::{InvalidId, Namespace, WorkloadId};
+use nex_protocol::seal::{SealError, seal};
 use nkeys::{KeyPair, XKey};
 
-use crate::admission::{Admission, AdmittedDeploy, Restored};
+use crate::admission::{Admission, AdmissionError, AdmittedDeploy, Restored};
 use crate::artifacts::RemoteArtifact;
 use crate::clock;
 use crate::config::{NodeConfig, RawAutostartWorkload};
@@ -21,6 +20,29 @@ use crate::journal::WorkloadRecord;
 use crate::leftovers::Leftover;
 use crate::policy;
 use crate::workload::launch::LeftRunning;
+
+/// Why an entry of `autostart` is not started.
+#[derive(Debug, thiserror::Error)]
+enum AutostartError {
+    /// Its namespace cannot be one.
+    #[error("its namespace: {0}")]
+    Namespace(#[from] InvalidId),
+    /// Its location cannot be one.
+    #[error("its location: {0}")]
+    Location(#[from] InvalidLocation),
+    /// There is nothing to sign for.
+    #[error("the object store knows no digest of its artifact")]
+    NoDigest,
+    /// Its claims cannot be signed.
+    #[error("its claims cannot be signed")]
+    Sign(#[from] nkeys::error::Error),
+    /// Its environment cannot be sealed.
+    #[error("its environment cannot be sealed: {0}")]
+    Seal(#[from] SealError),
+    /// It is treated like a request from then on.
+    #[error(transparent)]
+    Admission(#[from] AdmissionError),
+}
 
 /// Workloads of the journal that have their room and their triggers.
 pub(crate) struct Returning(Vec<(AdmittedDeploy, Restored)>);
@@ -73,7 +95,7 @@ fn readmit(
     id: WorkloadId,
     record: WorkloadRecord,
     left: Option<LeftRunning>,
-) -> Result<(AdmittedDeploy, Restored), Failure> {
+) -> Result<(AdmittedDeploy, Restored), AdmissionError> {
     // Its token was good when it was deployed, and is judged by the clock of that moment for ever.
     let admitted = policy::admit(&record.request, &admission.config, &admission.identity.xkey, record.deployed_at)?;
     let artifact = admission.drivers.launcher.artifacts.place(&record.digest);
@@ -83,14 +105,13 @@ fn readmit(
     Ok((AdmittedDeploy { namespace, request, admitted, reservation }, Restored { id, deployed_at, artifact, left }))
 }
 
-async fn autostart(admission: &Admission, entry: &RawAutostartWorkload, issuer: &KeyPair) -> Result<String, Failure> {
-    let bad = |why: String| Failure::new(ErrorCode::BadRequest, format!("autostart entry '{}': {why}", entry.name));
-    let namespace: Namespace = entry.namespace.parse().map_err(|e: nex_protocol::id::InvalidId| bad(e.to_string()))?;
-    let location: nex_protocol::deploy::Location =
-        entry.location.parse().map_err(|e: nex_protocol::deploy::InvalidLocation| bad(e.to_string()))?;
+async fn autostart(admission: &Admission, entry: &RawAutostartWorkload, issuer: &KeyPair) -> Result<String, AutostartError> {
+    let namespace: Namespace = entry.namespace.parse()?;
+    let location: Location = entry.location.parse()?;
     let by = Deadline::after(admission.drivers.timeouts.deploy);
-    let offer = RemoteArtifact::look_up(&admission.drivers.launcher.nats, &location, entry.jsdomain.as_deref(), by).await?;
-    let digest = offer.digest().ok_or_else(|| bad("the object store knows no digest of its artifact".into()))?;
+    let offer = RemoteArtifact::look_up(&admission.drivers.launcher.nats, &location, entry.jsdomain.as_deref(), by).await;
+    let offer = offer.map_err(AdmissionError::from)?;
+    let digest = offer.digest().ok_or(AutostartError::NoDigest)?;
     let now = clock::unix_seconds();
     let sender = XKey::new();
     let claims = Claims::to_start(&entry.name, issuer, &digest, now, 300);
@@ -100,18 +121,26 @@ async fn autostart(admission: &Admission, entry: &RawAutostartWorkload, issuer: 
         r#type: Some(entry.r#type.clone()).filter(|kind| !kind.is_empty()),
         location: Some(location),
         essential: Some(entry.essential),
-        workload_jwt: Some(sign(&claims, issuer).map_err(|e| bad(e.to_string()))?),
-        environment: Some(
-            seal(&entry.environment, &sender, &admission.identity.xkey.public_key()).map_err(|e| bad(e.to_string()))?,
-        ),
+        workload_jwt: Some(sign(&claims, issuer)?),
+        environment: Some(seal(&entry.environment, &sender, &admission.identity.xkey.public_key())?),
         jsdomain: entry.jsdomain.clone(),
         sender_public_key: Some(sender.public_key()),
         trigger_subjects: Some(entry.trigger_subjects.clone()).filter(|triggers| !triggers.is_empty()),
         ..DeployRequest::default()
     };
+    Ok(Box::pin(start(admission, namespace, request, by)).await?)
+}
+
+/// Starts what the operator wants started.
+async fn start(
+    admission: &Admission,
+    namespace: Namespace,
+    request: DeployRequest,
+    by: Deadline,
+) -> Result<String, AdmissionError> {
     // The operator wrote this entry: no list of issuers keeps it out.
     let config = NodeConfig { valid_issuers: Vec::new(), ..NodeConfig::clone(&admission.config) };
-    let admitted = policy::admit(&request, &config, &admission.identity.xkey, now)?;
+    let admitted = policy::admit(&request, &config, &admission.identity.xkey, clock::unix_seconds())?;
     let mut reservation = admission.registry.reserve()?;
     reservation.reserve_triggers(&namespace, &admitted.triggers)?;
     let deploy = AdmittedDeploy { namespace, request, admitted, reservation };

@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_lines_stay_and_errors_are_the_last_words() {
+    fn the_last_lines_stay_and_errors_are_the_final_ones() {
         let tail = Tails::default().open();
         assert!(tail.final_lines(3).is_empty());
         tail.push(Level::Info, "one\n");

@@ -218,7 +218,7 @@ pub struct DeployRequest {
     /// Class of the machine it runs on, a name of the node's `machine_classes` (new).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub machine_class: Option<String>,
-    /// How long it has to run before it counts as started, ms; one that ends before is answered with a failure and its last words. It counts
+    /// How long it has to run before it counts as started, ms; one that ends before is answered with a failure and its last lines. It counts
     /// at once if absent (new).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settle_ms: Option<u64>,

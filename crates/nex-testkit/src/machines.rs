@@ -47,6 +47,6 @@ pub fn in_machines() -> bool {
 
 /// Scales a timeout for jailed processes to the sandbox of the test.
 #[must_use]
-pub fn patience(time: Duration) -> Duration {
+pub fn timeout(time: Duration) -> Duration {
     if in_machines() { time * EMULATION_FACTOR } else { time }
 }

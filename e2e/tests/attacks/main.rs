@@ -6,6 +6,7 @@
 //! | `anybody` | whoever reaches the server of `nex up`, without credentials |
 //! | `stranger` | whoever may publish and subscribe on the user's NATS, and nothing else |
 //! | `deployer` | whoever may deploy |
+//! | `engine` | whoever takes over an engine, and the agent with it |
 //! | `impostor` | whoever listens where the internal bus did |
 //! | `tokens` | whoever may deploy and has read what others sent |
 #![allow(
@@ -23,6 +24,7 @@ mod anybody;
 mod deployer;
 #[path = "../e2e/ended.rs"]
 mod ended;
+mod engine;
 mod impostor;
 #[path = "../e2e/running.rs"]
 mod running;

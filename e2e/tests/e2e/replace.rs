@@ -77,11 +77,11 @@ fn what_another_issuer_runs_is_not_counted_and_not_touched() {
 }
 
 #[test]
-fn a_service_that_ends_at_once_is_a_failed_deploy_with_its_last_words() {
+fn a_service_that_ends_at_once_is_a_failed_deploy_with_its_last_lines() {
     let world = World::new();
     let _up = world.up(&[]);
     let crash = world.file("crash.sh", "#!/bin/sh\necho all is well\necho no database >&2\nexit 7\n");
-    let told = ["ended with exit code 7", "its last words:", "no database"];
+    let told = ["ended with exit code 7", "its last lines:", "no database"];
     for more in [&[][..], &["--essential"], &["--settle", "30s"]] {
         let ended = world.nex(&[&["devrun", &crash], more].concat()).expect(1);
         ended.says(&told).says_not("all is well").says_not("accepted");

@@ -92,6 +92,8 @@ async fn what_is_rejected_is_rejected_by_name_and_leaves_nothing() {
     assert_eq!(rejected(&serde_json::from_slice(&body.payload).unwrap()), Some(RejectCode::Malformed), "V4");
     assert_eq!(ping(&node).await, 0, "V2: nothing is left");
     assert_eq!(node.deploy(&instance, &echo).await, Answer::Done, "the same id may be used again");
+    let script = node.prepare(WorkloadType::Native, "script", b"#!/bin/sh\nexit 7\n").await;
+    assert_eq!(rejected(&node.deploy(&InstanceId::new(2), &script).await), Some(RejectCode::Unsupported), "V8");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use clap::Args;
-use nex_bus::connect::{ConnectError, Persistence, connect};
+use nex_bus::connect::{ConnectError, connect};
 use nex_bus::local_context::{self, INBOX_PREFIX, local_port};
 use nex_node::embedded::{EmbeddedDir, EmbeddedNats};
 
@@ -45,7 +45,7 @@ pub(crate) async fn run(
         // What an earlier 'nex up' wrote, of a state directory that is gone: the server gets a new key.
         settings.nkey_file = None;
     }
-    let embedded = match connect(&settings, Persistence::Once).await {
+    let embedded = match connect(&settings).await {
         Ok(_) => None,
         Err(unreachable @ ConnectError::Unreachable { .. }) => match port {
             Some(port) if is_taken(port).await => return Err(unreachable).with_context(|| taken(port)),

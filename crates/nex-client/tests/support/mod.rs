@@ -15,7 +15,7 @@ use std::time::Duration;
 use async_nats::Message;
 use futures::StreamExt as _;
 use futures::stream::select_all;
-use nex_bus::connect::{Persistence, connect};
+use nex_bus::connect::connect;
 use nex_bus::settings::ConnectionSettings;
 use nex_protocol::claims::Claims;
 use nex_protocol::control::*;
@@ -63,7 +63,7 @@ impl Nats {
     }
 
     pub(crate) async fn connect(&self) -> async_nats::Client {
-        connect(&ConnectionSettings::to_servers(&self.url), Persistence::Once).await.unwrap()
+        connect(&ConnectionSettings::to_servers(&self.url)).await.unwrap()
     }
 }
 

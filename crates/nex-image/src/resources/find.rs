@@ -1,5 +1,6 @@
 //! Finds resources. Reads headers of files; runs and changes nothing.
 
+use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
@@ -24,6 +25,38 @@ pub struct ResourceStatus {
     pub why: String,
     /// How to get it; empty if it is usable.
     pub next: String,
+}
+
+/// Why a resource is not usable.
+#[derive(Debug, thiserror::Error)]
+enum Unusable {
+    /// There is no such program.
+    #[error("no {name} in {dirs}{}", if *.in_path { ", nor in PATH" } else { "" })]
+    NoProgram {
+        /// Its name.
+        name: &'static str,
+        /// Where it was looked for.
+        dirs: String,
+        /// Whether it was looked for in the `$PATH` too.
+        in_path: bool,
+    },
+    /// A kernel in another format.
+    #[error("{} is no kernel that can be booted (an uncompressed ELF file for x86_64)", .0.display())]
+    NotBootable(PathBuf),
+    /// An image that is not one.
+    #[error("{} is no EROFS image, or was cut off", .0.display())]
+    NotAnImage(PathBuf),
+    /// An image of another build.
+    #[error("{} holds another nex-agent than the one here", .0.display())]
+    OtherAgent(PathBuf),
+    /// It cannot be read.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
 }
 
 /// Finds everything that microVMs need.
@@ -53,44 +86,51 @@ fn monitors(vmm: Vmm, paths: &ResourcePaths) -> Vec<ResourceStatus> {
 }
 
 /// Finds a program; also searches the `sbin` directories, which are not in every `$PATH`.
-fn in_programs(resource: Resource, paths: &ResourcePaths) -> Result<PathBuf, String> {
+fn in_programs(resource: Resource, paths: &ResourcePaths) -> Result<PathBuf, Unusable> {
     let named: Vec<PathBuf> = paths.bin_path.iter().cloned().chain([paths.layout.bin()]).collect();
-    let found = program(resource, &named).or_else(|why| {
-        let sbin = ["/usr/sbin", "/sbin"].map(PathBuf::from);
-        let all: Vec<PathBuf> = paths.path.iter().cloned().chain(sbin).collect();
-        program(resource, &all).map_err(|_everywhere_else| why)
-    });
-    found.map_err(|why| format!("{why}, nor in PATH"))
+    let sbin = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    let all: Vec<PathBuf> = paths.path.iter().cloned().chain(sbin).collect();
+    let found = look_in(resource, &named).or_else(|| look_in(resource, &all));
+    found.ok_or_else(|| not_found(resource, &named, true))
 }
 
-fn piece(resource: Resource, required: bool, looked: Result<PathBuf, String>) -> ResourceStatus {
+fn piece(resource: Resource, required: bool, looked: Result<PathBuf, Unusable>) -> ResourceStatus {
     match looked {
         Ok(path) => ResourceStatus { resource, required, path: Some(path), why: String::new(), next: String::new() },
-        Err(why) => ResourceStatus { resource, required, path: None, why, next: install::advice(resource) },
+        Err(why) => ResourceStatus { resource, required, path: None, why: why.to_string(), next: install::advice(resource) },
     }
+}
+
+/// Finds a program in these directories only.
+fn program(resource: Resource, dirs: &[PathBuf]) -> Result<PathBuf, Unusable> {
+    look_in(resource, dirs).ok_or_else(|| not_found(resource, dirs, false))
+}
+
+fn not_found(resource: Resource, dirs: &[PathBuf], in_path: bool) -> Unusable {
+    let dirs = dirs.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(":");
+    Unusable::NoProgram { name: resource.program().unwrap_or_default(), dirs, in_path }
 }
 
 /// Finds an executable in directories.
-fn program(resource: Resource, dirs: &[PathBuf]) -> Result<PathBuf, String> {
+fn look_in(resource: Resource, dirs: &[PathBuf]) -> Option<PathBuf> {
     let name = resource.program().unwrap_or_default();
     let is_program = |path: &PathBuf| path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
-    let searched = || dirs.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(":");
-    dirs.iter().map(|dir| dir.join(name)).find(is_program).ok_or_else(|| format!("no {name} in {}", searched()))
+    dirs.iter().map(|dir| dir.join(name)).find(is_program)
 }
 
-fn kernel_at(path: PathBuf) -> Result<PathBuf, String> {
+fn kernel_at(path: PathBuf) -> Result<PathBuf, Unusable> {
     match kernel::is_bootable(&path) {
         Ok(true) => Ok(path),
-        Ok(false) => Err(format!("{} is no kernel that can be booted (an uncompressed ELF file for x86_64)", path.display())),
-        Err(error) => Err(format!("{}: {error}", path.display())),
+        Ok(false) => Err(Unusable::NotBootable(path)),
+        Err(source) => Err(Unusable::Io { path, source }),
     }
 }
 
-fn image_at(path: PathBuf, agent: Option<[u8; 16]>) -> Result<PathBuf, String> {
+fn image_at(path: PathBuf, agent: Option<[u8; 16]>) -> Result<PathBuf, Unusable> {
     match nex_erofs::identify(&path) {
         Ok(Some(image)) if agent.is_none_or(|agent| agent == image.uuid) => Ok(path),
-        Ok(Some(_)) => Err(format!("{} holds another nex-agent than the one here", path.display())),
-        Ok(None) => Err(format!("{} is no EROFS image, or was cut off", path.display())),
-        Err(error) => Err(format!("{}: {error}", path.display())),
+        Ok(Some(_)) => Err(Unusable::OtherAgent(path)),
+        Ok(None) => Err(Unusable::NotAnImage(path)),
+        Err(source) => Err(Unusable::Io { path, source }),
     }
 }

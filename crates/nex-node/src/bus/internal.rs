@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Client;
-use nex_bus::connect::{Persistence, connect};
+use nex_bus::connect::connect;
 use nex_bus::settings::ConnectionSettings;
 use nex_process::{Deadline, ProcessId, TaskScope};
 use tokio::sync::oneshot;
@@ -180,7 +180,7 @@ impl Starter {
             inbox_prefix: Some("_INBOX.node".into()),
             ..ConnectionSettings::default()
         };
-        connect(&settings, Persistence::Once).await.map_err(BusError::Connect)
+        connect(&settings).await.map_err(BusError::Connect)
     }
 
     /// Agents and node reconnect by themselves to the same port with the same keys; nobody notices but for a pause.

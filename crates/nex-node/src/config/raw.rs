@@ -33,7 +33,7 @@ pub enum ReadError {
         /// Its path.
         path: PathBuf,
         /// What is wrong, where, and the key that was probably meant.
-        why: String,
+        why: TextError,
     },
 }
 
@@ -205,14 +205,22 @@ impl RawConfig {
     ///
     /// # Errors
     /// What is wrong with it, where, and for an unknown key the one that was probably meant.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        serde_json::from_str(text).map_err(|error| {
-            let text = error.to_string();
-            match hint(&text) {
-                Some(meant) => format!("{text}. Did you mean '{meant}'?"),
-                None => text,
-            }
-        })
+    pub fn parse(text: &str) -> Result<Self, TextError> {
+        serde_json::from_str(text).map_err(TextError)
+    }
+}
+
+/// What is wrong with the text of a configuration.
+#[derive(Debug, thiserror::Error)]
+pub struct TextError(serde_json::Error);
+
+impl std::fmt::Display for TextError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = self.0.to_string();
+        match hint(&text) {
+            Some(meant) => write!(f, "{text}. Did you mean '{meant}'?"),
+            None => f.write_str(&text),
+        }
     }
 }
 
@@ -236,12 +244,12 @@ mod tests {
         let config = RawConfig::parse(text).unwrap();
         assert_eq!(config.machine_pool_size, Some(1));
         assert_eq!(config.no_sandbox, Some(true));
-        assert_eq!(RawConfig::parse(r#"{"host_services":null}"#), Ok(RawConfig::default()));
+        assert_eq!(RawConfig::parse(r#"{"host_services":null}"#).unwrap(), RawConfig::default());
     }
 
     #[test]
     fn an_unknown_key_is_refused_with_the_one_that_was_meant() {
-        let error = RawConfig::parse(r#"{"machine_poolsize": 3}"#).unwrap_err();
+        let error = RawConfig::parse(r#"{"machine_poolsize": 3}"#).unwrap_err().to_string();
         assert!(error.contains("Did you mean 'machine_pool_size'?"), "{error}");
         assert!(error.contains("line 1"), "{error}");
     }

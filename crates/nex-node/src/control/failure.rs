@@ -3,17 +3,92 @@
 use nex_protocol::agent::RejectCode;
 use nex_protocol::envelope::{ErrorCode, Failure, chain};
 
+use crate::admission::AdmissionError;
 use crate::artifacts::FetchError;
+use crate::connections::ConnectionError;
+use crate::policy::{DeployRefusal, StopRefusal};
 use crate::registry::NoRoom;
 use crate::workload::launch_error::LaunchError;
 
+impl From<AdmissionError> for Failure {
+    fn from(error: AdmissionError) -> Self {
+        match error {
+            AdmissionError::Refused(error) => error.into(),
+            AdmissionError::NoRoom(error) => error.into(),
+            AdmissionError::Fetch(error) => error.into(),
+            AdmissionError::Launch(error) => error.into(),
+        }
+    }
+}
+
+impl From<DeployRefusal> for Failure {
+    fn from(error: DeployRefusal) -> Self {
+        use DeployRefusal as R;
+        let code = match &error {
+            R::Body(_)
+            | R::TriggersOfAService(_)
+            | R::NoTriggers
+            | R::TooMany { .. }
+            | R::NotASubject(_)
+            | R::Environment(_)
+            | R::NoToken
+            | R::Token(_)
+            | R::Name(_)
+            | R::NoTokenId
+            | R::NoLocation
+            | R::EmptyArtifact(_)
+            | R::Domain(_)
+            | R::Revision
+            | R::MachineClass { .. } => ErrorCode::BadRequest,
+            R::UnsupportedType(_)
+            | R::DeniedTrigger(_)
+            | R::TriggerNotAllowed(_)
+            | R::EnvironmentOfAnother
+            | R::Times(_)
+            | R::TokenTooOld
+            | R::TokenLivesTooLong
+            | R::Place(_)
+            | R::TokenStops
+            | R::RequestChanged
+            | R::ArtifactChanged { .. }
+            | R::Issuer(_)
+            | R::Memory(_)
+            | R::CallTimeout(_)
+            | R::DigestDemanded
+            | R::BoundClaimsDemanded
+            | R::BoundEnvironmentDemanded => ErrorCode::Denied,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<StopRefusal> for Failure {
+    fn from(error: StopRefusal) -> Self {
+        let code = match error {
+            StopRefusal::NotFound => ErrorCode::NotFound,
+            StopRefusal::Token(_) => ErrorCode::BadRequest,
+            StopRefusal::Claims(_)
+            | StopRefusal::StartClaims
+            | StopRefusal::Subject
+            | StopRefusal::Issuer
+            | StopRefusal::OtherWorkload
+            | StopRefusal::Unbound
+            | StopRefusal::BoundClaimsDemanded
+            | StopRefusal::OlderThanTheWorkload
+            | StopRefusal::TooOld => ErrorCode::Denied,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
 impl From<LaunchError> for Failure {
     fn from(error: LaunchError) -> Self {
-        let code = match &error {
-            LaunchError::Fetch(failure) | LaunchError::Connection(failure) => return failure.clone(),
+        let code = match error {
+            LaunchError::Fetch(error) => return error.into(),
+            LaunchError::Connection(error) => return error.into(),
+            LaunchError::Journal(_) => return Self::new(ErrorCode::Internal, chain(&error)),
             LaunchError::Stopped | LaunchError::NodeStopping | LaunchError::Pool(_) => ErrorCode::Unavailable,
             LaunchError::MachineClass(_) => ErrorCode::BadRequest,
-            LaunchError::Journal(_) => ErrorCode::Internal,
             LaunchError::Adoption(_)
             | LaunchError::Engine(_)
             | LaunchError::Network(_)
@@ -25,7 +100,17 @@ impl From<LaunchError> for Failure {
                 _ => ErrorCode::Failed,
             },
         };
-        Self::new(code, if matches!(error, LaunchError::Journal(_)) { chain(&error) } else { error.to_string() })
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<ConnectionError> for Failure {
+    fn from(error: ConnectionError) -> Self {
+        let code = match &error {
+            ConnectionError::NotListed | ConnectionError::TriggerDenied(_) => ErrorCode::Denied,
+            ConnectionError::Unreachable | ConnectionError::Namespace(_) => ErrorCode::Failed,
+        };
+        Self::new(code, error.to_string())
     }
 }
 

@@ -9,9 +9,9 @@ use nex_protocol::control::{
 
 use crate::config::NodeConfig;
 use crate::identity::Identity;
-use crate::registry::Registry;
 use crate::status::{NodeStatus, VERSION};
 use crate::tail::Tail;
+use crate::workload::Workloads;
 use crate::workload::runtime::DriverServices;
 
 /// Answers questions.
@@ -19,7 +19,7 @@ pub(super) struct Queries {
     pub(super) identity: Arc<Identity>,
     pub(super) config: Arc<NodeConfig>,
     pub(super) status: Arc<NodeStatus>,
-    pub(super) registry: Registry,
+    pub(super) registry: Workloads,
     pub(super) drivers: Arc<DriverServices>,
 }
 

@@ -11,7 +11,7 @@ use nex_protocol::digest::Digest;
 use nex_protocol::envelope::Failure;
 use nex_protocol::id::Namespace;
 
-use crate::registry::Registry;
+use crate::workload::Workloads;
 
 /// Answers remembered.
 const MAX_REMEMBERED: usize = 256;
@@ -37,7 +37,7 @@ impl Repeats {
     pub(super) fn find(
         &self,
         key: &Digest,
-        registry: &Registry,
+        registry: &Workloads,
         namespace: &Namespace,
         request: &DeployRequest,
     ) -> Option<Answer> {

@@ -1,5 +1,5 @@
 //! Whether a workload that was started stays: watched as long as its deployer asks for, so that one that ends at once is a deploy that
-//! failed, with its last words.
+//! failed, with its last lines.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::admission::Started;
 
 /// Longest time it is watched, whatever is asked for.
 const MAX_SETTLE: Duration = Duration::from_secs(60);
-/// Lines of last words, and characters of each.
+/// Last lines told, and characters of each.
 const LINES: usize = 10;
 const CHARACTERS: usize = 200;
 
@@ -30,9 +30,9 @@ pub(super) async fn settle(started: Started, milliseconds: u64) -> Result<Deploy
     // It may be about to be started again.
     workload.stop("it ended right after its start").await;
     let mut text = format!("Failed to deploy workload: {} {} ms after its start", end.how(), end.ran.as_millis());
-    let words = workload.tail.final_lines(LINES);
-    text.push_str(if words.is_empty() { "; it wrote nothing" } else { "; its last words:" });
-    for line in words {
+    let last = workload.tail.final_lines(LINES);
+    text.push_str(if last.is_empty() { "; it wrote nothing" } else { "; its last lines:" });
+    for line in last {
         write!(text, "\n  {}", printable(&line.text)).ok();
     }
     Err(Failure::new(ErrorCode::Failed, text))

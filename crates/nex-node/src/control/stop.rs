@@ -13,15 +13,15 @@ use crate::events::Events;
 use crate::identity::Identity;
 use crate::journal::Journal;
 use crate::policy;
-use crate::registry::Registry;
 use crate::status::NodeStatus;
+use crate::workload::Workloads;
 
 /// Stops workloads, and takes no new ones.
 pub(super) struct Stops {
     pub(super) identity: Arc<Identity>,
     pub(super) demands: Demands,
     pub(super) status: Arc<NodeStatus>,
-    pub(super) registry: Registry,
+    pub(super) registry: Workloads,
     pub(super) journal: Journal,
     pub(super) events: Events,
 }

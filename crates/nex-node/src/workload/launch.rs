@@ -10,7 +10,6 @@ use nex_process::{Deadline, TaskScope};
 use nex_protocol::agent::{Deploy, DirectTriggers, Precompiled};
 use nex_protocol::deploy::WorkloadType;
 use nex_protocol::digest::Digest;
-use nex_protocol::envelope::{ErrorCode, Failure};
 use nex_protocol::id::InstanceId;
 use nex_protocol::seal::{Environment, seal};
 use nex_sandbox::Sandbox;
@@ -19,7 +18,7 @@ use nkeys::XKey;
 use super::launch_error::LaunchError;
 use super::spec::WorkloadSpec;
 use crate::agents::{Agent, AgentFactory, Instance};
-use crate::artifacts::{Artifacts, Compiled, RemoteArtifact};
+use crate::artifacts::{Artifacts, Compiled, FetchError, RemoteArtifact};
 use crate::call_reporter::CallReporter;
 use crate::clock;
 use crate::compiler::Compiler;
@@ -116,7 +115,7 @@ impl Launcher {
     pub async fn launch(&self, spec: &WorkloadSpec, reporter: &CallReporter, by: Deadline) -> Result<Launched, LaunchError> {
         self.ensure_artifact(spec, by).await?;
         // Made before anything is started; used below.
-        drop(self.connections.triggers(spec, by).await.map_err(LaunchError::Connection)?);
+        drop(self.connections.triggers(spec, by).await?);
         let direct = self.direct.triggers(spec, by).await;
         let mut tries = 1;
         let instance = loop {
@@ -177,10 +176,10 @@ impl Launcher {
         by: Deadline,
     ) -> Result<(), LaunchError> {
         if spec.kind.is_function() && launched.direct.is_none() {
-            let connection = self.connections.triggers(spec, by).await.map_err(LaunchError::Connection)?;
+            let connection = self.connections.triggers(spec, by).await?;
             let invoker = launched.instance.invoker();
             launched.triggers = Some(trigger::relay(&connection, spec, &invoker, reporter).await?);
-            self.connections.check_triggers(spec, by).await.map_err(LaunchError::Connection)?;
+            self.connections.check_triggers(spec, by).await?;
         }
         Ok(())
     }
@@ -191,17 +190,14 @@ impl Launcher {
         if self.artifacts.cached(&digest).is_some() {
             return Ok(());
         }
-        let failed =
-            |why: String| LaunchError::Fetch(Failure::new(ErrorCode::Failed, format!("Failed to cache workload bytes: {why}")));
-        let location = spec.request.location.as_ref().ok_or_else(|| failed("nobody knows where it came from".into()))?;
-        let offer = RemoteArtifact::look_up(&self.nats, location, spec.request.jsdomain.as_deref(), by)
-            .await
-            .map_err(|error| LaunchError::Fetch(error.into()))?;
+        let location = spec.request.location.as_ref().ok_or(FetchError::NoLocation)?;
+        let replaced = || FetchError::Replaced { location: location.clone(), digest };
+        let offer = RemoteArtifact::look_up(&self.nats, location, spec.request.jsdomain.as_deref(), by).await?;
         if offer.digest().is_some_and(|promised| promised != digest) {
-            return Err(failed(format!("{location} is not what ran here (SHA-256 {digest}) any more")));
+            return Err(replaced().into());
         }
-        let fetched = self.artifacts.take(offer, by).await.map_err(|error| LaunchError::Fetch(error.into()))?;
-        if fetched.digest == digest { Ok(()) } else { Err(failed(format!("{location} is not what ran here any more"))) }
+        let fetched = self.artifacts.take(offer, by).await?;
+        if fetched.digest == digest { Ok(()) } else { Err(replaced().into()) }
     }
 
     async fn lease(&self, spec: &WorkloadSpec, by: Deadline) -> Result<Agent, LaunchError> {

@@ -2,10 +2,11 @@
 
 use nex_protocol::agent::RejectCode;
 use nex_protocol::deploy::WorkloadType;
-use nex_protocol::envelope::Failure;
 use nex_protocol::seal::SealError;
 
 use crate::agents::InstanceError;
+use crate::artifacts::FetchError;
+use crate::connections::ConnectionError;
 use crate::journal::JournalError;
 use crate::pool::LeaseError;
 
@@ -38,13 +39,13 @@ pub enum LaunchError {
     Network(String),
     /// Its artifact cannot be fetched again.
     #[error(transparent)]
-    Fetch(Failure),
+    Fetch(#[from] FetchError),
     /// Its environment cannot be sealed.
     #[error("Failed to deploy workload: its environment cannot be sealed: {0}")]
     Seal(#[from] SealError),
     /// Its own connection.
     #[error(transparent)]
-    Connection(Failure),
+    Connection(#[from] ConnectionError),
     /// The agent.
     #[error("Failed to deploy workload: {0}")]
     Agent(#[from] InstanceError),

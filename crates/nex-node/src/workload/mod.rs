@@ -16,12 +16,13 @@ use std::time::{Duration, Instant};
 
 use nex_process::Deadline;
 use nex_protocol::control::{self, LastExit, Machine, MachineWorkload, WorkloadSummary};
+use nex_protocol::id::WorkloadId;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::call_reporter::CallCounters;
 use crate::clock;
 use crate::logs::Log;
-use crate::registry::Reservation;
+use crate::registry::{Registry, Reservation};
 use crate::tail::Tail;
 use command::{Command, FirstStart, LastEnd, Status};
 use driver::Driver;
@@ -49,6 +50,15 @@ impl fmt::Debug for Workload {
     }
 }
 
+/// The workloads of a node.
+pub type Workloads = Registry<Workload>;
+
+impl AsRef<WorkloadSpec> for Workload {
+    fn as_ref(&self) -> &WorkloadSpec {
+        &self.spec
+    }
+}
+
 /// Whether a workload is new here, or an earlier process of this node had accepted it.
 #[derive(Debug)]
 pub enum Origin {
@@ -62,13 +72,14 @@ pub enum Origin {
 pub fn start(
     spec: WorkloadSpec,
     origin: Origin,
-    reservation: Reservation,
+    reservation: Reservation<Workload>,
     services: &Arc<DriverServices>,
     log: impl Fn(&WorkloadSpec) -> Log,
 ) -> (Arc<Workload>, oneshot::Receiver<FirstStart>) {
     let (spec, counters) = (Arc::new(spec), Arc::new(CallCounters::default()));
     let (commands, inbox) = mpsc::channel(16);
     let registry = reservation.registry().clone();
+    let unregister = Box::new(move |id: &WorkloadId| registry.remove(id));
     let tail = services.tails.open();
     let logs = (log(&spec).keeping(&tail), log(&spec).keeping(&tail), Arc::clone(&tail));
     let mut began = Instant::now();
@@ -82,7 +93,7 @@ pub fn start(
         }
     };
     let (status, seen) = watch::channel(Status { phase: state.phase, restarts: 0, last_end: None });
-    let runtime = NodeRuntime::new(Arc::clone(&spec), services, registry, Arc::clone(&counters), logs).taking_over(left);
+    let runtime = NodeRuntime::new(Arc::clone(&spec), services, unregister, Arc::clone(&counters), logs).taking_over(left);
     let mut driver = Driver::new(runtime, state, services.timeouts, by, status);
     let first = driver.first_start();
     let workload = reservation.fill(Workload { spec, counters, tail, began, commands, status: seen });

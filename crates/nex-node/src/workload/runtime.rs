@@ -8,6 +8,7 @@ use nex_process::{Deadline, TaskScope};
 use nex_protocol::agent::AgentEvent;
 use nex_protocol::control::LastExit;
 use nex_protocol::envelope::chain;
+use nex_protocol::id::WorkloadId;
 use nex_protocol::log::Level;
 
 use super::driver::{End, Ended, Notice, Runtime, Timeouts};
@@ -22,7 +23,6 @@ use crate::events::Events;
 use crate::host_calls::HostCallServer;
 use crate::journal::{Journal, JournalError, OwedEvent, WorkloadRecord};
 use crate::logs::Log;
-use crate::registry::Registry;
 use crate::tail::{Tail, Tails};
 
 /// What the drivers of a node share.
@@ -46,11 +46,14 @@ pub struct DriverServices {
     pub scope: TaskScope,
 }
 
+/// Takes a workload out of the registry.
+type Unregister = Box<dyn Fn(&WorkloadId) + Send + Sync>;
+
 /// The runtime of one workload.
 pub(super) struct NodeRuntime {
     spec: Arc<WorkloadSpec>,
     services: Arc<DriverServices>,
-    registry: Registry,
+    unregister: Unregister,
     reports: Reports,
     /// What tells of its end, once the journal has it.
     end_event: Option<OwedEvent>,
@@ -92,14 +95,14 @@ impl NodeRuntime {
     pub(super) fn new(
         spec: Arc<WorkloadSpec>,
         services: &Arc<DriverServices>,
-        registry: Registry,
+        unregister: Unregister,
         counters: Arc<CallCounters>,
         (log, calls_log, tail): (Log, Log, Arc<Tail>),
     ) -> Self {
         let scope = TaskScope::new("workload");
         let calls = CallReporter::start(&scope, services.events.clone(), calls_log, Arc::clone(&spec), counters);
         let reports = Reports { log: Arc::new(Mutex::new(log)), calls };
-        Self { spec, services: Arc::clone(services), registry, reports, tail, restarts: 0, left: None, end_event: None, scope }
+        Self { spec, services: Arc::clone(services), unregister, reports, tail, restarts: 0, left: None, end_event: None, scope }
     }
 
     /// With what an earlier process left running of it.
@@ -262,7 +265,7 @@ impl Runtime for NodeRuntime {
     }
 
     fn forget(&mut self, end: Option<&End>) -> BoxFuture<'static, ()> {
-        self.registry.remove(&self.spec.id);
+        (self.unregister)(&self.spec.id);
         self.end_event = end.map(|end| self.services.events.undeployed(&self.spec, end.code, &end.reason));
         let owed = self.end_event.clone();
         let (services, spec) = (Arc::clone(&self.services), Arc::clone(&self.spec));

@@ -15,7 +15,7 @@ use nex_testkit::{NatsOptions, NatsServer, eventually, guest, machines, skip};
 use tokio::task::JoinSet;
 
 use crate::crash::{Doomed, is_back};
-use crate::world::{World, kill9, patience, processes};
+use crate::world::{World, kill9, processes, timeout};
 
 const GREET: &[u8] = guest::GREET_MJS.as_bytes();
 const WHY: &str = "machines of a killed node are removed";
@@ -40,7 +40,7 @@ impl World {
 async fn sleeping(seconds: u32) -> i32 {
     let line = format!("sleep\0{seconds}\0");
     let find = || processes().into_iter().find(|(_, it)| it.ends_with(&line)).map(|(pid, _)| pid);
-    assert!(eventually(patience(), async || find().is_some()).await, "nobody sleeps for {seconds} s");
+    assert!(eventually(timeout(), async || find().is_some()).await, "nobody sleeps for {seconds} s");
     find().unwrap()
 }
 
@@ -76,7 +76,7 @@ impl Caller {
 
     async fn answers(&self, more: u64) {
         let goal = self.answered.load(Ordering::Acquire) + more;
-        assert!(eventually(patience(), async || self.answered.load(Ordering::Acquire) >= goal).await, "calls are not answered");
+        assert!(eventually(timeout(), async || self.answered.load(Ordering::Acquire) >= goal).await, "calls are not answered");
     }
 
     async fn failures(mut self) -> Vec<String> {
@@ -155,7 +155,7 @@ async fn an_exit_while_no_node_runs_is_told_once_and_what_is_essential_is_starte
     kill9(second);
     world.start_node().await;
     world.until("its end is told", |it| !it.events_of("workload_undeployed", &plain.id).is_empty()).await;
-    let again = eventually(patience(), async || {
+    let again = eventually(timeout(), async || {
         world.workload(&essential.id).await.is_some_and(|it| it.state == "running" && it.restarts == 1)
     });
     assert!(again.await, "{:?}", world.workload(&essential.id).await);

@@ -5,7 +5,7 @@ use nex_protocol::deploy::WorkloadType;
 use nex_testkit::{NatsServer, eventually, guest};
 use serde_json::json;
 
-use crate::world::{World, patience};
+use crate::world::{World, timeout};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn entries_start_with_their_environment_and_bad_ones_keep_nobody_from_starting() {
@@ -45,7 +45,7 @@ async fn entries_start_with_their_environment_and_bad_ones_keep_nobody_from_star
     world.until("the script speaks", |it| it.has_logged("script as well x y")).await;
     assert_eq!(world.call("good", "").await, "\"from the configuration\"");
     assert_eq!(world.call("elsewhere", "").await, "\"elsewhere\"");
-    let started = eventually(patience(), || std::future::ready(world.node().registry().count() == 3));
+    let started = eventually(timeout(), || std::future::ready(world.node().registry().count() == 3));
     assert!(started.await, "{:?}", world.node().registry().all());
     let machines = world.client.info(&world.target().node).await.unwrap().machines;
     let names: std::collections::BTreeSet<_> =
@@ -56,7 +56,7 @@ async fn entries_start_with_their_environment_and_bad_ones_keep_nobody_from_star
     assert!(world.refused(&stranger).await.message.starts_with("invalid workload issuer"));
     world.stop().await;
     world.start_node().await;
-    let again = eventually(patience(), || std::future::ready(world.node().registry().count() == 3));
+    let again = eventually(timeout(), || std::future::ready(world.node().registry().count() == 3));
     assert!(again.await, "each starts once again: {:?}", world.node().registry().all());
     world.stop().await;
 }

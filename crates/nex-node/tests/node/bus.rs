@@ -18,7 +18,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::functions::relaying;
-use crate::world::{World, patience};
+use crate::world::{World, timeout};
 
 /// The keys of a running node's bus, from a copy of its files.
 pub(crate) fn bus_keys(world: &World) -> BusKeys {
@@ -64,7 +64,7 @@ impl Intruder {
         self.client.flush().await.unwrap();
         let denied =
             |it: &str| it.to_lowercase().contains("permissions violation") && it.to_lowercase().contains(&what.to_lowercase());
-        let held = eventually(patience(), || std::future::ready(self.violations.lock().unwrap().iter().any(|it| denied(it))));
+        let held = eventually(timeout(), || std::future::ready(self.violations.lock().unwrap().iter().any(|it| denied(it))));
         assert!(held.await, "no complaint about {what}: {:?}", self.violations.lock().unwrap());
     }
 

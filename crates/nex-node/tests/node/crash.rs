@@ -19,7 +19,7 @@ use nex_protocol::id::WorkloadId;
 use nex_testkit::{NatsServer, eventually, guest, machines};
 use serde_json::{Value, json};
 
-use crate::world::{World, kill9, options, patience};
+use crate::world::{World, kill9, options, timeout};
 
 const CHILD: &str = "NEX_NODE_TEST_CHILD";
 
@@ -64,7 +64,7 @@ impl World {
     pub(crate) async fn start_doomed(&self) -> Doomed {
         let child = self.spawn_doomed();
         let found = std::sync::Mutex::new(None);
-        let up = eventually(patience(), async || {
+        let up = eventually(timeout(), async || {
             let nodes = self.client.nodes(Duration::from_millis(200)).await.unwrap();
             let ready = nodes.into_iter().find(|node| node.warm_agents == Some(1));
             ready.map(|node| *found.lock().unwrap() = Some(node)).is_some()
@@ -104,7 +104,7 @@ impl Doomed {
 }
 
 pub(crate) async fn is_back(world: &World, started: &DeployResponse) {
-    let back = eventually(patience(), async || world.workload(&started.id).await.is_some_and(|it| it.state == "running"));
+    let back = eventually(timeout(), async || world.workload(&started.id).await.is_some_and(|it| it.state == "running"));
     assert!(back.await, "{} is not back", started.name);
 }
 
@@ -223,7 +223,7 @@ async fn a_workload_comes_back_after_every_one_of_many_crashes_though_its_token_
     let answer = world.client.nats().request(format!("$NEX.DEPLOY.default.{}", target.node), body.into()).await.unwrap();
     let started: DeployResponse = envelope::open(envelope::kind::RUN, &answer.payload).unwrap();
     let has_expired = async || nex_node::clock::unix_seconds() > now + 3;
-    assert!(eventually(patience(), has_expired).await);
+    assert!(eventually(timeout(), has_expired).await);
     for crash in 1..=3 {
         doomed.crash();
         doomed = world.start_doomed().await;
@@ -277,7 +277,7 @@ async fn the_end_of_a_workload_is_told_by_the_next_process_if_its_own_was_killed
     world.nats.kill9();
     kill9(agent);
     let is_owed = || std::future::ready(world.journal().is_some_and(|it| it.owed().is_ok_and(|owed| !owed.is_empty())));
-    assert!(eventually(patience(), is_owed).await, "the journal does not have the end");
+    assert!(eventually(timeout(), is_owed).await, "the journal does not have the end");
     doomed.crash();
     world.nats.restart().await;
     world.client.nats().flush().await.unwrap();

@@ -97,8 +97,7 @@ async fn a_function_reaches_the_buckets_and_subjects_of_its_namespaces_user_and_
     assert_eq!(world.call("fn.b", "publish b.last").await, "\"sent\"");
     let mut subjects = Vec::new();
     while subjects.last().is_none_or(|last| last != "b.last") {
-        let message =
-            tokio::time::timeout(crate::world::patience(), futures::StreamExt::next(&mut heard)).await.unwrap().unwrap();
+        let message = tokio::time::timeout(crate::world::timeout(), futures::StreamExt::next(&mut heard)).await.unwrap().unwrap();
         subjects.push(message.subject.to_string());
     }
     assert_eq!(subjects, ["b.own", "b.last"]);

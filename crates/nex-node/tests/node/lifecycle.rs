@@ -5,7 +5,7 @@ use nex_protocol::deploy::WorkloadType;
 use nex_testkit::{eventually, guest};
 use serde_json::json;
 
-use crate::world::{World, kill9, patience};
+use crate::world::{World, kill9, timeout};
 
 const SLEEPER: &[u8] = b"#!/bin/sh\nexec sleep 1000\n";
 
@@ -20,7 +20,7 @@ impl World {
     }
 
     async fn restarted(&self, id: &str, times: u32) {
-        let held = eventually(patience(), async || {
+        let held = eventually(timeout(), async || {
             self.workload(id).await.is_some_and(|it| it.restarts >= times && it.state == "running")
         });
         assert!(held.await, "{id} was not started again {times} times: {:?}", self.workload(id).await);

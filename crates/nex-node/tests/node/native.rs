@@ -6,10 +6,10 @@ use nex_protocol::deploy::WorkloadType;
 use nex_testkit::{dist_binary, eventually, guest, skip};
 use serde_json::json;
 
-use crate::world::{World, patience};
+use crate::world::{World, timeout};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_echo_service_is_reached_over_nats_and_its_last_words_are_heard() {
+async fn the_echo_service_is_reached_over_nats_and_its_last_lines_are_heard() {
     let mut world = World::start(json!({})).await;
     let program = std::fs::read(dist_binary("echo-service")).unwrap();
     let mut echo = world.prepare("echo", WorkloadType::Native, &program).await;
@@ -22,7 +22,7 @@ async fn the_echo_service_is_reached_over_nats_and_its_last_words_are_heard() {
     assert!(world.workload(&started.id).await.is_none());
     // Once more, and stopped with its node.
     let started = world.deploy(&echo).await;
-    let again = eventually(patience(), async || world.client.call("svc.echo", "again".into(), patience()).await.is_ok());
+    let again = eventually(timeout(), async || world.client.call("svc.echo", "again".into(), timeout()).await.is_ok());
     assert!(again.await, "it does not listen again");
     world.stop().await;
     let goodbyes =

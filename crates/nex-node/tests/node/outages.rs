@@ -7,7 +7,7 @@ use nex_testkit::{eventually, guest, machines, skip};
 use serde_json::json;
 
 use crate::functions::relaying;
-use crate::world::{World, kill9, patience};
+use crate::world::{World, kill9, timeout};
 
 const GREET: &[u8] = guest::GREET_MJS.as_bytes();
 
@@ -131,7 +131,7 @@ async fn the_users_nats_comes_back(mut world: World) {
     let agents = world.agents();
     let node = world.target().node;
     world.nats.restart().await;
-    let answers = eventually(patience(), async || world.client.info(&node).await.is_ok_and(|info| info.machines.len() == 2));
+    let answers = eventually(timeout(), async || world.client.info(&node).await.is_ok_and(|info| info.machines.len() == 2));
     assert!(answers.await, "the node does not answer again");
     assert_eq!(world.call_again("greet", "again").await, "\"Hello, again!\"");
     assert_eq!(world.agents(), agents, "no agent was lost");

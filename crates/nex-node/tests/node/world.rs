@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_nats::Message;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
-use nex_bus::connect::{Persistence, connect};
+use nex_bus::connect::connect;
 use nex_bus::settings::ConnectionSettings;
 use nex_client::Client;
 use nex_client::artifact::{Artifact, DEFAULT_BUCKET, DEFAULT_BUCKET_BYTES, Upload};
@@ -32,8 +32,8 @@ use tokio::task::JoinSet;
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Longest wait for anything that must happen.
-pub(crate) fn patience() -> Duration {
-    machines::patience(TIMEOUT)
+pub(crate) fn timeout() -> Duration {
+    machines::timeout(TIMEOUT)
 }
 
 /// Silence after which no second answer is expected.
@@ -69,7 +69,7 @@ impl World {
 
     pub(crate) async fn without_node(nats: NatsServer, connection: ConnectionSettings, config: Value) -> Self {
         tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_test_writer().try_init().ok();
-        let nats_client = Box::pin(connect(&connection, Persistence::Once)).await.unwrap();
+        let nats_client = Box::pin(connect(&connection)).await.unwrap();
         let (heard, mut ear) = (Arc::new(Mutex::new(Vec::new())), JoinSet::new());
         for subject in ["$NEX.events.>", "$NEX.logs.>"] {
             let mut told = nats_client.subscribe(subject).await.unwrap();
@@ -172,7 +172,7 @@ impl World {
     /// Calls until an answer comes: a function whose agent died is away for a moment.
     pub(crate) async fn call_again(&self, subject: &str, payload: &str) -> String {
         let answer = Mutex::new(String::new());
-        let answered = eventually(patience(), async || {
+        let answered = eventually(timeout(), async || {
             let reply = self.client.call(subject, payload.to_owned().into(), Duration::from_secs(2)).await;
             let reply = reply.ok().map(|bytes| String::from_utf8(bytes.to_vec()).unwrap());
             reply.map(|text| *answer.lock().unwrap() = text).is_some()
@@ -200,8 +200,8 @@ impl World {
         }
         let mut found = vec![Vec::new(); questions.len()];
         loop {
-            let patience = if found.iter().all(|answers| !answers.is_empty()) { quiet } else { patience() };
-            let Ok(Some(message)) = tokio::time::timeout(patience, answers.next()).await else { return found };
+            let wait = if found.iter().all(|answers| !answers.is_empty()) { quiet } else { timeout() };
+            let Ok(Some(message)) = tokio::time::timeout(wait, answers.next()).await else { return found };
             let number: usize = message.subject.rsplit('.').next().unwrap().parse().unwrap();
             found[number].push(message);
         }
@@ -239,14 +239,14 @@ impl World {
 
     /// Waits for a condition on what is seen of the world.
     pub(crate) async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
-        let held = eventually(patience(), || std::future::ready(holds(self))).await;
+        let held = eventually(timeout(), || std::future::ready(holds(self))).await;
         assert!(held, "in vain waited until {what}; told: {:#?}", self.logs());
     }
 
     /// Waits until as many agents are warm as the pool is to have.
     pub(crate) async fn until_warm(&self, count: usize) {
         let mut status = self.node().pool_status();
-        let warm = tokio::time::timeout(patience(), status.wait_for(|status| status.ready == count)).await;
+        let warm = tokio::time::timeout(timeout(), status.wait_for(|status| status.ready == count)).await;
         warm.expect("the pool is not refilled").unwrap();
     }
 

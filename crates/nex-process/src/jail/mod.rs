@@ -12,11 +12,14 @@
 //!
 //! **The network** is the namespace that the node started stage 1 in: one of its own where the node can make that, the host's elsewhere.
 //!
+//! **Functions** need less than that: an agent that runs some gives up the rest by [`restrict_to_functions`].
+//!
 //! **Files of the host that are seen**, read-only: `/usr` with its programs and libraries, names and certificates of `/etc`.
 
 mod confine;
 mod error;
 mod fork;
+mod functions;
 mod landlock;
 mod layout;
 mod namespaces;
@@ -31,6 +34,7 @@ use std::io::Read;
 
 pub use error::{JailError, MAX_LINE};
 pub use fork::KILL_SIGNAL;
+pub use functions::restrict_to_functions;
 pub use layout::Layout;
 pub use probe::{detect, probe_main};
 pub use spec::{JailSpec, ProcessLimits};

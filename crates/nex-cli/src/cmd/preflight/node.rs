@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use nex_bus::connect::{Persistence, connect_with};
+use nex_bus::connect::connect_with;
 use nex_bus::denials::Denials;
 use nex_node::NodeConfig;
 use nex_node::config::SandboxChoice;
@@ -161,7 +161,7 @@ fn writable(args: &NodeArgs, config: &NodeConfig, env: &Env) -> anyhow::Result<S
 async fn jetstream(connection: &ConnectionArgs, env: &Env) -> anyhow::Result<String> {
     let settings = connection.settings(env)?;
     let denials = Denials::default();
-    let client = connect_with(&settings, Persistence::Once, &denials).await?;
+    let client = connect_with(&settings, &denials).await?;
     let context = async_nats::jetstream::new(client);
     tokio::select! {
         account = context.query_account() => {

@@ -6,16 +6,15 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use async_nats::jetstream;
 use nex_process::{Deadline, Elapsed};
-use nex_protocol::deploy::Location;
 use nex_protocol::digest::{Digest, Hasher};
 use tokio::io::AsyncReadExt as _;
 
+use super::draft::{DRAFT, Draft};
+use super::error::{Defect, FetchError};
+use super::remote::RemoteArtifact;
 use crate::state_dir::make_private;
 
-/// How the name of a file begins that is on its way into the cache.
-const DRAFT: &str = "draft-";
 /// Places remembered of one artifact.
 const MAX_SOURCES: usize = 64;
 
@@ -34,79 +33,6 @@ pub struct Artifact {
 #[derive(Debug, Clone)]
 pub struct Artifacts {
     dir: PathBuf,
-}
-
-/// An artifact that cannot be had, or is not what its object store promised.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("Failed to cache workload bytes: {doing} {location}: {why}")]
-pub struct FetchError {
-    doing: &'static str,
-    location: Location,
-    why: String,
-}
-
-fn failed(doing: &'static str, location: &Location, error: &dyn std::fmt::Display) -> FetchError {
-    FetchError { doing, location: location.clone(), why: error.to_string() }
-}
-
-/// What the object store says of an artifact, before a byte of it is fetched.
-pub struct RemoteArtifact {
-    object: jetstream::object_store::ObjectInfo,
-    store: jetstream::object_store::ObjectStore,
-    location: Location,
-    domain: String,
-}
-
-impl std::fmt::Debug for RemoteArtifact {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RemoteArtifact").field("location", &self.location).field("object", &self.object).finish_non_exhaustive()
-    }
-}
-
-impl RemoteArtifact {
-    /// Asks the object store. Bounded by the deadline.
-    ///
-    /// # Errors
-    /// A [`FetchError`] that says whether the bucket, the object or JetStream is missing.
-    pub async fn look_up(
-        nats: &async_nats::Client,
-        location: &Location,
-        domain: Option<&str>,
-        by: Deadline,
-    ) -> Result<Self, FetchError> {
-        let context = match domain.filter(|domain| !domain.is_empty()) {
-            Some(domain) => jetstream::with_domain(nats.clone(), domain),
-            None => jetstream::new(nats.clone()),
-        };
-        let late = |Elapsed| failed("asking for", location, &"no answer in time; is JetStream enabled for this node's account?");
-        let store = by.bound(context.get_object_store(&location.bucket)).await.map_err(late)?;
-        let store = store
-            .map_err(|e| failed("no bucket for", location, &format!("{e}; is JetStream enabled for this node's account?")))?;
-        let object = by.bound(store.info(&location.key)).await.map_err(late)?;
-        let object = object.map_err(|e| failed("no object", location, &e))?;
-        if object.deleted {
-            return Err(failed("no object", location, &"it was deleted"));
-        }
-        let domain = domain.unwrap_or_default().to_owned();
-        Ok(Self { object, store, location: location.clone(), domain })
-    }
-
-    /// Stands for the place it comes from.
-    fn source(&self) -> Digest {
-        Digest::of(format!("{}\n{}", self.domain, self.location).as_bytes())
-    }
-
-    /// Size the store promises, bytes.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.object.size as u64
-    }
-
-    /// Digest the store promises.
-    #[must_use]
-    pub fn digest(&self) -> Option<Digest> {
-        self.object.digest.as_deref().and_then(Digest::from_object_store)
-    }
 }
 
 impl Artifacts {
@@ -144,7 +70,7 @@ impl Artifacts {
         }
         let location = offer.location.clone();
         let fetched = by.bound(Box::pin(self.fetch(offer))).await;
-        fetched.map_err(|Elapsed| failed("fetching", &location, &"it took longer than the deploy may take"))?
+        fetched.map_err(|Elapsed| FetchError::at("fetching", &location, Defect::Late))?
     }
 
     /// An artifact that was cached earlier.
@@ -242,40 +168,36 @@ impl Artifacts {
 
     async fn fetch(&self, offer: RemoteArtifact) -> Result<Artifact, FetchError> {
         let (location, promised, size, source) = (offer.location.clone(), offer.digest(), offer.bytes(), offer.source());
-        let wrong = |doing: &'static str, error: &dyn std::fmt::Display| failed(doing, &location, error);
-        make_private(&self.dir).map_err(|e| wrong("keeping", &e))?;
-        let mut draft = Draft::new(&self.dir).map_err(|e| wrong("keeping", &e))?;
-        let mut object = offer.store.get(&offer.object.name).await.map_err(|e| wrong("fetching", &e))?;
+        let wrong = |doing, defect: Defect| FetchError::at(doing, &location, defect);
+        let keeping = |error: io::Error| wrong("keeping", error.into());
+        make_private(&self.dir).map_err(|error| wrong("keeping", error.into()))?;
+        let mut draft = Draft::new(&self.dir).map_err(keeping)?;
+        let mut object = offer.read().await.map_err(|e| wrong("fetching", e.into()))?;
         let mut hasher = Hasher::default();
         let mut buffer = vec![0; 128 * 1024];
         let mut total: u64 = 0;
         loop {
-            let count = object.read(&mut buffer).await.map_err(|e| wrong("fetching", &e))?;
+            let count = object.read(&mut buffer).await.map_err(|e| wrong("fetching", e.into()))?;
             if count == 0 {
                 break;
             }
             total = total.saturating_add(count as u64);
             if total > size {
-                return Err(wrong("fetching", &format!("it is larger than the {size} bytes the store promised")));
+                return Err(wrong("fetching", Defect::TooLarge(size)));
             }
             let piece = buffer.get(..count).unwrap_or_default();
             hasher.update(piece);
-            draft.file.write_all(piece).map_err(|e| wrong("keeping", &e))?;
+            draft.file.write_all(piece).map_err(keeping)?;
         }
         let (digest, bytes) = hasher.finish();
         if promised.is_some_and(|promised| promised != digest) {
-            return Err(wrong("fetching", &format!("its bytes have the digest {digest}, not the one the store promised")));
+            return Err(wrong("fetching", Defect::Digest(digest)));
         }
         let path = self.dir.join(digest.to_string());
-        draft.keep(&path).map_err(|e| wrong("keeping", &e))?;
+        draft.keep(&path).map_err(keeping)?;
         self.add_source(&digest, &source);
         Ok(Artifact { path, digest, bytes })
     }
-}
-
-fn set_readable(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o555))
 }
 
 /// The file in which the digest of another is kept.
@@ -290,48 +212,6 @@ pub struct Compiled {
     pub path: PathBuf,
     /// SHA-256 of that file.
     pub digest: Digest,
-}
-
-/// A file on its way into the cache, removed unless it is kept.
-#[derive(Debug)]
-pub struct Draft {
-    path: PathBuf,
-    file: fs::File,
-    kept: bool,
-}
-
-impl Draft {
-    /// The file, for whoever fills it.
-    ///
-    /// # Errors
-    /// When no descriptor is free.
-    pub fn file(&self) -> io::Result<fs::File> {
-        self.file.try_clone()
-    }
-
-    fn new(dir: &Path) -> io::Result<Self> {
-        let path = dir.join(format!("{DRAFT}{:016x}", rand::random::<u64>()));
-        let file = fs::OpenOptions::new().create_new(true).write(true).open(&path)?;
-        Ok(Self { path, file, kept: false })
-    }
-
-    fn keep(&mut self, path: &Path) -> io::Result<()> {
-        self.file.sync_all()?;
-        set_readable(&self.path)?;
-        fs::rename(&self.path, path)?;
-        self.kept = true;
-        Ok(())
-    }
-}
-
-impl Drop for Draft {
-    fn drop(&mut self) {
-        if !self.kept
-            && let Err(error) = fs::remove_file(&self.path)
-        {
-            tracing::debug!(path = %self.path.display(), %error, "a partial download stays behind");
-        }
-    }
 }
 
 #[cfg(test)]
