@@ -9,6 +9,7 @@ use futures::future::poll_immediate;
 use nex_bus::connect::{ConnectError, connect_with};
 use nex_bus::denials::{Denial, Denials};
 use nex_bus::drain::Draining;
+use nex_bus::own_headers::to_function;
 use nex_bus::service_error;
 use nex_bus::settings::{ConnectionSettings, split_servers};
 use nex_engine::{Call, CallError, Function};
@@ -144,7 +145,8 @@ impl Direct {
 
     async fn answer(&self, message: Message) {
         let began = Instant::now();
-        let call = Call { subject: message.subject.to_string(), payload: message.payload };
+        let headers = to_function(message.headers.as_ref());
+        let call = Call { subject: message.subject.to_string(), payload: message.payload, headers };
         let answer = invoke::call(&*self.function, call).await;
         let took = began.elapsed();
         self.is_long.store(took > SHORT, Ordering::Relaxed);

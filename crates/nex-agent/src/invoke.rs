@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::{Client, Message};
-use bytes::Bytes;
 use futures::FutureExt as _;
 use nex_bus::invocation;
-use nex_engine::{Call, CallError, Function};
+use nex_bus::own_headers::to_function;
+use nex_engine::{Call, CallError, Function, Reply};
 use nex_protocol::agent::{InvocationError, Limit, Outcome};
 
 /// Calls a function. A call always ends with an answer, also where an engine has a mistake.
-pub(crate) async fn call(function: &dyn Function, call: Call) -> Result<Bytes, CallError> {
+pub(crate) async fn call(function: &dyn Function, call: Call) -> Result<Reply, CallError> {
     let invoked = AssertUnwindSafe(function.invoke(call)).catch_unwind().await;
     invoked.unwrap_or_else(|_panic| Err(CallError::Failed("the engine failed on this call".to_owned())))
 }
@@ -22,6 +22,7 @@ pub(crate) fn error(error: &CallError) -> InvocationError {
     let (code, limit) = match error {
         CallError::Timeout(_) => (504, Some(Limit::Time)),
         CallError::Failed(_) => (500, None),
+        CallError::Refused { code, .. } => (*code, None),
         CallError::OutOfMemory(_) => (500, Some(Limit::Memory)),
         CallError::ReplyTooLarge { .. } => (500, Some(Limit::Reply)),
     };
@@ -34,7 +35,8 @@ pub(crate) async fn answer(bus: &Client, function: Option<Arc<dyn Function>>, me
     let (reply, outcome) = match (function, invocation::parse(&message)) {
         (Some(function), Ok(invocation)) => {
             let within = Duration::from_millis(invocation.deadline_ms);
-            let called = Call { subject: invocation.subject, payload: message.payload };
+            let headers = to_function(message.headers.as_ref());
+            let called = Call { subject: invocation.subject, payload: message.payload, headers };
             let outcome = match tokio::time::timeout(within, call(&*function, called)).await {
                 Ok(Ok(reply)) => Outcome::Reply(reply),
                 Ok(Err(failed)) => Outcome::Error(error(&failed)),

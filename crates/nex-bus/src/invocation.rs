@@ -2,13 +2,12 @@
 //!
 //! The caller's own headers travel beside those of the envelope, which have a reserved prefix: a caller cannot forge them.
 
-use async_nats::{HeaderMap, Message};
+use async_nats::{HeaderMap, HeaderValue, Message};
 use bytes::Bytes;
-use nex_protocol::agent::invocation::{
-    ATTEMPT, DEADLINE_MS, DELAY_MS, LIMIT, OUTCOME, RESERVED_PREFIX, RUNTIME_NS, SUBJECT, TRIGGER,
-};
-use nex_protocol::agent::{Invocation, InvocationError, Outcome};
+use nex_protocol::agent::invocation::{ATTEMPT, DEADLINE_MS, DELAY_MS, LIMIT, OUTCOME, RUNTIME_NS, SUBJECT, TRIGGER};
+use nex_protocol::agent::{Invocation, InvocationError, Outcome, Reply};
 
+use crate::own_headers::{of_function, pass_on, to_function};
 use crate::service_error;
 
 /// A message on the invoke verb that is no invocation.
@@ -29,22 +28,6 @@ pub fn headers(invocation: &Invocation, callers: Option<&HeaderMap>) -> HeaderMa
     headers
 }
 
-/// The headers of a message that are its sender's own.
-#[must_use]
-pub fn pass_on(headers: &HeaderMap) -> HeaderMap {
-    let mut passed = HeaderMap::new();
-    for (name, values) in headers.iter().filter(|(name, _)| !is_reserved(name.as_ref())) {
-        for value in values {
-            passed.append(name.clone(), value.clone());
-        }
-    }
-    passed
-}
-
-fn is_reserved(name: &str) -> bool {
-    name.get(..RESERVED_PREFIX.len()).is_some_and(|prefix| prefix.eq_ignore_ascii_case(RESERVED_PREFIX))
-}
-
 /// Reads the envelope of a message.
 ///
 /// # Errors
@@ -63,7 +46,7 @@ pub fn parse(message: &Message) -> Result<Invocation, MalformedInvocation> {
 #[must_use]
 pub fn outcome(outcome: Outcome, nanos: u64) -> (HeaderMap, Bytes) {
     let (mut headers, name, body) = match outcome {
-        Outcome::Reply(body) => (HeaderMap::new(), "reply", body),
+        Outcome::Reply(reply) => (of_function(reply.headers), "reply", reply.payload),
         Outcome::Ack => (HeaderMap::new(), "ack", Bytes::new()),
         Outcome::Nak { delay_ms } => {
             let mut headers = HeaderMap::new();
@@ -91,7 +74,7 @@ pub fn read_outcome(message: Message) -> (Outcome, Option<u64>) {
     let text = |body: &Bytes| String::from_utf8_lossy(body).into_owned();
     let unreadable = || InvocationError { code: 500, message: "the agent's answer is not understood".to_owned(), limit: None };
     let outcome = match header(&message, OUTCOME) {
-        Some("reply") => Outcome::Reply(message.payload),
+        Some("reply") => Outcome::Reply(Reply { headers: to_function(message.headers.as_ref()), payload: message.payload }),
         Some("ack") => Outcome::Ack,
         Some("nak") => {
             let delay = header(&message, DELAY_MS).and_then(|text| text.parse().ok());
@@ -112,7 +95,7 @@ pub fn read_outcome(message: Message) -> (Outcome, Option<u64>) {
 }
 
 fn header<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
-    message.headers.as_ref()?.get(name).map(async_nats::HeaderValue::as_str)
+    message.headers.as_ref()?.get(name).map(HeaderValue::as_str)
 }
 
 #[cfg(test)]
@@ -134,10 +117,12 @@ mod tests {
         callers.append("X-Many", "2");
         callers.insert("nex-subject", "forged");
         callers.insert("Nex-Attempt", "99");
+        callers.insert("Nex-Http-Method", "PUT");
         let headers = headers(&invocation, Some(&callers));
         assert_eq!(headers.get("traceparent").map(async_nats::HeaderValue::as_str), Some("00-1-2-01"));
         assert_eq!(headers.get_all("X-Many").count(), 2);
         assert!(headers.get("nex-subject").is_none());
+        assert_eq!(to_function(Some(&headers)).into_iter().filter(|(name, _)| name.starts_with("Nex-")).count(), 1);
         assert_eq!(parse(&message(headers, Bytes::new())), Ok(invocation));
         let error = parse(&message(HeaderMap::new(), Bytes::new())).unwrap_err();
         assert!(error.to_string().contains(TRIGGER), "{error}");
@@ -148,7 +133,8 @@ mod tests {
         let error = |limit| InvocationError { code: 504, message: "two\nlines".into(), limit };
         for written in [
             Outcome::Reply("hello".into()),
-            Outcome::Reply(Bytes::new()),
+            Outcome::Reply(Reply::default()),
+            Outcome::Reply(Reply { payload: "x".into(), headers: vec![("Content-Type".into(), "a/b".into())] }),
             Outcome::Ack,
             Outcome::Nak { delay_ms: 250 },
             Outcome::Terminate { reason: "poison".into() },

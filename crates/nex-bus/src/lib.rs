@@ -19,5 +19,6 @@ pub mod denials;
 pub mod drain;
 pub mod invocation;
 pub mod local_context;
+pub mod own_headers;
 pub mod service_error;
 pub mod settings;

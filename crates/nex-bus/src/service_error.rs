@@ -3,8 +3,10 @@
 use async_nats::client::PublishErrorKind;
 use async_nats::service::{NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE};
 use async_nats::{Client, HeaderMap, HeaderValue, Message};
-use bytes::Bytes;
+use nex_protocol::agent::Reply;
 use nex_protocol::reply::ReplySubject;
+
+use crate::own_headers::of_function;
 
 /// Longest error text in a header, in characters.
 const HEADER_CHARS: usize = 1_024;
@@ -23,9 +25,14 @@ pub struct TooLarge {
 ///
 /// # Errors
 /// [`TooLarge`]; whoever waits must hear of that. Any other trouble is the connection's, which is told elsewhere.
-pub async fn answer(client: &Client, to: Option<ReplySubject>, answer: Bytes) -> Result<(), TooLarge> {
-    let (Some(to), actual) = (to, answer.len()) else { return Ok(()) };
-    match client.publish(String::from(to), answer).await {
+pub async fn answer(client: &Client, to: Option<ReplySubject>, answer: Reply) -> Result<(), TooLarge> {
+    let (Some(to), actual) = (to, answer.payload.len()) else { return Ok(()) };
+    let sent = if answer.headers.is_empty() {
+        client.publish(String::from(to), answer.payload).await
+    } else {
+        client.publish_with_headers(String::from(to), of_function(answer.headers), answer.payload).await
+    };
+    match sent {
         Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
             Err(TooLarge { actual, limit: client.server_info().max_payload })
         }

@@ -48,7 +48,7 @@ fn property(scope: Scope<'_>, error: Value<'_>, name: &std::ffi::CStr) -> String
 }
 
 /// `Error: message at place`, a thrown string as it is.
-fn describe(scope: Scope<'_>, thrown: Value<'_>) -> String {
+pub(crate) fn describe(scope: Scope<'_>, thrown: Value<'_>) -> String {
     let mut text = scope.to_text(thrown).unwrap_or_else(|_thrown| {
         let _no_text = scope.take_exception();
         "function threw a value without a text".to_owned()

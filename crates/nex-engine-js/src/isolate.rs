@@ -8,19 +8,21 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use bytes::Bytes;
-use nex_engine::{Call, CallError, Launch, StartError};
+use nex_engine::{Call, CallError, Launch, Reply, StartError};
 use tokio::runtime::Handle;
 
 use crate::arena::Arena;
 use crate::budget::Budget;
-use crate::failure::classify;
+use crate::failure::{classify, describe};
 use crate::image::Restore;
 use crate::load;
+use crate::message::Message;
 use crate::natives::{self, Host};
 use crate::script::Script;
 use crate::settle::{Settled, settle};
 use crate::value::{Scope, Thrown, Value};
 use crate::vm::{Kept, Vm};
+use crate::web;
 
 const PRELUDE: &std::ffi::CStr = match std::ffi::CStr::from_bytes_with_nul(concat!(include_str!("prelude.js"), "\0").as_bytes()) {
     Ok(source) => source,
@@ -45,6 +47,7 @@ pub struct Isolate {
 #[derive(Clone, Copy)]
 struct Prelude {
     tick: Kept,
+    to_function: Kept,
     to_reply: Kept,
 }
 
@@ -61,14 +64,15 @@ impl Isolate {
     /// Runs prelude and script, and makes the image.
     pub(crate) fn new(script: &Arc<Script>, closed: &Arc<AtomicBool>) -> Result<Self, LoadError> {
         let budget = Budget::new(Instant::now().checked_add(script.limits.call_time), Arc::clone(closed));
-        let host = Rc::new(Host { script: Arc::clone(script), budget, loading: Cell::new(true) });
+        let host = Rc::new(Host { script: Arc::clone(script), budget, loading: Cell::new(true), message: Message::default() });
         let limit = usize::try_from(script.limits.memory_bytes).unwrap_or(usize::MAX);
         let arena = Arena::reserve(limit.saturating_add(BASE_BYTES))?;
         let mut vm = Vm::new(arena, Rc::clone(&host) as _)?;
         let prelude = install(&vm, script)?;
         // From here on the script's own limits apply.
         vm.limit_memory(limit);
-        let handler = vm.keep(&load::evaluate(vm.enter(), vm.kept(prelude.tick), script, &host.budget)?);
+        let handler =
+            vm.keep(&load::evaluate(vm.enter(), vm.kept(prelude.tick), vm.kept(prelude.to_function), script, &host.budget)?);
         vm.collect_garbage((limit / 4).min(MAX_GARBAGE_BYTES));
         host.loading.set(false);
         vm.take_image(script.restore)?;
@@ -79,7 +83,7 @@ impl Isolate {
     ///
     /// # Errors
     /// [`CallError`]. The next call is served after [`Self::restore`], whatever this one came to.
-    pub fn call(&self, call: &Call) -> Result<Bytes, CallError> {
+    pub fn call(&self, call: &Call) -> Result<Reply, CallError> {
         let deadline = Instant::now().checked_add(self.host.script.limits.call_time);
         self.call_until(call, deadline, Arc::default())
     }
@@ -89,11 +93,15 @@ impl Isolate {
         call: &Call,
         deadline: Option<Instant>,
         cancelled: Arc<AtomicBool>,
-    ) -> Result<Bytes, CallError> {
+    ) -> Result<Reply, CallError> {
         self.host.budget.renew(deadline, cancelled);
+        self.host.message.begin(call.headers.clone());
         let scope = self.vm.enter();
         match self.run(scope, call) {
-            Ok(Some(reply)) => reply,
+            Ok(Some(reply)) => reply.and_then(|payload| {
+                let headers = self.host.message.finish(&payload)?;
+                Ok(Reply { payload, headers })
+            }),
             Ok(None) => Err(self.unsettled(scope)),
             Err(Thrown) => Err(classify(scope, &self.host.budget, &self.host.script)),
         }
@@ -180,9 +188,12 @@ fn install(vm: &Vm, script: &Script) -> io::Result<Prelude> {
     let provide = || -> Result<Prelude, Thrown> {
         let prelude = scope.run_script(PRELUDE, c"nex:prelude")?;
         let natives = natives::object(scope, script)?;
-        let given = scope.call(prelude.value(), &[natives.value()])?;
+        let given = scope.call(prelude.value(), &[natives.value(), web::object(scope)?.value()])?;
         let member = |name| scope.get(given.value(), name).map(|member| vm.keep(&member));
-        Ok(Prelude { tick: member(c"tick")?, to_reply: member(c"toReply")? })
+        Ok(Prelude { tick: member(c"tick")?, to_function: member(c"toFunction")?, to_reply: member(c"toReply")? })
     };
-    provide().map_err(|Thrown| io::Error::other("the prelude does not run"))
+    provide().map_err(|Thrown| {
+        let why = describe(scope, scope.take_exception().value());
+        io::Error::other(format!("the prelude does not run: {why}"))
+    })
 }

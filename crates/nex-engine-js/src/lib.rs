@@ -1,7 +1,7 @@
 //! JavaScript functions: QuickJS on its own threads, the same fresh state for every call.
 //!
 //! A function is a classic script whose completion value is a function, `(subject, payload) => …`, as in Nex 0.2.7, or an ES module
-//! whose default export is one; either may be `async`. The reply is `JSON.stringify` of what it returns, except that a `Uint8Array` or
+//! whose default export is one, or an object with `fetch(request)`; any may be `async`. The reply is `JSON.stringify` of what it returns, except that a `Uint8Array` or
 //! `ArrayBuffer` is sent as raw bytes and `undefined` as nothing.
 //!
 //! Top-level code runs once for each worker, whose memory is then the *image*. After a call the pages it wrote are put back, so that no
@@ -15,9 +15,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use futures::future::BoxFuture;
-use nex_engine::{Call, CallError, Function, Launch, StartError, Stream};
+use nex_engine::{Call, CallError, Function, Launch, Reply, StartError, Stream};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -29,6 +28,7 @@ mod host;
 mod image;
 mod isolate;
 mod load;
+mod message;
 mod natives;
 mod pagemap;
 mod pool;
@@ -37,6 +37,7 @@ mod script;
 mod settle;
 mod value;
 mod vm;
+mod web;
 
 use budget::Cancel;
 use pool::{Job, Pool};
@@ -74,7 +75,7 @@ pub async fn start(launch: Launch, restore: Restore) -> Result<JsFunction, Start
 }
 
 impl JsFunction {
-    async fn call(&self, call: Call) -> Result<Bytes, CallError> {
+    async fn call(&self, call: Call) -> Result<Reply, CallError> {
         let limit = self.pool.limits().call_time;
         let deadline = Instant::now().checked_add(limit);
         let cancel = Cancel::default();
@@ -91,7 +92,7 @@ impl JsFunction {
 }
 
 impl Function for JsFunction {
-    fn invoke(&self, call: Call) -> BoxFuture<'_, Result<Bytes, CallError>> {
+    fn invoke(&self, call: Call) -> BoxFuture<'_, Result<Reply, CallError>> {
         Box::pin(self.call(call))
     }
 }

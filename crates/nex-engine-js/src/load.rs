@@ -9,7 +9,13 @@ use crate::settle::settle;
 use crate::value::{Fresh, Scope, Thrown, Value};
 
 /// Evaluates the source as what it is known to be; the first time, as a script, and if that does not parse, as a module.
-pub(crate) fn evaluate<'a>(scope: Scope<'a>, tick: Value<'a>, script: &Script, budget: &Budget) -> Result<Fresh<'a>, CallError> {
+pub(crate) fn evaluate<'a>(
+    scope: Scope<'a>,
+    tick: Value<'a>,
+    to_function: Value<'a>,
+    script: &Script,
+    budget: &Budget,
+) -> Result<Fresh<'a>, CallError> {
     let known = script.source_type.get().copied();
     let as_script = || run_script(scope, tick, script, budget).map_err(|Thrown| classify(scope, budget, script));
     let as_module = || run_module(scope, tick, script, budget).map_err(|Thrown| classify(scope, budget, script));
@@ -26,12 +32,16 @@ pub(crate) fn evaluate<'a>(scope: Scope<'a>, tick: Value<'a>, script: &Script, b
         },
     };
     let _same = script.source_type.set(source_type);
-    if scope.is_function(value.value()) {
-        return Ok(value);
+    let function = scope.call(to_function, &[value.value()]).map_err(|Thrown| classify(scope, budget, script))?;
+    if scope.is_function(function.value()) {
+        return Ok(function);
     }
     Err(CallError::Failed(match source_type {
-        SourceType::Module => "module has no function as its default export".to_owned(),
-        SourceType::Script => "script's completion value is no function: let it end with (subject, payload) => …".to_owned(),
+        SourceType::Module => "module has no function as its default export, nor an object with a function fetch".to_owned(),
+        SourceType::Script => {
+            "script's completion value is no function: let it end with (subject, payload) => …, or write export default"
+                .to_owned()
+        }
     }))
 }
 

@@ -1,6 +1,7 @@
 //! What the prelude gets from the host, and the state of a call, which lies outside the arena: nothing puts it back.
 
 use std::cell::Cell;
+use std::ffi::CStr;
 use std::sync::Arc;
 
 use nex_engine::{Output, Stream};
@@ -9,15 +10,43 @@ use rand::Rng as _;
 use crate::budget::Budget;
 use crate::callback::{Natives, function};
 use crate::host;
+use crate::message::Message;
 use crate::script::Script;
 use crate::value::{Fresh, Scope, Thrown, Value};
+use crate::web::{crypto, multipart, url};
 
 /// Most random bytes at once, as the Web Crypto API has it.
 const MAX_RANDOM_BYTES: f64 = 65_536.0;
 
-/// Names of the natives, as the prelude has them; the position is the number.
-const NAMES: [&std::ffi::CStr; 9] =
-    [c"log", c"now", c"timeOrigin", c"random", c"randomBytes", c"encode", c"decode", c"host", c"http"];
+type Native = for<'a> fn(&Host, Scope<'a>, &[Value<'a>]) -> Result<Fresh<'a>, Thrown>;
+
+/// The natives by their names in the prelude; the position is the number.
+const NATIVES: [(&CStr, Native); 18] = [
+    (c"log", |host, scope, given| host.log(scope, given)),
+    (c"now", |host, scope, _| Ok(scope.number(host.budget.now()))),
+    (c"timeOrigin", |host, scope, _| Ok(scope.number(host.budget.began()))),
+    (c"random", |_, scope, _| Ok(scope.number(rand::rng().random()))),
+    (c"randomBytes", |host, scope, given| host.random_bytes(scope, given)),
+    (c"encode", |_, scope, given| encode(scope, given)),
+    (c"decode", |_, scope, given| decode(scope, given)),
+    (c"host", |host, scope, given| {
+        host.refuse_while_loading(scope, "host services")?;
+        host::call(&host.script, &host.budget, scope, given)
+    }),
+    (c"http", |host, scope, given| {
+        host.refuse_while_loading(scope, "host services")?;
+        host::http(&host.script, &host.budget, scope, given)
+    }),
+    (c"headers", |host, scope, _| host.message.headers(scope)),
+    (c"respond", |host, scope, given| host.message.respond(scope, given)),
+    (c"urlParse", |_, scope, given| url::parse(scope, given)),
+    (c"urlSet", |_, scope, given| url::set(scope, given)),
+    (c"queryParse", |_, scope, given| url::parse_query(scope, given)),
+    (c"queryWrite", |_, scope, given| url::write_query(scope, given)),
+    (c"digest", |_, scope, given| crypto::digest(scope, given)),
+    (c"hmac", |_, scope, given| crypto::hmac(scope, given)),
+    (c"multipart", |_, scope, given| multipart::parts(scope, given)),
+];
 
 /// The state of an isolate and of its present call.
 pub(crate) struct Host {
@@ -25,12 +54,14 @@ pub(crate) struct Host {
     pub(crate) budget: Budget,
     /// Whether the script's top level runs, of which every call will see the result.
     pub(crate) loading: Cell<bool>,
+    /// What the present call came with, and what its reply has beside a body.
+    pub(crate) message: Message,
 }
 
 /// The object with all natives, and the environment as a JSON text.
 pub(crate) fn object<'a>(scope: Scope<'a>, script: &Script) -> Result<Fresh<'a>, Thrown> {
     let object = scope.object()?;
-    for (which, name) in (0..).zip(NAMES) {
+    for (which, (name, _)) in (0..).zip(NATIVES) {
         scope.set(&object, name, function(scope, which)?)?;
     }
     scope.set(&object, c"environment", scope.text(&script.environment)?)?;
@@ -39,22 +70,8 @@ pub(crate) fn object<'a>(scope: Scope<'a>, script: &Script) -> Result<Fresh<'a>,
 
 impl Natives for Host {
     fn call<'a>(&self, scope: Scope<'a>, which: i32, given: &[Value<'a>]) -> Result<Fresh<'a>, Thrown> {
-        match which {
-            0 => self.log(scope, given),
-            1 => Ok(scope.number(self.budget.now())),
-            2 => Ok(scope.number(self.budget.began())),
-            3 => Ok(scope.number(rand::rng().random())),
-            4 => self.random_bytes(scope, given),
-            5 => encode(scope, given),
-            6 => decode(scope, given),
-            7 => self
-                .refuse_while_loading(scope, "host services")
-                .and_then(|()| host::call(&self.script, &self.budget, scope, given)),
-            8 => self
-                .refuse_while_loading(scope, "host services")
-                .and_then(|()| host::http(&self.script, &self.budget, scope, given)),
-            _ => Ok(scope.undefined()),
-        }
+        let native = usize::try_from(which).ok().and_then(|which| NATIVES.get(which));
+        native.map_or_else(|| Ok(scope.undefined()), |(_, native)| native(self, scope, given))
     }
 
     fn must_stop(&self) -> bool {
@@ -98,11 +115,13 @@ fn encode<'a>(scope: Scope<'a>, given: &[Value<'a>]) -> Result<Fresh<'a>, Thrown
     scope.bytes(text.as_bytes())
 }
 
-/// The text of UTF-8 bytes; undefined if they are not, and that is fatal.
+/// The text of UTF-8 bytes, without their mark unless it is to be kept; undefined if they are not, and that is fatal.
 fn decode<'a>(scope: Scope<'a>, given: &[Value<'a>]) -> Result<Fresh<'a>, Thrown> {
     let fatal = given.get(1).is_some_and(|fatal| scope.to_bool(*fatal));
     let copied = given.first().and_then(|bytes| scope.with_bytes(*bytes, <[u8]>::to_vec)).unwrap_or_default();
-    let bytes = copied.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&copied);
+    let keeps_mark = given.get(2).is_some_and(|keeps| scope.to_bool(*keeps));
+    let marked = if keeps_mark { None } else { copied.strip_prefix(b"\xef\xbb\xbf") };
+    let bytes = marked.unwrap_or(&copied);
     match std::str::from_utf8(bytes) {
         Ok(text) => scope.text(text),
         Err(_invalid) if fatal => Ok(scope.undefined()),

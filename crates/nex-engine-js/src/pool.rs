@@ -8,8 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use nex_engine::{Call, CallError, Limits, StartError};
+use nex_engine::{Call, CallError, Limits, Reply, StartError};
 use tokio::sync::oneshot;
 
 use crate::isolate::{Isolate, LoadError, STACK_BYTES};
@@ -25,7 +24,7 @@ pub(crate) struct Job {
     pub(crate) call: Call,
     pub(crate) deadline: Option<Instant>,
     pub(crate) cancel: Arc<AtomicBool>,
-    pub(crate) reply: oneshot::Sender<Result<Bytes, CallError>>,
+    pub(crate) reply: oneshot::Sender<Result<Reply, CallError>>,
 }
 
 /// Reports that the first worker's isolate is ready, or why it is not.

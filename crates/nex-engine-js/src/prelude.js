@@ -1,6 +1,7 @@
-// What a script finds besides the language. Evaluated once, before the script; `native` is visible here only.
-// The completion value is a function of the natives; it gives what the engine calls: the timers, and what makes a reply of a value.
-(native) => {
+// What a script finds besides the language. Evaluated once, before the script; `native` is visible here and in `web` only.
+// The completion value is a function of the natives and of the parts in `web`, by name; it gives what the engine calls: the timers, what
+// makes a callable of a script's export, and what makes a reply of a value.
+(native, web) => {
   "use strict";
   const provide = (name, value) =>
     Object.defineProperty(globalThis, name, { value, writable: true, configurable: true, enumerable: false });
@@ -23,73 +24,27 @@
   // The engine's own would repeat: its state is put back after every call.
   Object.defineProperty(Math, "random", { value: () => native.random(), writable: true, configurable: true, enumerable: false });
   provide("performance", Object.freeze({ now: () => native.now(), get timeOrigin() { return native.timeOrigin(); } }));
-  const integers = [Int8Array, Uint8Array, Uint8ClampedArray, Int16Array, Uint16Array, Int32Array, Uint32Array, BigInt64Array, BigUint64Array];
-  provide("crypto", Object.freeze({
-    getRandomValues(array) {
-      if (!integers.some((type) => array instanceof type)) throw new TypeError("crypto.getRandomValues fills an array of integers");
-      if (array.byteLength > 65536) throw new RangeError("crypto.getRandomValues fills at most 65536 bytes at once");
-      new Uint8Array(array.buffer, array.byteOffset, array.byteLength).set(native.randomBytes(array.byteLength));
-      return array;
-    },
-    randomUUID() {
-      const bytes = native.randomBytes(16);
-      bytes[6] = (bytes[6] & 0x0f) | 0x40;
-      bytes[8] = (bytes[8] & 0x3f) | 0x80;
-      const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-      return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join("-");
-    },
-  }));
 
   const env = Object.freeze(JSON.parse(native.environment));
   provide("env", env);
   provide("process", Object.freeze({ env }));
 
-  // Timers run only while the call waits for its promise.
-  const timers = new Map();
-  let lastTimer = 0;
-  provide("setTimeout", (callback, delay = 0, ...args) => {
-    if (typeof callback !== "function") throw new TypeError("setTimeout needs a function");
-    timers.set(++lastTimer, { due: native.now() + Math.max(0, Number(delay) || 0), callback, args });
-    return lastTimer;
-  });
-  provide("clearTimeout", (timer) => void timers.delete(timer));
-  // Runs the first timer if it is due; tells how many milliseconds it has yet, -1 when there is none.
-  const tick = () => {
-    let first;
-    for (const entry of timers) if (first === undefined || entry[1].due < first[1].due) first = entry;
-    if (first === undefined) return -1;
-    const [timer, { due, callback, args }] = first;
-    const left = due - native.now();
-    if (left > 0) return left;
-    timers.delete(timer);
-    callback(...args);
-    return 0;
-  };
-
   const asBytes = (value) => {
     if (value === undefined) return new Uint8Array();
     if (value instanceof Uint8Array) return value;
     if (ArrayBuffer.isView(value)) return new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
-    return new Uint8Array(value);
+    if (value instanceof ArrayBuffer) return new Uint8Array(value);
+    throw new TypeError("expected an ArrayBuffer or a view of one");
   };
-  provide("TextEncoder", class TextEncoder {
-    get encoding() { return "utf-8"; }
-    encode(text = "") { return native.encode(String(text).toWellFormed()); }
-  });
-  provide("TextDecoder", class TextDecoder {
-    #fatal;
-    constructor(label = "utf-8", options = {}) {
-      if (!/^(utf-?8|unicode-1-1-utf-8)$/i.test(label)) throw new RangeError(`TextDecoder knows utf-8 only, not ${label}`);
-      this.#fatal = Boolean(options.fatal);
-    }
-    get encoding() { return "utf-8"; }
-    get fatal() { return this.#fatal; }
-    decode(bytes) {
-      const text = native.decode(asBytes(bytes), this.#fatal);
-      if (text === undefined) throw new TypeError("bytes are not valid utf-8");
-      return text;
-    }
-  });
+  const { tick, ...timers } = web.timers({ provide, native });
+  web.events({ provide, timers });
+  web.encoding({ provide, native, asBytes });
+  web.url({ provide, native });
+  web.crypto({ provide, native, asBytes });
+  web.streams({ provide });
+  const parts = web.blob({ provide, native, asBytes });
+  const { take } = web.fetch({ provide, native, asBytes, http: native.http, ...parts });
+  const toFunction = web.handler({ native, env, take });
 
   // Host services: synchronous, errors thrown as strings, arguments counted, as Nex 0.2.7 has them.
   const need = (given, count, complaint) => { if (given.length !== count) throw complaint; };
@@ -98,7 +53,7 @@
     throw "failed to marshal v8 value to []byte: only Uint8[] is supported";
   };
   const call = (service, method, target = "", body = undefined) => native.host(service, method, String(target).toWellFormed(), body);
-  const parsed = (bytes) => JSON.parse(native.decode(bytes, false));
+  const parsed = (bytes) => JSON.parse(native.decode(bytes, false, false));
   const http = (method) => (...given) => {
     if (given.length !== 1 && given.length !== 2) throw "url is required";
     const body = given.length === 2 ? octets(given[1]) : undefined;
@@ -161,5 +116,5 @@
     return stringify(value);
   };
 
-  return { tick, toReply };
+  return { tick, toFunction, toReply };
 }

@@ -33,7 +33,7 @@ async fn with_time(source: &str, call_time: Duration) -> JsFunction {
 /// The reply of `source` to one call, as text.
 async fn reply(source: &str) -> Result<String, CallError> {
     let (function, _fixture) = started(source).await;
-    function.invoke(call("pay")).await.map(|bytes| String::from_utf8(bytes.to_vec()).unwrap())
+    function.invoke(call("pay")).await.map(|reply| String::from_utf8(reply.payload.to_vec()).unwrap())
 }
 
 async fn failure(source: &str) -> String {
@@ -93,7 +93,7 @@ async fn every_call_sees_a_fresh_context_and_a_large_payload_survives() {
         assert_eq!(function.invoke(call("x")).await, Ok("[1,1]".into()));
     }
     let payload = Bytes::from((0..200_000_u32).map(|index| index.to_le_bytes()[0]).collect::<Vec<_>>());
-    assert_eq!(function.invoke(call(payload.clone())).await, Ok(payload));
+    assert_eq!(function.invoke(call(payload.clone())).await, Ok(payload.into()));
 }
 
 #[tokio::test]
@@ -106,7 +106,7 @@ async fn calls_at_the_same_time_see_nothing_of_each_other() {
         let replies = futures::future::join_all((0..100_u8).map(|number| function.invoke(call(vec![number])))).await;
         for (number, reply) in (0..100_u8).zip(replies) {
             match reply {
-                Ok(reply) => assert_eq!(reply, format!("[1,{number}]")),
+                Ok(reply) => assert_eq!(reply.payload, format!("[1,{number}]")),
                 Err(error) => assert!(number % 7 == 0 || number % 11 == 0, "{number}: {error}"),
             }
         }
@@ -289,7 +289,7 @@ async fn calls_run_side_by_side_up_to_the_limit() {
     let function = start(fixture.launch.clone()).await.unwrap();
     // Each call waits at the host for as many others as the limit allows.
     let replies = futures::future::join_all((0..16_u8).map(|index| function.invoke(call(vec![index])))).await;
-    assert!(replies.iter().zip(0..).all(|(reply, index)| reply == &Ok(Bytes::from(vec![index]))), "{replies:?}");
+    assert!(replies.iter().zip(0..).all(|(reply, index)| reply == &Ok(vec![index].into())), "{replies:?}");
     assert_eq!(fixture.host.max_waiting.load(Ordering::SeqCst), MEETING);
 }
 
@@ -307,7 +307,7 @@ async fn host_services_are_called_as_0_2_7_has_them() {
     let expected = format!(
         r#"[[0,128,255],null,null,["one","two"],null,[112,97,121],16,{{"name":"thing","size":3}},null,[{{"name":"thing"}}],{http},{http},{{"status":204,"response":null}},[104,195,169]]"#
     );
-    assert_eq!(std::str::from_utf8(&reply), Ok(expected.as_str()));
+    assert_eq!(std::str::from_utf8(&reply.payload), Ok(expected.as_str()));
     let asked = fixture.host.asked.lock().unwrap();
     let shown: Vec<_> =
         asked.iter().map(|ask| format!("{}.{} {} {:?}", ask.service, ask.method, ask.target, &ask.body[..])).collect();
@@ -321,7 +321,7 @@ async fn request_many_gives_the_bytes_of_every_reply() {
     // The host of this test answers with what it was sent: two replies as the host service encodes them.
     let source = "(s, p) => hostServices.messaging.requestMany('ask', p).map((reply) => [...reply])";
     let (function, _fixture) = started(source).await;
-    assert_eq!(function.invoke(call(r#"["aGk=","gA=="]"#)).await.unwrap(), "[[104,105],[128]]");
+    assert_eq!(function.invoke(call(r#"["aGk=","gA=="]"#)).await.unwrap().payload, "[[104,105],[128]]");
 }
 
 #[tokio::test]

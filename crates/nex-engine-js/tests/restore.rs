@@ -187,7 +187,7 @@ fn no_random_value_comes_twice_and_the_clock_goes_on() {
     let mut isolate = loaded(source, prepare());
     let (mut seen, mut clock) = (HashSet::new(), 0.0_f64);
     for _ in 0..300 {
-        let reply: String = serde_json::from_slice(&isolate.call(&call("")).unwrap()).unwrap();
+        let reply: String = serde_json::from_slice(&isolate.call(&call("")).unwrap().payload).unwrap();
         let (random, now) = reply.rsplit_once('\n').unwrap();
         for value in random.lines() {
             assert!(seen.insert(value.to_owned()), "{value} came twice");

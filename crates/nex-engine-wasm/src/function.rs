@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use nex_engine::{Call, CallError, Function, Launch, Limits, LineWriter, Output, Stream};
+use nex_engine::{Call, CallError, Function, Launch, Limits, LineWriter, Output, Reply as Answer, Stream};
 use tokio::sync::Semaphore;
 use wasmtime::{Error, Store, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
@@ -94,11 +94,11 @@ impl WasmFunction {
 }
 
 impl Function for WasmFunction {
-    fn invoke(&self, call: Call) -> BoxFuture<'_, Result<Bytes, CallError>> {
+    fn invoke(&self, call: Call) -> BoxFuture<'_, Result<Answer, CallError>> {
         // Dropping the call at its deadline unwinds the instance, whether it computes or waits for the host.
         Box::pin(async move {
             let call = tokio::time::timeout(self.limits.call_time, self.call(call));
-            call.await.unwrap_or(Err(CallError::Timeout(self.limits.call_time)))
+            call.await.unwrap_or(Err(CallError::Timeout(self.limits.call_time))).map(Answer::from)
         })
     }
 }

@@ -23,7 +23,7 @@ impl State {
         output: (Pipe<Reply>, Pipe<LineWriter>),
         memory_bytes: usize,
     ) -> Self {
-        let Call { subject, payload } = call;
+        let Call { subject, payload, headers: _ } = call;
         let wasi = WasiCtx::builder()
             .args(&["nexfunction", &subject])
             .envs(environment)

@@ -35,7 +35,7 @@ async fn the_reply_is_all_of_standard_output() {
         let (started, _fixture) = start(&artifact, |_| ()).await;
         let long: Vec<u8> = (0..200_000_u32).map(|index| index.to_le_bytes()[0] ^ index.to_le_bytes()[1]).collect();
         for payload in [Bytes::new(), Bytes::from("hello"), Bytes::from_static(&[0, 0xff, 0x80]), Bytes::from(long)] {
-            assert_eq!(started.function.invoke(call(payload.clone())).await, Ok(payload));
+            assert_eq!(started.function.invoke(call(payload.clone())).await, Ok(payload.into()));
         }
     }
 }
@@ -45,7 +45,7 @@ async fn a_call_sees_the_subject_and_the_environment_and_its_errors_become_lines
     for artifact in both(CONTEXT) {
         let (started, mut fixture) = start(&artifact, |_| ()).await;
         let reply = started.function.invoke(call("")).await.unwrap();
-        assert_eq!(std::str::from_utf8(&reply), Ok("nexfunction\0some.subject\0Name=väl\0name=lower\0"));
+        assert_eq!(std::str::from_utf8(&reply.payload), Ok("nexfunction\0some.subject\0Name=väl\0name=lower\0"));
         let lines: Vec<_> = std::iter::from_fn(|| fixture.lines.try_recv()).map(|line| (line.stream, line.text)).collect();
         assert_eq!(lines, [(Stream::Stderr, "complaint".into()), (Stream::Stderr, "unfinished".into())]);
     }
@@ -65,7 +65,7 @@ async fn an_exit_code_or_a_trap_is_told_and_the_next_call_is_served() {
             ("x", Err(if component { "status 1" } else { "exit status" })),
         ] {
             match (started.function.invoke(call(payload)).await, expected) {
-                (Ok(reply), Ok(expected)) => assert_eq!(reply, expected),
+                (Ok(reply), Ok(expected)) => assert_eq!(reply.payload, expected),
                 (Err(CallError::Failed(text)), Err(expected)) => assert!(text.contains(expected), "{payload}: {text}"),
                 (other, _) => panic!("{payload}: {other:?}"),
             }
@@ -124,7 +124,7 @@ async fn calls_over_the_concurrency_wait_for_their_turn() {
     let change = |fixture: &mut Fixture| fixture.launch.limits.concurrency = 1;
     let (started, _fixture) = start(&module(ECHO), change).await;
     let replies = futures::future::join_all((0..50_u8).map(|index| started.function.invoke(call(vec![index])))).await;
-    assert!(replies.iter().zip(0..).all(|(reply, index)| reply == &Ok(Bytes::from(vec![index]))));
+    assert!(replies.iter().zip(0..).all(|(reply, index)| reply == &Ok(vec![index].into())));
 }
 
 #[tokio::test]

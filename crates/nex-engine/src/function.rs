@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use nex_protocol::agent::invocation::Headers;
+pub use nex_protocol::agent::invocation::Reply;
 
 /// One call of a function.
 #[derive(Debug, Clone)]
@@ -12,6 +14,8 @@ pub struct Call {
     pub subject: String,
     /// The message's payload.
     pub payload: Bytes,
+    /// The message's headers, without those of the envelope.
+    pub headers: Headers,
 }
 
 /// Why a call failed. The text is for the caller and the log.
@@ -20,6 +24,14 @@ pub enum CallError {
     /// The function threw, trapped or exited non-zero.
     #[error("{0}")]
     Failed(String),
+    /// It answered that it does not do what it was asked, with a status as in HTTP, from 400.
+    #[error("{message}")]
+    Refused {
+        /// The status.
+        code: u16,
+        /// Why.
+        message: String,
+    },
     /// It ran longer than [`crate::Limits::call_time`] and was interrupted.
     #[error("function ran longer than its limit of {} ms and was stopped", .0.as_millis())]
     Timeout(Duration),
@@ -42,5 +54,5 @@ pub trait Function: Send + Sync {
     ///
     /// # Errors
     /// [`CallError`]. A failed call does not affect later ones.
-    fn invoke(&self, call: Call) -> BoxFuture<'_, Result<Bytes, CallError>>;
+    fn invoke(&self, call: Call) -> BoxFuture<'_, Result<Reply, CallError>>;
 }

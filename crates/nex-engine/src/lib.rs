@@ -11,7 +11,7 @@ pub mod native;
 mod output;
 
 pub use error::StartError;
-pub use function::{Call, CallError, Function};
+pub use function::{Call, CallError, Function, Reply};
 pub use host::HostClient;
 pub use launch::{Launch, Limits};
 pub use output::{Line, LineWriter, Lines, MAX_LINE_BYTES, MAX_WAITING_BYTES, Output, Stream};

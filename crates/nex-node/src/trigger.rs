@@ -6,11 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::{Client, Message, Subscriber};
-use bytes::Bytes;
 use nex_bus::drain::Draining;
 use nex_bus::service_error;
 use nex_process::TaskScope;
-use nex_protocol::agent::{Invocation, InvocationError, Outcome, TriggerKind};
+use nex_protocol::agent::{Invocation, InvocationError, Outcome, Reply, TriggerKind};
 use nex_protocol::reply::ReplySubject;
 use nex_protocol::subject::trigger_queue;
 use tokio::sync::Semaphore;
@@ -91,7 +90,7 @@ impl Relay {
         let (outcome, nanos) = self.invoker.invoke(&invocation, headers.as_ref(), payload, AGENT_SLACK).await;
         let answer = match outcome {
             Outcome::Reply(answer) => Ok(answer),
-            Outcome::Ack => Ok(Bytes::new()),
+            Outcome::Ack => Ok(Reply::default()),
             // A message on a subject is delivered once: there is no later.
             Outcome::Nak { delay_ms } => Err((503, format!("the function wants to be called again in {delay_ms} ms"))),
             Outcome::Terminate { reason } => Err((500, reason)),

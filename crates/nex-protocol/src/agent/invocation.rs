@@ -5,8 +5,10 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 
-/// Prefix of the headers that are the envelope's; a caller's own headers with this prefix are not passed on.
+/// Prefix of the headers that are the envelope's; a caller's own headers with this prefix are not passed on, save [`HTTP_PREFIX`].
 pub const RESERVED_PREFIX: &str = "Nex-";
+/// Prefix of a caller's headers that say which HTTP request its message stands for: `Nex-Http-Method`, `Nex-Http-Path`.
+pub const HTTP_PREFIX: &str = "Nex-Http-";
 /// Header: [`TriggerKind`].
 pub const TRIGGER: &str = "Nex-Trigger";
 /// Header: the concrete subject of the call.
@@ -129,11 +131,29 @@ pub struct InvocationError {
     pub limit: Option<Limit>,
 }
 
+/// Name and value of headers, in their order; a name may come more than once.
+pub type Headers = Vec<(String, String)>;
+
+/// What a function answers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reply {
+    /// The body.
+    pub payload: Bytes,
+    /// Headers of the function's own.
+    pub headers: Headers,
+}
+
+impl<T: Into<Bytes>> From<T> for Reply {
+    fn from(payload: T) -> Self {
+        Self { payload: payload.into(), headers: Headers::new() }
+    }
+}
+
 /// What came of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// A reply; it acknowledges what is to be acknowledged.
-    Reply(Bytes),
+    Reply(Reply),
     /// Done, with nothing to say.
     Ack,
     /// Try again later.
