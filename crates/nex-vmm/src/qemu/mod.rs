@@ -10,8 +10,10 @@ pub(crate) mod memory;
 pub(crate) mod qmp;
 mod streams;
 
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -29,10 +31,15 @@ use streams::{CHANNEL, stream_pair};
 
 pub use accel::Accel;
 
+/// How long a tap may be busy, and the delay between two attempts to open it.
+const TAP_BUSY: Duration = Duration::from_secs(1);
+const TAP_RETRY: Duration = Duration::from_millis(5);
+
 /// Descriptors that one process inherits.
 struct InheritedFds {
     qmp: OwnedFd,
     memory: OwnedFd,
+    tap: Option<OwnedFd>,
 }
 
 /// QEMU as a monitor, version 7.2 or newer.
@@ -65,7 +72,8 @@ impl Qemu {
             Some(_) => None,
         };
         let (ours, theirs) = stream_pair(&spec)?;
-        let process = self.spawn(&spec, &files, InheritedFds { qmp: theirs, memory }, from.is_some())?;
+        let tap = open_tap(&spec, by).await?;
+        let process = self.spawn(&spec, &files, InheritedFds { qmp: theirs, memory, tap }, from.is_some())?;
         let opened = process.begin(by, Qmp::open(ours)).await?;
         tracing::debug!(id = %spec.id, "the monitor answers");
         Ok(QemuMachine::new(process, files, opened, own_memory.map(Into::into), spec))
@@ -75,13 +83,10 @@ impl Qemu {
         &self,
         spec: &MachineSpec,
         files: &Files,
-        InheritedFds { qmp, memory }: InheritedFds,
+        InheritedFds { qmp, memory, tap }: InheritedFds,
         restore: bool,
     ) -> Result<Process, VmmError> {
         let channel = OwnedFd::from(files.listen(CHANNEL, None)?);
-        let open = |tap: &str| nex_process::tap::open_tap(tap, spec.netns.as_deref());
-        let tap = spec.nic.as_ref().map(|nic| open(&nic.tap).map_err(VmmError::file("open the tap", nic.tap.as_ref())));
-        let tap = tap.transpose()?;
         let params = argv::LaunchParams {
             accel: self.accel,
             tsc_khz: nex_process::tsc::tsc_khz(),
@@ -118,6 +123,24 @@ impl Qemu {
                 let _exit = machine.kill().await;
                 Err(error)
             }
+        }
+    }
+}
+
+async fn open_tap(spec: &MachineSpec, by: Deadline) -> Result<Option<OwnedFd>, VmmError> {
+    let Some(nic) = &spec.nic else { return Ok(None) };
+    let opened = once_free(|| nex_process::tap::open_tap(&nic.tap, spec.netns.as_deref()), by).await;
+    opened.map(Some).map_err(VmmError::file("open the tap", nic.tap.as_ref()))
+}
+
+/// Opens something that may be busy for a moment. Whoever made the tap has closed it by now, but a program that was being started
+/// meanwhile has a copy of the descriptor until it runs.
+async fn once_free<T>(mut open: impl FnMut() -> io::Result<T>, by: Deadline) -> io::Result<T> {
+    let by = by.within(TAP_BUSY);
+    loop {
+        match open() {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && !by.is_past() => tokio::time::sleep(TAP_RETRY).await,
+            done => return done,
         }
     }
 }

@@ -36,3 +36,14 @@ fn every_device_has_a_slot() {
     slots.dedup();
     assert_eq!(slots.len(), 8, "no two devices in one slot");
 }
+
+#[tokio::test]
+async fn a_tap_that_is_busy_for_a_moment_is_waited_for_and_no_other_failure_is() {
+    let by = Deadline::after(Duration::from_secs(10));
+    let mut answers = vec![Ok("tap"), Err(io::ErrorKind::ResourceBusy.into()), Err(io::ErrorKind::ResourceBusy.into())];
+    assert_eq!(once_free(|| answers.pop().unwrap(), by).await.unwrap(), "tap");
+    let mut answers = vec![Ok("tap"), Err(io::ErrorKind::PermissionDenied.into())];
+    assert_eq!(once_free(|| answers.pop().unwrap(), by).await.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+    let never: io::Result<&str> = once_free(|| Err(io::ErrorKind::ResourceBusy.into()), Deadline::after(Duration::ZERO)).await;
+    assert_eq!(never.unwrap_err().kind(), io::ErrorKind::ResourceBusy);
+}
