@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use nex_engine::HostClient;
 use nex_protocol::agent::subject;
-use nex_protocol::host::{CODE, HostError, HostRequest, MESSAGE, TARGET};
+use nex_protocol::host::{CODE, HostError, HostRequest, MESSAGE, TARGET, WITH};
 use nex_protocol::id::{AgentId, InstanceId};
 
 /// Longest wait for a host service.
@@ -28,11 +28,15 @@ impl HostClient for BusHostClient {
 
 impl BusHostClient {
     async fn ask(&self, request: HostRequest) -> Result<Bytes, HostError> {
-        let HostRequest { service, method, target, body } = request;
+        let HostRequest { service, method, target, body, headers: own } = request;
+        let line = |text: String| -> Result<HeaderValue, HostError> {
+            text.parse().map_err(|_invalid| HostError { code: 400, message: "a line break is not allowed here".into() })
+        };
         let mut headers = HeaderMap::new();
-        let target: HeaderValue =
-            target.parse().map_err(|_invalid| HostError { code: 400, message: "a line break is not allowed here".into() })?;
-        headers.insert(TARGET, target);
+        headers.insert(TARGET, line(target)?);
+        for (name, value) in own {
+            headers.append(WITH, line(format!("{name}: {value}"))?);
+        }
         let subject = subject::host_call(&self.agent, &self.instance, service, &method);
         let request = async_nats::Request::new().payload(body).headers(headers).timeout(Some(TIMEOUT));
         let answer = self.bus.send_request(subject, request).await.map_err(|error| match error.kind() {

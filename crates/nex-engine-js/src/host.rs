@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use data_encoding::BASE64;
+use nex_protocol::agent::invocation::Headers;
 use nex_protocol::host::{HostError, HostRequest, Service};
 use serde::Deserialize;
 
@@ -21,7 +22,7 @@ struct HttpReply {
     body_base64: Option<String>,
 }
 
-/// `(service, method, target, body)`; gives the bytes of the reply.
+/// `(service, method, target, body, headers)`; gives the bytes of the reply.
 pub(crate) fn call<'a>(script: &Script, budget: &Budget, scope: Scope<'a>, given: &[Value<'a>]) -> Result<Fresh<'a>, Thrown> {
     let [service, given @ ..] = given else { return Ok(scope.undefined()) };
     let service = scope.to_text(*service)?;
@@ -33,7 +34,7 @@ pub(crate) fn call<'a>(script: &Script, budget: &Budget, scope: Scope<'a>, given
     }
 }
 
-/// `(method, url, body)`; gives the reply's parts in an object, of which the prelude makes another.
+/// `(method, url, body, headers)`; gives the reply's parts in an object, of which the prelude makes another.
 pub(crate) fn http<'a>(script: &Script, budget: &Budget, scope: Scope<'a>, given: &[Value<'a>]) -> Result<Fresh<'a>, Thrown> {
     let asked = request(scope, given)?;
     let reply = ask(script, budget, Service::Http, asked).and_then(|bytes| parse(&bytes));
@@ -43,17 +44,21 @@ pub(crate) fn http<'a>(script: &Script, budget: &Budget, scope: Scope<'a>, given
     }
 }
 
-/// Method, target and body.
-type Asked = (String, String, Bytes);
+/// Method, target, body and headers.
+type Asked = (String, String, Bytes, Headers);
 
 fn request<'a>(scope: Scope<'a>, given: &[Value<'a>]) -> Result<Asked, Thrown> {
     let text = |at: usize| given.get(at).map_or(Ok(String::new()), |value| scope.to_text(*value));
     let body = given.get(2).and_then(|body| scope.with_bytes(*body, Bytes::copy_from_slice)).unwrap_or_default();
-    Ok((text(0)?, text(1)?, body))
+    let headers = match given.get(3) {
+        Some(pairs) if !pairs.is_undefined() => serde_json::from_str(&scope.to_text(*pairs)?).unwrap_or_default(),
+        _ => Headers::new(),
+    };
+    Ok((text(0)?, text(1)?, body, headers))
 }
 
-fn ask(script: &Script, budget: &Budget, service: Service, (method, target, body): Asked) -> Result<Bytes, HostError> {
-    let request = HostRequest { service, method, target, body };
+fn ask(script: &Script, budget: &Budget, service: Service, (method, target, body, headers): Asked) -> Result<Bytes, HostError> {
+    let request = HostRequest { service, method, target, body, headers };
     let answer = async { tokio::time::timeout(budget.left(), script.host.call(request)).await };
     let late = |_elapsed| HostError { code: 504, message: "host service did not answer within the call's time".to_owned() };
     script.handle.block_on(answer).map_err(late)?

@@ -52,7 +52,17 @@
     if (value instanceof Uint8Array) return value;
     throw "failed to marshal v8 value to []byte: only Uint8[] is supported";
   };
-  const call = (service, method, target = "", body = undefined) => native.host(service, method, String(target).toWellFormed(), body);
+  const call = (service, method, target = "", body = undefined, headers = undefined) =>
+    native.host(service, method, String(target).toWellFormed(), body, headers);
+  // A message may have a third argument: { headers }, as the constructor of Headers takes them. Their names are sent as they are written.
+  const message = (method) => (...given) => {
+    if (given.length !== 3) need(given, 2, "subject and payload are required");
+    const { headers = {} } = given[2] ?? {};
+    const pairs = typeof headers[Symbol.iterator] === "function" ? [...headers] : Object.entries(headers);
+    const written = pairs.map(([name, value]) => [String(name).toWellFormed(), String(value).toWellFormed()]);
+    new Headers(written);
+    return call("messaging", method, given[0], octets(given[1]), JSON.stringify(written));
+  };
   const parsed = (bytes) => JSON.parse(native.decode(bytes, false, false));
   const http = (method) => (...given) => {
     if (given.length !== 1 && given.length !== 2) throw "url is required";
@@ -73,14 +83,8 @@
       keys() { return parsed(call("kv", "keys")); },
     }),
     messaging: Object.freeze({
-      publish(...given) {
-        need(given, 2, "subject and payload are required");
-        call("messaging", "publish", given[0], octets(given[1]));
-      },
-      request(...given) {
-        need(given, 2, "subject and payload are required");
-        return call("messaging", "request", given[0], octets(given[1]));
-      },
+      publish(...given) { message("publish")(...given); },
+      request: message("request"),
       requestMany(...given) {
         need(given, 2, "subject and payload are required");
         const replies = parsed(call("messaging", "requestMany", given[0], octets(given[1])));

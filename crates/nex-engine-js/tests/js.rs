@@ -317,6 +317,32 @@ async fn host_services_are_called_as_0_2_7_has_them() {
 }
 
 #[tokio::test]
+async fn fetch_asks_the_host_and_messages_have_headers() {
+    let source = "async (s, p) => {
+        const response = await fetch('http://h/p#part', { method: 'post', body: 'x', headers: { 'X-Mine': '1' } });
+        const seen = [response.status, response.ok, response.headers.get('vary'), await response.text(), (await fetch(new Request('http://h', { method: 'HEAD' }))).body];
+        await hostServices.messaging.publish('out', p, { headers: { 'Nats-Msg-Id': '7' } });
+        const answer = await hostServices.messaging.request('ask', p, { headers: new Headers([['a', 'b']]) });
+        return [...seen, answer.length, (await hostServices.kv.get('key')).length] }";
+    let (function, fixture) = started(source).await;
+    let reply = function.invoke(call("pay")).await.unwrap().payload;
+    assert_eq!(std::str::from_utf8(&reply), Ok(r#"[200,true,"a, b","hé",null,3,3]"#));
+    let asked = fixture.host.asked.lock().unwrap().clone();
+    assert_eq!((asked[0].method.as_str(), asked[0].target.as_str(), &asked[0].body[..]), ("post", "http://h/p", &b"x"[..]));
+    let headers = |at: usize| asked[at].headers.iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>();
+    assert_eq!(headers(0), ["content-type: text/plain;charset=UTF-8", "x-mine: 1"]);
+    assert_eq!((headers(2), headers(3)), (vec!["Nats-Msg-Id: 7".to_owned()], vec!["a: b".to_owned()]));
+    for (wrong, expected) in [
+        ("fetch('http://h', { method: 'OPTIONS' })", "TypeError: fetch: the host makes no OPTIONS requests"),
+        ("fetch('http://h', { signal: AbortSignal.abort() })", "AbortError"),
+        ("hostServices.messaging.publish('a', new Uint8Array(), { headers: { 'a b': 'c' } })", "Invalid header name: a b"),
+    ] {
+        let text = failure(&format!("async () => {wrong}")).await;
+        assert!(text.contains(expected), "{wrong}: {text}");
+    }
+}
+
+#[tokio::test]
 async fn request_many_gives_the_bytes_of_every_reply() {
     // The host of this test answers with what it was sent: two replies as the host service encodes them.
     let source = "(s, p) => hostServices.messaging.requestMany('ask', p).map((reply) => [...reply])";

@@ -27,7 +27,8 @@ mod template;
 use async_nats::{Client, Message};
 use bytes::Bytes;
 use nex_bus::denials::Denials;
-use nex_protocol::host::{HostError, Service, TARGET};
+use nex_protocol::agent::invocation::Headers;
+use nex_protocol::host::{HostError, Service, TARGET, WITH};
 use nex_protocol::id::{Namespace, WorkloadName};
 
 pub use config::Config;
@@ -40,6 +41,10 @@ use error::refuse;
 pub(crate) const MAX_ANSWER: usize = 7 * 1024 * 1024;
 /// Longest key, object name, subject or URL read at all; the services have narrower rules.
 const MAX_TARGET: usize = 8 * 1024;
+
+/// Most headers that a guest adds to a message or request, and most bytes of them.
+const MAX_HEADERS: usize = 64;
+const MAX_HEADER_BYTES: usize = 16 * 1024;
 
 /// Who calls, as the node knows it.
 #[derive(Debug, Clone)]
@@ -54,6 +59,13 @@ pub struct CallContext {
     pub denials: Denials,
     /// Whether the connection is narrower than the node's own. Then it is waited for whether a message may be published.
     pub is_narrow: bool,
+}
+
+/// What a guest has sent: a value, a message's payload or a request's body, and the headers to go with it.
+#[derive(Debug, Default)]
+struct Sent {
+    body: Bytes,
+    headers: Headers,
 }
 
 /// The host services of a node.
@@ -90,22 +102,22 @@ impl HostServices {
             let text = format!("the key, name, subject or url is {} bytes long; at most {MAX_TARGET} are taken", target.len());
             return Err(refuse(400, text));
         }
-        let body = message.payload.clone();
+        let sent = Sent { body: message.payload.clone(), headers: with(message)? };
         let touched = match service {
             Service::KeyValue => Touched::Bucket(self.kv.bucket(context)),
             Service::ObjectStore => Touched::Bucket(self.objects.bucket(context)),
             Service::Messaging => Touched::Subject(target),
             Service::Http => {
                 let workload = format!("{}.{}", context.namespace, context.workload);
-                return self.http.call(&workload, method, target, body).await;
+                return self.http.call(&workload, method, target, sent).await;
             }
         };
         let work = async {
             match service {
-                Service::KeyValue => self.kv.call(context, method, target, body).await,
-                Service::ObjectStore => Box::pin(self.objects.call(context, method, target, &body)).await,
+                Service::KeyValue => self.kv.call(context, method, target, sent.body).await,
+                Service::ObjectStore => Box::pin(self.objects.call(context, method, target, &sent.body)).await,
                 Service::Messaging | Service::Http => {
-                    messaging::call(&self.config.messaging, context, method, target, body).await
+                    messaging::call(&self.config.messaging, context, method, target, sent).await
                 }
             }
         };
@@ -133,4 +145,22 @@ impl HostServices {
             format!("the host service {service} is off on this node: set host_services.services.{service}.enabled to true");
         Err(refuse(403, text))
     }
+}
+
+/// The headers that a guest adds.
+fn with(message: &Message) -> Result<Headers, HostError> {
+    let Some(headers) = &message.headers else { return Ok(Headers::new()) };
+    let mut given = Headers::new();
+    let mut bytes = 0;
+    for line in headers.get_all(WITH) {
+        let (name, value) = line.as_str().split_once(": ").ok_or_else(|| refuse(400, "a header is a name and a value"))?;
+        bytes += line.as_str().len();
+        given.push((name.to_owned(), value.to_owned()));
+    }
+    if given.len() > MAX_HEADERS || bytes > MAX_HEADER_BYTES {
+        let text =
+            format!("{} headers of {bytes} bytes; at most {MAX_HEADERS} of {MAX_HEADER_BYTES} bytes are sent", given.len());
+        return Err(refuse(400, text));
+    }
+    Ok(given)
 }

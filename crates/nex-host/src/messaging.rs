@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::{Client, Request, RequestErrorKind, StatusCode};
+use async_nats::{Client, HeaderMap, Request, RequestErrorKind, StatusCode};
 use bytes::Bytes;
 use data_encoding::BASE64;
 use futures::StreamExt as _;
+use nex_bus::own_headers::of_function;
 use nex_protocol::host::HostError;
 use nex_protocol::subject::is_valid_pattern;
 use serde_json::json;
@@ -14,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::config::MessagingConfig;
 use crate::error::{refuse, unknown_method};
-use crate::{CallContext, MAX_ANSWER};
+use crate::{CallContext, MAX_ANSWER, Sent};
 
 /// Most replies `requestMany` waits for.
 const MAX_REPLIES: usize = 100;
@@ -24,27 +25,28 @@ pub(crate) async fn call(
     context: &CallContext,
     method: &str,
     subject: &str,
-    body: Bytes,
+    Sent { body, headers }: Sent,
 ) -> Result<Bytes, HostError> {
     let nats = &context.nats;
     if !matches!(method, "publish" | "request" | "requestMany") {
         return Err(unknown_method("messaging", method, "publish, request and requestMany"));
     }
     check_subject(subject)?;
+    let headers = of_function(headers);
     let limit = nats.max_payload();
     if body.len() > limit {
         return Err(refuse(413, format!("the message is {} bytes, and NATS takes at most {limit}", body.len())));
     }
     match method {
         "publish" => {
-            let published = publish(nats, subject, body).await;
+            let published = publish(nats, subject, body, headers).await;
             if published.is_ok() && context.is_narrow {
                 // The server says nothing where it permits a message, and otherwise what ends this call.
                 context.denials.settle(nats).await;
             }
             published
         }
-        "request" => request(nats, subject, body, config.request_timeout).await,
+        "request" => request(nats, subject, body, headers, config.request_timeout).await,
         _ => request_many(nats, subject, body, config.request_many_timeout).await,
     }
 }
@@ -68,18 +70,27 @@ fn check_subject(subject: &str) -> Result<(), HostError> {
     Ok(())
 }
 
-async fn publish(nats: &Client, subject: &str, body: Bytes) -> Result<Bytes, HostError> {
+async fn publish(nats: &Client, subject: &str, body: Bytes, headers: HeaderMap) -> Result<Bytes, HostError> {
     let failed = |why: &dyn std::fmt::Display| refuse(503, format!("failed to publish message: {why}"));
     // Without this a message would wait in memory, and be said to be sent.
     if nats.connection_state() != State::Connected {
         return Err(failed(&"NATS is not connected; try again"));
     }
-    nats.publish(subject.to_owned(), body).await.map_err(|error| failed(&error))?;
+    let subject = subject.to_owned();
+    let sent = if headers.is_empty() {
+        nats.publish(subject, body).await
+    } else {
+        nats.publish_with_headers(subject, headers, body).await
+    };
+    sent.map_err(|error| failed(&error))?;
     Ok(Bytes::from_static(br#"{"success":true}"#))
 }
 
-async fn request(nats: &Client, subject: &str, body: Bytes, limit: Duration) -> Result<Bytes, HostError> {
-    let request = Request::new().payload(body).timeout(Some(limit));
+async fn request(nats: &Client, subject: &str, body: Bytes, headers: HeaderMap, limit: Duration) -> Result<Bytes, HostError> {
+    let mut request = Request::new().payload(body).timeout(Some(limit));
+    if !headers.is_empty() {
+        request = request.headers(headers);
+    }
     let reply = nats.send_request(subject.to_owned(), request).await.map_err(|error| match error.kind() {
         RequestErrorKind::TimedOut => {
             refuse(504, format!("failed to send request: no reply on {subject} within {} ms", limit.as_millis()))

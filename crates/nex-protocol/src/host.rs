@@ -8,8 +8,12 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 
+use crate::agent::invocation::Headers;
+
 /// Header that carries what the call is about: the key, the object's name, the subject, the URL.
 pub const TARGET: &str = "x-nex-target";
+/// Header that carries one header of the message or request to be sent, as `<name>: <value>`; may come more than once.
+pub const WITH: &str = "x-nex-with";
 /// Header of the reply: decimal status, 200 when it worked.
 pub const CODE: &str = "x-nex-hs-code";
 /// Header of the reply: what went wrong, for people.
@@ -71,6 +75,8 @@ pub struct HostRequest {
     pub target: String,
     /// The value, payload or request body; empty where the method takes none.
     pub body: Bytes,
+    /// Headers of the message or HTTP request; nothing else has any.
+    pub headers: Headers,
 }
 
 /// A host service said no. Its text reaches the function as the thrown error.

@@ -185,7 +185,7 @@
     url.hash = "";
     let reply;
     try {
-      reply = http(method, url.href, sent, [...request.headers]);
+      reply = http(method, url.href, sent, JSON.stringify([...request.headers]));
     } catch (error) {
       throw new TypeError(`fetch failed: ${error}`);
     }

@@ -16,13 +16,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use data_encoding::BASE64;
 use nex_process::shares::Shares;
+use nex_protocol::agent::invocation::Headers;
 use nex_protocol::host::HostError;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 use ureq::Agent;
-use ureq::http::{HeaderMap, Method, Request, Response, Uri, header};
+use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header};
 use ureq::unversioned::transport::DefaultConnector;
 
+use crate::Sent;
 use crate::config::HttpConfig;
 use crate::error::{refuse, unknown_method};
 use guard::{Denied, Guard};
@@ -30,6 +32,21 @@ use guard::{Denied, Guard};
 /// Most calls under way at once, of all workloads and of each; every call has a thread of its own while it lasts.
 const MAX_CALLS: usize = 64;
 const MAX_CALLS_OF_ONE: usize = 16;
+/// Headers that belong to the connection, or to whoever makes it; a guest's are left out.
+const NOT_OF_GUESTS: [&str; 12] = [
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "via",
+];
 /// Most redirects followed.
 const MAX_REDIRECTS: u32 = 5;
 
@@ -72,7 +89,13 @@ impl Http {
         }
     }
 
-    pub(crate) async fn call(&self, workload: &str, method: &str, url: &str, body: Bytes) -> Result<Bytes, HostError> {
+    pub(crate) async fn call(
+        &self,
+        workload: &str,
+        method: &str,
+        url: &str,
+        Sent { body, headers }: Sent,
+    ) -> Result<Bytes, HostError> {
         let (method, has_body) = match method {
             "get" => (Method::GET, false),
             "head" => (Method::HEAD, false),
@@ -82,11 +105,10 @@ impl Http {
             "patch" => (Method::PATCH, true),
             _ => return Err(unknown_method("http", method, "get, post, put, patch, delete and head")),
         };
-        let request = Request::builder()
-            .method(method)
-            .uri(parse(url)?)
-            .header(header::ACCEPT, "*/*")
-            .header(header::ACCEPT_LANGUAGE, "en-us");
+        let mut request = Request::builder().method(method).uri(parse(url)?);
+        if let Some(set) = request.headers_mut() {
+            add(set, headers, has_body)?;
+        }
         // One workload's slow calls wait for each other, and leave room for those of others.
         let room = async { (self.workloads.take(workload).await, Arc::clone(&self.calls).acquire_owned().await) };
         let Ok((share, Ok(permit))) = tokio::time::timeout(self.timeout, room).await else {
@@ -95,7 +117,6 @@ impl Http {
         let (agent, limit) = (self.agent.clone(), self.max_response);
         let call = tokio::task::spawn_blocking(move || {
             let response = if has_body {
-                let request = request.header(header::CONTENT_TYPE, "text/plain");
                 request.body(body.as_ref()).map_err(ureq::Error::from).and_then(|request| agent.run(request))
             } else {
                 request.body(()).map_err(ureq::Error::from).and_then(|request| agent.run(request))
@@ -106,6 +127,23 @@ impl Http {
         });
         call.await.map_err(|error| refuse(500, format!("the http call ended abnormally: {error}")))?
     }
+}
+
+/// A guest's headers, and what is sent for those that it does not give.
+fn add(set: &mut HeaderMap, headers: Headers, has_body: bool) -> Result<(), HostError> {
+    for (name, value) in headers {
+        let bad = || refuse(400, format!("'{}' is no header of HTTP, or its value is none", name.escape_debug()));
+        let parsed: HeaderName = name.parse().map_err(|_invalid| bad())?;
+        if !NOT_OF_GUESTS.contains(&parsed.as_str()) {
+            set.append(parsed, HeaderValue::from_str(&value).map_err(|_invalid| bad())?);
+        }
+    }
+    let content = (header::CONTENT_TYPE, "text/plain");
+    let usual = [(header::ACCEPT, "*/*"), (header::ACCEPT_LANGUAGE, "en-us")];
+    for (name, value) in usual.into_iter().chain(has_body.then_some(content)) {
+        set.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    Ok(())
 }
 
 fn parse(url: &str) -> Result<Uri, HostError> {

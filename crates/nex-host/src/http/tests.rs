@@ -30,7 +30,7 @@ async fn redirecting_to(location: String) -> (SocketAddr, JoinSet<()>) {
 async fn get(url: &str, open: SocketAddr) -> HostError {
     let guard = Guard::by(move |address| if *address == open { None } else { refusal_of(address) });
     let http = Http::guarded(&Config::default().http, guard);
-    http.call("ns.one", "get", url, Bytes::new()).await.unwrap_err()
+    http.call("ns.one", "get", url, Sent::default()).await.unwrap_err()
 }
 
 fn refusal_of(address: &SocketAddr) -> Option<&'static str> {
@@ -70,14 +70,14 @@ async fn slow_calls_of_one_workload_leave_room_for_another() {
     let mut calls = JoinSet::new();
     for _ in 0..=MAX_CALLS {
         let (http, slow) = (Arc::clone(&http), slow.clone());
-        calls.spawn(async move { http.call("ns.slow", "get", &slow, Bytes::new()).await.err() });
+        calls.spawn(async move { http.call("ns.slow", "get", &slow, Sent::default()).await.err() });
     }
     // All that are let through have come.
     let mut kept = Vec::new();
     for _ in 0..MAX_CALLS_OF_ONE {
         kept.push(silent.accept().await.unwrap());
     }
-    let error = http.call("ns.other", "get", &format!("http://{server}/"), Bytes::new()).await.unwrap_err();
+    let error = http.call("ns.other", "get", &format!("http://{server}/"), Sent::default()).await.unwrap_err();
     assert!(error.message.contains("5 redirects"), "it was called: {error}");
     assert!(futures::future::poll_immediate(silent.accept()).await.is_none(), "no more than its share");
     calls.abort_all();

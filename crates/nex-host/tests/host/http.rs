@@ -135,6 +135,22 @@ async fn binary_and_packed_bodies_and_headers_survive() {
 }
 
 #[tokio::test]
+async fn a_request_has_the_headers_it_is_given_save_those_of_the_connection() {
+    let (nats, server) = (NatsServer::start().await, Server::start().await);
+    let caller = caller(&nats, json!({"allow_private": true})).await;
+    let lines = ["X-Mine: a: b", "content-type: application/json", "Host: other", "Transfer-Encoding: chunked", "Accept: text/x"];
+    let answer: Value =
+        serde_json::from_slice(&caller.with("http.post", &server.url("/echo"), "{}", &lines).await.unwrap()).unwrap();
+    let echoed = text(&answer).to_lowercase();
+    for expected in ["x-mine: a: b\r\n", "content-type: application/json\r\n", "accept: text/x\r\n"] {
+        assert_eq!(echoed.matches(expected).count(), 1, "{expected}: {echoed}");
+    }
+    assert!(!echoed.contains("text/plain") && !echoed.contains("other") && !echoed.contains("chunked"), "{echoed}");
+    let error = caller.with("http.get", &server.url("/echo"), "", &["a b: c"]).await.unwrap_err();
+    assert!(error.code == 400 && error.message.contains("'a b'"), "{error}");
+}
+
+#[tokio::test]
 async fn size_and_time_are_bounded() {
     let (nats, server) = (NatsServer::start().await, Server::start().await);
     let settings = json!({"allow_private": true, "timeout_ms": 2000});

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use nex_bus::denials::Denials;
 use nex_host::{CallContext, Config, HostServices};
-use nex_protocol::host::{HostError, TARGET};
+use nex_protocol::host::{HostError, TARGET, WITH};
 use nex_testkit::NatsServer;
 use serde_json::Value;
 
@@ -44,6 +44,14 @@ impl Caller {
     /// The JSON of an answer.
     async fn json(&self, what: &str, target: &str, body: impl AsRef<[u8]>) -> Value {
         serde_json::from_slice(&self.call(what, target, body).await.unwrap()).unwrap()
+    }
+
+    /// A call with headers for what is sent.
+    async fn with(&self, what: &str, target: &str, body: &str, headers: &[&str]) -> Result<Bytes, HostError> {
+        let mut message = message(target, body.as_bytes());
+        let set = message.headers.get_or_insert_default();
+        headers.iter().for_each(|line| set.append(WITH, *line));
+        self.host.call(&self.context, what, &message).await
     }
 
     /// Code and text of a refusal.

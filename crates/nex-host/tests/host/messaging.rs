@@ -42,6 +42,24 @@ async fn a_message_is_published_and_a_request_answered() {
 }
 
 #[tokio::test]
+async fn a_message_has_the_headers_it_is_given_and_none_that_are_reserved() {
+    let server = NatsServer::start().await;
+    let caller = Caller::of(&server).await;
+    let nats = server.client().await;
+    let mut heard = nats.subscribe("news").await.unwrap();
+    settled(&nats).await;
+    let lines = ["Nats-Msg-Id: 7", "X-Two: a", "X-Two: b: c", "Nex-Outcome: reply"];
+    caller.with("messaging.publish", "news", "", &lines).await.unwrap();
+    let headers = timeout(Duration::from_secs(5), heard.next()).await.unwrap().unwrap().headers.unwrap();
+    assert_eq!(headers.get("Nats-Msg-Id").unwrap().as_str(), "7");
+    assert_eq!(headers.get_all("X-Two").map(async_nats::HeaderValue::as_str).collect::<Vec<_>>(), ["a", "b: c"]);
+    assert_eq!(headers.len(), 2, "{headers:?}");
+    let many = vec!["X: y"; 65];
+    assert_eq!(caller.with("messaging.publish", "news", "", &many).await.unwrap_err().code, 400);
+    assert_eq!(caller.with("messaging.publish", "news", "", &["no value"]).await.unwrap_err().code, 400);
+}
+
+#[tokio::test]
 async fn a_request_waits_its_milliseconds_and_says_why_it_failed() {
     let server = NatsServer::start().await;
     let settings = json!({"request_timeout_ms": 40});
