@@ -1,4 +1,4 @@
-//! A machine of the tests: real QEMU without acceleration, a real kernel, an image with this build's agent, and the stream to its init.
+//! A machine of the tests: real QEMU (emulating, but in the lab), a real kernel, an image with this build's agent, the stream to its init.
 
 use std::cell::RefCell;
 use std::fs;
