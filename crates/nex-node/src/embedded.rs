@@ -22,7 +22,7 @@ use nex_protocol::claims;
 use nkeys::KeyPair;
 
 use crate::bus::{BusError, BusServer};
-use crate::state_dir::{Lock, StateError, make_private, write_private};
+use crate::state_dir::{Lock, StateError, make_private, patiently, write_private};
 
 /// The file with the user's key.
 const USER_KEY: &str = "user.nk";
@@ -70,7 +70,7 @@ impl EmbeddedDir {
     /// [`EmbeddedError`]; when another `nex up` is at work there, above all.
     pub async fn open(dir: &Path) -> Result<Self, EmbeddedError> {
         make_private(dir)?;
-        let lock = Lock::take(&dir.join("lock"))?;
+        let lock = patiently(|| Lock::take(&dir.join("lock"))).await?;
         let this = Self { dir: dir.to_owned(), user: user(&dir.join(USER_KEY))?, _lock: lock };
         let left = fs::read(this.record()).ok().and_then(|bytes| serde_json::from_slice::<ProcessId>(&bytes).ok());
         if let Some(left) = left.filter(|left| left.is_alive()) {

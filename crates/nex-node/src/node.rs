@@ -40,7 +40,7 @@ use crate::pool::{Pools, Status as PoolStatus};
 use crate::registry::Registry;
 use crate::restore;
 use crate::sandbox::{Host, SandboxError, Sandboxes};
-use crate::state_dir::{StateDir, StateError};
+use crate::state_dir::{self, StateDir, StateError};
 use crate::status::{NodeStatus, VERSION};
 use crate::tail::Tails;
 use crate::workload::Workloads;
@@ -160,7 +160,7 @@ impl Node {
         for warning in &options.config.warnings {
             tracing::warn!("{warning}");
         }
-        let state = StateDir::open(&options.state_dir)?;
+        let state = state_dir::patiently(|| StateDir::open(&options.state_dir)).await?;
         let identity = Identity::load(&state, options.nexus.clone())?;
         let journal = Journal::open(&state.path("journal.redb"))?;
         let host = Host {

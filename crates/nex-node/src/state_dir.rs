@@ -13,8 +13,14 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use nex_process::Deadline;
 use nix::fcntl::{Flock, FlockArg};
+
+/// Time in which a program that is being started closes what it does not inherit, and the pause between two looks.
+const LAST_HOLDER: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Why the state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +63,21 @@ impl Lock {
             Ok(file) => Ok(Self { _file: file }),
             Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(StateError::InUse(path.parent().unwrap_or(path).to_owned())),
             Err((_, errno)) => Err(io(errno.into())),
+        }
+    }
+}
+
+/// Takes what is locked, and waits a moment where it is in use: a program that a killed node was about to start has its locks until it
+/// runs.
+///
+/// # Errors
+/// Those of the last attempt.
+pub async fn patiently<T>(mut take: impl FnMut() -> Result<T, StateError>) -> Result<T, StateError> {
+    let by = Deadline::after(LAST_HOLDER);
+    loop {
+        match take() {
+            Err(StateError::InUse(_)) if !by.is_past() => tokio::time::sleep(PAUSE).await,
+            taken => return taken,
         }
     }
 }
@@ -145,6 +166,21 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
+
+    #[tokio::test]
+    async fn a_lock_that_is_about_to_be_let_go_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let mut held = Some(Lock::take(&path).unwrap());
+        let mut tries = 0;
+        let taken = patiently(|| {
+            tries += 1;
+            let _let_go = held.take_if(|_| tries == 3);
+            Lock::take(&path)
+        });
+        assert!(taken.await.is_ok());
+        assert!(held.is_none());
+    }
 
     #[test]
     fn a_key_is_made_once_and_the_directory_has_one_owner() {
