@@ -59,6 +59,37 @@ impl<'a> Scope<'a> {
         Self::checked(self.eval(source, file, qjs::JS_EVAL_TYPE_GLOBAL))
     }
 
+    /// Compiles a script of this crate's own; without its text, which would be kept with every function.
+    pub(crate) fn compile(self, source: &CStr, file: &CStr) -> Result<Vec<u8>, Thrown> {
+        let compiled = Self::checked(self.eval(source, file, qjs::JS_EVAL_TYPE_GLOBAL | qjs::JS_EVAL_FLAG_COMPILE_ONLY))?;
+        let flags = c_int::try_from(qjs::JS_WRITE_OBJ_BYTECODE | qjs::JS_WRITE_OBJ_STRIP_SOURCE).unwrap_or_default();
+        let mut length: qjs::size_t = 0;
+        // SAFETY: the value is of this context; the length outlives the call.
+        let written = unsafe { qjs::JS_WriteObject(self.raw(), &raw mut length, compiled.value().raw, flags) };
+        self.free(compiled);
+        if written.is_null() {
+            return Err(Thrown);
+        }
+        // SAFETY: the engine gave this many bytes, which stay until they are freed.
+        let code = unsafe { slice::from_raw_parts(written, to_usize(length)) }.to_vec();
+        // SAFETY: the bytes are the engine's, and freed once.
+        unsafe { qjs::js_free(self.raw(), written.cast()) };
+        Ok(code)
+    }
+
+    /// Runs what [`Self::compile`] made in this process; gives its completion value.
+    ///
+    /// # Safety
+    /// The code is from there: the engine does not verify it.
+    pub(crate) unsafe fn run_compiled(self, code: &[u8]) -> Result<Fresh<'a>, Thrown> {
+        let flags = c_int::try_from(qjs::JS_READ_OBJ_BYTECODE).unwrap_or_default();
+        // SAFETY: the engine reads this many bytes, and copies what it keeps; that they are its own is the caller's promise.
+        let read = unsafe { qjs::JS_ReadObject(self.raw(), code.as_ptr(), code.len() as qjs::size_t, flags) };
+        let function = Self::checked(read)?;
+        // SAFETY: the context is alive and of this thread; it takes the function.
+        Self::checked(unsafe { qjs::JS_EvalFunction(self.raw(), function.into_raw()) })
+    }
+
     /// Starts a module; gives the promise of its end, and its exports.
     pub(crate) fn run_module(self, source: &CStr, file: &CStr) -> Result<(Fresh<'a>, Fresh<'a>), Thrown> {
         let module = Self::checked(self.eval(source, file, qjs::JS_EVAL_TYPE_MODULE | qjs::JS_EVAL_FLAG_COMPILE_ONLY))?.0.raw;

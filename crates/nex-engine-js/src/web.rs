@@ -4,7 +4,8 @@ pub(crate) mod crypto;
 pub(crate) mod multipart;
 pub(crate) mod url;
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
+use std::sync::OnceLock;
 
 use crate::value::{Fresh, Scope, Thrown, Value};
 
@@ -15,14 +16,30 @@ macro_rules! parts {
 /// The interfaces; each is an expression that is a function.
 const PARTS: [(&str, &str); 9] = parts!["timers", "events", "encoding", "url", "crypto", "streams", "blob", "fetch", "handler"];
 
+/// Their code, made by the first isolate of the process.
+static CODE: [OnceLock<Vec<u8>>; PARTS.len()] = [const { OnceLock::new() }; PARTS.len()];
+
+#[expect(unsafe_code, reason = "the engine does not verify code")]
+fn run<'a>(scope: Scope<'a>, code: &OnceLock<Vec<u8>>, name: &str, source: &str) -> Result<Fresh<'a>, Thrown> {
+    let code = match code.get() {
+        Some(code) => code,
+        None => {
+            let source = CStr::from_bytes_with_nul(source.as_bytes()).unwrap_or(c"");
+            let file = CString::new(format!("nex:{name}")).unwrap_or_default();
+            let made = scope.compile(source, &file)?;
+            code.get_or_init(|| made)
+        }
+    };
+    // SAFETY: it was compiled above, in this process.
+    unsafe { scope.run_compiled(code) }
+}
+
 /// An object with the interfaces by name.
 pub(crate) fn object(scope: Scope<'_>) -> Result<Fresh<'_>, Thrown> {
     let object = scope.object()?;
-    for (name, source) in PARTS {
-        let source = CStr::from_bytes_with_nul(source.as_bytes()).unwrap_or(c"");
-        let file = std::ffi::CString::new(format!("nex:{name}")).unwrap_or_default();
-        let part = scope.run_script(source, &file)?;
-        let name = std::ffi::CString::new(name).unwrap_or_default();
+    for ((name, source), code) in PARTS.into_iter().zip(&CODE) {
+        let part = run(scope, code, name, source)?;
+        let name = CString::new(name).unwrap_or_default();
         scope.set(&object, &name, part)?;
     }
     Ok(object)
