@@ -16,6 +16,7 @@ const COMMANDS: [&[&str]; 19] = [
     &["node", "lameduck"],
     &["devrun"],
     &["run"],
+    &["apply"],
     &["stop"],
     &["call"],
     &["ps"],
