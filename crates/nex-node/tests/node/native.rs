@@ -16,7 +16,7 @@ async fn the_echo_service_is_reached_over_nats_and_its_last_lines_are_heard() {
     echo.environment.insert("nats_url".into(), world.nats_for_workloads());
     let started = world.deploy(&echo).await;
     world.until("it listens", |it| it.has_logged("EchoService listens on svc.echo")).await;
-    assert_eq!(world.call("svc.echo", "hello").await, "hello");
+    assert_eq!(world.call_again("svc.echo", "hello").await, "hello");
     world.stop_workload(&started).await;
     world.until("it says goodbye", |it| it.has_logged("EchoService says goodbye")).await;
     assert!(world.workload(&started.id).await.is_none());
