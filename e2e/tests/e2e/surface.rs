@@ -3,7 +3,7 @@
 use crate::world::World;
 
 /// Every command, with the commands above it.
-const COMMANDS: [&[&str]; 19] = [
+const COMMANDS: [&[&str]; 20] = [
     &[],
     &["up"],
     &["version"],
