@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use nex_protocol::id::NodeId;
 use nex_protocol::subject::is_valid_pattern;
 
 /// A usage error that clap does not detect.
@@ -57,6 +58,14 @@ pub(crate) fn subject(text: &str) -> Result<String, String> {
 /// Parses a number of concurrent calls.
 pub(crate) fn concurrency(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|count| (1..=100_000).contains(count)).ok_or_else(|| "expected a number from 1 to 100000".to_owned())
+}
+
+/// Parses a node to deploy to. A list without a node in it trusts nobody, which nobody means; to any node it may not open the way.
+pub(crate) fn trusted_node(text: &str) -> Result<NodeId, String> {
+    if text.trim().is_empty() {
+        return Err("no node is named; next: name one, or unset NEX_TRUSTED_NODES to deploy to any".to_owned());
+    }
+    text.trim().parse().map_err(|error| format!("{error}"))
 }
 
 /// Returns the value, or after `@` the trimmed content of the file.

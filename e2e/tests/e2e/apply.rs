@@ -99,5 +99,11 @@ fn a_mistake_in_the_file_changes_nothing_and_is_named_with_its_place() {
         world.nex(&["apply"]).expect(code).says(&[told]);
         assert_eq!(ids(&world, "service"), before, "{text}");
     }
+    let stranger = nkeys::KeyPair::new_server().public_key();
+    world.file("nex.toml", good.replace("service.sh", "crash.sh"));
+    world.nex(&["apply", "--node", &stranger]).expect(4).says(&["it is not among the nodes asked for"]);
+    world.file("nex.toml", format!("{good}nodes = ['{}']\nargv = ['new']\n", world.node_id()));
+    world.nex(&["apply", "--node", &stranger]).expect(2).says(&["none of its nodes is among those of --node"]);
+    assert_eq!(ids(&world, "service"), before);
     world.nex(&["apply", "nowhere.toml"]).expect(1).says(&["nowhere.toml"]);
 }

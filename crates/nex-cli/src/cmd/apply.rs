@@ -20,7 +20,7 @@ use super::deploy::{Copies, Deploy};
 use super::stop::StopTarget;
 use super::upload::upload;
 use crate::args::{ConnectionArgs, SETTLE};
-use crate::check::{Settle, Usage};
+use crate::check::{self, Settle, Usage};
 use crate::env::Env;
 use crate::keys;
 use crate::manifest::{Manifest, Source, Wanted};
@@ -57,6 +57,9 @@ pub(crate) struct ApplyArgs {
     /// Stop what an earlier version of the file has started and this one does not name
     #[arg(long)]
     prune: bool,
+    /// Only on one of these nodes, whatever the file says; repeatable [default: on those of the file, or whichever suits best]
+    #[arg(long = "node", value_name = "NODE", env = "NEX_TRUSTED_NODES", hide_env_values = true, value_delimiter = ',', value_parser = check::trusted_node)]
+    nodes: Vec<NodeId>,
 }
 
 /// A workload of the file with what is known of it before anything is sent.
@@ -64,6 +67,8 @@ struct Resolved<'a> {
     wanted: &'a Wanted,
     r#type: WorkloadType,
     auction: AuctionRequest,
+    /// Where it may run; anywhere if empty.
+    nodes: Vec<NodeId>,
     /// Where it lies, if it is not to be uploaded.
     stored: Option<Artifact>,
     revision: Revision,
@@ -76,7 +81,7 @@ pub(crate) async fn run(args: &ApplyArgs, connection: &ConnectionArgs, env: &Env
     let session = session::open(connection, env).await?;
     let mut resolved = Vec::new();
     for wanted in &manifest.workloads {
-        let found = resolve(wanted, &manifest.project, &keys, &session).await;
+        let found = resolve(wanted, &args.nodes, &manifest.project, &keys, &session).await;
         resolved.push(found.with_context(|| format!("{}: workloads.{}", args.file.display(), wanted.name))?);
     }
     let running = session.client.workloads(None, session.discovery_timeout).await?;
@@ -109,7 +114,22 @@ pub(crate) async fn run(args: &ApplyArgs, connection: &ConnectionArgs, env: &Env
 }
 
 /// Finds out all that can be known of a workload before anything is changed.
-async fn resolve<'a>(wanted: &'a Wanted, project: &str, keys: &Keys, session: &Session) -> anyhow::Result<Resolved<'a>> {
+async fn resolve<'a>(
+    wanted: &'a Wanted,
+    trusted: &[NodeId],
+    project: &str,
+    keys: &Keys,
+    session: &Session,
+) -> anyhow::Result<Resolved<'a>> {
+    let nodes = match (wanted.nodes.as_slice(), trusted) {
+        (named, []) => named.to_vec(),
+        ([], trusted) => trusted.to_vec(),
+        (named, trusted) => named.iter().filter(|node| trusted.contains(node)).cloned().collect(),
+    };
+    if nodes.is_empty() && !trusted.is_empty() {
+        let why = "none of its nodes is among those of --node or NEX_TRUSTED_NODES; next: change either";
+        return Err(Usage(why.to_owned()).into());
+    }
     let (r#type, auction, digest, stored) = match &wanted.source {
         Source::File(file) => {
             let sniffed = sniff(file, wanted.r#type)?;
@@ -130,13 +150,13 @@ async fn resolve<'a>(wanted: &'a Wanted, project: &str, keys: &Keys, session: &S
     }
     let revision = Revision::new(project, &digest, r#type, &wanted.settings, &keys.issuer)
         .context("cannot sign; next: give an issuer file that holds a seed (S…)")?;
-    Ok(Resolved { wanted, r#type, auction, stored, revision })
+    Ok(Resolved { wanted, r#type, auction, nodes, stored, revision })
 }
 
 async fn apply(one: &Resolved<'_>, change: &Change, keys: &Keys, session: &Session, output: &Output) -> anyhow::Result<()> {
     if !change.replace.is_empty() || change.start > 0 {
         let auction = session.client.auction(&one.auction, session.discovery_timeout).await?;
-        let targets = targets(&auction, change, &one.wanted.nodes)?;
+        let targets = targets(&auction, change, &one.nodes)?;
         let artifact = match (&one.stored, &one.wanted.source) {
             (Some(artifact), _) => artifact.clone(),
             (None, Source::File(file)) => {

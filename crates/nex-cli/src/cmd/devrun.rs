@@ -13,7 +13,7 @@ use nex_protocol::id::{NodeId, WorkloadName};
 use super::deploy::{Copies, Deploy};
 use super::upload::upload;
 use crate::args::{ConnectionArgs, WorkloadArgs};
-use crate::check::Usage;
+use crate::check::{self, Usage};
 use crate::env::Env;
 use crate::keys;
 use crate::output::Output;
@@ -47,21 +47,13 @@ pub(crate) struct DevrunArgs {
     #[arg(long = "no-stop", overrides_with = "stop", action = ArgAction::SetTrue)]
     no_stop: bool,
     /// Only on one of these nodes; repeatable [default: whichever suits best]
-    #[arg(long = "node", value_name = "NODE", env = "NEX_TRUSTED_NODES", hide_env_values = true, value_delimiter = ',', value_parser = trusted_node)]
+    #[arg(long = "node", value_name = "NODE", env = "NEX_TRUSTED_NODES", hide_env_values = true, value_delimiter = ',', value_parser = check::trusted_node)]
     nodes: Vec<NodeId>,
     /// Bound of the bucket for uploads when it is created, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_BUCKET_BYTES, value_parser = clap::value_parser!(i64).range(1..))]
     bucketmaxbytes: i64,
     #[command(flatten)]
     workload: WorkloadArgs,
-}
-
-/// A list without a node in it trusts nobody, which nobody means; to any node it may not open the way.
-fn trusted_node(text: &str) -> Result<NodeId, String> {
-    if text.trim().is_empty() {
-        return Err("no node is named; next: name one, or unset NEX_TRUSTED_NODES to deploy to any".to_owned());
-    }
-    text.trim().parse().map_err(|error| format!("{error}"))
 }
 
 /// Detects the type, finds a node, uploads, deploys and stops older copies.
