@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::leftovers::{self, Watch};
 use crate::session::Session;
+use crate::skip::skip;
 use crate::{dist, lab, machines, shell, tools};
 
 /// Log messages of a node about each machine, in order.
@@ -49,8 +50,7 @@ pub(crate) fn run_in_lab() -> Result<()> {
     let lab = match lab::Lab::prepare() {
         Ok(lab) => lab,
         Err(why) => {
-            println!("SKIP the demo in the lab: {why:#}");
-            return Ok(());
+            return skip("the demo in the lab", format_args!("{why:#}"));
         }
     };
     let nats_server = tools::nats_server()?;

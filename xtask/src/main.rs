@@ -12,6 +12,7 @@ mod leftovers;
 mod machines;
 mod session;
 mod shell;
+mod skip;
 mod tally;
 mod test;
 mod tools;

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 
+use crate::skip::skip;
 use crate::tally::Tally;
 use crate::{dist, machines, shell, tools};
 
@@ -39,7 +40,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             ran = ran.and(shell::run_watching(again.args(skipped).env("NEX_TEST_SANDBOX", "qemu"), |line| tally.read(line)));
         }
         Ok(_) => {}
-        Err(why) => println!("SKIP everything in microVMs: {why:#}"),
+        Err(why) => skip("everything in microVMs", format_args!("{why:#}"))?,
     }
     // Cargo prints a summary per test program only.
     println!("\n{tally}");

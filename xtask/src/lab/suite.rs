@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::machine::{Lab, has_firecracker, quote, script};
 use crate::shell::{self, cargo};
+use crate::skip::skip;
 use crate::tally::Tally;
 use crate::{dist, machines, tools};
 
@@ -55,8 +56,7 @@ pub(crate) fn test(args: &[String]) -> Result<()> {
     let lab = match Lab::prepare() {
         Ok(lab) => lab,
         Err(why) => {
-            println!("SKIP everything in the lab: {why:#}");
-            return Ok(());
+            return skip("everything in the lab", format_args!("{why:#}"));
         }
     };
     let nats_server = tools::nats_server()?;
@@ -78,7 +78,7 @@ pub(crate) fn test(args: &[String]) -> Result<()> {
     for step in steps {
         let name = format!("{}/{}", step.package, step.program);
         if step.firecracker && !has_firecracker() {
-            println!("SKIP {name}: there is no firecracker on the PATH, and NEX_FIRECRACKER names none");
+            skip(&name, "there is no firecracker on the PATH, and NEX_FIRECRACKER names none")?;
             continue;
         }
         let (program, dir) = programs.get(&name).with_context(|| format!("cargo built no {name}"))?;
