@@ -151,7 +151,7 @@ fn jitter() -> u8 {
     low ^ next
 }
 
-/// Tells what happens to a connection; its first success is its maker's to tell.
+/// Logs what happens to a connection; its first success is logged by its maker.
 fn reporter(denials: Denials) -> impl Fn(Event) -> Ready<()> + Send + Sync + 'static {
     let (stood, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
     move |event| {

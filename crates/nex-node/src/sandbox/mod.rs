@@ -45,7 +45,7 @@ pub enum SandboxError {
     Process(#[from] OpenError),
     /// The microVMs that the configuration demands do not work.
     #[error("no microVM works on this host: {}; next: run 'nex node preflight', or use \"sandbox\": \"auto\"", .0.join("; "))]
-    NoMachines(Vec<String>),
+    NoWorkingMonitor(Vec<String>),
 }
 
 /// The node's sandboxes.
@@ -111,7 +111,7 @@ impl Sandboxes {
                 return Ok(Self { provider, reasons, servers: Vec::new(), waived: Vec::new() });
             }
             if config.sandbox != SandboxChoice::Auto {
-                return Err(SandboxError::NoMachines(reasons));
+                return Err(SandboxError::NoWorkingMonitor(reasons));
             }
             let why = reasons.join("; ");
             if config.microvm.expected {

@@ -133,7 +133,7 @@ impl Tries {
         self.cannot("chown the artifact", chown(artifact, Some(Uid::current().as_raw()), None));
         self.cannot("write the artifact", fs::OpenOptions::new().append(true).open(artifact));
         self.cannot("remove the artifact", fs::remove_file(artifact));
-        self.cannot("link the artifact out", fs::hard_link(artifact, "/work/workload"));
+        self.cannot("link the artifact out", fs::hard_link(artifact, Path::new("/work").join("workload")));
         self.cannot("rename the artifact", fs::rename(artifact, "/artifact/other"));
     }
 
