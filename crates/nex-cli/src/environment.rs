@@ -60,15 +60,9 @@ fn of_arguments(arguments: &[String], mut stdin: impl FnMut() -> anyhow::Result<
                 }
             },
             (_, Some(text)) if text.starts_with('@') => text.to_owned(),
-            (_, Some(path)) => {
-                let opened = File::open(path);
-                let file = opened.with_context(|| {
-                    format!(
-                        "cannot read {path} for {key}; next: check the path, or write {key}=@@… for a value that begins with @"
-                    )
-                })?;
-                bounded(path, file)?
-            }
+            (_, Some(path)) => of_value_file(Path::new(path)).with_context(|| {
+                format!("the value of {key} cannot be read; next: for a value that begins with @, write {key}=@@…")
+            })?,
             (text, None) => text.to_owned(),
         };
         check_name(key, &value)?;
