@@ -41,7 +41,7 @@ struct Variant {
 }
 
 /// The ways to functions in jailed processes.
-pub(crate) const WAYS: [(&str, Way); 2] = [("direct", Way::Direct), ("relayed", Way::Relayed)];
+pub(crate) const WAYS: [(&str, Way); 3] = [("direct", Way::Direct), ("shared", Way::Shared), ("relayed", Way::Relayed)];
 
 pub(crate) async fn measure(plan: &Plan, ways: &[(&'static str, Way)]) -> Result<Vec<Row>> {
     let (mut fixtures, mut responders, mut variants) = (Vec::new(), Vec::new(), Vec::new());

@@ -2,16 +2,18 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use nex_bus::connect::connect;
 use nex_client::Client;
-use nex_client::artifact::{DEFAULT_BUCKET, DEFAULT_BUCKET_BYTES, Upload};
+use nex_client::artifact::{DEFAULT_BUCKET, LocalFile, NewBucket, Upload};
 use nex_client::deploy::{Deployment, Keys, Target};
 use nex_protocol::control::{AuctionRequest, NodeSummary};
-use nex_protocol::deploy::{DeployResponse, Location, WorkloadType};
+use nex_protocol::deploy::{DeployResponse, Isolation, Location, WorkloadType};
 use nex_protocol::envelope::{self, kind};
+use nex_protocol::id::NodeId;
 use nex_protocol::subject;
 use nex_testkit::{NatsOptions, NatsServer, eventually, guest};
 use nkeys::{KeyPair, XKey};
@@ -26,6 +28,8 @@ use crate::plan::TIMEOUT;
 pub(crate) enum Way {
     /// The agent subscribes itself, because the connection needs no credentials.
     Direct,
+    /// The same, by an agent that functions share.
+    Shared,
     /// The node relays, because the agent must not have its password.
     Relayed,
     /// The node relays to agents in microVMs.
@@ -37,16 +41,39 @@ pub(crate) struct Fixture {
     pub(crate) client: Client,
     pub(crate) args: NodeArgs,
     pub(crate) node: Child,
+    pub(crate) nats: NatsServer,
+    pub(crate) deployer: Arc<Deployer>,
+    way: Way,
+    dir: tempfile::TempDir,
+}
+
+/// Who deploys to a node.
+pub(crate) struct Deployer {
+    client: Client,
     keys: Keys,
     target: Target,
-    dir: tempfile::TempDir,
-    nats: NatsServer,
+}
+
+impl Deployer {
+    /// The node.
+    pub(crate) fn node(&self) -> &NodeId {
+        &self.target.node
+    }
+
+    pub(crate) async fn deploy(&self, deployment: &Deployment) -> Result<DeployResponse> {
+        Ok(self.client.deploy(deployment, &self.target, &self.keys).await?)
+    }
+
+    pub(crate) async fn stop(&self, id: &str, name: &str) -> Result<()> {
+        self.client.stop(&self.target.node, &id.parse()?, &name.parse()?, &self.keys.issuer).await?;
+        Ok(())
+    }
 }
 
 impl Fixture {
     pub(crate) async fn start(way: Way, pool_size: usize) -> Result<Self> {
         let (user, config) = match way {
-            Way::Direct | Way::MicroVm(_) => (None, String::new()),
+            Way::Direct | Way::Shared | Way::MicroVm(_) => (None, String::new()),
             Way::Relayed => (Some("bench".to_owned()), "authorization { user: bench, password: bench }".to_owned()),
         };
         let nats = NatsServer::start_with(NatsOptions { config, ..NatsOptions::default() }).await;
@@ -62,7 +89,8 @@ impl Fixture {
         let first = first_bid(&client).await?;
         let target = Target::new(first.node_id.parse()?, first.target_xkey, &first.xkey_signature)?;
         let keys = Keys { issuer: KeyPair::new_account(), sender: XKey::new() };
-        let fixture = Self { client, args, node, keys, target, dir, nats };
+        let deployer = Arc::new(Deployer { client: client.clone(), keys, target });
+        let fixture = Self { client, args, node, nats, deployer, way, dir };
         fixture.warm(pool_size).await?;
         Ok(fixture)
     }
@@ -72,18 +100,29 @@ impl Fixture {
         let file: PathBuf = self.dir.path().join(name);
         std::fs::write(&file, bytes)?;
         let location = Location::new(DEFAULT_BUCKET, name).context("a name that is no key")?;
-        let upload = Upload { location, jetstream_domain: None, bucket_bytes: DEFAULT_BUCKET_BYTES, file };
+        let file = LocalFile::read(file).await?;
+        let upload = Upload { location, jetstream_domain: None, new_bucket: NewBucket::default(), file };
         let artifact = self.client.upload(&upload, |_, _| ()).await?.artifact;
-        Ok(Deployment::new(name.parse()?, kind, artifact))
+        let isolation = (self.way == Way::Shared).then_some(Isolation::Isolate);
+        Ok(Deployment { isolation, ..Deployment::new(name.parse()?, kind, artifact) })
     }
 
     pub(crate) async fn deploy(&self, deployment: &Deployment) -> Result<DeployResponse> {
-        Ok(self.client.deploy(deployment, &self.target, &self.keys).await?)
+        self.deployer.deploy(deployment).await
     }
 
     pub(crate) async fn stop(&self, started: &DeployResponse) -> Result<()> {
-        let (id, name) = (started.id.parse()?, started.name.parse()?);
-        self.client.stop(&self.target.node, &id, &name, &self.keys.issuer).await?;
+        self.deployer.stop(&started.id, &started.name).await
+    }
+
+    /// Kills the node as it stands.
+    pub(crate) async fn kill_node(&mut self) -> Result<()> {
+        self.node.kill().await.context("cannot kill the node")
+    }
+
+    /// Starts the next process of the node.
+    pub(crate) fn start_node(&mut self) -> Result<()> {
+        self.node = child::node(&self.args)?;
         Ok(())
     }
 

@@ -8,13 +8,15 @@
 //! | [`fixture`] | a nats-server, a node, a client, deployed functions |
 //! | [`child`] | this program run again as a responder or a node |
 //! | [`load`] | generates load and summarizes latencies |
-//! | [`calls`], [`deploys`], [`starts`], [`memory`] | the measurements |
+//! | [`calls`], [`deploys`], [`starts`], [`memory`], [`density`] | the measurements |
 //! | [`microvm`] | the same and more for agents in microVMs |
+//! | [`soak`] | no measurement: thousands of deploys, and everything killed under load |
 //! | [`processes`] | memory and processor time of processes |
 //! | [`results`], [`report`] | everything measured, as JSON and as tables |
 
 mod calls;
 mod child;
+mod density;
 mod deploys;
 mod fixture;
 mod load;
@@ -25,6 +27,7 @@ mod plan;
 mod processes;
 mod report;
 mod results;
+mod soak;
 mod starts;
 
 use std::path::PathBuf;
@@ -35,7 +38,7 @@ use monitor::Monitor;
 use plan::Plan;
 use results::Results;
 
-const USAGE: &str = "usage: nex-bench [--quick] [--only calls,deploys,starts,memory] [--calls direct:wasm-echo,…]
+const USAGE: &str = "usage: nex-bench [--quick] [--only calls,deploys,starts,memory,density] [--calls direct:wasm-echo,…]
        [--in-flight 1,16,64] [--json FILE]
        nex-bench --microvm [--sandbox qemu|firecracker] [--quick] [--only boots,clones,transport,deploys,calls] [--json FILE]
 better: cargo xtask bench";
@@ -88,8 +91,13 @@ fn main() -> Result<()> {
     {
         return child::main(mode, rest);
     }
-    let options = Options::parse(args.into_iter())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    if let [mode, rest @ ..] = args.as_slice()
+        && mode == "--soak"
+    {
+        return runtime.block_on(Box::pin(soak::run(rest)));
+    }
+    let options = Options::parse(args.into_iter())?;
     let results = runtime.block_on(measure(&options))?;
     results.print();
     if let Some(path) = &options.json {
@@ -118,6 +126,9 @@ async fn measure(options: &Options) -> Result<Results> {
     }
     if options.wants("memory") {
         results.memory = Some(Box::pin(memory::measure(plan)).await.context("measuring memory")?);
+    }
+    if options.wants("density") {
+        results.density = Box::pin(density::measure(plan)).await.context("measuring functions that share an agent")?;
     }
     if options.wants("calls") {
         results.calls = Box::pin(calls::measure(plan, &calls::WAYS)).await.context("measuring calls")?;

@@ -29,6 +29,8 @@ pub(crate) struct Plan {
     pub(crate) warm_agents: usize,
     /// Number of functions whose memory is measured.
     pub(crate) idle_functions: usize,
+    /// Number of functions on one shared agent, per type.
+    pub(crate) shared_functions: usize,
     /// Number of boots of a microVM, both without and with an agent.
     pub(crate) boots: usize,
     /// How often a pool of microVMs is filled.
@@ -42,12 +44,16 @@ impl Plan {
             rounds: 7,
             turn: Duration::from_millis(1_500),
             in_flight: vec![1, 16, 64],
-            calls: ["direct:wasm-echo", "direct:js-echo", "relayed:wasm-echo", "relayed:js-echo"].map(str::to_owned).to_vec(),
+            calls: ["direct", "shared", "relayed"]
+                .iter()
+                .flat_map(|way| [format!("{way}:wasm-echo"), format!("{way}:js-echo")])
+                .collect(),
             payload_bytes: 16,
             deploys: 20,
             starts: 10,
             warm_agents: 8,
             idle_functions: 50,
+            shared_functions: 1_000,
             boots: 7,
             refills: 3,
         }
@@ -55,7 +61,8 @@ impl Plan {
 
     /// A smoke test; takes about a minute.
     pub(crate) fn quick() -> Self {
-        let counts = Self { starts: 4, warm_agents: 4, idle_functions: 8, boots: 2, refills: 1, ..Self::full() };
+        let counts =
+            Self { starts: 4, warm_agents: 4, idle_functions: 8, shared_functions: 200, boots: 2, refills: 1, ..Self::full() };
         Self { rounds: 3, turn: Duration::from_millis(400), ..counts }
     }
 

@@ -9,11 +9,22 @@ pub(crate) fn memory_of_agents(node: u32) -> f64 {
     family.iter().filter(|(_, name)| name.starts_with("nex-agent")).map(|(pid, _)| memory(*pid)).sum()
 }
 
+/// The same with memory in files that are only in memory, where scripts have their images.
+pub(crate) fn all_memory_of_agents(node: u32) -> f64 {
+    let family = family(node);
+    let agents = family.iter().filter(|(_, name)| name.starts_with("nex-agent"));
+    agents.map(|(pid, _)| sum(*pid, &["Pss_Anon:", "Pss_Shmem:", "SwapPss:"])).sum()
+}
+
 /// Anonymous memory of a process, in MiB, shared pages counted proportionally; zero if it has ended. The three processes of an agent
 /// share pages, which `Private_*` would not count.
 pub(crate) fn memory(pid: u32) -> f64 {
+    sum(pid, &["Pss_Anon:", "SwapPss:"])
+}
+
+fn sum(pid: u32, names: &[&str]) -> f64 {
     let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let lines = rollup.lines().filter(|line| line.starts_with("Pss_Anon:") || line.starts_with("SwapPss:"));
+    let lines = rollup.lines().filter(|line| names.iter().any(|name| line.starts_with(name)));
     let kib: u64 = lines.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum();
     kib as f64 / 1024.0
 }

@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 
+use crate::density::Density;
 use crate::memory::Memory;
 use crate::microvm::MicroVms;
 use crate::plan::Plan;
@@ -19,6 +20,7 @@ pub(crate) struct Results {
     pub(crate) deploys: Vec<deploys::Row>,
     pub(crate) starts: Option<Starts>,
     pub(crate) memory: Option<Memory>,
+    pub(crate) density: Vec<Density>,
     pub(crate) microvms: Option<MicroVms>,
 }
 
@@ -39,7 +41,16 @@ impl Results {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             load: load.split_whitespace().next().unwrap_or("?").to_owned(),
         };
-        Self { plan: plan.clone(), machine, calls: Vec::new(), deploys: Vec::new(), starts: None, memory: None, microvms: None }
+        Self {
+            plan: plan.clone(),
+            machine,
+            calls: Vec::new(),
+            deploys: Vec::new(),
+            starts: None,
+            memory: None,
+            density: Vec::new(),
+            microvms: None,
+        }
     }
 
     pub(crate) fn print(&self) {
@@ -65,6 +76,14 @@ impl Results {
                 println!("  {:<44} {mib:>8.2}", format!("an agent with {name}, called once (of {})", memory.functions));
             }
             println!("  {:<44} {:>8.2}", "the node", memory.node_mib);
+        }
+        for density in &self.density {
+            let Density { name, functions, deploy_seconds, agent_kib, node_kib, first_call_us, next_call_us } = density;
+            println!("\n{functions} functions {name} on one agent, deployed in {deploy_seconds:.1} s\n");
+            println!("  {:<44} {agent_kib:>8.1}", "KiB of the agent for each, idle");
+            println!("  {:<44} {node_kib:>8.1}", "KiB of the node for each");
+            println!("  {:<44} {first_call_us:>8.0}", "µs of a call after a long while, p50");
+            println!("  {:<44} {next_call_us:>8.0}", "µs of the next one, p50");
         }
     }
 }

@@ -16,9 +16,10 @@ use nex_protocol::envelope::{kind, open};
 use nex_protocol::event::CloudEvent;
 use nex_protocol::host::Service;
 use nex_protocol::id::{Namespace, NodeId, WorkloadId, WorkloadName};
+use nex_protocol::image_store::{ImageName, ImageRecord, Key};
 use nex_protocol::log::LogLine;
 use nex_protocol::reply::ReplySubject;
-use nex_protocol::subject::{Control, Discovery, LogSource, covers, is_valid_pattern, overlap};
+use nex_protocol::subject::{Control, LogSource, ServiceQuestion, covers, is_valid_pattern, overlap};
 use nex_protocol::{agent, control, guest, seal};
 use nkeys::XKey;
 use serde::Serialize;
@@ -28,7 +29,7 @@ use serde::de::DeserializeOwned;
 pub type Target = fn(&[u8]);
 
 /// All targets, named like their corpus directories.
-pub const TARGETS: [(&str, Target); 22] = [
+pub const TARGETS: [(&str, Target); 23] = [
     ("control", control_body),
     ("deploy", deploy_body),
     ("location", location),
@@ -47,6 +48,7 @@ pub const TARGETS: [(&str, Target); 22] = [
     ("netlink", netlink_datagram),
     ("alias", device_alias),
     ("layer", image_layer),
+    ("image", image_of_a_workload),
     ("oci", oci_document),
     ("kernel", kernel_library),
     ("zip", zip_file),
@@ -75,6 +77,8 @@ pub fn control_body(bytes: &[u8]) {
     if let Some(auction) = round_trip::<control::AuctionRequest>(bytes) {
         drop(auction.mismatches(&control::Tags::new(), true, &[]));
     }
+    drop(round_trip::<control::HistoryRequest>(bytes));
+    drop(round_trip::<control::HistoryResponse>(bytes));
     drop(open::<control::NodeSummary>(kind::AUCTION, bytes));
     drop(open::<control::WorkloadPingResponse>(kind::PING, bytes));
     drop(open::<control::InfoResponse>(kind::INFO, bytes));
@@ -101,7 +105,7 @@ pub fn subject(bytes: &[u8]) {
     let (left, right) = text.split_once('\n').unwrap_or((&text, "$NEX.>"));
     drop((
         Control::parse(left),
-        Discovery::parse(left),
+        ServiceQuestion::parse(left),
         LogSource::parse(left),
         agent::subject::FromAgent::parse(left),
         agent::subject::Verb::parse(left),
@@ -135,7 +139,13 @@ pub fn name(bytes: &[u8]) {
     for name in accepted.into_iter().flatten() {
         assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'), "unsafe name: {name}");
     }
-    drop((Service::from_str(&text), Digest::from_object_store(&text)));
+    drop((Service::from_str(&text), Digest::from_object_store(&text), ImageRecord::read(&text)));
+    if let Some(image) = text_round_trip::<ImageName>(&text) {
+        assert!(!image.name.contains("..") && !image.name.starts_with('/'), "unsafe name: {image}");
+    }
+    if let Some(key) = Key::of(&text) {
+        assert_eq!(key.to_string(), text, "what was read is not written as the same");
+    }
 }
 
 /// Workload claims.
@@ -224,6 +234,14 @@ pub fn netlink_datagram(bytes: &[u8]) {
 /// Whose a device is.
 pub fn device_alias(bytes: &[u8]) {
     nex_network::fuzz::alias(bytes);
+}
+
+/// Archives of images, as a client packs and as a node builds them, and configurations of images.
+pub fn image_of_a_workload(bytes: &[u8]) {
+    drop(nex_image::fuzz::workload(bytes));
+    drop(nex_image::fuzz::pack(bytes));
+    drop(nex_image::fuzz::config(bytes));
+    assert!(nex_protocol::image::signal(&String::from_utf8_lossy(bytes)).is_none_or(|number| (1..=31).contains(&number)));
 }
 
 /// Tarballs and layers of images.

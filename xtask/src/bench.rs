@@ -13,6 +13,12 @@ const PACKAGES: [&str; 4] = ["nex-bench", "nex-agent", "echo-service", "nex-cli"
 /// Arguments that select microVMs.
 const MICROVMS: [&str; 2] = ["--microvm", "--sandbox"];
 
+/// `cargo xtask soak`: the same program with what repeats and kills.
+pub(crate) fn soak(args: &[String]) -> Result<()> {
+    let args: Vec<String> = std::iter::once("--soak".to_owned()).chain(args.iter().cloned()).collect();
+    run(&args)
+}
+
 /// Builds and runs `nex-bench`; arguments go to it.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let nats_server = tools::nats_server()?;

@@ -17,7 +17,10 @@ const MACHINE_LINES: [&str; 3] = ["Machine started", "Adding new VM to warm pool
 
 /// Where the workloads of the session run.
 enum Place {
-    Processes,
+    Processes {
+        /// Whether each has a network of its own.
+        isolated: bool,
+    },
     /// In microVMs of a kind, whose kernel and root image lie in a directory.
     Machines {
         sandbox: &'static str,
@@ -38,7 +41,11 @@ pub(crate) fn run(microvm: bool) -> Result<()> {
         let resources = machines::prepare(&dist, machines::TESTS).context("no microVM can run here")?.resources;
         Place::Machines { sandbox: "qemu", resources, slow: false }
     } else {
-        Place::Processes
+        let isolated = machines::has_firewall()?;
+        if !isolated {
+            println!("there is no nft (Debian: apt-get install nftables): the workloads share this host's network");
+        }
+        Place::Processes { isolated }
     };
     play_in_place(&nats_server, &dist, &place)
 }
@@ -135,7 +142,11 @@ fn stage(dist: &Path, dir: &Path) -> Result<()> {
 
 impl Place {
     fn flags(&self) -> Result<Vec<&str>> {
-        let Self::Machines { sandbox, resources, slow } = self else { return Ok(Vec::new()) };
+        let (sandbox, resources, slow) = match self {
+            Self::Processes { isolated: true } => return Ok(Vec::new()),
+            Self::Processes { isolated: false } => return Ok(vec!["--waive", "network"]),
+            Self::Machines { sandbox, resources, slow } => (sandbox, resources, slow),
+        };
         let resources = resources.to_str().context("the path of the resources is not text")?;
         let config: &[&str] = if *slow { &["--config", SLOW.0] } else { &[] };
         Ok([&["--sandbox", sandbox, "--resource-dir", resources], config].concat())
@@ -144,7 +155,7 @@ impl Place {
     /// Output of the node before it is ready.
     fn start_lines(&self) -> Vec<&str> {
         match self {
-            Self::Processes => vec!["Ctrl-C stops"],
+            Self::Processes { .. } => vec!["Ctrl-C stops"],
             Self::Machines { .. } => [&MACHINE_LINES[..], &["Ctrl-C stops"]].concat(),
         }
     }
@@ -152,7 +163,7 @@ impl Place {
     /// The URL of the user's NATS for a workload: a guest reaches it at its gateway, by name.
     fn nats_url(&self, port: &str) -> String {
         let host = match self {
-            Self::Processes => "127.0.0.1",
+            Self::Processes { .. } => "127.0.0.1",
             Self::Machines { .. } => "host.nex.internal",
         };
         format!("NATS_URL=nats://{host}:{port}")
@@ -161,7 +172,7 @@ impl Place {
     /// The node's tags about its sandboxes.
     fn tag(&self) -> String {
         match self {
-            Self::Processes => "nex.sandbox=process".to_owned(),
+            Self::Processes { .. } => "nex.sandbox=process".to_owned(),
             Self::Machines { sandbox, .. } => format!("nex.sandbox={sandbox}"),
         }
     }

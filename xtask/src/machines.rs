@@ -12,19 +12,21 @@ use crate::shell::{run, target_dir};
 
 /// Programs that are run, and the Debian packages they are in.
 const PROGRAMS: [(&str, &str); 4] =
-    [("qemu-system-x86_64", "qemu-system-x86"), ("nft", "nftables"), ("busybox", "busybox-static"), ("ip", "iproute2")];
+    [("qemu-system-x86_64", "qemu-system-x86"), FIREWALL, ("busybox", "busybox-static"), ("ip", "iproute2")];
 /// Programs of single tests, which skip without them.
 const OPTIONAL: [(&str, &str); 3] = [
     ("/usr/lib/cni/ptp", "containernetworking-plugins"),
     ("/usr/sbin/iptables", "iptables"),
     ("/usr/bin/fsck.erofs", "erofs-utils"),
 ];
+/// The program without which a jailed process has no network of its own, where the node is root.
+const FIREWALL: (&str, &str) = ("nft", "nftables");
 /// The wheel that the kernel comes in; `nex node preflight` knows its digest.
 const KERNEL_WHEEL: &str = "microsandbox==0.7.11";
 /// Programs for the shell scripts of tests.
-const APPLETS: [&str; 24] = [
+const APPLETS: [&str; 28] = [
     "sh", "ash", "cat", "echo", "env", "sleep", "ls", "id", "kill", "ps", "head", "tail", "grep", "dd", "touch", "rm", "mkdir",
-    "mount", "wget", "nc", "ping", "seq", "true", "reboot",
+    "mount", "wget", "nc", "ping", "seq", "true", "false", "test", "yes", "setsid", "reboot",
 ];
 
 /// The prepared files.
@@ -59,6 +61,13 @@ pub(crate) fn prepare(dist: &Path, resources: &str) -> Result<Machines> {
     preflight.arg("--nats-server").arg(crate::tools::nats_server()?);
     run(preflight.env("HOME", &tools))?;
     Ok(Machines { resources, mirror })
+}
+
+/// Installs the packet filter's program where that can be done; says whether a node can give each jailed process a network of its own, as
+/// far as this program decides it. A node of an ordinary user does without.
+pub(crate) fn has_firewall() -> Result<bool> {
+    install(&[], &[FIREWALL])?;
+    Ok(is_there(FIREWALL.0) || !is_root())
 }
 
 /// Makes sure that programs are installed, each from its Debian package; optional ones may be missing.

@@ -33,6 +33,9 @@ usage: cargo xtask <command>
   check             formatting, clippy and rustdoc, warnings as errors
   bench [args]      measure calls, deploys, starts and memory; --quick is shorter, --json FILE writes the numbers, too;
                     --microvm measures microVMs instead, --sandbox qemu|firecracker says which
+  soak [args]       deploy and stop 10,000 times, kill a node with 200 workloads, then everything at random under load for ten
+                    minutes; fails where something is lost, left or twice; --cycles N, --adopt N, --chaos SECONDS and --seed N
+                    do a part
   dist [--dev]      build nex and nex-agent into target/dist: for release, or in the development profile";
 
 fn main() -> ExitCode {
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         },
         ("check", []) => check::run(),
         ("bench", rest) => bench::run(rest),
+        ("soak", rest) => bench::soak(rest),
         ("dist", []) => dist::release(),
         ("dist", [flag]) if flag == "--release" => dist::release(),
         ("dist", [flag]) if flag == "--dev" => dist::dev().map(|_dir| ()),

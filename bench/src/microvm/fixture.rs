@@ -115,7 +115,13 @@ impl AgentFixture {
         self.client().flush().await?;
         let (bus, certificate) = (bus_url.to_owned(), self.bus.certificate().to_owned());
         let identity = Identity { agent: id.clone(), bus, certificate, jwt: user.jwt, seed: user.seed };
-        let spec = SandboxSpec { id: SandboxId::parse(id.as_str())?, identity: serde_json::to_vec(&identity)?, size: None };
+        let spec = SandboxSpec {
+            id: SandboxId::parse(id.as_str())?,
+            identity: serde_json::to_vec(&identity)?,
+            size: None,
+            memory_mib: None,
+            image: None,
+        };
         let by = Deadline::after(TIMEOUT);
         let began = Instant::now();
         steps::begin();

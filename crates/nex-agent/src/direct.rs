@@ -6,20 +6,21 @@ use std::time::{Duration, Instant};
 
 use async_nats::{Client, Message, Subscriber};
 use futures::future::poll_immediate;
-use nex_bus::connect::{ConnectError, connect_with};
-use nex_bus::denials::{Denial, Denials};
+use nex_bus::connect::ConnectError;
+use nex_bus::denials::Denial;
 use nex_bus::drain::Draining;
 use nex_bus::own_headers::to_function;
 use nex_bus::service_error;
-use nex_bus::settings::{ConnectionSettings, split_servers};
 use nex_engine::{Call, CallError, Function};
 use nex_process::TaskScope;
 use nex_protocol::agent::DirectTriggers;
 use nex_protocol::reply::ReplySubject;
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::unconstrained;
 use tokio_util::sync::CancellationToken;
 
+use crate::connections::{Connected, WorkloadConnection, WorkloadConnections};
 use crate::invoke;
 use crate::report::{CallCounters, Report};
 
@@ -57,30 +58,22 @@ pub(crate) enum DirectError {
 pub(crate) async fn serve(
     scope: &TaskScope,
     triggers: &DirectTriggers,
-    function: &Arc<dyn Function>,
-    concurrency: usize,
+    connections: &WorkloadConnections,
+    callee: Callee,
     report: Report,
 ) -> Result<(), DirectError> {
-    let details = &triggers.connection;
-    let mut settings = ConnectionSettings {
-        servers: split_servers(&details.nats_url),
-        name: Some("nex-function".into()),
-        ..ConnectionSettings::default()
-    };
-    if !details.nats_user_jwt.is_empty() {
-        settings.user_jwt = Some(details.nats_user_jwt.clone().into());
-        settings.user_seed = Some(details.nats_user_seed.clone().into());
-    }
-    let denials = Denials::default();
-    let client = connect_with(&settings, &denials).await.map_err(DirectError::Connect)?;
-    let permits = Arc::new(Semaphore::new(concurrency.max(1)));
+    let connection = connections.of(&triggers.connection).await.map_err(DirectError::Connect)?;
+    // It stands, or there would be none.
+    let Some(Connected { client, denials }) = connection.get() else { return Ok(()) };
+    let permits = Arc::new(Semaphore::new(callee.concurrency.max(1)));
     let counters = Arc::new(CallCounters::new(&triggers.subjects));
     for (trigger, subject) in triggers.subjects.iter().enumerate() {
         let subscribed = client.queue_subscribe(subject.clone(), triggers.queue.clone()).await;
         let subscription = subscribed.map_err(|source| DirectError::Subscribe { subject: subject.clone(), source })?;
         let direct = Direct {
             client: client.clone(),
-            function: Arc::clone(function),
+            _connection: connection.clone(),
+            callee: callee.clone(),
             trigger,
             permits: Arc::clone(&permits),
             counters: Arc::clone(&counters),
@@ -89,7 +82,7 @@ pub(crate) async fn serve(
         scope.spawn("trigger", direct.run(subscription, scope.cancel_token(), scope.child("calls")));
     }
     client.flush().await?;
-    denials.settle(&client).await;
+    denials.settle(client).await;
     if let Some(denial) = denials.take(|denial| triggers.subjects.contains(&denial.subject)) {
         return Err(DirectError::Denied(denial));
     }
@@ -97,9 +90,20 @@ pub(crate) async fn serve(
     Ok(())
 }
 
+/// What is called.
+#[derive(Clone)]
+pub(crate) struct Callee {
+    pub(crate) function: Arc<dyn Function>,
+    /// How many calls of it are under way at most.
+    pub(crate) concurrency: usize,
+    /// Where its calls go on that compute long, if that is another place.
+    pub(crate) computing: Option<Handle>,
+}
+
 struct Direct {
     client: Client,
-    function: Arc<dyn Function>,
+    _connection: WorkloadConnection,
+    callee: Callee,
     /// Index of its counters.
     trigger: usize,
     permits: Arc<Semaphore>,
@@ -139,6 +143,7 @@ impl Direct {
             drop(permit);
         });
         if self.is_long.load(Ordering::Relaxed) || unconstrained(poll_immediate(&mut call)).await.is_none() {
+            let _elsewhere = self.callee.computing.as_ref().map(Handle::enter);
             calls.spawn("call", call);
         }
     }
@@ -147,7 +152,7 @@ impl Direct {
         let began = Instant::now();
         let headers = to_function(message.headers.as_ref());
         let call = Call { subject: message.subject.to_string(), payload: message.payload, headers };
-        let answer = invoke::call(&*self.function, call).await;
+        let answer = invoke::call(&*self.callee.function, call).await;
         let took = began.elapsed();
         self.is_long.store(took > SHORT, Ordering::Relaxed);
         let sent = match answer {

@@ -1,14 +1,17 @@
 //! Host services as engines see them: a request on the agent's own subject, answered by the node.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{Client, HeaderMap, HeaderValue, RequestErrorKind};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use nex_engine::HostClient;
-use nex_protocol::agent::subject;
+use nex_protocol::agent::{AgentEvent, subject};
 use nex_protocol::host::{CODE, HostError, HostRequest, MESSAGE, TARGET, WITH};
 use nex_protocol::id::{AgentId, InstanceId};
+
+use crate::event::EventSender;
 
 /// Longest wait for a host service.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -18,11 +21,21 @@ pub(crate) struct BusHostClient {
     pub(crate) bus: Client,
     pub(crate) agent: AgentId,
     pub(crate) instance: InstanceId,
+    /// Where it is told that a call does not end, if anybody wants to know.
+    pub(crate) events: Option<Arc<EventSender>>,
 }
 
 impl HostClient for BusHostClient {
     fn call(&self, request: HostRequest) -> BoxFuture<'_, Result<Bytes, HostError>> {
         Box::pin(self.ask(request))
+    }
+
+    fn stuck(&self, message: String) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            if let Some(events) = &self.events {
+                events.deliver(&self.instance, &AgentEvent::Stuck { message }).await;
+            }
+        })
     }
 }
 

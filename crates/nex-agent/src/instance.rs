@@ -5,18 +5,21 @@ use std::time::Duration;
 
 use async_nats::Client;
 use nex_engine::native::Service;
-use nex_engine::{Function, Launch, Limits, StartError};
+use nex_engine::{Launch, Limits, StartError};
+use nex_process::TaskScope;
 use nex_process::confinement::Confinement;
-use nex_process::{TaskScope, jail};
 use nex_protocol::agent::{AgentEvent, Deploy, RejectCode};
-use nex_protocol::deploy::WorkloadType;
+use nex_protocol::deploy::{HealthCheck, StopSignal, WorkloadType};
 use nex_protocol::id::{AgentId, InstanceId};
 use nex_protocol::seal::{SealError, open};
 use nkeys::XKey;
 
 use crate::artifact::{self, ArtifactError};
-use crate::direct::{self, DirectError};
+use crate::connections::WorkloadConnections;
+use crate::direct::{self, Callee, DirectError};
+use crate::engines::{Engines, computing};
 use crate::event::EventSender;
+use crate::health::Checked;
 use crate::host_client::BusHostClient;
 use crate::lockdown::{Lockdown, LockdownError};
 use crate::output::{self, Flush};
@@ -36,9 +39,6 @@ pub(crate) enum InstanceError {
     /// Its artifact.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
-    /// No engine is for it.
-    #[error("this agent has no engine for {0}")]
-    Unsupported(WorkloadType),
     /// The agent is for others.
     #[error(transparent)]
     Lockdown(#[from] LockdownError),
@@ -56,7 +56,7 @@ impl InstanceError {
         match self {
             Self::Environment(_) => RejectCode::Environment,
             Self::Artifact(_) => RejectCode::Artifact,
-            Self::Unsupported(_) | Self::Lockdown(_) => RejectCode::Unsupported,
+            Self::Lockdown(_) => RejectCode::Unsupported,
             Self::Start(_) => RejectCode::Start,
             Self::Triggers(_) => RejectCode::Triggers,
         }
@@ -66,7 +66,7 @@ impl InstanceError {
 /// A running instance; dropping it kills it.
 pub(crate) struct Instance {
     /// Set for functions.
-    pub(crate) function: Option<Arc<dyn Function>>,
+    pub(crate) callee: Option<Callee>,
     service: Option<Arc<Service>>,
     lines: Flush,
     serving: TaskScope,
@@ -81,19 +81,27 @@ pub(crate) struct Starter {
     pub(crate) confinement: Confinement,
     pub(crate) events: Arc<EventSender>,
     pub(crate) lockdown: Lockdown,
+    pub(crate) engines: Engines,
+    pub(crate) connections: WorkloadConnections,
 }
 
 /// A started engine.
 enum Started {
     Service(Service),
-    Function(Arc<dyn Function>),
+    Function(Callee),
 }
 
 impl Starter {
     /// Starts an instance.
     pub(crate) async fn start(&self, id: &InstanceId, request: Deploy) -> Result<Instance, InstanceError> {
         let environment = open(&request.environment, &self.key, &request.sealed_by).map_err(InstanceError::Environment)?;
-        let artifact = artifact::verify(&request.artifact, request.digest).await?;
+        let artifact = match request.r#type {
+            // The node has put the image there as the root before this process was there.
+            WorkloadType::Oci => request.artifact.into(),
+            WorkloadType::Native | WorkloadType::V8 | WorkloadType::Wasm => {
+                artifact::verify(&request.artifact, request.digest).await?
+            }
+        };
         let precompiled = match request.precompiled {
             // What is not what the node had made is not loaded; the engine compiles for itself then.
             Some(given) => artifact::verify(&given.path, given.digest).await.ok(),
@@ -106,6 +114,7 @@ impl Starter {
             name: request.name.to_string(),
             artifact,
             digest: request.digest,
+            is_typescript: request.is_typescript,
             argv: request.argv,
             environment,
             precompiled,
@@ -114,70 +123,99 @@ impl Starter {
                 memory_bytes: request.limits.memory_bytes,
                 concurrency: request.limits.concurrency,
                 reply_bytes: request.limits.reply_bytes,
+                payload_bytes: request.limits.payload_bytes,
+                host_calls: request.limits.host_calls,
+                log_bytes: request.limits.log_bytes,
+                cpu_time: request.limits.cpu_ms.map(Duration::from_millis),
             },
             output,
-            host: Arc::new(BusHostClient { bus: self.bus.clone(), agent: self.agent.clone(), instance: id.clone() }),
+            host: Arc::new(self.host_client(id, request.is_shared)),
         };
-        match self.start_engine(request.r#type, launch).await? {
-            Started::Service(service) => Ok(self.watch(id, service, lines, scope)),
-            Started::Function(function) => {
+        match self.start_engine(request.r#type, request.is_shared, launch).await? {
+            Started::Service(service) => Ok(self.watch(id, (service, request.health), lines, scope)),
+            Started::Function(callee) => {
                 let serving = TaskScope::new("serving");
                 if let Some(triggers) = &request.triggers {
                     let report = Report { events: Arc::clone(&self.events), instance: id.clone() };
-                    direct::serve(&serving, triggers, &function, request.limits.concurrency, report).await?;
+                    Box::pin(direct::serve(&serving, triggers, &self.connections, callee.clone(), report)).await?;
                 }
-                Ok(Instance { function: Some(function), service: None, lines, serving, scope })
+                Ok(Instance { callee: Some(callee), service: None, lines, serving, scope })
             }
         }
     }
 
-    async fn start_engine(&self, kind: WorkloadType, launch: Launch) -> Result<Started, InstanceError> {
+    async fn start_engine(&self, kind: WorkloadType, is_shared: bool, launch: Launch) -> Result<Started, InstanceError> {
+        let (confinement, concurrency) = (&self.confinement, launch.limits.concurrency);
+        if kind.is_function() {
+            self.engines.prepare(confinement, is_shared, concurrency)?;
+        }
         match kind {
             WorkloadType::Native => {
                 self.lockdown.for_service()?;
                 Ok(Started::Service(Service::start(launch).await?))
             }
             WorkloadType::V8 => {
-                // It opens /proc/self/pagemap, to find the pages that a call has written.
-                let restore = jail::while_visible(&self.confinement, nex_engine_js::prepare);
+                let restore = self.engines.restore(confinement);
                 self.lockdown.for_function()?;
                 let function = nex_engine_js::start(launch, restore).await?;
-                Ok(Started::Function(Arc::new(function)))
+                // It computes on threads of its own.
+                Ok(Started::Function(Callee { function: Arc::new(function), concurrency, computing: None }))
             }
             WorkloadType::Wasm => {
-                let instances = u32::try_from(launch.limits.concurrency).unwrap_or(u32::MAX).clamp(1, 1_024);
-                let engine = nex_engine_wasm::Engine::new(nex_engine_wasm::EngineConfig { instances });
-                // Wasmtime opens /proc/self/pagemap, to find the pages that a call has written.
-                jail::while_visible(&self.confinement, || engine.prepare())?;
+                let engine = self.engines.prepared_wasm(confinement, is_shared, concurrency)?;
                 self.lockdown.for_function()?;
                 let started = engine.start(launch).await?;
-                Ok(Started::Function(Arc::new(started.function)))
+                let computing = if is_shared { computing() } else { None };
+                Ok(Started::Function(Callee { function: Arc::new(started.function), concurrency, computing }))
             }
-            WorkloadType::Oci => Err(InstanceError::Unsupported(kind)),
+            WorkloadType::Oci => {
+                self.lockdown.for_service()?;
+                Ok(Started::Service(Service::start_image(launch).await?))
+            }
         }
     }
 
-    /// The end of a service is an event, and the last thing that is said of it.
-    fn watch(&self, id: &InstanceId, service: Service, lines: Flush, scope: TaskScope) -> Instance {
+    fn host_client(&self, id: &InstanceId, is_shared: bool) -> BusHostClient {
+        // A sandbox that nobody shares is not ended for a call that does not end: it holds one thread, and nobody else's.
+        let events = is_shared.then(|| Arc::clone(&self.events));
+        BusHostClient { bus: self.bus.clone(), agent: self.agent.clone(), instance: id.clone(), events }
+    }
+
+    /// The end of a service is an event, and the last thing that is said of it; until then its health is told.
+    fn watch(
+        &self,
+        id: &InstanceId,
+        (service, health): (Service, Option<HealthCheck>),
+        lines: Flush,
+        scope: TaskScope,
+    ) -> Instance {
         // Killed for memory before the agent is, which has to report it. Not every jail has files for that.
         std::fs::write(format!("/proc/{}/oom_score_adj", service.pid()), OOM_SCORE).ok();
         let service = Arc::new(service);
+        let checks = scope.child("health");
+        if let Some(check) = health {
+            let (service, events) = (Arc::clone(&service), Arc::clone(&self.events));
+            let checked = Checked { service, check, host: self.host_client(id, false), events, id: id.clone() };
+            checks.spawn("health", checked.run());
+        }
         let (watched, events, id, written) = (Arc::clone(&service), Arc::clone(&self.events), id.clone(), lines.clone());
         scope.spawn("exit", async move {
             let exit = watched.wait().await;
+            // Of what has ended nothing is told but that.
+            checks.shutdown(Duration::ZERO).await;
             written.lines().await;
             let exited = AgentEvent::Exited { code: exit.code, message: exit.signal.unwrap_or_default() };
             events.deliver(&id, &exited).await;
         });
-        Instance { function: None, service: Some(service), lines, serving: TaskScope::new("serving"), scope }
+        Instance { callee: None, service: Some(service), lines, serving: TaskScope::new("serving"), scope }
     }
 }
 
 impl Instance {
     /// Stops it, politely for as long as the grace lasts: calls under way are answered, its last lines are forwarded.
-    pub(crate) async fn stop(self, grace: Duration) {
+    pub(crate) async fn stop(self, grace: Duration, signal: Option<StopSignal>) {
         if let Some(service) = self.service {
-            service.stop(grace).await;
+            service.stop(grace, signal).await;
         }
         self.serving.shutdown(grace).await;
         // A bus that is away does not keep us.

@@ -6,19 +6,20 @@
 //! ```
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use nex_engine::Function;
 use nex_protocol::agent::{AgentEvent, Answer, Deploy, RejectCode};
+use nex_protocol::deploy::StopSignal;
 use nex_protocol::envelope::chain;
 use nex_protocol::id::InstanceId;
 use tokio_util::sync::CancellationToken;
 
+use crate::direct::Callee;
 use crate::instance::{Instance, Starter};
 
 /// Most instances of one agent.
-pub(crate) const CAPACITY: u32 = 1_024;
+pub(crate) const CAPACITY: u32 = 10_000;
 
 /// Longest wait for the node to take the last event of an instance.
 const LAST_EVENT: Duration = Duration::from_secs(1);
@@ -48,6 +49,11 @@ impl Instances {
     /// How many there are.
     pub(crate) fn count(&self) -> u32 {
         u32::try_from(self.lock().len()).unwrap_or(u32::MAX)
+    }
+
+    /// Their ids.
+    pub(crate) fn ids(&self) -> Vec<InstanceId> {
+        self.lock().keys().cloned().collect()
     }
 
     /// Starts one; when it is rejected, nothing is left of it.
@@ -82,7 +88,7 @@ impl Instances {
     }
 
     /// Stops one and waits until nothing is left of it. One that is not there is stopped already.
-    pub(crate) async fn undeploy(&self, id: &InstanceId, grace: Duration) -> Answer {
+    pub(crate) async fn undeploy(&self, id: &InstanceId, grace: Duration, signal: Option<StopSignal>) -> Answer {
         let (instance, gone) = {
             let mut slots = self.lock();
             match slots.remove(id) {
@@ -105,7 +111,7 @@ impl Instances {
         };
         match instance {
             Some(instance) => {
-                instance.stop(grace).await;
+                instance.stop(grace, signal).await;
                 // Taken in order, so when this one is, so are its last lines. A node that is not there does not keep us.
                 let stopped = self.starter.events.deliver(id, &AgentEvent::Stopped);
                 tokio::time::timeout(LAST_EVENT, stopped).await.ok();
@@ -118,9 +124,9 @@ impl Instances {
     }
 
     /// The function of an instance.
-    pub(crate) fn function(&self, id: &InstanceId) -> Option<Arc<dyn Function>> {
+    pub(crate) fn callee(&self, id: &InstanceId) -> Option<Callee> {
         match self.lock().get(id)? {
-            Slot::Running(instance) => instance.function.clone(),
+            Slot::Running(instance) => instance.callee.clone(),
             Slot::Starting { .. } | Slot::Stopping { .. } => None,
         }
     }
@@ -128,7 +134,7 @@ impl Instances {
     /// Stops all of them.
     pub(crate) async fn stop_all(&self, grace: Duration) {
         let ids: Vec<InstanceId> = self.lock().keys().cloned().collect();
-        futures::future::join_all(ids.iter().map(|id| self.undeploy(id, grace))).await;
+        futures::future::join_all(ids.iter().map(|id| self.undeploy(id, grace, None))).await;
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<InstanceId, Slot>> {

@@ -25,6 +25,10 @@ pub(crate) fn error(error: &CallError) -> InvocationError {
         CallError::Refused { code, .. } => (*code, None),
         CallError::OutOfMemory(_) => (500, Some(Limit::Memory)),
         CallError::ReplyTooLarge { .. } => (500, Some(Limit::Reply)),
+        CallError::PayloadTooLarge { .. } => (413, Some(Limit::Payload)),
+        CallError::TooManyHostCalls(_) => (500, Some(Limit::HostCalls)),
+        CallError::LogTooLong(_) => (500, Some(Limit::Log)),
+        CallError::CpuTime(_) => (504, Some(Limit::Cpu)),
     };
     InvocationError { code, message: error.to_string(), limit }
 }

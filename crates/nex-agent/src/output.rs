@@ -48,16 +48,26 @@ impl LogForwarder {
                 biased;
                 line = lines.recv() => match line {
                     Some(first) => self.forward(first, &mut lines).await,
-                    None => return,
+                    None => break,
                 },
                 Some(done) = flushes.recv() => {
-                    let last = Logs { lines: Vec::new(), dropped: lines.take_dropped() };
-                    if last.dropped > 0 {
-                        self.send(&last).await;
-                    }
+                    self.send_dropped(&lines).await;
                     done.send(()).ok();
                 }
             }
+        }
+        self.send_dropped(&lines).await;
+        // A request that is just being sent would stay in the channel, unanswered, as long as its sender keeps its end.
+        flushes.close();
+        while let Some(done) = flushes.recv().await {
+            done.send(()).ok();
+        }
+    }
+
+    async fn send_dropped(&self, lines: &Lines) {
+        let last = Logs { lines: Vec::new(), dropped: lines.take_dropped() };
+        if last.dropped > 0 {
+            self.send(&last).await;
         }
     }
 
@@ -78,5 +88,30 @@ impl LogForwarder {
         self.bus.publish(self.subject.clone(), serde_json::to_vec(batch).unwrap_or_default().into()).await.ok();
         // While the bus is away the lines wait where their bytes are counted, and not in the client, which counts messages.
         self.bus.flush().await.ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_waits_for_the_last_lines_hears_of_them_however_late_it_asks() {
+        // Never connected, and nothing is sent.
+        let bus = async_nats::ConnectOptions::new().retry_on_initial_connect().connect("127.0.0.1:1").await.unwrap();
+        let (output, Flush(flush), forwarding) = to_bus(bus, &AgentId::new(1), &InstanceId::new(2));
+        let asking = async {
+            // Somebody is about to ask when the last line is written.
+            let asking = flush.clone().reserve_owned().await.unwrap();
+            drop(output);
+            flush.closed().await;
+            let (done, wait) = oneshot::channel();
+            asking.send(done);
+            tokio::time::timeout(Duration::from_secs(20), wait).await
+        };
+        let ((), answered) = tokio::join!(forwarding, asking);
+        assert!(answered.is_ok(), "it waits for ever, as long as it holds its end");
     }
 }

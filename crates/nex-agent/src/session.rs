@@ -10,14 +10,18 @@ use nex_bus::connect::{ConnectError, connect};
 use nex_bus::settings::ConnectionSettings;
 use nex_process::{Deadline, TaskScope, jail};
 use nex_protocol::agent::subject::{self, Verb};
-use nex_protocol::agent::{Answer, Deploy, Handshake, Identity, PROTOCOL, Pong, RejectCode, Undeploy, Welcome};
+use nex_protocol::agent::{Answer, Deploy, Handshake, Identity, PROTOCOL, Ping, Pong, RejectCode, Undeploy, Welcome};
 use nex_protocol::deploy::WorkloadType;
 use nex_protocol::id::InstanceId;
 use nkeys::XKey;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 use crate::Place;
+use crate::connections::WorkloadConnections;
+use crate::direct::Callee;
+use crate::engines::Engines;
 use crate::event::EventSender;
 use crate::instance::Starter;
 use crate::instances::{CAPACITY, Instances};
@@ -58,6 +62,8 @@ pub(crate) async fn run(identity: Identity, entered: &jail::Entered, place: Plac
         key,
         confinement: entered.report.clone(),
         events: Arc::new(EventSender::new(bus.clone(), identity.agent.clone())),
+        engines: Engines::default(),
+        connections: WorkloadConnections::default(),
     };
     let session = Arc::new(Session { bus, instances: Instances::new(starter) });
     let verbs = TaskScope::new("verbs");
@@ -93,7 +99,7 @@ async fn shake(bus: &Client, identity: &Identity, key: &XKey, message: String) -
     let handshake = Handshake {
         protocol: PROTOCOL,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        engines: vec![WorkloadType::Native, WorkloadType::V8, WorkloadType::Wasm],
+        engines: vec![WorkloadType::Native, WorkloadType::V8, WorkloadType::Wasm, WorkloadType::Oci],
         xkey: key.public_key(),
         capacity: CAPACITY,
         message,
@@ -127,16 +133,20 @@ impl Session {
     /// Answers a verb, in a task of its own: a ping is answered while a deploy or a long stop is under way.
     async fn answer(&self, message: Message) {
         match Verb::parse(&message.subject) {
-            Some(Verb::Ping) => self.reply(&message, &Pong { instances: self.instances.count() }).await,
-            Some(Verb::Invoke(instance)) => invoke::answer(&self.bus, self.instances.function(&instance), message).await,
+            Some(Verb::Ping) => {
+                let asked = serde_json::from_slice::<Ping>(&message.payload).unwrap_or_default();
+                let ids = if asked.ids { self.instances.ids() } else { Vec::new() };
+                self.reply(&message, &Pong { instances: self.instances.count(), ids }).await;
+            }
+            Some(Verb::Invoke(instance)) => self.invoke(self.instances.callee(&instance), message).await,
             Some(Verb::Deploy(instance)) => {
                 let answer = self.deploy(instance, &message.payload).await;
                 self.reply(&message, &answer).await;
             }
             Some(Verb::Undeploy(instance)) => {
-                let asked = serde_json::from_slice::<Undeploy>(&message.payload);
+                let asked = serde_json::from_slice::<Undeploy>(&message.payload).ok();
                 let grace = asked.map_or(GRACE, |asked| Duration::from_millis(asked.grace_ms));
-                let answer = self.instances.undeploy(&instance, grace).await;
+                let answer = self.instances.undeploy(&instance, grace, asked.and_then(|asked| asked.signal)).await;
                 self.bus.flush().await.ok();
                 self.reply(&message, &answer).await;
             }
@@ -145,6 +155,20 @@ impl Session {
                 self.reply(&message, &Answer::Rejected { code: RejectCode::Malformed, message: message_text }).await;
             }
         }
+    }
+
+    async fn invoke(&self, callee: Option<Callee>, message: Message) {
+        let Some(Callee { function, computing, .. }) = callee else { return invoke::answer(&self.bus, None, message).await };
+        let Some(computing) = computing else { return invoke::answer(&self.bus, Some(function), message).await };
+        let (bus, invoked, (done, over)) = (self.bus.clone(), TaskScope::new("invocation"), oneshot::channel());
+        {
+            let _elsewhere = computing.enter();
+            invoked.spawn("invocation", async move {
+                invoke::answer(&bus, Some(function), message).await;
+                done.send(()).ok();
+            });
+        }
+        over.await.ok();
     }
 
     async fn deploy(&self, instance: InstanceId, body: &[u8]) -> Answer {

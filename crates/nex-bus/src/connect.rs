@@ -13,6 +13,7 @@ use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 use crate::authenticate::authenticate;
 pub use crate::connect_error::ConnectError;
 use crate::denials::{Denial, Denials, is_fence};
+use crate::greeting::{self, Greeting};
 use crate::settings::ConnectionSettings;
 
 /// Longest wait for one address of one server.
@@ -47,7 +48,29 @@ pub async fn connect_with(settings: &ConnectionSettings, denials: &Denials) -> R
         options = options.custom_inbox_prefix(inbox_prefix(prefix)?);
     }
     // Boxed: the handshake's future is large, and callers' futures need not be.
-    Box::pin(options.connect(servers)).await.map_err(|source| explain(settings, source))
+    match Box::pin(options.connect(servers.clone())).await {
+        Ok(client) => Ok(client),
+        Err(source) => Err(look_closer(explain(settings, source), settings, &servers).await),
+    }
+}
+
+/// Tells apart who was not reached: nobody, somebody who waits for TLS, somebody who is no NATS server.
+async fn look_closer(error: ConnectError, settings: &ConnectionSettings, servers: &[ServerAddr]) -> ConnectError {
+    let (ConnectError::Unreachable { servers: shown, source } | ConnectError::Tls { servers: shown, source }) = error else {
+        return error;
+    };
+    let is_tls = matches!(source.kind(), ConnectErrorKind::Tls) || is_of_tls(&source);
+    let told = match servers {
+        // A word first is what NATS over TCP does, without TLS and without WebSockets before it.
+        [server] if !settings.tls_first && !server.is_websocket() => greeting::of(server).await,
+        _ => Greeting::Nobody,
+    };
+    match told {
+        Greeting::Silence => ConnectError::Silent { servers: shown, source },
+        Greeting::Other(said) => ConnectError::NotNats { servers: shown, said, source },
+        Greeting::Nobody | Greeting::Nats if is_tls => ConnectError::Tls { servers: shown, source },
+        Greeting::Nobody | Greeting::Nats => ConnectError::Unreachable { servers: shown, source },
+    }
 }
 
 fn explain(settings: &ConnectionSettings, source: async_nats::ConnectError) -> ConnectError {
@@ -169,7 +192,7 @@ fn reporter(denials: Denials) -> impl Fn(Event) -> Ready<()> + Send + Sync + 'st
         }
         match event {
             Event::Connected => stood.store(true, Ordering::Relaxed),
-            // Its owner lets go of it: whatever happens to it from here on is nobody's news.
+            // The owner is closing it: log nothing more of it.
             Event::Draining => is_over.store(true, Ordering::Relaxed),
             _ => {}
         }
@@ -209,7 +232,10 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_is_not_there_is_named_with_what_to_do() {
         let text = refusal(ConnectionSettings::default()).await;
-        assert_eq!(text, "no NATS server at nats://127.0.0.1:1; next: start one (`nats-server -js`) or name the right one");
+        assert_eq!(
+            text,
+            "no NATS server at nats://127.0.0.1:1; next: start one (`nex up`, or `nats-server -js`), or name the right one with --server or --context"
+        );
     }
 
     #[tokio::test]

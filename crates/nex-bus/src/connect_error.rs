@@ -47,10 +47,35 @@ pub enum ConnectError {
         source: async_nats::ConnectError,
     },
     /// Nobody answered.
-    #[error("no NATS server at {servers}; next: start one (`nats-server -js`) or name the right one")]
+    #[error(
+        "no NATS server at {servers}; next: start one (`nex up`, or `nats-server -js`), or name the right one with --server or --context"
+    )]
     Unreachable {
         /// Whom we asked.
         servers: String,
+        /// Why.
+        #[source]
+        source: async_nats::ConnectError,
+    },
+    /// Somebody took the connection and said nothing, as a server does that begins with TLS.
+    #[error(
+        "something listens at {servers} and does not speak first, as a NATS server does; next: give --tlsfirst if it begins with TLS, or \
+         check the port"
+    )]
+    Silent {
+        /// Whom we asked.
+        servers: String,
+        /// Why.
+        #[source]
+        source: async_nats::ConnectError,
+    },
+    /// Somebody else listens there.
+    #[error("what listens at {servers} is no NATS server: it says {said}; next: check host and port")]
+    NotNats {
+        /// Whom we asked.
+        servers: String,
+        /// What it says first.
+        said: String,
         /// Why.
         #[source]
         source: async_nats::ConnectError,

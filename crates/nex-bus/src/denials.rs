@@ -34,7 +34,9 @@ pub enum Action {
 }
 
 impl Action {
-    fn verb(self) -> &'static str {
+    /// As it stands before a subject.
+    #[must_use]
+    pub fn verb(self) -> &'static str {
         match self {
             Self::Publish => "publish to",
             Self::Subscribe => "subscribe to",

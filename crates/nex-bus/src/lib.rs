@@ -5,6 +5,7 @@
 //! | [`settings`] | how a connection is to be made; secrets that do not print |
 //! | [`context`] | settings from a NATS CLI context |
 //! | [`connect`] | settings into a client |
+//! | `greeting` | what listens where no connection came about |
 //! | [`local_context`] | the context of the server that `nex up` starts |
 //! | [`denials`] | what the server does not permit |
 //! | [`drain`] | subscriptions that end in order |
@@ -17,6 +18,7 @@ mod connect_error;
 pub mod context;
 pub mod denials;
 pub mod drain;
+mod greeting;
 pub mod invocation;
 pub mod local_context;
 pub mod own_headers;

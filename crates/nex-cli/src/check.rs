@@ -5,8 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use nex_protocol::id::NodeId;
+use nex_protocol::deploy::{Isolation, WorkloadType};
+use nex_protocol::id::{NodeId, is_public_key};
 use nex_protocol::subject::is_valid_pattern;
+use nex_protocol::trigger::{DurableTrigger, HttpRoute, Trigger};
 
 /// A usage error that clap does not detect.
 #[derive(Debug)]
@@ -47,12 +49,97 @@ pub(crate) fn settle(text: &str) -> Result<Settle, String> {
     }
 }
 
+/// Whether a workload can be kept apart as it is asked for: services share no agents, and a machine class is a sandbox of its own.
+pub(crate) fn isolation(isolation: Option<Isolation>, r#type: WorkloadType, has_class: bool) -> Result<Option<Isolation>, Usage> {
+    if isolation == Some(Isolation::Isolate) && (!r#type.is_function() || has_class) {
+        let what = if has_class { "a workload of a machine class" } else { "a service" };
+        return Err(Usage(format!(
+            "{what} shares no agent with others; next: leave isolation out, or ask for process or microvm"
+        )));
+    }
+    Ok(isolation)
+}
+
 /// Validates a subject to subscribe to; wildcards are allowed.
 pub(crate) fn subject(text: &str) -> Result<String, String> {
     if is_valid_pattern(text) {
         return Ok(text.to_owned());
     }
     Err("expected tokens joined by dots, without blanks; * stands for one token, > for the rest".to_owned())
+}
+
+/// Whether a workload of this type can be given credentials for NATS.
+pub(crate) fn takes_credentials(r#type: WorkloadType) -> Result<(), Usage> {
+    match r#type.is_function() {
+        false => Ok(()),
+        true => Err(Usage(format!(
+            "a {type} function connects to NATS by its host services; next: give these a connection with --hs_url, and leave nats-creds out"
+        ))),
+    }
+}
+
+/// Parses a tag of a node.
+pub(crate) fn tag(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(key, _)| !key.trim().is_empty());
+    pair.map(|(key, value)| (key.trim().to_owned(), value.to_owned()))
+        .ok_or_else(|| "expected KEY=VALUE; `nex node info` shows a node's tags".to_owned())
+}
+
+/// Parses a key of an issuer: a public one, or `me`.
+pub(crate) fn issuer(text: &str) -> Result<String, String> {
+    match text == "me" || is_public_key(text) {
+        true => Ok(text.to_owned()),
+        false => Err("expected a public key (56 characters, A…, U…, O…), or me; `nex whoami` prints yours".to_owned()),
+    }
+}
+
+/// Subjects among triggers, requests, and those that keep their messages.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Triggers {
+    pub(crate) subjects: Vec<String>,
+    pub(crate) http: Vec<HttpRoute>,
+    pub(crate) durable: Vec<DurableTrigger>,
+}
+
+impl Triggers {
+    /// Whether a workload of this type can have them: a service subscribes its subjects itself, and a job is not called.
+    pub(crate) fn fit(&self, r#type: WorkloadType, is_job: bool) -> Result<(), Usage> {
+        if r#type.is_function() || *self == Self::default() {
+            return Ok(());
+        }
+        if is_job {
+            return Err(Usage(
+                "a job is run to its end, and not called; next: leave its triggers out, or leave job out".to_owned(),
+            ));
+        }
+        if self.subjects.is_empty() && self.http.is_empty() {
+            return Ok(());
+        }
+        Err(Usage(format!(
+            "a {type} workload is not called by subjects or HTTP, it subscribes its subjects itself; next: leave these triggers out, or have \
+             streams, buckets or schedules call it (stream:, kv:, object:, every:, cron:, at:)"
+        )))
+    }
+}
+
+impl Extend<Trigger> for Triggers {
+    fn extend<T: IntoIterator<Item = Trigger>>(&mut self, triggers: T) {
+        for trigger in triggers {
+            match trigger {
+                Trigger::Subject(subject) => self.subjects.push(subject),
+                Trigger::Http(route) => self.http.push(route),
+                Trigger::Durable(trigger) => self.durable.push(trigger),
+            }
+        }
+    }
+}
+
+/// Parses a trigger; one without a kind is a subject.
+pub(crate) fn trigger_or_subject(text: &str) -> Result<Trigger, String> {
+    match text.contains(':') {
+        true => text.parse().map_err(|error| format!("{error}")),
+        false => subject(text).map(Trigger::Subject),
+    }
 }
 
 /// Parses a number of concurrent calls.

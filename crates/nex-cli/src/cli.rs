@@ -4,7 +4,9 @@ use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcomma
 use tracing::Level;
 
 use crate::args::{ConnectionArgs, LoggingArgs};
+use crate::check::Usage;
 use crate::cmd;
+use crate::output::Output;
 
 const EXAMPLES: &str = "Examples:
   nex up                             start NATS, if none answers, and a node
@@ -20,7 +22,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 denied, 4 nobody bid, 5 deadline, 6 not
 /// Run services and functions on a NATS system.
 #[derive(Debug, Parser)]
 #[command(name = "nex", version = concat!("v", env!("CARGO_PKG_VERSION")), after_help = EXAMPLES)]
-#[command(disable_help_flag = true, max_term_width = 120)]
+#[command(disable_help_flag = true, disable_help_subcommand = true, max_term_width = 120)]
 pub(crate) struct Cli {
     /// Print JSON: one document, or one line for each thing as it happens
     #[arg(long, global = true, display_order = 900)]
@@ -42,11 +44,33 @@ pub(crate) struct Cli {
 impl Cli {
     /// Reads the command line; ends the process where it is none.
     pub(crate) fn read() -> Self {
-        let matches = Self::command().get_matches();
-        let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        let read = Self::command().try_get_matches().and_then(|matches| Ok((Self::from_arg_matches(&matches)?, matches)));
+        let (mut cli, matches) = read.unwrap_or_else(|error| refuse(&error));
         cli.connection.note_typed(&matches);
         cli
     }
+}
+
+/// Says what is wrong with a command line, and ends the process; with `--json` as other failures are told.
+fn refuse(error: &clap::Error) -> ! {
+    let wants_json = std::env::args_os().take_while(|word| word != "--").any(|word| word == "--json");
+    if !error.use_stderr() || !wants_json {
+        error.exit();
+    }
+    let code = u8::try_from(error.exit_code()).unwrap_or(2);
+    Output::new(true, true).failure(&Usage(as_failure(&error.to_string())).into(), code);
+    #[expect(clippy::exit, reason = "as the library's own end of the process")]
+    std::process::exit(i32::from(code))
+}
+
+/// What clap says in several paragraphs, as one failure with what to do next.
+fn as_failure(text: &str) -> String {
+    let mut parts = text.split("\n\n").map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "));
+    let what = parts.next().unwrap_or_default();
+    let advice: Vec<String> = parts.filter(|part| !part.is_empty() && !part.starts_with("For more information")).collect();
+    let what = what.strip_prefix("error: ").unwrap_or(&what);
+    let next = if advice.is_empty() { "see --help".to_owned() } else { advice.join("; ") };
+    if what.contains("; next: ") { what.to_owned() } else { format!("{what}; next: {next}") }
 }
 
 /// The commands.
@@ -60,21 +84,48 @@ pub(crate) enum Command {
     /// Upload a file and run it on whichever node suits best
     #[command(visible_alias = "yeet")]
     Devrun(cmd::devrun::DevrunArgs),
+    /// Begin a function or service from a template
+    New(cmd::new::NewArgs),
     /// Run an uploaded artifact on a node you name
     Run(cmd::run::RunArgs),
     /// Make what runs be what a file says: nex.toml
     Apply(cmd::apply::ApplyArgs),
+    /// Write a file for apply that says what runs
+    Export(cmd::export::ExportArgs),
+    /// Bring back the version of a workload that ran before
+    Rollback(cmd::rollback::RollbackArgs),
     /// Stop workloads
     Stop(cmd::stop::StopArgs),
     /// Call a function and print its reply
     Call(cmd::call::CallArgs),
     /// List the workloads of the namespace on all nodes
     Ps(cmd::ps::PsArgs),
-    /// Watch what workloads write
+    /// Show what nodes and workloads use, again and again
+    Top(cmd::top::TopArgs),
+    /// Files of workloads in the bucket for uploads: list, remove
+    #[command(visible_alias = "artifacts", subcommand)]
+    Artifact(cmd::artifact::ArtifactCommand),
+    /// Images kept in NATS, which run where no registry is: push, pull, list, remove
+    #[command(visible_alias = "images", subcommand)]
+    Image(cmd::image::ImageCommand),
+    /// Values that workloads use by name, which only their nodes can open: set, list, remove
+    #[command(visible_alias = "secrets", subcommand)]
+    Secret(cmd::secret::SecretCommand),
+    /// Show all that is known of a workload, also after its end: what happened to it, the state of its triggers
+    Describe(cmd::describe::DescribeArgs),
+    /// Messages that triggers gave up: list, show, remove, redrive
+    #[command(subcommand)]
+    Dead(cmd::dead::DeadCommand),
+    /// Watch what workloads write, and what they have written
     Logs(cmd::logs::LogsArgs),
-    /// Watch what happens to nodes and workloads
-    Events,
-    /// Let a node take no more workloads; there is no way back
+    /// Watch what happens to nodes and workloads, and what has happened
+    Events(cmd::events::EventsArgs),
+    /// Whose keys count on the node of this host: list, add, remove
+    #[command(visible_alias = "issuers", subcommand)]
+    Issuer(cmd::issuer::IssuerCommand),
+    /// Who you are: key, context, server, user, and what that may do
+    Whoami,
+    /// Let a node take no more workloads, and end when nothing runs any more; there is no way back
     Lameduck(cmd::lameduck::LameduckArgs),
     /// Build the root image of microVMs: a base and the agent
     #[command(visible_alias = "fs")]
@@ -83,6 +134,8 @@ pub(crate) enum Command {
     Version,
     /// Print a completion script for a shell
     Completion(cmd::completion::CompletionArgs),
+    /// Print help of a command, or about contexts, permissions, policies, sandbox, secrets, triggers
+    Help(cmd::help::HelpArgs),
 }
 
 impl Command {
@@ -108,6 +161,15 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_command_line_is_one_failure_with_what_to_do() {
+        let error = |line: &str| as_failure(&Cli::try_parse_from(line.split(' ')).unwrap_err().to_string());
+        let told = error("nex devrum");
+        assert!(told.starts_with("unrecognized subcommand 'devrum'; next: tip: a similar subcommand exists: 'devrun'"), "{told}");
+        assert_eq!(error("nex ps --timeout soon").matches("; next: ").count(), 1);
+        assert_eq!(error("nex devrun x --trigger strem:A").matches("; next: ").count(), 1);
     }
 
     #[test]

@@ -1,20 +1,35 @@
 //! The commands, one file each.
 
 pub(crate) mod apply;
+pub(crate) mod artifact;
 pub(crate) mod call;
 pub(crate) mod completion;
+pub(crate) mod dead;
 pub(crate) mod deploy;
+pub(crate) mod describe;
 pub(crate) mod devrun;
 pub(crate) mod events;
+pub(crate) mod export;
+pub(crate) mod help;
+pub(crate) mod image;
+pub(crate) mod issuer;
 pub(crate) mod lameduck;
 pub(crate) mod logs;
+pub(crate) mod new;
 pub(crate) mod node;
 pub(crate) mod node_info;
+pub(crate) mod node_stop;
 pub(crate) mod node_up;
 pub(crate) mod preflight;
 pub(crate) mod ps;
+pub(crate) mod rollback;
 pub(crate) mod rootfs;
 pub(crate) mod run;
+pub(crate) mod secret;
 pub(crate) mod stop;
+pub(crate) mod top;
 pub(crate) mod up;
 pub(crate) mod upload;
+pub(crate) mod wait;
+pub(crate) mod watch;
+pub(crate) mod whoami;

@@ -7,7 +7,8 @@ use serde_json::json;
 use crate::cli::{Cli, Command};
 use crate::cmd::node::NodeCommand;
 use crate::cmd::{
-    apply, call, completion, devrun, events, lameduck, logs, node, node_up, preflight, ps, rootfs, run as run_artifact, stop, up,
+    apply, artifact, call, completion, dead, describe, devrun, events, export, help, image, issuer, lameduck, logs, new, node,
+    node_stop, node_up, preflight, ps, rollback, rootfs, run as run_artifact, secret, stop, top, up, whoami,
 };
 use crate::env::Env;
 use crate::log_feed::LogFeed;
@@ -16,9 +17,11 @@ use crate::session;
 
 /// Runs the command; ends at once when the server does not permit it, for then no answer comes.
 pub(crate) async fn run(cli: &Cli, env: &Env, output: &mut Output, feed: Option<LogFeed>) -> anyhow::Result<()> {
+    // What its user may not ask is part of its answer.
+    let is_curious = matches!(cli.command, Command::Whoami);
     tokio::select! {
         biased;
-        denial = cli.connection.denials.first() => Err(denial.into()),
+        denial = cli.connection.denials.first(), if !is_curious => Err(denial.into()),
         done = Box::pin(run_command(cli, env, output, feed)) => done,
     }
 }
@@ -27,17 +30,25 @@ async fn run_command(cli: &Cli, env: &Env, output: &mut Output, feed: Option<Log
     let connection = &cli.connection;
     // Commands that need no connection, or validate their arguments before they connect.
     match &cli.command {
-        Command::Completion(args) => return completion::run(args, Cli::command(), output),
+        Command::Completion(args) => return completion::run(args, output),
+        Command::Help(args) => return help::run(args, Cli::command(), output),
+        Command::New(args) => return new::run(args, output),
         Command::Version => return version(output),
-        Command::Rootfs(args) => return rootfs::run(args, env, output),
+        Command::Whoami => return whoami::run(connection, env, output).await,
+        Command::Issuer(command) => return issuer::run(command, env, output),
+        Command::Rootfs(args) => return rootfs::run(args, env, output).await,
         Command::Up(args) => return Box::pin(up::run(args, connection, env, output, feed)).await,
         Command::Node(NodeCommand::Up(args)) => return Box::pin(node_up::run(args, connection, env, output, feed)).await,
+        Command::Node(NodeCommand::Stop(args)) => return node_stop::run(args, env, output).await,
         Command::Node(NodeCommand::Preflight(args)) => return preflight::run(args, connection, env, output).await,
         Command::Devrun(args) => return devrun::run(args, connection, env, output).await,
         Command::Apply(args) => return Box::pin(apply::run(args, connection, env, output)).await,
+        Command::Export(args) => return Box::pin(export::run(args, connection, env, output)).await,
+        Command::Rollback(args) => return Box::pin(rollback::run(args, connection, env, output)).await,
         Command::Run(args) => return run_artifact::run(args, connection, env, output).await,
+        Command::Secret(command) => return Box::pin(secret::run(command, connection, env, output)).await,
         Command::Stop(args) => return stop::run(args, connection, env, output).await,
-        Command::Events => events::check(&connection.namespace)?,
+        Command::Events(_) => events::check(&connection.namespace)?,
         _ => {}
     }
     let session = session::open(connection, env).await?;
@@ -45,11 +56,19 @@ async fn run_command(cli: &Cli, env: &Env, output: &mut Output, feed: Option<Log
         Command::Node(command) => node::run(command, &session, output).await,
         Command::Lameduck(args) => lameduck::run(args, &session, output).await,
         Command::Call(args) => call::run(args, &session, output).await,
-        Command::Ps(args) => ps::run(args, &session, output).await,
+        Command::Artifact(command) => artifact::run(command, &session, output).await,
+        Command::Image(command) => Box::pin(image::run(command, &session, env, output)).await,
+        Command::Describe(args) => describe::run(args, &session, output).await,
+        Command::Dead(command) => dead::run(command, &session, output).await,
+        Command::Ps(args) => ps::run(args, &session, env, output).await,
+        Command::Top(args) => until_interrupted(Box::pin(top::run(args, &session, output))).await,
         Command::Logs(args) => until_interrupted(logs::run(args, &session, output)).await,
-        Command::Events => until_interrupted(events::run(&session, output)).await,
+        Command::Events(args) => until_interrupted(events::run(args, &session, output)).await,
         Command::Up(_) | Command::Devrun(_) | Command::Apply(_) | Command::Run(_) | Command::Stop(_) => Ok(()),
-        Command::Completion(_) | Command::Rootfs(_) | Command::Version => Ok(()),
+        Command::Completion(_) | Command::Rootfs(_) | Command::Secret(_) | Command::Version => Ok(()),
+        Command::Export(_) | Command::Rollback(_) | Command::Help(_) | Command::Issuer(_) | Command::New(_) | Command::Whoami => {
+            Ok(())
+        }
     }
 }
 

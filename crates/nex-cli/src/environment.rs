@@ -1,31 +1,77 @@
-//! The environment of a workload: from arguments, from `.env` files, its secrets from files and standard input. No value is ever printed.
+//! The environment of a workload: from arguments, from `.env` files, its secrets from files, standard input and the bucket of the namespace.
+//! No value is ever printed.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use nex_protocol::seal::Environment;
+use nex_protocol::id::SecretName;
+use nex_protocol::seal::{Environment, NATS_CREDS};
 
 use crate::check::{Usage, small_file};
 
 /// Longest value from a file or from standard input, in bytes; a sealed environment has to fit into one message.
 const MAX_VALUE: u64 = 256 * 1024;
 
-/// The variables of the files, later ones over earlier ones, and over these the arguments.
-pub(crate) fn collect(files: &[PathBuf], arguments: &[String]) -> anyhow::Result<Environment> {
-    let mut environment = Environment::new();
-    for file in files {
-        environment.extend(of_file(file)?);
+/// Before the name of a secret of the namespace.
+const SECRET: &str = "secret:";
+
+/// Variables: those whose values are here, and those whose values are secrets of the namespace.
+#[derive(Default, Clone, PartialEq, Eq)]
+pub(crate) struct Variables {
+    pub(crate) values: Environment,
+    pub(crate) secrets: BTreeMap<String, SecretName>,
+}
+
+impl std::fmt::Debug for Variables {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Variables").field("secrets", &self.secrets).finish_non_exhaustive()
     }
-    environment.extend(of_arguments(arguments, || {
+}
+
+impl Variables {
+    /// Gives a variable a value, instead of any that it had.
+    pub(crate) fn set(&mut self, key: String, value: String) {
+        self.secrets.remove(&key);
+        self.values.insert(key, value);
+    }
+
+    /// Gives a variable the value of a secret, instead of any that it had.
+    pub(crate) fn refer(&mut self, key: String, name: SecretName) {
+        self.values.remove(&key);
+        self.secrets.insert(key, name);
+    }
+
+    /// Gives a service credentials for NATS: a file's content, or `secret:NAME`.
+    pub(crate) fn credentials(&mut self, from: &str) -> anyhow::Result<()> {
+        match from.strip_prefix(SECRET) {
+            Some(name) => {
+                self.refer(NATS_CREDS.to_owned(), name.parse().map_err(|error| Usage(format!("--nats-creds: {error}")))?);
+            }
+            None => self.set(NATS_CREDS.to_owned(), of_value_file(Path::new(from)).context("--nats-creds")?),
+        }
+        Ok(())
+    }
+}
+
+/// The variables of the files, later ones over earlier ones, and over these the arguments.
+pub(crate) fn collect(files: &[PathBuf], arguments: &[String]) -> anyhow::Result<Variables> {
+    let mut variables = Variables::default();
+    for file in files {
+        variables.values.extend(of_file(file)?);
+    }
+    let given = of_arguments(arguments, || {
         if std::io::stdin().is_terminal() {
             let why = "KEY=- reads the value from standard input, which is a terminal; next: pipe it in, or write KEY=@FILE";
             return Err(Usage(why.to_owned()).into());
         }
         bounded("standard input", std::io::stdin().lock())
-    })?);
-    Ok(environment)
+    })?;
+    given.values.into_iter().for_each(|(key, value)| variables.set(key, value));
+    given.secrets.into_iter().for_each(|(key, name)| variables.refer(key, name));
+    Ok(variables)
 }
 
 fn of_file(path: &Path) -> anyhow::Result<Environment> {
@@ -43,14 +89,26 @@ fn of_file(path: &Path) -> anyhow::Result<Environment> {
     Ok(environment)
 }
 
-fn of_arguments(arguments: &[String], mut stdin: impl FnMut() -> anyhow::Result<String>) -> anyhow::Result<Environment> {
-    let mut environment = Environment::new();
+fn of_arguments(arguments: &[String], mut stdin: impl FnMut() -> anyhow::Result<String>) -> anyhow::Result<Variables> {
+    let mut variables = Variables::default();
     let mut reader = None;
     for argument in arguments {
         let Some((key, value)) = argument.split_once('=') else {
             let shown: String = argument.chars().take(40).collect();
             return Err(Usage(format!("'{shown}' is no environment variable; next: write it as KEY=value")).into());
         };
+        if variables.values.contains_key(key) || variables.secrets.contains_key(key) {
+            return Err(Usage(format!("environment variable {key} is given twice; next: leave one out")).into());
+        }
+        if let Some(name) = value.strip_prefix(SECRET) {
+            let name = name.parse().map_err(|error| {
+                let why = "next: for a value that begins so, write it into a file and give KEY=@FILE";
+                Usage(format!("{key}: {error}; {why}"))
+            })?;
+            check_name(key, "")?;
+            variables.refer(key.to_owned(), name);
+            continue;
+        }
         let value = match (value, value.strip_prefix('@')) {
             ("-", _) => match reader.replace(key) {
                 None => stdin()?,
@@ -66,11 +124,9 @@ fn of_arguments(arguments: &[String], mut stdin: impl FnMut() -> anyhow::Result<
             (text, None) => text.to_owned(),
         };
         check_name(key, &value)?;
-        if environment.insert(key.to_owned(), value).is_some() {
-            return Err(Usage(format!("environment variable {key} is given twice; next: leave one out")).into());
-        }
+        variables.set(key.to_owned(), value);
     }
-    Ok(environment)
+    Ok(variables)
 }
 
 /// Whether a variable can be one.
@@ -95,7 +151,7 @@ pub(crate) fn of_value_file(path: &Path) -> anyhow::Result<String> {
 }
 
 /// Reads a value; one line break at its end is not part of it.
-fn bounded(source: &str, reader: impl std::io::Read) -> anyhow::Result<String> {
+pub(crate) fn bounded(source: &str, reader: impl std::io::Read) -> anyhow::Result<String> {
     let mut text = String::new();
     let read = reader.take(MAX_VALUE + 1).read_to_string(&mut text);
     let count = read.with_context(|| format!("cannot read a text from {source}; next: check that it is UTF-8"))?;
@@ -111,9 +167,30 @@ fn bounded(source: &str, reader: impl std::io::Read) -> anyhow::Result<String> {
 mod tests {
     use super::*;
 
-    fn arguments(texts: &[&str], stdin: &str) -> anyhow::Result<Environment> {
+    fn variables(texts: &[&str], stdin: &str) -> anyhow::Result<Variables> {
         let list: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
         of_arguments(&list, || bounded("standard input", stdin.as_bytes()))
+    }
+
+    fn arguments(texts: &[&str], stdin: &str) -> anyhow::Result<Environment> {
+        variables(texts, stdin).map(|variables| variables.values)
+    }
+
+    #[test]
+    fn a_variable_has_a_value_or_a_secret_and_the_last_one_counts() {
+        let given = variables(&["A=secret:db", "B=x"], "").unwrap();
+        assert_eq!((given.secrets["A"].as_str(), given.values.len()), ("db", 1));
+        for wrong in [&["A=secret:"][..], &["A=secret:a b"], &["A=secret:db", "A=1"], &["1=secret:db"]] {
+            let error = variables(wrong, "").unwrap_err().to_string();
+            assert!(error.contains("; next: "), "{error}");
+        }
+        let mut given = given;
+        given.set("A".into(), "1".into());
+        given.refer("B".into(), "db".parse().unwrap());
+        assert_eq!((given.values.len(), given.secrets.len(), given.values["A"].as_str()), (1, 1, "1"));
+        given.credentials("secret:bus").unwrap();
+        assert_eq!(given.secrets[NATS_CREDS].as_str(), "bus");
+        assert!(given.credentials("/no/such").is_err());
     }
 
     #[test]
@@ -150,7 +227,7 @@ mod tests {
         };
         let first = file("first", "# a comment\n\nexport A='one two'\nB=\"x\\ny\"\nC=plain # why\nD=d\n");
         let second = file("second", "C=later\n");
-        let environment = collect(&[first, second], &["D=argument".to_owned()]).unwrap();
+        let environment = collect(&[first, second], &["D=argument".to_owned()]).unwrap().values;
         let value = |key: &str| environment[key].as_str();
         assert_eq!((value("A"), value("B"), value("C"), value("D")), ("one two", "x\ny", "later", "argument"));
         let wrong = file("wrong", "A s3cret\n");

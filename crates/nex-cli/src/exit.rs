@@ -8,6 +8,8 @@ use nex_client::auction::NobodyBids;
 use nex_client::call::CallError;
 use nex_client::deploy::{DeployError, StopError};
 use nex_client::request::RequestError;
+use nex_process::Signal;
+use nex_protocol::control::{ExitCause, LastExit};
 use nex_protocol::envelope::ErrorCode;
 
 use crate::check::Usage;
@@ -30,6 +32,39 @@ pub(crate) enum Exit {
     Deadline,
     /// There is no connection to NATS.
     NotConnected,
+    /// A job that was waited for has failed; as a shell tells it.
+    Job(u8),
+}
+
+/// A job that was waited for did not end well.
+#[derive(Debug)]
+pub(crate) struct JobEnded(pub(crate) LastExit);
+
+impl std::fmt::Display for JobEnded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let LastExit { code, cause, reason, .. } = &self.0;
+        match cause {
+            ExitCause::Exit => write!(f, "the job has failed with exit code {code}"),
+            _ => write!(f, "the job has failed ({cause}): {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for JobEnded {}
+
+impl JobEnded {
+    /// Its own code; 124 at its deadline, as `timeout` has it; 128 and the signal that ended it, as shells have it; else 1.
+    fn code(&self) -> u8 {
+        let LastExit { code, cause, reason, .. } = &self.0;
+        let signal = || reason.rsplit_once('(')?.1.trim_end_matches(')').parse::<Signal>().ok();
+        match (u8::try_from(*code), cause) {
+            (Ok(code @ 1..), _) => code,
+            (_, ExitCause::Deadline) => 124,
+            (_, ExitCause::OutOfMemory) => 137,
+            (_, ExitCause::Signal) => signal().and_then(|signal| u8::try_from(128 + signal as i32).ok()).unwrap_or(1),
+            _ => 1,
+        }
+    }
 }
 
 impl Exit {
@@ -43,6 +78,7 @@ impl Exit {
             Self::NobodyBid => 4,
             Self::Deadline => 5,
             Self::NotConnected => 6,
+            Self::Job(code) => code,
         }
     }
 
@@ -57,6 +93,9 @@ impl Exit {
         }
         if part.is::<Usage>() {
             return Some(Self::Usage);
+        }
+        if let Some(job) = part.downcast_ref::<JobEnded>() {
+            return Some(Self::Job(job.code()));
         }
         if part.is::<NobodyBids>() {
             return Some(Self::NobodyBid);
@@ -91,6 +130,11 @@ impl Exit {
     }
 }
 
+/// What came of the request to a node that failed, if that is what failed.
+pub(crate) fn request_error(error: &Error) -> Option<&RequestError> {
+    error.chain().find_map(request_in)
+}
+
 /// The request error in an error: transparent variants hide it from the chain.
 fn request_in<'a>(part: &'a (dyn std::error::Error + 'static)) -> Option<&'a RequestError> {
     if let Some(DeployError::Request(error)) = part.downcast_ref() {
@@ -109,6 +153,22 @@ mod tests {
     use nex_protocol::envelope::Failure;
 
     use super::*;
+
+    #[test]
+    fn a_job_ends_with_its_code_as_a_shell_tells_it() {
+        for (code, cause, reason, expected) in [
+            (7, ExitCause::Exit, "", 7),
+            (-1, ExitCause::Signal, "Exited workload: a; vm: b; status: -1 (SIGSEGV)", 139),
+            (-1, ExitCause::Signal, "who knows", 1),
+            (-1, ExitCause::Deadline, "its deadline is over", 124),
+            (-1, ExitCause::OutOfMemory, "", 137),
+            (-1, ExitCause::Stopped, "", 1),
+            (256, ExitCause::Exit, "", 1),
+        ] {
+            let ended = JobEnded(LastExit { code, cause, reason: reason.into(), at: 0 });
+            assert_eq!(Exit::of(&ended.into()).code(), expected, "{code} {cause}");
+        }
+    }
 
     fn refused(code: ErrorCode, text: &str) -> RequestError {
         RequestError::Refused(Failure::new(code, text))

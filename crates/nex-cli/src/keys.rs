@@ -14,6 +14,9 @@ use crate::check;
 use crate::env::Env;
 use crate::output::Output;
 
+/// File of the key that signs.
+const ISSUER: &str = "issuer.nk";
+
 /// Loads keys from the files named, or else from `~/.nex`, where missing ones are generated.
 pub(crate) fn load(issuer: Option<&Path>, sender: Option<&Path>, env: &Env, output: &Output) -> anyhow::Result<Keys> {
     Ok(Keys { issuer: self::issuer(issuer, env, output)?, sender: self::sender(sender, env, output)? })
@@ -21,9 +24,39 @@ pub(crate) fn load(issuer: Option<&Path>, sender: Option<&Path>, env: &Env, outp
 
 /// Loads the key that signs.
 pub(crate) fn issuer(named: Option<&Path>, env: &Env, output: &Output) -> anyhow::Result<KeyPair> {
-    let key = DefaultKey { file: "issuer.nk", what: "issuer account key", make: || Ok(KeyPair::new_account().seed()?) };
+    let key = DefaultKey { file: ISSUER, what: "issuer account key", make: || Ok(KeyPair::new_account().seed()?) };
     let (path, seed) = key.seed(named, env, output)?;
-    KeyPair::from_seed(&seed)
+    issuer_of(&path, &seed)
+}
+
+/// The key that signs, if there is one already: who only looks needs none.
+pub(crate) fn known_issuer(named: Option<&Path>, env: &Env) -> anyhow::Result<Option<KeyPair>> {
+    let path = match named {
+        Some(path) => path.to_owned(),
+        None => match env.nex_home().map(|home| home.join(ISSUER)) {
+            Ok(path) if path.exists() => path,
+            Ok(_) | Err(_) => return Ok(None),
+        },
+    };
+    issuer_of(&path, &read_seed(&path)?).map(Some)
+}
+
+/// The public key that is meant: `me` is the one in `~/.nex`.
+pub(crate) fn named_issuer(text: Option<&str>, env: &Env) -> anyhow::Result<Option<String>> {
+    match text {
+        Some("me") => match known_issuer(None, env)? {
+            Some(key) => Ok(Some(key.public_key())),
+            None => Err(check::Usage(
+                "there is no issuer key of yours yet; next: name a public key, or deploy something, which makes one".into(),
+            )
+            .into()),
+        },
+        named => Ok(named.map(str::to_owned)),
+    }
+}
+
+fn issuer_of(path: &Path, seed: &str) -> anyhow::Result<KeyPair> {
+    KeyPair::from_seed(seed)
         .with_context(|| format!("{} holds no nkey seed; next: give a file with one line, S…", path.display()))
 }
 

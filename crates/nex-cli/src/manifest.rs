@@ -1,15 +1,25 @@
 //! `nex.toml`, the file that says what should run: parsed and validated, so that what is wrong in it is said before anything is sent.
 
+mod raw;
+mod written;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use nex_protocol::deploy::{Location, RequestedLimits, WorkloadType};
-use nex_protocol::id::{NodeId, WorkloadName};
-use nex_protocol::seal::Environment;
-use serde::{Deserialize, Serialize};
+use anyhow::Context as _;
+use nex_client::deploy::Deployment;
+use nex_protocol::control::Tags;
+use nex_protocol::deploy::{Isolation, Location, RequestedLimits, RunPolicy, WorkloadType};
+use nex_protocol::id::{NodeId, SecretName, WorkloadName};
+use nex_protocol::seal::{Environment, NATS_CREDS};
+use nex_protocol::trigger::{DurableTrigger, HttpRoute, Trigger};
+use serde::{Serialize, Serializer};
 
-use crate::check::{self, Settle, Usage};
-use crate::environment;
+use self::raw::{RawFrom, RawManifest, RawValue, RawWorkload};
+pub(crate) use self::written::{Exported, Written, written};
+use crate::check::{self, Settle, Triggers, Usage};
+use crate::environment::{self, Variables};
+use crate::local::in_directory;
 
 /// Most copies of a workload.
 const MAX_COPIES: usize = 100;
@@ -36,6 +46,10 @@ pub(crate) struct Wanted {
     pub(crate) copies: usize,
     /// Where it may run; anywhere if empty.
     pub(crate) nodes: Vec<NodeId>,
+    /// Whether each copy has to have a node of its own.
+    pub(crate) spread: bool,
+    /// Tags that its nodes have to have.
+    pub(crate) tags: Tags,
     /// How long it has to run before it counts as started, if that was said.
     pub(crate) settle: Option<Settle>,
     pub(crate) settings: Settings,
@@ -56,10 +70,49 @@ pub(crate) struct Settings {
     pub(crate) description: String,
     pub(crate) argv: Vec<String>,
     pub(crate) environment: Environment,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) secrets: BTreeMap<String, SecretName>,
     pub(crate) essential: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) policy: Option<RunPolicy>,
     pub(crate) triggers: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "as_texts")]
+    pub(crate) durable: Vec<DurableTrigger>,
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "as_texts")]
+    pub(crate) http: Vec<HttpRoute>,
     pub(crate) limits: RequestedLimits,
     pub(crate) machine: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) isolation: Option<Isolation>,
+}
+
+impl Settings {
+    /// Whether it says what calls it.
+    pub(crate) fn has_triggers(&self) -> bool {
+        !(self.triggers.is_empty() && self.durable.is_empty() && self.http.is_empty())
+    }
+
+    /// Those of a deployment.
+    pub(crate) fn of(deployment: &Deployment) -> Self {
+        Self {
+            description: deployment.description.clone(),
+            argv: deployment.argv.clone(),
+            environment: deployment.environment.clone(),
+            secrets: deployment.secrets.clone(),
+            essential: deployment.essential,
+            policy: deployment.policy.clone(),
+            triggers: deployment.triggers.clone(),
+            durable: deployment.durable.clone(),
+            http: deployment.http.clone(),
+            limits: deployment.limits,
+            machine: deployment.machine_class.clone(),
+            isolation: deployment.isolation,
+        }
+    }
+}
+
+fn as_texts<S: Serializer>(triggers: &[impl std::fmt::Display], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(triggers.iter().map(ToString::to_string))
 }
 
 impl std::fmt::Debug for Settings {
@@ -67,57 +120,6 @@ impl std::fmt::Debug for Settings {
         // The environment has secrets.
         f.debug_struct("Settings").field("triggers", &self.triggers).finish_non_exhaustive()
     }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawManifest {
-    project: Option<String>,
-    #[serde(default)]
-    workloads: BTreeMap<String, RawWorkload>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawWorkload {
-    file: Option<PathBuf>,
-    url: Option<String>,
-    r#type: Option<String>,
-    copies: Option<usize>,
-    #[serde(default)]
-    nodes: Vec<String>,
-    settle: Option<String>,
-    #[serde(default)]
-    description: String,
-    #[serde(default)]
-    argv: Vec<String>,
-    #[serde(default)]
-    environment: BTreeMap<String, RawValue>,
-    #[serde(default)]
-    env_files: Vec<PathBuf>,
-    #[serde(default)]
-    essential: bool,
-    #[serde(default)]
-    triggers: Vec<String>,
-    memory_mib: Option<u64>,
-    call_timeout: Option<String>,
-    concurrency: Option<usize>,
-    machine: Option<String>,
-}
-
-/// A variable's value: a text, the content of a file, or a variable of whoever applies the file.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum RawValue {
-    Text(String),
-    From(RawFrom),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "snake_case")]
-enum RawFrom {
-    File(PathBuf),
-    Variable(String),
 }
 
 impl Manifest {
@@ -154,7 +156,18 @@ impl Manifest {
 fn not_valid(path: &Path, text: &str, error: &toml::de::Error) -> Usage {
     let line = error.span().map(|span| text.get(..span.start).unwrap_or_default().matches('\n').count() + 1);
     let place = line.map(|line| format!(", line {line}")).unwrap_or_default();
-    Usage(format!("{}{place}: {}; next: see `nex apply --help`", path.display(), error.message()))
+    Usage(format!("{}{place}: {}; next: see `nex apply --help`", path.display(), complaint(error.message())))
+}
+
+/// What the parser says; of an unknown field the one that was probably meant, instead of all there are.
+fn complaint(message: &str) -> String {
+    let Some((unknown, known)) = message.split_once(", expected one of ") else { return message.to_owned() };
+    let wrong = unknown.split('`').nth(1).unwrap_or_default();
+    let near = known.split('`').skip(1).step_by(2).map(|field| (strsim::levenshtein(wrong, field), field));
+    match near.min().filter(|(far, _)| *far <= 3) {
+        Some((_, meant)) => format!("{unknown}. Did you mean '{meant}'?"),
+        None => message.to_owned(),
+    }
 }
 
 struct Reader<'a> {
@@ -168,7 +181,7 @@ impl Reader<'_> {
         let r#type =
             raw.r#type.as_deref().map(str::parse::<WorkloadType>).transpose().map_err(|error| wrong(error.to_string()))?;
         let source = match (&raw.file, &raw.url) {
-            (Some(file), None) => Source::File(self.directory.join(file)),
+            (Some(file), None) => Source::File(in_directory(self.directory, file)),
             (None, Some(url)) if r#type.is_some() => Source::Stored(url.parse().map_err(|error| wrong(format!("url: {error}")))?),
             (None, Some(_)) => return Err(wrong("it has a url, so that its type has to be said; next: set type".to_owned())),
             _ => return Err(wrong("it needs either a file or a url; next: set one of them".to_owned())),
@@ -179,13 +192,17 @@ impl Reader<'_> {
                 format!("copies has to be 1 to {MAX_COPIES}; next: to run none, leave the workload out and apply with --prune");
             return Err(wrong(why));
         }
-        let triggers: Result<Vec<String>, String> = raw.triggers.iter().map(|subject| check::subject(subject)).collect();
-        let call_timeout = raw.call_timeout.as_deref().map(check::duration).transpose();
-        let call_timeout = call_timeout.map_err(|why| wrong(format!("call_timeout: {why}")))?;
-        let concurrency = raw.concurrency.map(|count| check::concurrency(&count.to_string())).transpose();
-        if raw.memory_mib == Some(0) {
-            return Err(wrong("memory_mib: expected at least 1".to_owned()));
+        let triggers: Result<Vec<Trigger>, String> = raw.triggers.iter().map(|text| check::trigger_or_subject(text)).collect();
+        let mut split = Triggers::default();
+        split.extend(triggers.map_err(|why| wrong(format!("triggers: {why}")))?);
+        let limits = raw::limits(&raw).map_err(wrong)?;
+        let isolation = raw.isolation.as_deref().map(str::parse::<Isolation>).transpose();
+        let isolation = isolation.map_err(|error| wrong(format!("isolation: {error}")))?;
+        let policy = raw::policy(&raw).and_then(|policy| policy.request()).map_err(anyhow::Error::from)?;
+        if let (Some(_), Some(r#type)) = (&raw.nats_creds, r#type) {
+            check::takes_credentials(r#type)?;
         }
+        let variables = self.variables(&raw.env_files, raw.environment, raw.nats_creds)?;
         Ok(Wanted {
             name: name.parse().map_err(|error| wrong(format!("{error}")))?,
             source,
@@ -196,38 +213,70 @@ impl Reader<'_> {
                 .iter()
                 .map(|node| node.parse().map_err(|error| wrong(format!("nodes: {error}"))))
                 .collect::<Result<_, _>>()?,
+            spread: raw.spread,
+            tags: raw.tags,
             settle: raw.settle.as_deref().map(check::settle).transpose().map_err(|why| wrong(format!("settle: {why}")))?,
             settings: Settings {
                 description: raw.description,
                 argv: raw.argv,
-                environment: self.environment(&raw.env_files, raw.environment)?,
+                environment: variables.values,
+                secrets: variables.secrets,
                 essential: raw.essential,
-                triggers: triggers.map_err(|why| wrong(format!("triggers: {why}")))?,
-                limits: RequestedLimits {
-                    memory_mib: raw.memory_mib,
-                    call_timeout_ms: call_timeout.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
-                    concurrency: concurrency.map_err(|why| wrong(format!("concurrency: {why}")))?,
-                },
+                policy,
+                triggers: split.subjects,
+                durable: split.durable,
+                http: split.http,
+                limits,
                 machine: raw.machine,
+                isolation,
             },
         })
     }
 
-    fn environment(&self, files: &[PathBuf], values: BTreeMap<String, RawValue>) -> anyhow::Result<Environment> {
+    fn variables(
+        &self,
+        files: &[PathBuf],
+        values: BTreeMap<String, RawValue>,
+        credentials: Option<RawFrom>,
+    ) -> anyhow::Result<Variables> {
         let files: Vec<PathBuf> = files.iter().map(|file| self.directory.join(file)).collect();
-        let mut environment = environment::collect(&files, &[])?;
+        let mut variables = environment::collect(&files, &[])?;
         for (key, value) in values {
-            let value = match value {
-                RawValue::Text(text) => text,
-                RawValue::From(RawFrom::File(file)) => environment::of_value_file(&self.directory.join(file))?,
-                RawValue::From(RawFrom::Variable(name)) => (self.variable)(&name).ok_or_else(|| {
-                    Usage(format!("{key} is to come from the variable {name}, which is not set; next: export {name}"))
-                })?,
-            };
-            environment::check_name(&key, &value)?;
-            environment.insert(key, value);
+            environment::check_name(&key, "")?;
+            match value {
+                RawValue::Text(text) => {
+                    environment::check_name(&key, &text)?;
+                    variables.set(key, text);
+                }
+                RawValue::From(from) => self.fill(&mut variables, key, from)?,
+            }
         }
-        Ok(environment)
+        if let Some(from) = credentials {
+            self.fill(&mut variables, NATS_CREDS.to_owned(), from).context("nats_creds")?;
+        }
+        Ok(variables)
+    }
+
+    fn fill(&self, variables: &mut Variables, key: String, from: RawFrom) -> anyhow::Result<()> {
+        let value = match from {
+            RawFrom::Secret(name) => {
+                let name = name.parse().map_err(|error| Usage(format!("{key}: {error}; next: see `nex secret ls`")))?;
+                variables.refer(key, name);
+                return Ok(());
+            }
+            RawFrom::File(file) => environment::of_value_file(&self.directory.join(file))?,
+            RawFrom::Variable(name) => (self.variable)(&name).ok_or_else(|| {
+                Usage(format!("{key} is to come from the variable {name}, which is not set; next: export {name}"))
+            })?,
+        };
+        if value.contains('\0') {
+            return Err(Usage(format!(
+                "the value of {key} has a zero byte, which no environment can hold; next: encode it, as base64"
+            ))
+            .into());
+        }
+        variables.set(key, value);
+        Ok(())
     }
 }
 
@@ -248,39 +297,63 @@ mod tests {
     #[test]
     fn every_field_is_read() {
         let manifest = read(
-            "[workloads.greet]\nfile = 'greet.mjs'\ncopies = 2\ntriggers = ['fn.greet', 'a.*']\nenv_files = ['.env']\n\
-             environment = { B = 'text', C = { file = 'token' }, D = { variable = 'HOME_TOWN' } }\nmemory_mib = 32\n\
-             call_timeout = '2s'\nconcurrency = 4\nsettle = 'none'\n\
-             [workloads.serve]\nurl = 'nats://B/k'\ntype = 'native'\nargv = ['-v']\nessential = true\nmachine = 'large'\n",
+            "[workloads.greet]\nfile = 'greet.mjs'\ncopies = 2\ntriggers = ['fn.greet', 'a.*', 'stream:A?start=all']\nenv_files = ['.env']\n\
+             environment = { B = 'text', C = { file = 'token' }, D = { variable = 'HOME_TOWN' }, E = { secret = 'db' } }\nmemory_mib = 32\n\
+             call_timeout = '2s'\nconcurrency = 4\nsettle = 'none'\ncpu_time = '50ms'\nhost_calls = 9\n\
+             [workloads.serve]\nurl = 'nats://B/k'\ntype = 'native'\nargv = ['-v']\nessential = true\nmachine = 'large'\n\
+             stop_signal = 'SIGTERM'\nstop_grace = '20s'\nhealth = 'http:80/ok'\nhealth_interval = '2s'\nhealth_threshold = 2\n\
+             nats_creds = { file = 'token' }\n",
         )
         .unwrap();
         assert_eq!(manifest.project, "shop");
         let [greet, serve] = manifest.workloads.as_slice() else { panic!("{manifest:?}") };
         assert_eq!((greet.name.as_str(), greet.copies, greet.settings.triggers.len()), ("greet", 2, 2));
+        assert_eq!(greet.settings.durable[0].to_string(), "stream:A?start=all");
         assert!(matches!(&greet.source, Source::File(file) if file.ends_with("shop/greet.mjs")));
         let value = |key: &str| greet.settings.environment[key].as_str();
         assert_eq!((value("A"), value("B"), value("C"), value("D")), ("file", "text", "t0ken", "Ulm"));
+        assert_eq!(greet.settings.secrets["E"].as_str(), "db");
+        assert_eq!(serve.settings.environment[NATS_CREDS], "t0ken");
         assert_eq!(
             greet.settings.limits,
-            RequestedLimits { memory_mib: Some(32), call_timeout_ms: Some(2000), concurrency: Some(4) }
+            RequestedLimits {
+                memory_mib: Some(32),
+                call_timeout_ms: Some(2000),
+                concurrency: Some(4),
+                cpu_ms: Some(50),
+                host_calls: Some(9),
+                ..RequestedLimits::default()
+            }
         );
         assert_eq!(greet.settle, Some(Settle(None)));
         assert!(matches!(&serve.source, Source::Stored(location) if location.key == "k") && serve.settings.essential);
+        let policy = serde_json::to_string(&serve.settings.policy).unwrap();
+        let health = r#"{"probe":"http:80/ok","interval_ms":2000,"threshold":2}"#;
+        assert_eq!(policy, format!(r#"{{"stop_signal":"SIGTERM","stop_grace_ms":20000,"health":{health}}}"#));
     }
 
     #[test]
     fn what_is_wrong_is_named_with_its_place_and_no_secret_is_shown() {
         for (text, expected) in [
-            ("[workloads.a]\nfile = 'x'\nfiel = 1", "line 3: unknown field `fiel`"),
+            ("[workloads.a]\nfile = 'x'\nfiel = 1", "line 3: unknown field `fiel`. Did you mean 'file'?"),
             ("[workloads.a]\nfile = 'x'\nenvironment = { S = s3cret }", "line 3"),
             ("[workloads.a]", "workloads.a: it needs either a file or a url"),
             ("[workloads.a]\nurl = 'nats://B/k'", "set type"),
             ("[workloads.a]\nfile = 'x'\ntype = 'docker'", "docker"),
             ("[workloads.a]\nfile = 'x'\ncopies = 0", "copies has to be 1 to 100"),
             ("[workloads.a]\nfile = 'x'\ntriggers = ['a..b']", "triggers: expected tokens"),
+            ("[workloads.a]\nfile = 'x'\nisolation = 'none'", "isolation: 'none' is no isolation"),
+            ("[workloads.a]\nfile = 'x'\ntriggers = ['strem:A']", "triggers: 'strem' is not a kind"),
             ("[workloads.a]\nfile = 'x'\nnodes = ['me']", "nodes: "),
+            ("[workloads.a]\nfile = 'x'\nlog_bytes = 0", "log_bytes: expected at least 1"),
             ("[workloads.a]\nfile = 'x'\nsettle = '2h'", "settle: expected"),
+            ("[workloads.a]\nfile = 'x'\nretries = 1", "set job = true"),
+            ("[workloads.a]\nfile = 'x'\njob = true\nhealth = 'tcp:80'", "a job has no health check"),
+            ("[workloads.a]\nfile = 'x'\nrestart = 'often'", "restart: 'often' is no restart policy"),
+            ("[workloads.a]\nfile = 'x'\nrestart = 'always'\nessential = true", "leave essential out"),
+            ("[workloads.a]\nfile = 'x'\nhealth = 'tcp:80'\nhealth_threshold = 0", "threshold has to be 1"),
             ("[workloads.a]\nfile = 'x'\nenvironment = { A = { variable = 'NOPE' } }", "export NOPE"),
+            ("[workloads.a]\nfile = 'x'\nenvironment = { A = { secret = 'a b' } }", "nex secret ls"),
             ("[workloads.'a b']\nfile = 'x'", "workloads.a b"),
             ("project = 'my shop'", "'my shop' cannot be the project's name"),
         ] {

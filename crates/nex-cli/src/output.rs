@@ -101,10 +101,9 @@ impl Output {
     /// Says why the command failed: `error:`, then `cause:` for each cause, then `next:`; with JSON, one object of these.
     pub(crate) fn failure(&self, error: &Error, exit_code: u8) {
         if self.json {
-            let Explained { said, next } = explained(error);
-            let (what, causes) = said.split_first().map_or(("", &[][..]), |(what, causes)| (what.as_str(), causes));
-            let told = serde_json::json!({"error": what, "causes": causes, "next": next, "exit_code": exit_code});
-            return complain(format_args!("{told}"));
+            let mut told = failure_as_json(error);
+            told.insert("exit_code".to_owned(), exit_code.into());
+            return complain(format_args!("{}", serde_json::Value::from(told)));
         }
         let style = Style::new(!self.no_color && io::stderr().is_terminal());
         complain(format_args!("{}", explain(error, style)));
@@ -120,6 +119,16 @@ fn complain(text: std::fmt::Arguments<'_>) {
 struct Explained {
     said: Vec<String>,
     next: Vec<String>,
+}
+
+/// What failed, as the members `error`, `causes` and `next` of an object.
+pub(crate) fn failure_as_json(error: &Error) -> serde_json::Map<String, serde_json::Value> {
+    let Explained { said, next } = explained(error);
+    let (what, causes) = said.split_first().map_or(("", &[][..]), |(what, causes)| (what.as_str(), causes));
+    [("error", what.into()), ("causes", causes.into()), ("next", next.into())]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into_iter()
+        .collect()
 }
 
 fn explained(error: &Error) -> Explained {

@@ -1,14 +1,18 @@
 //! What `nex apply` has to do so that what runs is what should run: a comparison of revisions, without any I/O.
 
-use nex_client::discover::Running;
+use nex_client::discover::{Ended, Running};
+use nex_protocol::control::EndedWorkload;
 use nex_protocol::deploy::WorkloadType;
 use nex_protocol::digest::Digest;
-use nex_protocol::id::WorkloadName;
+use nex_protocol::id::{NodeId, WorkloadName};
 use nkeys::KeyPair;
+use serde_json::json;
 
 use crate::cmd::stop::StopTarget;
 use crate::manifest::Settings;
 
+/// In the place of a project where somebody deployed by hand. No project is called so.
+pub(crate) const BY_HAND: &str = "~";
 /// Digits of each digest in a revision: enough that no two versions are taken for one another.
 const DIGITS: usize = 24;
 
@@ -21,19 +25,36 @@ pub(crate) struct Revision {
 }
 
 impl Revision {
-    /// The revision of an artifact with these settings. They are signed before they are hashed: whoever sees the revision cannot guess at
-    /// secrets by it, and a signature of Ed25519 is the same each time.
+    /// The revision of an artifact with these settings, and these versions of the secrets that they name. The settings
+    /// are signed before they are hashed: whoever sees the revision cannot guess at secrets by it, and a signature of Ed25519 is the same
+    /// each time.
     pub(crate) fn new(
         project: &str,
         artifact: &Digest,
-        r#type: WorkloadType,
-        settings: &Settings,
+        (name, r#type): (&WorkloadName, WorkloadType),
+        (settings, secrets): (&Settings, &[u64]),
         issuer: &KeyPair,
     ) -> Result<Self, nkeys::error::Error> {
-        let bytes = serde_json::to_vec(&(r#type.as_str(), settings)).unwrap_or_default();
+        let mut settings = serde_json::to_value(settings).unwrap_or_default();
+        // A function that is called by its name alone may say so or not.
+        if r#type.is_function() && settings.get("triggers") == Some(&json!([name])) && settings.get("durable").is_none() {
+            settings.as_object_mut().and_then(|members| members.insert("triggers".to_owned(), json!([])));
+        }
+        let bytes = serde_json::to_vec(&(r#type.as_str(), settings, secrets)).unwrap_or_default();
         let signed = issuer.sign(&[b"nex apply: ", bytes.as_slice()].concat())?;
         let digits = |digest: &Digest| digest.to_string().chars().take(DIGITS).collect();
         Ok(Self { project: project.to_owned(), artifact: digits(artifact), settings: digits(&Digest::of(&signed)) })
+    }
+
+    /// The project that a revision names, if it is one of `nex apply`, or [`BY_HAND`].
+    pub(crate) fn project_of(text: &str) -> Option<String> {
+        Self::parse(text).map(|revision| revision.project)
+    }
+
+    /// Whether a workload of the other revision is what this one wants: started by this project's file, or by hand in the same version.
+    fn is_met_by(&self, other: &Self) -> bool {
+        let same = self.artifact == other.artifact && self.settings == other.settings;
+        same && (self.project == other.project || other.project == BY_HAND)
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -56,6 +77,8 @@ pub(crate) struct Change {
     pub(crate) name: WorkloadName,
     /// Copies that are as they should be.
     pub(crate) unchanged: usize,
+    /// The nodes of those that run.
+    pub(crate) kept_on: Vec<NodeId>,
     /// Copies to be replaced by new ones.
     pub(crate) replace: Vec<StopTarget>,
     /// Copies to be started besides.
@@ -76,6 +99,8 @@ impl Change {
 /// What the issuer runs, compared with what should run.
 pub(crate) struct Comparison<'a> {
     pub(crate) running: &'a [Running],
+    /// What has ended within the last day.
+    pub(crate) ended: &'a [Ended],
     pub(crate) issuer: &'a str,
 }
 
@@ -83,14 +108,25 @@ impl Comparison<'_> {
     /// What to do so that so many copies of this revision run.
     pub(crate) fn change(&self, name: &WorkloadName, copies: usize, wanted: &Revision) -> Change {
         let own = self.own().filter(|(target, _)| target.name == *name);
-        let (mut current, mut stale): (Vec<_>, Vec<_>) = own.partition(|(_, revision)| revision.as_ref() == Some(wanted));
+        let (mut current, mut stale): (Vec<_>, Vec<_>) =
+            own.partition(|(_, revision)| revision.as_ref().is_some_and(|own| wanted.is_met_by(own)));
         let mut stop: Vec<StopTarget> = current.drain(copies.min(current.len())..).map(|(target, _)| target).collect();
-        let missing = copies - current.len();
+        let done = self.done(name, wanted).min(copies - current.len());
+        let missing = copies - current.len() - done;
         let surplus = stale.split_off(missing.min(stale.len()));
         stop.extend(surplus.into_iter().map(|(target, _)| target));
         let why = stale.first().map(|(_, revision)| why(revision.as_ref(), wanted));
         let replace: Vec<StopTarget> = stale.into_iter().map(|(target, _)| target).collect();
-        Change { name: name.clone(), unchanged: current.len(), start: missing - replace.len(), replace, stop, why }
+        let kept_on = current.iter().map(|(target, _)| target.node.clone()).collect();
+        Change {
+            name: name.clone(),
+            unchanged: current.len() + done,
+            kept_on,
+            start: missing - replace.len(),
+            replace,
+            stop,
+            why,
+        }
     }
 
     /// What was applied under this project's name, and is not in its file any more.
@@ -99,6 +135,20 @@ impl Comparison<'_> {
             revision.as_ref().is_some_and(|revision| revision.project == project) && !names.contains(&&target.name)
         };
         self.own().filter(is_orphan).map(|(target, _)| target).collect()
+    }
+
+    /// Jobs of this revision that have done their work: they need not be run again.
+    fn done(&self, name: &WorkloadName, wanted: &Revision) -> usize {
+        let is_done = |it: &&Ended| {
+            let EndedWorkload { name: other, issuer, revision, exit, is_job, .. } = &it.workload;
+            let revision = revision.as_deref().and_then(Revision::parse);
+            *is_job
+                && exit.code == 0
+                && issuer == self.issuer
+                && other == name.as_str()
+                && revision.is_some_and(|own| wanted.is_met_by(&own))
+        };
+        self.ended.iter().filter(is_done).count()
     }
 
     fn own(&self) -> impl Iterator<Item = (StopTarget, Option<Revision>)> {
@@ -110,7 +160,7 @@ impl Comparison<'_> {
 fn why(old: Option<&Revision>, new: &Revision) -> &'static str {
     match old {
         None => "it was not started by nex apply",
-        Some(old) if old.project != new.project => "another project started it",
+        Some(old) if old.project != new.project && old.project != BY_HAND => "another project started it",
         Some(old) => match (old.artifact != new.artifact, old.settings != new.settings) {
             (true, true) => "its file and its settings have changed",
             (true, false) => "its file has changed",
@@ -133,10 +183,15 @@ mod tests {
             description: String::new(),
             argv: Vec::new(),
             environment: Environment::from([("A".to_owned(), secret.to_owned())]),
+            secrets: std::collections::BTreeMap::new(),
+            policy: None,
             essential: false,
             triggers: Vec::new(),
+            http: Vec::new(),
+            durable: Vec::new(),
             limits: nex_protocol::deploy::RequestedLimits::default(),
             machine: None,
+            isolation: None,
         }
     }
 
@@ -159,7 +214,8 @@ mod tests {
     fn a_revision_changes_with_file_and_settings_and_tells_nothing_of_secrets() {
         let (mine, other) = (KeyPair::new_account(), KeyPair::new_account());
         let of = |bytes: &[u8], secret, key| {
-            Revision::new("shop", &Digest::of(bytes), WorkloadType::V8, &settings(secret), key).unwrap()
+            Revision::new("shop", &Digest::of(bytes), (&"a".parse().unwrap(), WorkloadType::V8), (&settings(secret), &[]), key)
+                .unwrap()
         };
         let first = of(b"x", "1", &mine);
         assert_eq!(first, of(b"x", "1", &mine));
@@ -172,6 +228,21 @@ mod tests {
     }
 
     #[test]
+    fn what_was_deployed_by_hand_in_the_same_version_is_as_it_should_be_and_secrets_have_versions() {
+        let (issuer, name) = (KeyPair::new_account(), "a".parse().unwrap());
+        let of = |project, settings: &Settings, versions: &[u64]| {
+            Revision::new(project, &Digest::of(b"x"), (&name, WorkloadType::V8), (settings, versions), &issuer).unwrap()
+        };
+        let wanted = of("shop", &settings("1"), &[]);
+        assert!(wanted.is_met_by(&of(BY_HAND, &settings("1"), &[])) && !wanted.is_met_by(&of("other", &settings("1"), &[])));
+        assert!(!wanted.is_met_by(&of(BY_HAND, &settings("2"), &[])));
+        assert_ne!(wanted, of("shop", &settings("1"), &[7]));
+        let called = Settings { triggers: vec!["a".into()], ..settings("1") };
+        assert_eq!(of("shop", &called, &[]), wanted, "its name calls it either way");
+        assert_ne!(of("shop", &Settings { triggers: vec!["b".into()], ..settings("1") }, &[]), wanted);
+    }
+
+    #[test]
     fn what_is_left_of_a_project_is_an_orphan_and_nobody_elses_is() {
         let ours = revision("shop", "a", "s");
         let all = [
@@ -181,7 +252,7 @@ mod tests {
             running("gone", "me", Some(&revision("other", "a", "s"))),
             running("gone", "me", None),
         ];
-        let comparison = Comparison { running: &all, issuer: "me" };
+        let comparison = Comparison { running: &all, ended: &[], issuer: "me" };
         let kept = "kept".parse().unwrap();
         let orphans = comparison.orphans("shop", &[&kept]);
         assert_eq!(orphans, [StopTarget::of(&all[1]).unwrap()]);
@@ -199,7 +270,7 @@ mod tests {
                 running("a", if *mine { "me" } else { "you" }, revision)
             }).collect();
             let name = "a".parse().unwrap();
-            let change = Comparison { running: &all, issuer: "me" }.change(&name, copies, &wanted);
+            let change = Comparison { running: &all, ended: &[], issuer: "me" }.change(&name, copies, &wanted);
             prop_assert_eq!(change.unchanged + change.replace.len() + change.start, copies);
             let own = states.iter().filter(|(_, mine)| *mine).count();
             // Every copy of ours is kept, replaced or stopped; nobody else's is touched.

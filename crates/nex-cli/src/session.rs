@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use nex_bus::connect::connect_with;
+use nex_client::secret::SecretsError;
 use nex_client::{Client, DEPLOY_TIMEOUT, REQUEST_TIMEOUT};
+use nex_protocol::id::SecretName;
+use nkeys::KeyPair;
 
 use crate::args::ConnectionArgs;
 use crate::env::Env;
@@ -21,6 +24,22 @@ pub(crate) struct Session {
     pub(crate) jetstream_domain: Option<String>,
     /// The flags that commands which are suggested have to repeat, each after a blank.
     pub(crate) repeated: String,
+}
+
+impl Session {
+    /// The versions of an issuer's secrets: one that was set since makes another version of what uses it.
+    pub(crate) async fn secret_versions(
+        &self,
+        names: impl Iterator<Item = &SecretName>,
+        issuer: &KeyPair,
+    ) -> Result<Vec<u64>, SecretsError> {
+        let (issuer, domain) = (issuer.public_key(), self.jetstream_domain.as_deref());
+        let mut versions = Vec::new();
+        for name in names {
+            versions.push(Box::pin(self.client.secret_version(name, &issuer, domain)).await?);
+        }
+        Ok(versions)
+    }
 }
 
 /// Connects to NATS.

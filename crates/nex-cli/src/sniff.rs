@@ -50,7 +50,7 @@ pub(crate) fn sniff(path: &Path, named: Option<WorkloadType>) -> anyhow::Result<
         (Ok(found), Some(r#type)) if r#type == WorkloadType::Native => Ok(Sniffed { r#type, ..found }),
         (_, Some(r#type)) => Ok(Sniffed { r#type, what: "a file", arch: None, os: None }),
         (Err(found), None) => {
-            let why = "nodes run ELF programs, `#!` scripts, WebAssembly and JavaScript";
+            let why = "nodes run ELF programs, `#!` scripts, WebAssembly, JavaScript and TypeScript";
             Err(Usage(format!("{} is {found}, but {why}; next: give another file, or name its type with --type", path.display()))
                 .into())
         }
@@ -85,7 +85,8 @@ fn ends_lines_as_windows_does(head: &[u8]) -> bool {
 /// What a file is by its name that would be taken for JavaScript by its words.
 fn named_otherwise(path: &Path) -> Option<&'static str> {
     match path.extension()?.to_str()? {
-        "ts" | "mts" | "cts" | "tsx" => Some("TypeScript, which has to be compiled to JavaScript first"),
+        "cts" => Some("TypeScript of a CommonJS module; nodes run modules and scripts"),
+        "tsx" => Some("TypeScript with JSX, which has to be compiled to JavaScript first"),
         "jsx" => Some("JSX, which has to be compiled to JavaScript first"),
         "wat" | "wast" => Some("WebAssembly as text, which has to be assembled first (`wat2wasm`)"),
         "md" | "markdown" | "txt" | "rst" | "adoc" => Some("plain text"),
@@ -96,10 +97,18 @@ fn named_otherwise(path: &Path) -> Option<&'static str> {
     }
 }
 
+/// Whether a file is called as TypeScript is that nodes run.
+pub(crate) fn is_typescript(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "ts" || extension == "mts")
+}
+
 fn text_type(head: &[u8], path: &Path) -> Result<Sniffed, &'static str> {
     let Some(text) = as_text(head) else { return Err("binary data of an unknown kind") };
     if let Some(other) = named_otherwise(path) {
         return Err(other);
+    }
+    if is_typescript(path) {
+        return Ok(Sniffed { r#type: WorkloadType::V8, what: "TypeScript", arch: None, os: None });
     }
     let named = path.extension().and_then(|e| e.to_str()).is_some_and(|e| matches!(e, "js" | "mjs" | "cjs"));
     let looks = ["=>", "function", "export ", "import ", "const ", "let ", "var ", "class ", "async "];
@@ -177,6 +186,9 @@ mod tests {
         assert_eq!(found(&pe, "x"), Ok((Native, Some("amd64"), Some("windows"))));
         assert_eq!(found("(s, p) => 'grüße'".as_bytes(), "x"), Ok((V8, None, None)));
         assert_eq!(found(b"1 + 1", "x.js"), Ok((V8, None, None)));
+        assert_eq!(found(b"enum A {}", "x.ts"), Ok((V8, None, None)));
+        assert_eq!(found(b"export default () => 1", "x.mts"), Ok((V8, None, None)));
+        assert!(found(b"export default () => <a/>", "x.tsx").unwrap_err().contains("JSX"));
     }
 
     #[test]

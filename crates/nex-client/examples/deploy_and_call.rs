@@ -11,7 +11,7 @@ use std::time::Duration;
 use nex_bus::connect::connect;
 use nex_bus::context::{self, Directories};
 use nex_client::Client;
-use nex_client::artifact::{DEFAULT_BUCKET, DEFAULT_BUCKET_BYTES, Upload};
+use nex_client::artifact::{DEFAULT_BUCKET, LocalFile, NewBucket, Upload};
 use nex_client::deploy::{Deployment, Keys};
 use nex_protocol::control::AuctionRequest;
 use nex_protocol::deploy::{Location, WorkloadType};
@@ -30,7 +30,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let file = tempfile::NamedTempFile::new()?;
     std::fs::write(file.path(), FUNCTION)?;
     let location = Location::new(DEFAULT_BUCKET, "hello").ok_or("no such location")?;
-    let upload = Upload { location, jetstream_domain: None, bucket_bytes: DEFAULT_BUCKET_BYTES, file: file.path().to_owned() };
+    let file = LocalFile::read(file.path()).await?;
+    let upload = Upload { location, jetstream_domain: None, new_bucket: NewBucket::default(), file };
     let artifact = client.upload(&upload, |_sent, _total| ()).await?.artifact;
 
     // Nodes that take JavaScript bid; the best bid wins.

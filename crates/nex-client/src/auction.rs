@@ -123,7 +123,9 @@ impl Client {
     /// # Errors
     /// [`GatherError`] when the question could not be sent; no bids is no error.
     pub async fn auction(&self, request: &AuctionRequest, wait: Duration) -> Result<Auction, GatherError> {
-        let body = serde_json::to_vec(&AuctionRequest { explain: true, ..request.clone() }).unwrap_or_default();
+        let namespace = Some(request.namespace.clone().unwrap_or_else(|| self.namespace.to_string()));
+        let asked = AuctionRequest { explain: true, namespace, ..request.clone() };
+        let body = serde_json::to_vec(&asked).unwrap_or_default();
         let mut answers = Gather::ask(&self.nats, subject::AUCTION.to_owned(), body.into(), wait).await?;
         let mut auction = Auction::default();
         while let Some(message) = answers.next().await {

@@ -1,22 +1,26 @@
 //! Start a workload on a node and stop it again: signed claims, a sealed environment, one request.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nex_protocol::claims::{self, Claims};
 use nex_protocol::deploy::{
-    ConnectionDetails, DeployRequest, DeployResponse, RequestedLimits, StopRequest, StopResponse, WorkloadType, request_digest,
+    ConnectionDetails, DeployRequest, DeployResponse, IMAGE_TIMEOUT, Isolation, RequestedLimits, RunPolicy, StopRequest,
+    StopResponse, WorkloadType, request_digest,
 };
 use nex_protocol::digest::Digest;
 use nex_protocol::envelope::kind;
-use nex_protocol::id::{Namespace, NodeId, WorkloadId, WorkloadName};
+use nex_protocol::id::{Namespace, NodeId, SecretName, WorkloadId, WorkloadName};
 use nex_protocol::seal::{self, Binding, Environment, SealError};
 use nex_protocol::subject;
+use nex_protocol::trigger::{DurableTrigger, HttpRoute};
 use nkeys::{KeyPair, XKey};
 
 use crate::Client;
 use crate::artifact::Artifact;
 use crate::request::{Question, RequestError};
+use crate::secret::SecretsError;
 
 /// How long the claims of a deploy are good for: the request is answered long before.
 const CLAIMS_LIFETIME: Duration = Duration::from_secs(5 * 60);
@@ -56,10 +60,16 @@ pub struct Deployment {
     pub argv: Vec<String>,
     /// Environment; only the node can read it.
     pub environment: Environment,
+    /// Variables whose values are secrets of the issuer, by name; only the node can open them.
+    pub secrets: BTreeMap<String, SecretName>,
     /// Whether to restart it when it fails.
     pub essential: bool,
     /// Subjects that call the function.
     pub triggers: Vec<String>,
+    /// HTTP requests that call it. Nodes of 0.2.7 take no notice of them.
+    pub http: Vec<HttpRoute>,
+    /// Streams that call it; their messages are kept until it has dealt with them. Nodes of 0.2.7 take no notice of them.
+    pub durable: Vec<DurableTrigger>,
     /// Where those subjects are subscribed, if not on the node's own connection.
     pub trigger_connection: Option<ConnectionDetails>,
     /// The connection of its host services.
@@ -68,10 +78,14 @@ pub struct Deployment {
     pub limits: RequestedLimits,
     /// Class of the machine it runs on; the node's standard machine if absent.
     pub machine_class: Option<String>,
+    /// How far it is kept apart from others; as its node does it if absent. Nodes of 0.2.7 take no notice of it.
+    pub isolation: Option<Isolation>,
     /// How long it has to run before it counts as started; at once if absent. Nodes of 0.2.7 take no notice of it.
     pub settle: Option<Duration>,
     /// By what to tell this version from others among what runs. Nodes of 0.2.7 take no notice of it.
     pub revision: Option<String>,
+    /// How a service is kept; as [`Deployment::essential`] says if absent. Nodes of 0.2.7 take no notice of it.
+    pub policy: Option<RunPolicy>,
 }
 
 impl fmt::Debug for Deployment {
@@ -81,6 +95,7 @@ impl fmt::Debug for Deployment {
             .field("type", &self.r#type)
             .field("artifact", &self.artifact)
             .field("triggers", &self.triggers)
+            .field("durable", &self.durable)
             .finish_non_exhaustive()
     }
 }
@@ -97,19 +112,24 @@ impl Deployment {
             description: String::new(),
             argv: Vec::new(),
             environment: Environment::new(),
+            secrets: BTreeMap::new(),
             essential: false,
             triggers,
+            http: Vec::new(),
+            durable: Vec::new(),
             trigger_connection: None,
             host_services: None,
             limits: RequestedLimits::default(),
             machine_class: None,
+            isolation: None,
             settle: None,
             revision: None,
+            policy: None,
         }
     }
 
     /// The request as it is sent: the environment names the token, and the token the digest of all the rest.
-    fn request(&self, target: &Target, namespace: &Namespace, keys: &Keys) -> Result<Vec<u8>, DeployError> {
+    pub(crate) fn request(&self, target: &Target, namespace: &Namespace, keys: &Keys) -> Result<Vec<u8>, DeployError> {
         let lifetime = i64::try_from(CLAIMS_LIFETIME.as_secs()).unwrap_or(i64::MAX);
         let claims = Claims::to_start(self.name.as_str(), &keys.issuer, &self.artifact.digest, now(), lifetime);
         let mut request = self.unsigned(target, keys, &claims)?;
@@ -119,6 +139,19 @@ impl Deployment {
         let claims = claims.bound_to_request(&target.node, namespace, digest);
         request.workload_jwt = Some(claims::sign(&claims, &keys.issuer).map_err(DeployError::Sign)?);
         Ok(serde_json::to_vec(&request).unwrap_or_default())
+    }
+
+    /// The triggers that are more than a subject, as texts.
+    #[must_use]
+    pub fn kinds(&self) -> Vec<String> {
+        let http = self.http.iter().map(ToString::to_string);
+        http.chain(self.durable.iter().map(ToString::to_string)).collect()
+    }
+
+    /// Longest time until its health check passes for the first time.
+    fn time_to_pass(&self) -> Duration {
+        let checked = self.policy.as_ref().and_then(|policy| policy.check().ok());
+        checked.and_then(|policy| policy.health).map_or(Duration::ZERO, |health| health.start_time())
     }
 
     fn unsigned(&self, target: &Target, keys: &Keys, claims: &Claims) -> Result<DeployRequest, DeployError> {
@@ -137,12 +170,17 @@ impl Deployment {
             sender_public_key: Some(keys.sender.public_key()),
             target_node: Some(target.node.to_string()),
             trigger_subjects: some(&self.triggers),
+            triggers: some(&self.kinds()),
             trigger_connection: self.trigger_connection.clone(),
             host_services: self.host_services.clone(),
             limits: (self.limits != RequestedLimits::default()).then_some(self.limits),
             machine_class: self.machine_class.clone(),
+            isolation: self.isolation.map(|isolation| isolation.to_string()),
             settle_ms: self.settle.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
             revision: self.revision.clone(),
+            policy: self.policy.clone(),
+            secrets: (!self.secrets.is_empty())
+                .then(|| self.secrets.iter().map(|(variable, name)| (variable.clone(), name.to_string())).collect()),
         })
     }
 }
@@ -194,6 +232,15 @@ pub enum DeployError {
          node, or trust it with --unsigned-node"
     )]
     Unsigned(NodeId),
+    /// Its secrets cannot be sealed to the node.
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
+    /// The node knows nothing of secrets.
+    #[error(
+        "node {0} does not sign its key, so that it is one of Nex 0.2.7, which knows no secrets; next: update the node, or give the values \
+         with --env-file"
+    )]
+    NoSecrets(NodeId),
     /// The claims could not be signed.
     #[error("cannot sign the claims; next: give an issuer file that holds a seed (S…)")]
     Sign(#[source] nkeys::error::Error),
@@ -226,8 +273,19 @@ impl Client {
         if !target.is_signed && !deployment.environment.is_empty() && !self.trusts_unsigned_nodes {
             return Err(DeployError::Unsigned(node.clone()));
         }
+        if !target.is_signed && deployment.environment.contains_key(seal::NATS_CREDS) {
+            return Err(DeployError::NoSecrets(node.clone()));
+        }
+        if !deployment.secrets.is_empty() {
+            if !target.is_signed {
+                return Err(DeployError::NoSecrets(node.clone()));
+            }
+            let (names, domain) = (deployment.secrets.values().collect(), deployment.artifact.jetstream_domain.as_deref());
+            Box::pin(self.seal_secrets_to(target, names, &keys.issuer, domain)).await?;
+        }
         let body = deployment.request(target, &self.namespace, keys)?;
-        let timeout = self.deploy_timeout + deployment.settle.unwrap_or_default();
+        let of_image = if deployment.r#type == WorkloadType::Oci { IMAGE_TIMEOUT } else { Duration::ZERO };
+        let timeout = self.deploy_timeout + of_image + deployment.settle.unwrap_or_default() + deployment.time_to_pass();
         let answer = match target.is_signed {
             true => self.ask_again(node, body, timeout).await?,
             // A node of 0.2.7 would start another one.

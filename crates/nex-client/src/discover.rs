@@ -4,11 +4,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use nex_protocol::control::{
-    EndedWorkload, InfoResponse, LameDuckResponse, NodeSummary, WorkloadPingRequest, WorkloadPingResponse, WorkloadSummary,
+    EndedWorkload, InfoResponse, LameDuckRequest, LameDuckResponse, NodeSummary, SealedSettings, WorkloadPingRequest,
+    WorkloadPingResponse, WorkloadSummary,
 };
+use nex_protocol::deploy::DeployedSettings;
 use nex_protocol::envelope::{self, kind};
 use nex_protocol::id::NodeId;
+use nex_protocol::seal;
 use nex_protocol::subject;
+use nkeys::XKey;
 
 use crate::Client;
 use crate::gather::{Gather, GatherError};
@@ -45,6 +49,14 @@ pub struct Found {
     pub ended: Vec<Ended>,
 }
 
+/// What a node has sealed of how a workload was deployed; nothing where that was for another curve key.
+#[must_use]
+pub fn open_settings(settings: &SealedSettings, sender: &XKey) -> Option<DeployedSettings> {
+    let SealedSettings { by, sealed } = settings;
+    let text = seal::open(sealed, sender, by).ok()?.remove(DeployedSettings::NAME)?;
+    serde_json::from_str(&text).ok()
+}
+
 impl Client {
     /// Every node that answers, at most `wait`.
     ///
@@ -77,7 +89,23 @@ impl Client {
     /// # Errors
     /// [`GatherError`] when the question could not be sent; no workloads is no error.
     pub async fn find(&self, wanted: Option<&str>, more: &WorkloadPingRequest, wait: Duration) -> Result<Found, GatherError> {
-        let subject = subject::workload_ping(&self.namespace, wanted);
+        self.find_on(subject::workload_ping(&self.namespace, wanted), more, wait).await
+    }
+
+    /// The same in all namespaces, which takes a permission of its own. Nodes of 0.2.7 tell nothing.
+    ///
+    /// # Errors
+    /// [`GatherError`] when the question could not be sent; no workloads is no error.
+    pub async fn find_everywhere(
+        &self,
+        wanted: Option<&str>,
+        more: &WorkloadPingRequest,
+        wait: Duration,
+    ) -> Result<Found, GatherError> {
+        self.find_on(subject::workload_ping_everywhere(wanted), more, wait).await
+    }
+
+    async fn find_on(&self, subject: String, more: &WorkloadPingRequest, wait: Duration) -> Result<Found, GatherError> {
         let body = match *more == WorkloadPingRequest::default() {
             true => Bytes::new(),
             false => serde_json::to_vec(more).unwrap_or_default().into(),
@@ -102,6 +130,18 @@ impl Client {
         }
     }
 
+    /// How a workload was deployed, where this curve key sealed its environment; nothing of workloads of other keys, or where its node
+    /// tells nothing (those of 0.2.7).
+    ///
+    /// # Errors
+    /// [`GatherError`] when the question could not be sent.
+    pub async fn settings(&self, id: &str, sender: &XKey, wait: Duration) -> Result<Option<DeployedSettings>, GatherError> {
+        let more = WorkloadPingRequest { settings: true, ..WorkloadPingRequest::default() };
+        let Found { running, .. } = self.find(Some(id), &more, wait).await?;
+        let of_it = running.iter().filter(|running| running.workload.id == id);
+        Ok(of_it.filter_map(|running| running.workload.settings.as_ref()).find_map(|settings| open_settings(settings, sender)))
+    }
+
     /// What a node says of itself and of the namespace's workloads on it.
     ///
     /// # Errors
@@ -117,9 +157,20 @@ impl Client {
     /// # Errors
     /// [`RequestError`]
     pub async fn lame_duck(&self, node: &NodeId) -> Result<LameDuckResponse, RequestError> {
+        self.drain(node, None).await
+    }
+
+    /// The same; what still runs after so long is stopped, and the node ends. Nodes of 0.2.7 take no notice of the time.
+    ///
+    /// # Errors
+    /// [`RequestError`]
+    pub async fn drain(&self, node: &NodeId, deadline: Option<Duration>) -> Result<LameDuckResponse, RequestError> {
         let subject = subject::lame_duck(node);
         let (expected, timeout) = (kind::LAME_DUCK, self.timeout);
-        self.ask(Question { verb: "LAMEDUCK", node, subject, body: Vec::new(), expected, timeout }).await
+        let deadline_ms = deadline.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        let request = deadline_ms.map(|_| LameDuckRequest { deadline_ms });
+        let body = request.map(|request| serde_json::to_vec(&request).unwrap_or_default()).unwrap_or_default();
+        self.ask(Question { verb: "LAMEDUCK", node, subject, body, expected, timeout }).await
     }
 }
 

@@ -1,4 +1,4 @@
-//! Logs and events as they happen. NATS keeps none of them: what was said before the stream began is gone.
+//! Logs and events as they happen. What was said before the stream began is in [`crate::history`], as far as nodes have kept it.
 
 use futures::{Stream, StreamExt as _};
 use nex_protocol::event::{self, CloudEvent};
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn a_filter_compares_each_member_it_has() {
         let source = LogSource { namespace: "default".into(), node: "N1".into(), name: "echo".into(), id: "w1".into() };
-        let entry = LogEntry { source, line: LogLine { text: "hi".into(), level: Level::Info, id: "w1".into() } };
+        let entry = LogEntry { source, line: LogLine { text: "hi".into(), level: Level::Info, id: "w1".into(), seq: None } };
         let filter = |name: &str, level| LogFilter { workload_name: Some(name.into()), level: Some(level), ..Default::default() };
         assert!(LogFilter::default().passes(&entry));
         assert!(filter("echo", Level::Debug).passes(&entry) && filter("echo", Level::Info).passes(&entry));

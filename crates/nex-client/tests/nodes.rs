@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use nex_client::Client;
-use nex_client::artifact::{Artifact, ArtifactError, DEFAULT_BUCKET_BYTES, Upload};
+use nex_client::artifact::{Artifact, ArtifactError, LocalFile, NewBucket, Upload};
 use nex_client::call::CallError;
 use nex_client::deploy::{DeployError, Deployment, Keys, StopError, Target};
 use nex_client::request::RequestError;
@@ -40,9 +40,10 @@ fn target(node: &TestNode) -> Target {
     Target { node: node.id().clone(), xkey: node.xkey(), is_signed: true }
 }
 
-fn upload_of(file: &std::path::Path) -> Upload {
+async fn upload_of(file: &std::path::Path) -> Upload {
     let location = Location::new("NEXCLIFILES", "echo").unwrap();
-    Upload { location, jetstream_domain: None, bucket_bytes: DEFAULT_BUCKET_BYTES, file: file.to_owned() }
+    let file = LocalFile::read(file).await.unwrap();
+    Upload { location, jetstream_domain: None, new_bucket: NewBucket::default(), file }
 }
 
 #[tokio::test]
@@ -182,7 +183,7 @@ async fn a_file_is_uploaded_once_and_again_only_when_it_changed() {
     let client = client(&nats).await;
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), vec![7; 1_000_000]).unwrap();
-    let upload = upload_of(file.path());
+    let upload = upload_of(file.path()).await;
     let mut heard = Vec::new();
     let first = client.upload(&upload, |sent, total| heard.push((sent, total))).await.unwrap();
     assert!(!first.was_there && heard.last() == Some(&(1_000_000, 1_000_000)) && heard.len() > 3, "{heard:?}");
@@ -191,7 +192,7 @@ async fn a_file_is_uploaded_once_and_again_only_when_it_changed() {
     assert!(again.was_there && again.artifact == first.artifact);
     assert_eq!(client.locate(&upload.location, None).await.unwrap(), first.artifact);
     std::fs::write(file.path(), "other").unwrap();
-    let changed = client.upload(&upload, |_, _| ()).await.unwrap();
+    let changed = client.upload(&upload_of(file.path()).await, |_, _| ()).await.unwrap();
     assert!(!changed.was_there);
     assert_eq!(client.locate(&upload.location, None).await.unwrap().digest, Digest::of(b"other"));
     let error = client.locate(&Location::new("NEXCLIFILES", "nothing").unwrap(), None).await.unwrap_err();
@@ -206,7 +207,7 @@ async fn a_full_bucket_is_noticed_before_anything_is_sent() {
     let client = client(&nats).await;
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), vec![7; 100_000]).unwrap();
-    let upload = Upload { bucket_bytes: 50_000, ..upload_of(file.path()) };
+    let upload = Upload { new_bucket: NewBucket { bytes: 50_000, replicas: 1 }, ..upload_of(file.path()).await };
     let error = client.upload(&upload, |_, _| panic!("nothing is to be sent")).await.unwrap_err();
     assert!(matches!(error, ArtifactError::Full { limit: 50_000, needed: 100_000, .. }), "{error}");
 }
@@ -215,7 +216,7 @@ async fn a_full_bucket_is_noticed_before_anything_is_sent() {
 async fn a_server_without_jetstream_is_said_so() {
     let nats = Nats::start(false).await;
     let file = tempfile::NamedTempFile::new().unwrap();
-    let error = client(&nats).await.upload(&upload_of(file.path()), |_, _| ()).await.unwrap_err();
+    let error = client(&nats).await.upload(&upload_of(file.path()).await, |_, _| ()).await.unwrap_err();
     assert!(matches!(error, ArtifactError::NoJetStream(_)), "{error}");
 }
 

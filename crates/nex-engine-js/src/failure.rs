@@ -15,16 +15,15 @@ const TOO_MANY_HELP: &str = "decode bytes with new TextDecoder().decode(bytes), 
 /// Classifies what was thrown, or a script that was stopped; takes the exception.
 pub(crate) fn classify(scope: Scope<'_>, budget: &Budget, script: &Script) -> CallError {
     let thrown = scope.take_exception();
-    let timeout = || CallError::Timeout(script.limits.call_time);
-    if budget.check() {
-        return timeout();
+    if let Some(spent) = budget.error() {
+        return spent;
     }
     if is_out_of_memory(scope, thrown.value()) {
         return CallError::OutOfMemory(script.limits.memory_bytes);
     }
     let text = describe(scope, thrown.value());
     // `toString` may be the script's own code and spend the budget.
-    if budget.check() { timeout() } else { CallError::Failed(text) }
+    budget.error().unwrap_or(CallError::Failed(text))
 }
 
 /// QuickJS throws null if it cannot allocate the error, and an error without message if it cannot allocate the message.

@@ -3,31 +3,27 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use data_encoding::BASE64;
 use nex_protocol::agent::invocation::Headers;
-use nex_protocol::host::{HostError, HostRequest, Service};
-use serde::Deserialize;
+use nex_protocol::host::{HostError, HostRequest, HttpReply, Service};
 
 use crate::budget::Budget;
+use crate::message::Message;
 use crate::script::Script;
 use crate::value::{Fresh, Scope, Thrown, Value};
 
-/// Reply of the `http` service.
-#[derive(Deserialize)]
-struct HttpReply {
-    status: u16,
-    #[serde(default)]
-    headers: BTreeMap<String, Vec<String>>,
-    #[serde(default)]
-    body_base64: Option<String>,
+/// Of what call a host service is asked.
+pub(crate) struct Asking<'h> {
+    pub(crate) script: &'h Script,
+    pub(crate) budget: &'h Budget,
+    pub(crate) message: &'h Message,
 }
 
 /// `(service, method, target, body, headers)`; gives the bytes of the reply.
-pub(crate) fn call<'a>(script: &Script, budget: &Budget, scope: Scope<'a>, given: &[Value<'a>]) -> Result<Fresh<'a>, Thrown> {
+pub(crate) fn call<'a>(asking: &Asking<'_>, scope: Scope<'a>, given: &[Value<'a>]) -> Result<Fresh<'a>, Thrown> {
     let [service, given @ ..] = given else { return Ok(scope.undefined()) };
     let service = scope.to_text(*service)?;
     let asked = request(scope, given)?;
-    let reply = service.parse::<Service>().and_then(|service| ask(script, budget, service, asked));
+    let reply = service.parse::<Service>().and_then(|service| ask(asking, service, asked));
     match reply {
         Ok(bytes) => scope.bytes(&bytes),
         Err(error) => Err(throw(scope, &error)),
@@ -35,9 +31,9 @@ pub(crate) fn call<'a>(script: &Script, budget: &Budget, scope: Scope<'a>, given
 }
 
 /// `(method, url, body, headers)`; gives the reply's parts in an object, of which the prelude makes another.
-pub(crate) fn http<'a>(script: &Script, budget: &Budget, scope: Scope<'a>, given: &[Value<'a>]) -> Result<Fresh<'a>, Thrown> {
+pub(crate) fn http<'a>(asking: &Asking<'_>, scope: Scope<'a>, given: &[Value<'a>]) -> Result<Fresh<'a>, Thrown> {
     let asked = request(scope, given)?;
-    let reply = ask(script, budget, Service::Http, asked).and_then(|bytes| parse(&bytes));
+    let reply = ask(asking, Service::Http, asked).and_then(|bytes| HttpReply::read(&bytes));
     match reply {
         Ok((reply, body)) => to_script(scope, reply, &body),
         Err(error) => Err(throw(scope, &error)),
@@ -57,8 +53,10 @@ fn request<'a>(scope: Scope<'a>, given: &[Value<'a>]) -> Result<Asked, Thrown> {
     Ok((text(0)?, text(1)?, body, headers))
 }
 
-fn ask(script: &Script, budget: &Budget, service: Service, (method, target, body, headers): Asked) -> Result<Bytes, HostError> {
-    let request = HostRequest { service, method, target, body, headers };
+fn ask(asking: &Asking<'_>, service: Service, (method, target, body, headers): Asked) -> Result<Bytes, HostError> {
+    let mut request = HostRequest { service, method, target, body, headers };
+    let Asking { script, budget, message } = asking;
+    message.add_trace(&mut request);
     let answer = async { tokio::time::timeout(budget.left(), script.host.call(request)).await };
     let late = |_elapsed| HostError { code: 504, message: "host service did not answer within the call's time".to_owned() };
     script.handle.block_on(answer).map_err(late)?
@@ -67,14 +65,6 @@ fn ask(script: &Script, budget: &Budget, service: Service, (method, target, body
 /// Host service errors are thrown as strings, as in 0.2.7.
 fn throw(scope: Scope<'_>, error: &HostError) -> Thrown {
     scope.throw_text(&format!("Error: {error}"))
-}
-
-fn parse(bytes: &[u8]) -> Result<(HttpReply, Vec<u8>), HostError> {
-    let broken = |reason: String| HostError { code: 500, message: format!("reply of the http service is damaged: {reason}") };
-    let reply: HttpReply = serde_json::from_slice(bytes).map_err(|error| broken(error.to_string()))?;
-    let body = reply.body_base64.as_deref().unwrap_or_default();
-    let body = BASE64.decode(body.as_bytes()).map_err(|error| broken(error.to_string()))?;
-    Ok((reply, body))
 }
 
 /// `headers` is JSON or "", `response` a text or null.

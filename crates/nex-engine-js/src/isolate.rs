@@ -63,7 +63,8 @@ impl Isolate {
 
     /// Runs prelude and script, and makes the image.
     pub(crate) fn new(script: &Arc<Script>, closed: &Arc<AtomicBool>) -> Result<Self, LoadError> {
-        let budget = Budget::new(Instant::now().checked_add(script.limits.call_time), Arc::clone(closed));
+        // The prelude is no part of the script: on a slow host it has what time it needs.
+        let budget = Budget::new(script.limits, None, Arc::clone(closed));
         let host = Rc::new(Host { script: Arc::clone(script), budget, loading: Cell::new(true), message: Message::default() });
         let limit = usize::try_from(script.limits.memory_bytes).unwrap_or(usize::MAX);
         let arena = Arena::reserve(limit.saturating_add(BASE_BYTES))?;
@@ -71,6 +72,7 @@ impl Isolate {
         let prelude = install(&vm, script)?;
         // From here on the script's own limits apply.
         vm.limit_memory(limit);
+        host.budget.renew(Instant::now().checked_add(script.limits.call_time), Arc::default());
         let handler =
             vm.keep(&load::evaluate(vm.enter(), vm.kept(prelude.tick), vm.kept(prelude.to_function), script, &host.budget)?);
         vm.collect_garbage((limit / 4).min(MAX_GARBAGE_BYTES));
@@ -98,10 +100,7 @@ impl Isolate {
         self.host.message.begin(call.headers.clone());
         let scope = self.vm.enter();
         match self.run(scope, call) {
-            Ok(Some(reply)) => reply.and_then(|payload| {
-                let headers = self.host.message.finish(&payload)?;
-                Ok(Reply { payload, headers })
-            }),
+            Ok(Some(reply)) => reply.and_then(|payload| self.host.message.finish(payload)),
             Ok(None) => Err(self.unsettled(scope)),
             Err(Thrown) => Err(classify(scope, &self.host.budget, &self.host.script)),
         }

@@ -8,7 +8,8 @@ use crate::script::{Script, SourceType};
 use crate::settle::settle;
 use crate::value::{Fresh, Scope, Thrown, Value};
 
-/// Evaluates the source as what it is known to be; the first time, as a script, and if that does not parse, as a module.
+/// Evaluates the source as what it is known to be; the first time, as a script, and if that does not parse, as a module, and if that does not
+/// either, as TypeScript.
 pub(crate) fn evaluate<'a>(
     scope: Scope<'a>,
     tick: Value<'a>,
@@ -23,11 +24,15 @@ pub(crate) fn evaluate<'a>(
         Some(SourceType::Script) => (SourceType::Script, as_script()?),
         Some(SourceType::Module) => (SourceType::Module, as_module()?),
         None => match as_script() {
-            Err(CallError::Failed(text)) if text.starts_with("SyntaxError") => {
-                // If it is not a module either, report the error of the script: that is more likely what it was meant to be.
-                let given = as_module().map_err(|error| if script.has_exports { error } else { CallError::Failed(text) })?;
-                (SourceType::Module, given)
-            }
+            Err(error) if is_syntax_error(&error) => match as_module() {
+                Err(of_module) if is_syntax_error(&of_module) => match script.take_for_typescript() {
+                    Ok(()) => return evaluate(scope, tick, to_function, script, budget),
+                    Err(Some(needs_code)) => return Err(CallError::Failed(needs_code.to_string())),
+                    // It is nothing. The error of the script is told, for that is more likely what it was meant to be.
+                    Err(None) => return Err(if script.source().has_exports { of_module } else { error }),
+                },
+                given => (SourceType::Module, given?),
+            },
             given => (SourceType::Script, given?),
         },
     };
@@ -45,16 +50,20 @@ pub(crate) fn evaluate<'a>(
     }))
 }
 
+fn is_syntax_error(error: &CallError) -> bool {
+    matches!(error, CallError::Failed(text) if text.starts_with("SyntaxError"))
+}
+
 /// The script's completion value; its jobs have run, too.
 fn run_script<'a>(scope: Scope<'a>, tick: Value<'a>, script: &Script, budget: &Budget) -> Result<Fresh<'a>, Thrown> {
-    let value = scope.run_script(&script.source, &script.file)?;
+    let value = scope.run_script(&script.source().text, &script.source().file)?;
     settle(scope, scope.undefined().value(), tick, budget)?;
     Ok(value)
 }
 
 /// The module's default export.
 fn run_module<'a>(scope: Scope<'a>, tick: Value<'a>, script: &Script, budget: &Budget) -> Result<Fresh<'a>, Thrown> {
-    let (loaded, exports) = scope.run_module(&script.source, &script.file)?;
+    let (loaded, exports) = scope.run_module(&script.source().text, &script.source().file)?;
     settle(scope, loaded.value(), tick, budget)?;
     scope.get(exports.value(), c"default")
 }

@@ -2,36 +2,31 @@
 
 use std::cell::RefCell;
 
-use nex_engine::CallError;
+use bytes::Bytes;
+use nex_engine::{CallError, Reply, Response, Trace};
 use nex_protocol::agent::invocation::Headers;
+use nex_protocol::host::HostRequest;
 
 use crate::value::{Fresh, Scope, Thrown, Value};
-
-/// Most headers of a reply, and most bytes of their names and values.
-const MAX_HEADERS: usize = 128;
-const MAX_HEADER_BYTES: usize = 16 * 1024;
-/// The first status that is a failure.
-const FIRST_FAILURE: u16 = 400;
 
 #[derive(Debug, Default)]
 pub(crate) struct Message {
     headers: RefCell<Headers>,
+    trace: RefCell<Trace>,
     response: RefCell<Option<Response>>,
-}
-
-/// What a handler of requests answered beside the body.
-#[derive(Debug)]
-struct Response {
-    status: u16,
-    reason: String,
-    headers: Headers,
 }
 
 impl Message {
     /// Begins with the message of a call.
     pub(crate) fn begin(&self, headers: Headers) {
+        self.trace.replace(Trace::of(&headers));
         self.headers.replace(headers);
         self.response.replace(None);
+    }
+
+    /// Adds the call's trace to what is sent.
+    pub(crate) fn add_trace(&self, request: &mut HostRequest) {
+        self.trace.borrow().add_to(request);
     }
 
     /// The headers as a JSON array of names and values in turn.
@@ -48,28 +43,19 @@ impl Message {
         let flat: Vec<String> = serde_json::from_str(&scope.to_text(*headers)?).unwrap_or_default();
         let (pairs, _odd) = flat.as_chunks::<2>();
         let headers: Headers = pairs.iter().map(|[name, value]| (name.clone(), value.clone())).collect();
-        if headers.len() > MAX_HEADERS || flat.iter().map(String::len).sum::<usize>() > MAX_HEADER_BYTES {
-            let text = format!("the response has more than {MAX_HEADERS} headers or {MAX_HEADER_BYTES} bytes of them");
-            return Err(scope.throw_text(&text));
-        }
-        self.response.replace(Some(Response { status, reason: scope.to_text(*reason)?, headers }));
+        let response = Response::new(status, scope.to_text(*reason)?, headers);
+        self.response.replace(Some(response.map_err(|error| scope.throw_text(&error.to_string()))?));
         Ok(scope.undefined())
     }
 
-    /// The reply's headers.
+    /// The reply of the call.
     ///
     /// # Errors
-    /// [`CallError::Refused`] if the handler answered with a status that is a failure; its text is the body, or else the reason.
-    pub(crate) fn finish(&self, body: &[u8]) -> Result<Headers, CallError> {
-        let Some(Response { status, reason, headers }) = self.response.take() else { return Ok(Headers::new()) };
-        if status < FIRST_FAILURE {
-            return Ok(headers);
+    /// [`CallError::Refused`] if the handler answered with a status that is a failure.
+    pub(crate) fn finish(&self, payload: Bytes) -> Result<Reply, CallError> {
+        match self.response.take() {
+            Some(response) => response.reply(payload),
+            None => Ok(payload.into()),
         }
-        let message = match body {
-            [] if reason.is_empty() => format!("status {status}"),
-            [] => reason,
-            body => String::from_utf8_lossy(body).into_owned(),
-        };
-        Err(CallError::Refused { code: status, message })
     }
 }

@@ -9,7 +9,7 @@ use rand::Rng as _;
 
 use crate::budget::Budget;
 use crate::callback::{Natives, function};
-use crate::host;
+use crate::host::{self, Asking};
 use crate::message::Message;
 use crate::script::Script;
 use crate::value::{Fresh, Scope, Thrown, Value};
@@ -30,12 +30,12 @@ const NATIVES: [(&CStr, Native); 18] = [
     (c"encode", |_, scope, given| encode(scope, given)),
     (c"decode", |_, scope, given| decode(scope, given)),
     (c"host", |host, scope, given| {
-        host.refuse_while_loading(scope, "host services")?;
-        host::call(&host.script, &host.budget, scope, given)
+        host.admit_host_call(scope)?;
+        host::call(&host.asking(), scope, given)
     }),
     (c"http", |host, scope, given| {
-        host.refuse_while_loading(scope, "host services")?;
-        host::http(&host.script, &host.budget, scope, given)
+        host.admit_host_call(scope)?;
+        host::http(&host.asking(), scope, given)
     }),
     (c"headers", |host, scope, _| host.message.headers(scope)),
     (c"respond", |host, scope, given| host.message.respond(scope, given)),
@@ -83,8 +83,24 @@ impl Host {
     fn log<'a>(&self, scope: Scope<'a>, given: &[Value<'a>]) -> Result<Fresh<'a>, Thrown> {
         let [is_error, text, ..] = given else { return Ok(scope.undefined()) };
         let stream = if scope.to_bool(*is_error) { Stream::Stderr } else { Stream::Stdout };
-        write_lines(&self.script.output, stream, &scope.to_text(*text)?);
+        let text = scope.to_text(*text)?;
+        if !self.budget.count_log(&text) {
+            return Err(scope.throw_text("the function has logged too much"));
+        }
+        write_lines(&self.script.output, stream, &text);
         Ok(scope.undefined())
+    }
+
+    fn asking(&self) -> Asking<'_> {
+        Asking { script: &self.script, budget: &self.budget, message: &self.message }
+    }
+
+    fn admit_host_call(&self, scope: Scope<'_>) -> Result<(), Thrown> {
+        self.refuse_while_loading(scope, "host services")?;
+        match self.budget.count_host_call() {
+            true => Ok(()),
+            false => Err(scope.throw_text("the function has made too many host calls")),
+        }
     }
 
     /// Bytes nobody can foresee. Drawn at the top level, they would be the same in every call.

@@ -81,6 +81,23 @@
       set(...given) { need(given, 2, "key and value are required"); call("kv", "set", given[0], octets(given[1])); },
       delete(...given) { need(given, 1, "key is required"); call("kv", "delete", given[0]); },
       keys() { return parsed(call("kv", "keys")); },
+      // Compare and set: a value with its revision (0 where there is none), and an update of that revision only.
+      entry(...given) {
+        need(given, 1, "key is required");
+        const bytes = call("kv", "entry", given[0]);
+        const revision = Number(new DataView(bytes.buffer, bytes.byteOffset, 8).getBigUint64(0));
+        return revision === 0 ? { revision, value: null } : { revision, value: bytes.slice(8) };
+      },
+      update(...given) {
+        need(given, 3, "key, value and revision are required");
+        const headers = JSON.stringify([["revision", String(given[2])]]);
+        return parsed(call("kv", "update", given[0], octets(given[1]), headers)).revision;
+      },
+      increment(...given) {
+        if (given.length !== 2) need(given, 1, "key is required");
+        const delta = native.encode(String(given[1] ?? 1));
+        return Number(native.decode(call("kv", "increment", given[0], delta), false, false));
+      },
     }),
     messaging: Object.freeze({
       publish(...given) { message("publish")(...given); },

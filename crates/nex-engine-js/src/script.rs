@@ -7,6 +7,7 @@ use nex_engine::{HostClient, Launch, Limits, Output, StartError};
 use tokio::runtime::Handle;
 
 use crate::image::Restore;
+use crate::typescript::{self, StripError};
 
 /// Largest source accepted, in bytes.
 pub const MAX_SOURCE_BYTES: usize = 4 * 1024 * 1024;
@@ -20,6 +21,8 @@ enum ScriptError {
     NotText(std::string::FromUtf8Error),
     #[error("failed to compile source for execution: not a text: NUL byte at offset {}", .0.nul_position())]
     Nul(std::ffi::NulError),
+    #[error("failed to compile source for execution: {0}")]
+    TypeScript(StripError),
     #[error("failed to compile source for execution: {0}")]
     Environment(serde_json::Error),
 }
@@ -39,13 +42,40 @@ pub(crate) enum SourceType {
     Module,
 }
 
-/// A script as it was deployed.
-pub(crate) struct Script {
-    /// Name of the source in error messages.
+/// What is evaluated.
+pub(crate) struct Source {
+    /// Its name in error messages.
     pub(crate) file: CString,
-    pub(crate) source: CString,
+    pub(crate) text: CString,
     /// Whether a line begins like one of a module's.
     pub(crate) has_exports: bool,
+}
+
+impl Source {
+    fn new(file: String, text: String) -> Result<Self, ScriptError> {
+        let has_exports = text.lines().any(|line| ["export ", "import "].iter().any(|word| line.trim_start().starts_with(word)));
+        let file = CString::new(file).map_err(ScriptError::Nul)?;
+        Ok(Self { file, text: CString::new(text).map_err(ScriptError::Nul)?, has_exports })
+    }
+
+    fn is_typescript(&self) -> bool {
+        self.file.to_bytes().ends_with(b".ts")
+    }
+
+    /// The source of a TypeScript file.
+    fn of_typescript(name: &str, text: &str) -> Result<Self, StripError> {
+        let file = format!("{name}.ts");
+        let stripped = typescript::strip(text, &file)?;
+        Self::new(file, stripped).map_err(|error| StripError::Syntax(error.to_string()))
+    }
+}
+
+/// A script as it was deployed.
+pub(crate) struct Script {
+    name: String,
+    source: Source,
+    /// Set by the first isolate where the source, which was not called TypeScript, is that and no JavaScript.
+    stripped: OnceLock<Source>,
     /// Set by the first isolate.
     pub(crate) source_type: OnceLock<SourceType>,
     /// The environment as a JSON object.
@@ -68,14 +98,16 @@ impl Script {
         }
         let bytes = std::fs::read(&launch.artifact).map_err(reading)?;
         let source = String::from_utf8(bytes).map_err(ScriptError::NotText)?;
-        let has_exports =
-            source.lines().any(|line| ["export ", "import "].iter().any(|word| line.trim_start().starts_with(word)));
-        let source = CString::new(source).map_err(ScriptError::Nul)?;
+        let source = if launch.is_typescript {
+            Source::of_typescript(&launch.name, &source).map_err(ScriptError::TypeScript)?
+        } else {
+            Source::new(format!("{}.js", launch.name), source)?
+        };
         let environment = serde_json::to_string(&launch.environment).map_err(ScriptError::Environment)?;
         Ok(Self {
-            file: CString::new(format!("{}.js", launch.name)).map_err(ScriptError::Nul)?,
+            name: launch.name,
             source,
-            has_exports,
+            stripped: OnceLock::new(),
             source_type: OnceLock::new(),
             environment,
             limits: launch.limits,
@@ -84,5 +116,27 @@ impl Script {
             restore,
             handle,
         })
+    }
+
+    /// What is evaluated.
+    pub(crate) fn source(&self) -> &Source {
+        self.stripped.get().unwrap_or(&self.source)
+    }
+
+    /// Takes what is no JavaScript for TypeScript, once.
+    ///
+    /// # Errors
+    /// Nothing, if it is none either or was taken for it before; else what it has that needs code.
+    pub(crate) fn take_for_typescript(&self) -> Result<(), Option<StripError>> {
+        if self.source.is_typescript() || self.stripped.get().is_some() {
+            return Err(None);
+        }
+        let text = self.source.text.to_str().unwrap_or_default();
+        match Source::of_typescript(&self.name, text) {
+            Ok(source) if source.text == self.source.text => Err(None),
+            Ok(source) => self.stripped.set(source).map_err(|_set| None),
+            Err(StripError::Syntax(_)) => Err(None),
+            Err(error) => Err(Some(error)),
+        }
     }
 }

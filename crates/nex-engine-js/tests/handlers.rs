@@ -41,6 +41,8 @@ async fn a_message_becomes_a_request_and_the_response_the_reply() {
     assert_eq!(text(&example, call("hi")).await, r#"{"method":"POST","body":"hi"}"#);
     let missing = CallError::Refused { code: 404, message: "no such page: /a".to_owned() };
     assert_eq!(example.invoke(with_headers("", &[("Nex-Http-Path", "/a")])).await, Err(missing));
+    let typescript = started(include_str!("../../../examples/functions/order.ts")).await;
+    assert_eq!(text(&typescript, call(r#"{"item":"pen","quantity":2}"#)).await, r#"{"item":"pen","quantity":2,"total":6}"#);
     let asked = text(&function, with_headers("", &[("Nex-Http-Method", "get"), ("nex-http-path", "/a/b?q=%C3%A9")])).await;
     assert!(
         asked.contains(r#""method":"GET","url":"nats://some.subject/a/b?q=%C3%A9","path":"/a/b","q":"é","body":null"#),

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{Fixture, MEETING, call, fixture};
+use common::{MEETING, call, failure, fixture, reply, started};
 use nex_engine::{CallError, Function, Launch, StartError, Stream};
 use nex_engine_js::{JsFunction, Restore, prepare};
 use proptest::prelude::*;
@@ -17,30 +17,12 @@ async fn start(launch: Launch) -> Result<JsFunction, StartError> {
     nex_engine_js::start(launch, prepare()).await
 }
 
-async fn started(source: &str) -> (JsFunction, Fixture) {
-    let fixture = fixture(source);
-    (start(fixture.launch.clone()).await.unwrap(), fixture)
-}
-
 /// A function with one worker and a time limit.
 async fn with_time(source: &str, call_time: Duration) -> JsFunction {
     let mut fixture = fixture(source);
     fixture.launch.limits.call_time = call_time;
     fixture.launch.limits.concurrency = 1;
     start(fixture.launch).await.unwrap()
-}
-
-/// The reply of `source` to one call, as text.
-async fn reply(source: &str) -> Result<String, CallError> {
-    let (function, _fixture) = started(source).await;
-    function.invoke(call("pay")).await.map(|reply| String::from_utf8(reply.payload.to_vec()).unwrap())
-}
-
-async fn failure(source: &str) -> String {
-    match reply(source).await {
-        Err(CallError::Failed(text)) => text,
-        other => panic!("{source}: {other:?}"),
-    }
 }
 
 async fn invalid(source: impl AsRef<[u8]>) -> String {
@@ -84,6 +66,42 @@ async fn the_reply_is_the_json_of_what_is_returned_and_bytes_are_bytes() {
     ] {
         assert_eq!(reply(source).await.as_deref(), Ok(expected), "{source}");
     }
+}
+
+#[tokio::test]
+async fn typescript_runs_as_it_is_whether_it_is_called_so_or_not() {
+    let generic = "const pick = <T>(all: T[]): T => all[0]!; (subject: string, payload: Uint8Array): number => pick<number>([payload.length])";
+    let module =
+        "type Reply = { n: number };\nexport default async (s: string, p: Uint8Array): Promise<Reply> => ({ n: p.length })";
+    for (source, expected) in [(generic, "3"), (module, r#"{"n":3}"#), ("(s, p) => p.length", "3")] {
+        for is_typescript in [true, false] {
+            let mut fixture = fixture(source);
+            fixture.launch.is_typescript = is_typescript;
+            let function = start(fixture.launch).await.unwrap();
+            assert_eq!(function.invoke(call("pay")).await, Ok(expected.into()), "{source}");
+        }
+    }
+    // Two comparisons, if nobody says what it is.
+    let comparisons = "const f = (x) => x; const number = 1; () => f<number>(3)";
+    let mut said = fixture(comparisons);
+    said.launch.is_typescript = true;
+    assert_eq!(start(said.launch).await.unwrap().invoke(call("")).await, Ok("3".into()));
+    assert_eq!(reply(comparisons).await.as_deref(), Ok("false"));
+}
+
+#[tokio::test]
+async fn errors_of_typescript_name_its_own_lines_and_what_needs_code_is_refused() {
+    let text =
+        failure("interface A { x: number }\n(s: string, p: Uint8Array): A => {\n  throw new Error('no' as string) }").await;
+    assert!(text.starts_with("Error: no at ") && text.contains("guest.ts:3:"), "{text}");
+    let refused = invalid("const x: number = 1;\nenum Color { Red }\n() => Color.Red").await;
+    assert!(refused.contains("TypeScript enum is not supported") && refused.contains("at guest.ts:2:1"), "{refused}");
+    let nothing = invalid("const x: = 1; () => x").await;
+    assert!(nothing.contains("SyntaxError") && nothing.contains("guest.js:1"), "{nothing}");
+    let mut said = fixture("const x: = 1; () => x");
+    said.launch.is_typescript = true;
+    let error = start(said.launch).await.map(|_started| ()).unwrap_err().to_string();
+    assert!(error.contains("guest.ts:1:"), "{error}");
 }
 
 #[tokio::test]
@@ -291,82 +309,6 @@ async fn calls_run_side_by_side_up_to_the_limit() {
     let replies = futures::future::join_all((0..16_u8).map(|index| function.invoke(call(vec![index])))).await;
     assert!(replies.iter().zip(0..).all(|(reply, index)| reply == &Ok(vec![index].into())), "{replies:?}");
     assert_eq!(fixture.host.max_waiting.load(Ordering::SeqCst), MEETING);
-}
-
-#[tokio::test]
-async fn host_services_are_called_as_0_2_7_has_them() {
-    let source = "(s, p) => { const { kv, http, messaging, objectStore } = this.hostServices;
-        const text = (b) => [...b];
-        return [text(kv.get('key')), kv.set('k', new Uint8Array([1, 128, 255])), kv.delete('k'), kv.keys(),
-          messaging.publish('out', p), text(messaging.request('ask', p)),
-          text(objectStore.get('o')).length, objectStore.put('o', p), objectStore.delete('o'), objectStore.list(),
-          http.get('http://h/p?q=1'), http.post('http://h', p), http.head('http://h'), [...http.del('http://h').bytes]] }";
-    let (function, fixture) = started(source).await;
-    let reply = function.invoke(call("pay")).await.unwrap();
-    let http = r#"{"status":200,"headers":{"Vary":"a, b","X":"y"},"response":"hé"}"#;
-    let expected = format!(
-        r#"[[0,128,255],null,null,["one","two"],null,[112,97,121],16,{{"name":"thing","size":3}},null,[{{"name":"thing"}}],{http},{http},{{"status":204,"response":null}},[104,195,169]]"#
-    );
-    assert_eq!(std::str::from_utf8(&reply.payload), Ok(expected.as_str()));
-    let asked = fixture.host.asked.lock().unwrap();
-    let shown: Vec<_> =
-        asked.iter().map(|ask| format!("{}.{} {} {:?}", ask.service, ask.method, ask.target, &ask.body[..])).collect();
-    assert_eq!(shown[1], "kv.set k [1, 128, 255]");
-    assert_eq!(shown[10], "http.get http://h/p?q=1 []");
-    assert_eq!(shown[13], "http.delete http://h []");
-}
-
-#[tokio::test]
-async fn fetch_asks_the_host_and_messages_have_headers() {
-    let source = "async (s, p) => {
-        const response = await fetch('http://h/p#part', { method: 'post', body: 'x', headers: { 'X-Mine': '1' } });
-        const seen = [response.status, response.ok, response.headers.get('vary'), await response.text(), (await fetch(new Request('http://h', { method: 'HEAD' }))).body];
-        await hostServices.messaging.publish('out', p, { headers: { 'Nats-Msg-Id': '7' } });
-        const answer = await hostServices.messaging.request('ask', p, { headers: new Headers([['a', 'b']]) });
-        return [...seen, answer.length, (await hostServices.kv.get('key')).length] }";
-    let (function, fixture) = started(source).await;
-    let reply = function.invoke(call("pay")).await.unwrap().payload;
-    assert_eq!(std::str::from_utf8(&reply), Ok(r#"[200,true,"a, b","hé",null,3,3]"#));
-    let asked = fixture.host.asked.lock().unwrap().clone();
-    assert_eq!((asked[0].method.as_str(), asked[0].target.as_str(), &asked[0].body[..]), ("post", "http://h/p", &b"x"[..]));
-    let headers = |at: usize| asked[at].headers.iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>();
-    assert_eq!(headers(0), ["content-type: text/plain;charset=UTF-8", "x-mine: 1"]);
-    assert_eq!((headers(2), headers(3)), (vec!["Nats-Msg-Id: 7".to_owned()], vec!["a: b".to_owned()]));
-    for (wrong, expected) in [
-        ("fetch('http://h', { method: 'OPTIONS' })", "TypeError: fetch: the host makes no OPTIONS requests"),
-        ("fetch('http://h', { signal: AbortSignal.abort() })", "AbortError"),
-        ("hostServices.messaging.publish('a', new Uint8Array(), { headers: { 'a b': 'c' } })", "Invalid header name: a b"),
-    ] {
-        let text = failure(&format!("async () => {wrong}")).await;
-        assert!(text.contains(expected), "{wrong}: {text}");
-    }
-}
-
-#[tokio::test]
-async fn request_many_gives_the_bytes_of_every_reply() {
-    // The host of this test answers with what it was sent: two replies as the host service encodes them.
-    let source = "(s, p) => hostServices.messaging.requestMany('ask', p).map((reply) => [...reply])";
-    let (function, _fixture) = started(source).await;
-    assert_eq!(function.invoke(call(r#"["aGk=","gA=="]"#)).await.unwrap().payload, "[[104,105],[128]]");
-}
-
-#[tokio::test]
-async fn errors_of_host_services_are_thrown_as_strings() {
-    for (ask, expected) in [
-        ("kv.get()", "key is required"),
-        ("kv.get('a', 'b')", "key is required"),
-        ("kv.set('a')", "key and value are required"),
-        ("kv.set('a', 'text')", "failed to marshal v8 value to []byte: only Uint8[] is supported"),
-        ("kv.get('absent')", "Error: failed to get value for key (500)"),
-        ("http.get()", "url is required"),
-        ("messaging.request('a')", "subject and payload are required"),
-        ("messaging.requestMany('a')", "subject and payload are required"),
-        ("objectStore.put('a')", "name and value are required"),
-    ] {
-        let source = format!("() => {{ try {{ hostServices.{ask} }} catch (e) {{ return [typeof e, e] }} }}");
-        assert_eq!(reply(&source).await, Ok(format!("[\"string\",\"{expected}\"]")), "{ask}");
-        assert_eq!(failure(&format!("() => hostServices.{ask}")).await, expected);
-    }
 }
 
 #[tokio::test]

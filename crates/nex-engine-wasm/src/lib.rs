@@ -1,7 +1,8 @@
-//! WebAssembly functions: WASI commands, as core modules or components; a fresh instance for every call.
+//! WebAssembly functions: WASI commands, as core modules or components, and components that handle requests or messages; a fresh instance for every
+//! call.
 //!
-//! A call gets `argv = ["nexfunction", subject]`, its payload on standard input and the workload's environment; its standard output
-//! is the reply. It has no files and no network.
+//! A call of a command gets `argv = ["nexfunction", subject]`, its payload on standard input and the workload's environment; its standard
+//! output is the reply. It has no files and no network; the host services it reaches by `wasi` (components) or `imports` (core modules).
 //!
 //! Wasmtime is set up by the first [`Engine::start`], so that an idle agent stays small.
 
@@ -11,12 +12,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use nex_engine::{Launch, StartError};
 
+mod cpu;
 mod function;
+mod held;
+mod host;
+mod imports;
 mod load;
+mod outgoing;
 mod pipe;
 mod runtime;
 mod state;
 mod ticker;
+mod wasi;
 
 pub use function::WasmFunction;
 pub use runtime::EngineConfig;

@@ -9,12 +9,28 @@ use wasmtime_wasi::p2::bindings::CommandPre;
 
 use crate::runtime::Runtime;
 use crate::state::State;
+use crate::wasi::http::{self, ProxyPre};
+use crate::wasi::messaging::{self, MessageHandlerPre};
+use crate::wasi::wasi_messaging;
 
 pub(crate) enum Program {
     /// A core module and its `_start`.
     Module(InstancePre<State>, ModuleExport),
     /// A component that exports `wasi:cli/run`.
     Component(CommandPre<State>),
+    /// A component that exports handlers, at least one.
+    Handlers(Handlers),
+}
+
+/// What a component has to be called by; each call goes to one.
+#[derive(Default)]
+pub(crate) struct Handlers {
+    /// Of [`http::HANDLER`].
+    pub(crate) requests: Option<ProxyPre<State>>,
+    /// Of [`messaging::HANDLER`].
+    pub(crate) messages: Option<MessageHandlerPre<State>>,
+    /// Of [`wasi_messaging::HANDLER`].
+    pub(crate) wasi_messages: Option<wasi_messaging::MessageHandlerPre<State>>,
 }
 
 pub(crate) struct Loaded {
@@ -112,12 +128,23 @@ fn link_module(runtime: &Runtime, module: &Module) -> Result<Program, StartError
 }
 
 fn link_component(runtime: &Runtime, component: &Component) -> Result<Program, StartError> {
-    let program = runtime.components.instantiate_pre(component).and_then(CommandPre::new);
-    program.map(Program::Component).map_err(|error| link_error(&error))
+    let linked = runtime.components.instantiate_pre(component).map_err(|error| link_error(&error))?;
+    let has = |handler: &str| component.get_export_index(None, handler).is_some();
+    let of = |error: Error| link_error(&error);
+    let requests = has(http::HANDLER).then(|| ProxyPre::new(linked.clone())).transpose().map_err(of)?;
+    let messages = has(messaging::HANDLER).then(|| MessageHandlerPre::new(linked.clone())).transpose().map_err(of)?;
+    let wasi_messages = has(wasi_messaging::HANDLER).then(|| wasi_messaging::MessageHandlerPre::new(linked.clone()));
+    let wasi_messages = wasi_messages.transpose().map_err(of)?;
+    if requests.is_some() || messages.is_some() || wasi_messages.is_some() {
+        return Ok(Program::Handlers(Handlers { requests, messages, wasi_messages }));
+    }
+    CommandPre::new(linked).map(Program::Component).map_err(of)
 }
 
 fn link_error(error: &Error) -> StartError {
     StartError::Invalid(format!(
-        "failed to link module: {error:#}; a function has WASI preview 1 or wasi:cli 0.2 and nothing else"
+        "failed to link module: {error:#}; a function is a WASI command, or a handler of wasi:http, wasi:messaging or wasmcloud:messaging, \
+         and may import WASI preview 1 and 'nex', or wasi:cli, wasi:http, wasi:keyvalue, wasi:blobstore, wasi:config, wasi:logging, \
+         wasi:messaging and wasmcloud:messaging"
     ))
 }

@@ -7,6 +7,7 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, Linker, Pool
 
 use crate::state::State;
 use crate::ticker::Ticker;
+use crate::{imports, wasi};
 
 /// Bytes of an instance's memory that are zeroed for the next instance instead of being returned to the kernel.
 const KEEP_RESIDENT_BYTES: usize = 256 * 1024;
@@ -47,8 +48,10 @@ impl Runtime {
         })?;
         let mut modules = Linker::new(&engine);
         wasmtime_wasi::p1::add_to_linker_async(&mut modules, |state: &mut State| &mut state.wasi).map_err(io::Error::other)?;
+        imports::add_to_linker(&mut modules).map_err(io::Error::other)?;
         let mut components = component::Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut components).map_err(io::Error::other)?;
+        wasi::add_to_linker(&mut components).map_err(io::Error::other)?;
         let ticker = Ticker::start(&engine)?;
         Ok(Self { engine, modules, components, ticker, slots: Semaphore::new(instances as usize) })
     }

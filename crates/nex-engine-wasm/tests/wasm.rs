@@ -120,6 +120,39 @@ async fn a_reply_over_the_limit_is_an_error_with_its_size() {
 }
 
 #[tokio::test]
+async fn a_log_over_the_limit_ends_the_call_and_is_told_by_its_name() {
+    for artifact in both(CONTEXT) {
+        let (started, mut fixture) = start(&artifact, |fixture| fixture.launch.limits.log_bytes = Some(4)).await;
+        assert_eq!(started.function.invoke(call("")).await, Err(CallError::LogTooLong(4)));
+        let said: Vec<_> =
+            std::iter::from_fn(|| fixture.lines.try_recv()).filter(|line| line.text.contains("complaint")).collect();
+        assert!(said.is_empty(), "{said:?}");
+        let (roomy, _fixture) = start(&artifact, |fixture| fixture.launch.limits.log_bytes = Some(1_000)).await;
+        assert!(roomy.function.invoke(call("")).await.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn processor_time_over_the_limit_ends_the_call_long_before_its_time() {
+    for artifact in both(MOODS) {
+        let limit = Duration::from_millis(40);
+        let (started, _fixture) = start(&artifact, |fixture| fixture.launch.limits.cpu_time = Some(limit)).await;
+        for _ in 0..2 {
+            assert_eq!(started.function.invoke(call("l")).await, Err(CallError::CpuTime(limit)));
+            assert_eq!(started.function.invoke(call("again")).await, Ok("1".into()));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_payload_over_the_limit_is_refused_before_the_call() {
+    let (started, _fixture) = start(&module(ECHO), |fixture| fixture.launch.limits.payload_bytes = Some(4)).await;
+    let expected = CallError::PayloadTooLarge { actual: 5, limit: 4 };
+    assert_eq!(started.function.invoke(call("hello")).await, Err(expected));
+    assert_eq!(started.function.invoke(call("four")).await, Ok("four".into()));
+}
+
+#[tokio::test]
 async fn calls_over_the_concurrency_wait_for_their_turn() {
     let change = |fixture: &mut Fixture| fixture.launch.limits.concurrency = 1;
     let (started, _fixture) = start(&module(ECHO), change).await;

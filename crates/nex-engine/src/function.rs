@@ -33,19 +33,36 @@ pub enum CallError {
         message: String,
     },
     /// It ran longer than [`crate::Limits::call_time`] and was interrupted.
-    #[error("function ran longer than its limit of {} ms and was stopped", .0.as_millis())]
+    #[error("function ran longer than its limit of {} ms and was stopped (call_timeout_ms)", .0.as_millis())]
     Timeout(Duration),
     /// It needed more than [`crate::Limits::memory_bytes`].
-    #[error("function needs more than its memory limit of {0} bytes")]
+    #[error("function needs more than its memory limit of {0} bytes (memory_mib)")]
     OutOfMemory(u64),
     /// Its reply exceeds [`crate::Limits::reply_bytes`].
-    #[error("reply of {actual} bytes is over the limit of {limit} bytes")]
+    #[error("reply of {actual} bytes is over the limit of {limit} bytes (reply_bytes)")]
     ReplyTooLarge {
         /// Size of the reply, in bytes.
         actual: usize,
         /// The limit, in bytes.
         limit: usize,
     },
+    /// Its payload exceeds [`crate::Limits::payload_bytes`].
+    #[error("payload of {actual} bytes is over the limit of {limit} bytes (payload_bytes)")]
+    PayloadTooLarge {
+        /// Size of the payload, in bytes.
+        actual: u64,
+        /// The limit, in bytes.
+        limit: u64,
+    },
+    /// It made more host calls than [`crate::Limits::host_calls`].
+    #[error("function made more than its limit of {0} host calls and was stopped (host_calls)")]
+    TooManyHostCalls(u64),
+    /// It logged more than [`crate::Limits::log_bytes`].
+    #[error("function logged more than its limit of {0} bytes and was stopped (log_bytes)")]
+    LogTooLong(u64),
+    /// It used more processor time than [`crate::Limits::cpu_time`].
+    #[error("function used more than its limit of {} ms of processor time and was stopped (cpu_ms)", .0.as_millis())]
+    CpuTime(Duration),
 }
 
 /// A started function. Dropping it stops it.

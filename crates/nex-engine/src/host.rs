@@ -11,4 +11,10 @@ pub trait HostClient: Send + Sync {
     /// # Errors
     /// The error of the service, or of the connection to it.
     fn call(&self, request: HostRequest) -> BoxFuture<'_, Result<Bytes, HostError>>;
+
+    /// Tells the node that a call of the function does not end, though it was interrupted.
+    fn stuck(&self, message: String) -> BoxFuture<'_, ()> {
+        tracing::warn!("a call does not end: {message}");
+        Box::pin(std::future::ready(()))
+    }
 }

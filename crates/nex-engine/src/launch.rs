@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use nex_protocol::digest::Digest;
 
+use crate::function::{Call, CallError};
 use crate::host::HostClient;
 use crate::output::Output;
 
@@ -18,6 +19,8 @@ pub struct Launch {
     pub name: String,
     /// Path of the artifact; its bytes are verified against `digest`.
     pub artifact: PathBuf,
+    /// Whether the artifact is called TypeScript; what is not is looked at all the same when it is no JavaScript.
+    pub is_typescript: bool,
     /// SHA-256 of the artifact.
     pub digest: Digest,
     /// Arguments after the program's name.
@@ -42,7 +45,7 @@ impl fmt::Debug for Launch {
 }
 
 /// Limits of a workload, all enforced.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Limits {
     /// Time limit of a call, after which it is interrupted and answered with [`CallError::Timeout`](crate::CallError::Timeout).
     pub call_time: Duration,
@@ -52,4 +55,26 @@ pub struct Limits {
     pub concurrency: usize,
     /// Maximum size of a reply, in bytes.
     pub reply_bytes: usize,
+    /// Maximum size of a payload, in bytes; unbounded if absent, as those below.
+    pub payload_bytes: Option<u64>,
+    /// Maximum number of host calls of a call.
+    pub host_calls: Option<u64>,
+    /// Maximum that a call may log, in bytes.
+    pub log_bytes: Option<u64>,
+    /// Maximum processor time of a call.
+    pub cpu_time: Option<Duration>,
+}
+
+impl Limits {
+    /// Refuses a call that is over a limit before it begins.
+    ///
+    /// # Errors
+    /// [`CallError::PayloadTooLarge`].
+    pub fn admit(&self, call: &Call) -> Result<(), CallError> {
+        let actual = call.payload.len() as u64;
+        match self.payload_bytes {
+            Some(limit) if actual > limit => Err(CallError::PayloadTooLarge { actual, limit }),
+            _ => Ok(()),
+        }
+    }
 }

@@ -3,15 +3,21 @@
 //! A *service* runs until it ends or is stopped ([`native`]); a *function* ([`Function`]) is called. The agent verifies the
 //! artifact's digest before an engine gets it.
 
+mod cpu;
 mod error;
 mod function;
 mod host;
 mod launch;
 pub mod native;
 mod output;
+mod response;
+mod trace;
 
+pub use cpu::thread_cpu_time;
 pub use error::StartError;
 pub use function::{Call, CallError, Function, Reply};
 pub use host::HostClient;
 pub use launch::{Launch, Limits};
 pub use output::{Line, LineWriter, Lines, MAX_LINE_BYTES, MAX_WAITING_BYTES, Output, Stream};
+pub use response::{Response, TooManyHeaders};
+pub use trace::Trace;

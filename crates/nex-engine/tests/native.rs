@@ -32,11 +32,13 @@ fn script(body: &str) -> Fixture {
     let artifact = directory.path().join("artifact");
     std::fs::write(&artifact, format!("#!/bin/sh\n{body}\n")).unwrap();
     let (output, lines) = Output::channel(1024);
-    let limits = Limits { call_time: Duration::from_secs(5), memory_bytes: 0, concurrency: 1, reply_bytes: 1024 };
+    let limits =
+        Limits { call_time: Duration::from_secs(5), memory_bytes: 0, concurrency: 1, reply_bytes: 1024, ..Limits::default() };
     let launch = Launch {
         name: "greeter".into(),
         artifact,
         digest: Digest::of(b""),
+        is_typescript: false,
         argv: Vec::new(),
         environment: BTreeMap::new(),
         precompiled: None,
@@ -71,7 +73,7 @@ async fn a_service_sees_its_arguments_and_only_its_own_environment() {
     let service = Service::start(fixture.launch).await.unwrap();
     let exit = service.wait().await;
     assert_eq!((exit.code, exit.signal), (3, None));
-    assert_eq!(service.stop(Duration::from_secs(1)).await, StoppedBy::AlreadyExited);
+    assert_eq!(service.stop(Duration::from_secs(1), None).await, StoppedBy::AlreadyExited);
     drop(service);
     let lines = rest(fixture.lines);
     let home = format!("HOME={}", std::env::current_dir().unwrap().display());
@@ -102,7 +104,7 @@ async fn a_stop_escalates_only_until_the_program_ends() {
         let mut fixture = script(&format!("{traps}\necho ready\nsleep 1000 & while :; do wait; done"));
         let service = Service::start(fixture.launch).await.unwrap();
         assert_eq!(line(&mut fixture.lines).await, "ready");
-        assert_eq!(service.stop(Duration::from_millis(1000)).await, stopped_by, "{traps}");
+        assert_eq!(service.stop(Duration::from_millis(1000), None).await, stopped_by, "{traps}");
         assert_eq!(service.wait().await.signal.as_deref(), signal, "{traps}");
     }
 }

@@ -26,6 +26,15 @@ pub enum Source {
 }
 
 impl Source {
+    /// All of it, if it has at most that many bytes.
+    ///
+    /// # Errors
+    /// It cannot be read, or changed meanwhile.
+    pub fn contents(&self, most: u64) -> Result<Option<Vec<u8>>, WriteError> {
+        let len = self.len()?;
+        if len > most { Ok(None) } else { self.read(len).map(Some) }
+    }
+
     /// Current length, in bytes.
     pub(crate) fn len(&self) -> Result<u64, WriteError> {
         match self {

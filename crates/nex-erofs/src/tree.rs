@@ -167,6 +167,13 @@ impl Tree {
         found.into_iter().flat_map(|id| self.node(id).children.keys().map(Vec::as_slice))
     }
 
+    /// Replaces mode, owner and time of every entry.
+    pub fn map_meta(&mut self, map: impl Fn(&Kind, Meta) -> Meta) {
+        for node in &mut self.nodes {
+            node.meta = map(&node.kind, node.meta);
+        }
+    }
+
     /// Number of entries ever added, which determines the memory used.
     #[must_use]
     pub fn entries(&self) -> usize {

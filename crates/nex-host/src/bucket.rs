@@ -9,7 +9,7 @@ use async_nats::jetstream::{Context, ErrorCode, kv, object_store};
 use async_nats::{Client, Statistics};
 use nex_protocol::host::{HostError, Service};
 
-use crate::CallContext;
+use crate::call::CallContext;
 use crate::config::BucketConfig;
 use crate::error::{jetstream_code, refuse};
 

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use nex_bus::denials::{Action, Denial, is_fence};
 use nex_protocol::host::HostError;
 
-use crate::CallContext;
 use crate::bucket::Bucket;
+use crate::call::CallContext;
 use crate::error::refuse;
 
 /// What a call has to do with.

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`config`] | what the node's configuration says about the services |
 //! | `template` | bucket names made of namespace and workload name |
+//! | `call` | who calls, and what was sent |
 //! | `denied` | what NATS does not permit a call |
 //! | `bucket` | making buckets, whose they are, handles that are kept |
 //! | `kv`, `object`, `messaging`, `http` | the services |
@@ -14,6 +15,7 @@
 
 mod address;
 mod bucket;
+mod call;
 pub mod config;
 mod denied;
 mod error;
@@ -26,47 +28,18 @@ mod template;
 
 use async_nats::{Client, Message};
 use bytes::Bytes;
-use nex_bus::denials::Denials;
-use nex_protocol::agent::invocation::Headers;
-use nex_protocol::host::{HostError, Service, TARGET, WITH};
-use nex_protocol::id::{Namespace, WorkloadName};
+use nex_protocol::host::{HostError, Service, TARGET};
 
+pub use call::CallContext;
 pub use config::Config;
 pub use respond::respond;
 
+use call::Sent;
 use denied::Touched;
 use error::refuse;
 
-/// Largest body given back: a little under the 8 MB that the internal bus carries in one message.
-pub(crate) const MAX_ANSWER: usize = 7 * 1024 * 1024;
 /// Longest key, object name, subject or URL read at all; the services have narrower rules.
 const MAX_TARGET: usize = 8 * 1024;
-
-/// Most headers that a guest adds to a message or request, and most bytes of them.
-const MAX_HEADERS: usize = 64;
-const MAX_HEADER_BYTES: usize = 16 * 1024;
-
-/// Who calls, as the node knows it.
-#[derive(Debug, Clone)]
-pub struct CallContext {
-    /// The workload's namespace.
-    pub namespace: Namespace,
-    /// The workload's name.
-    pub workload: WorkloadName,
-    /// The connection its services act on.
-    pub nats: Client,
-    /// What the server does not permit there.
-    pub denials: Denials,
-    /// Whether the connection is narrower than the node's own. Then it is waited for whether a message may be published.
-    pub is_narrow: bool,
-}
-
-/// What a guest has sent: a value, a message's payload or a request's body, and the headers to go with it.
-#[derive(Debug, Default)]
-struct Sent {
-    body: Bytes,
-    headers: Headers,
-}
 
 /// The host services of a node.
 #[derive(Debug)]
@@ -102,7 +75,7 @@ impl HostServices {
             let text = format!("the key, name, subject or url is {} bytes long; at most {MAX_TARGET} are taken", target.len());
             return Err(refuse(400, text));
         }
-        let sent = Sent { body: message.payload.clone(), headers: with(message)? };
+        let sent = Sent::read(message)?;
         let touched = match service {
             Service::KeyValue => Touched::Bucket(self.kv.bucket(context)),
             Service::ObjectStore => Touched::Bucket(self.objects.bucket(context)),
@@ -114,7 +87,7 @@ impl HostServices {
         };
         let work = async {
             match service {
-                Service::KeyValue => self.kv.call(context, method, target, sent.body).await,
+                Service::KeyValue => Box::pin(self.kv.call(context, method, target, sent)).await,
                 Service::ObjectStore => Box::pin(self.objects.call(context, method, target, &sent.body)).await,
                 Service::Messaging | Service::Http => {
                     messaging::call(&self.config.messaging, context, method, target, sent).await
@@ -145,22 +118,4 @@ impl HostServices {
             format!("the host service {service} is off on this node: set host_services.services.{service}.enabled to true");
         Err(refuse(403, text))
     }
-}
-
-/// The headers that a guest adds.
-fn with(message: &Message) -> Result<Headers, HostError> {
-    let Some(headers) = &message.headers else { return Ok(Headers::new()) };
-    let mut given = Headers::new();
-    let mut bytes = 0;
-    for line in headers.get_all(WITH) {
-        let (name, value) = line.as_str().split_once(": ").ok_or_else(|| refuse(400, "a header is a name and a value"))?;
-        bytes += line.as_str().len();
-        given.push((name.to_owned(), value.to_owned()));
-    }
-    if given.len() > MAX_HEADERS || bytes > MAX_HEADER_BYTES {
-        let text =
-            format!("{} headers of {bytes} bytes; at most {MAX_HEADERS} of {MAX_HEADER_BYTES} bytes are sent", given.len());
-        return Err(refuse(400, text));
-    }
-    Ok(given)
 }

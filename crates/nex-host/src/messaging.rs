@@ -13,9 +13,9 @@ use nex_protocol::subject::is_valid_pattern;
 use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
+use crate::call::{CallContext, MAX_ANSWER, Sent};
 use crate::config::MessagingConfig;
 use crate::error::{refuse, unknown_method};
-use crate::{CallContext, MAX_ANSWER, Sent};
 
 /// Most replies `requestMany` waits for.
 const MAX_REPLIES: usize = 100;
@@ -47,7 +47,7 @@ pub(crate) async fn call(
             published
         }
         "request" => request(nats, subject, body, headers, config.request_timeout).await,
-        _ => request_many(nats, subject, body, config.request_many_timeout).await,
+        _ => request_many(nats, subject, body, headers, config.request_many_timeout).await,
     }
 }
 
@@ -102,12 +102,23 @@ async fn request(nats: &Client, subject: &str, body: Bytes, headers: HeaderMap, 
 }
 
 /// All replies until time or number are up, as a JSON array of base64.
-async fn request_many(nats: &Client, subject: &str, body: Bytes, limit: Duration) -> Result<Bytes, HostError> {
+async fn request_many(
+    nats: &Client,
+    subject: &str,
+    body: Bytes,
+    headers: HeaderMap,
+    limit: Duration,
+) -> Result<Bytes, HostError> {
     let failed = |why: &dyn std::fmt::Display| refuse(500, format!("failed to send request: {why}"));
     let end = Instant::now() + limit;
     let inbox = nats.new_inbox();
     let mut replies = nats.subscribe(inbox.clone()).await.map_err(|error| failed(&error))?;
-    nats.publish_with_reply(subject.to_owned(), inbox, body).await.map_err(|error| failed(&error))?;
+    let sent = if headers.is_empty() {
+        nats.publish_with_reply(subject.to_owned(), inbox, body).await
+    } else {
+        nats.publish_with_reply_and_headers(subject.to_owned(), inbox, headers, body).await
+    };
+    sent.map_err(|error| failed(&error))?;
     let (mut found, mut size) = (Vec::new(), 2);
     while found.len() < MAX_REPLIES {
         let Ok(Some(reply)) = timeout_at(end, replies.next()).await else { break };

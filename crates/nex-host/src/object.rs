@@ -1,7 +1,7 @@
 //! `objectstore`: an object bucket of the workload's own.
 
 use async_nats::Client;
-use async_nats::jetstream::object_store::{DeleteErrorKind, GetErrorKind, ObjectMetadata, ObjectStore};
+use async_nats::jetstream::object_store::{DeleteErrorKind, GetErrorKind, InfoErrorKind, ObjectMetadata, ObjectStore};
 use async_nats::jetstream::{self, Context};
 use bytes::Bytes;
 use futures::TryStreamExt as _;
@@ -9,9 +9,9 @@ use nex_protocol::host::HostError;
 use tokio::io::AsyncReadExt as _;
 
 use crate::bucket::{Bucket, Handles, Kind};
+use crate::call::{CallContext, MAX_ANSWER};
 use crate::config::BucketConfig;
 use crate::error::{in_time, refuse, unknown_method};
-use crate::{CallContext, MAX_ANSWER};
 
 /// Longest object name; in base64 it is part of a subject.
 const MAX_NAME: usize = 512;
@@ -55,9 +55,9 @@ impl Objects {
 
     pub(crate) async fn call(&self, caller: &CallContext, method: &str, name: &str, body: &Bytes) -> Result<Bytes, HostError> {
         match method {
-            "get" | "put" | "delete" => check_name(name)?,
+            "get" | "put" | "delete" | "info" => check_name(name)?,
             "list" => {}
-            _ => return Err(unknown_method("objectstore", method, "get, put, delete and list")),
+            _ => return Err(unknown_method("objectstore", method, "get, put, delete, list and info")),
         }
         let bucket = self.bucket(caller);
         let answer = in_time("objectstore", async {
@@ -66,6 +66,7 @@ impl Objects {
                 "get" => store.get(name).await,
                 "put" => store.put(&caller.nats, name, body).await,
                 "delete" => store.delete(name).await,
+                "info" => store.info(name).await,
                 _ => store.list().await,
             }
         });
@@ -158,6 +159,20 @@ impl Store {
             _ => refuse(500, format!("failed to delete object '{name}': {error}")),
         })?;
         Ok(Bytes::from_static(br#"{"success":true}"#))
+    }
+
+    /// The description of an object.
+    async fn info(&self, name: &str) -> Result<Bytes, HostError> {
+        let info = self.objects.info(name).await.map_err(|error| match error.kind() {
+            InfoErrorKind::NotFound => refuse(404, format!("failed to describe object '{name}': there is no such object")),
+            _ => refuse(500, format!("failed to describe object '{name}': {error}")),
+        })?;
+        if info.deleted {
+            return Err(refuse(404, format!("failed to describe object '{name}': there is no such object")));
+        }
+        serde_json::to_vec(&info)
+            .map(Bytes::from)
+            .map_err(|error| refuse(500, format!("failed to describe object '{name}': {error}")))
     }
 
     async fn list(&self) -> Result<Bytes, HostError> {

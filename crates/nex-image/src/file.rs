@@ -51,7 +51,10 @@ impl FileError {
 }
 
 /// Reads a file of limited size.
-pub(crate) fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
+///
+/// # Errors
+/// [`FileError`], also when it has more bytes.
+pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(FileError::reading(path))?;
     file.take(limit + 1).read_to_end(&mut bytes).map_err(FileError::reading(path))?;

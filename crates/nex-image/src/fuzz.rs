@@ -1,6 +1,6 @@
 //! Entry points for `fuzz/`: the parsers of untrusted images.
 
-use crate::layers::{Budget, ImageBuilder, Spool, decompress, layer, read_tar};
+use crate::layers::{Budget, Devices, ImageBuilder, Limits, Spool, decompress, layer, read_tar};
 use crate::oci::{Document, Reference, select_platform};
 use crate::{kernel, resources};
 
@@ -9,10 +9,10 @@ use crate::{kernel, resources};
 /// # Errors
 /// Why it is refused.
 pub fn layer(bytes: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
-    let budget = Budget { bytes: 1 << 20, entries: 1000, names: 1 << 16 };
+    let budget = Budget::new(Limits { bytes: 1 << 20, entries: 1000, names: 1 << 16 });
     let (tree, spool) =
         (nex_erofs::Tree::new(nex_erofs::Meta::root(0o755)), Spool::create_beside(&std::env::temp_dir().join("image"))?);
-    let mut builder = ImageBuilder { tree, spool, budget, latest: None };
+    let mut builder = ImageBuilder { tree, spool, budget, latest: None, devices: Devices::None };
     let entries = read_tar(decompress(bytes)?, &mut builder)?;
     Ok(layer::apply(&mut builder.tree, entries, layer::Whiteouts::Apply)?)
 }
@@ -25,6 +25,40 @@ pub fn document(bytes: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
     drop(String::from_utf8_lossy(bytes).parse::<Reference>());
     let document = Document::parse(bytes, "it")?;
     drop(select_platform(document.manifests.unwrap_or_default())?);
+    Ok(())
+}
+
+/// Packs the image of an archive.
+///
+/// # Errors
+/// Why it is refused.
+pub fn pack(bytes: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
+    use std::io::Write as _;
+    let mut archive = tempfile::NamedTempFile::new()?;
+    archive.write_all(bytes)?;
+    let source = crate::oci::ImageSource::Archive(archive.path().to_owned(), None);
+    drop(source.pack(&tempfile::tempfile()?, &mut |_| ())?);
+    Ok(())
+}
+
+/// Reads the configuration of an image.
+///
+/// # Errors
+/// Why it is refused.
+pub fn config(bytes: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
+    Ok(crate::workload::read_config(bytes)?)
+}
+
+/// Makes the root of a workload of an archive.
+///
+/// # Errors
+/// Why it is refused.
+pub fn workload(bytes: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
+    use std::io::Write as _;
+    let mut archive = tempfile::NamedTempFile::new()?;
+    archive.write_all(bytes)?;
+    let spool = tempfile::tempfile()?;
+    crate::workload::build(archive.path(), spool, &mut tempfile::tempfile()?)?;
     Ok(())
 }
 

@@ -1,8 +1,9 @@
-//! Builds and installs what a node with microVMs needs: root image, kernel, virtual machine monitors, plug-ins. All functions block.
+//! Root file systems from images, and what a node with microVMs needs: kernel, virtual machine monitors, plug-ins. All functions block.
 //!
 //! | room | what is in it |
 //! |---|---|
 //! | [`rootfs`] | builds root images: a base and the agent |
+//! | [`workload`] | roots of workloads that come as OCI images |
 //! | `base`, `oci`, `layers` | bases: directories, tarballs, OCI layouts, archives and registries |
 //! | [`kernel`] | converts the kernel of libkrunfw |
 //! | [`resources`] | finds and installs resources |
@@ -19,3 +20,4 @@ pub mod oci;
 pub mod progress;
 pub mod resources;
 pub mod rootfs;
+pub mod workload;

@@ -10,6 +10,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use nex_image::base::Base;
+use nex_image::oci::RegistryAccess;
 use nex_image::rootfs::{Built, RootfsSpec, agent_id, build};
 use nex_testkit::skip;
 use support::{Layer, Layout, gzip, serve};
@@ -17,6 +18,10 @@ use support::{Layer, Layout, gzip, serve};
 /// This test program is as static as an agent.
 fn agent() -> PathBuf {
     std::env::current_exe().unwrap()
+}
+
+fn plain_http() -> RegistryAccess {
+    RegistryAccess { plain_http: true, credentials: None }
 }
 
 fn spec(base: Base) -> RootfsSpec {
@@ -184,13 +189,13 @@ fn an_oci_image_is_the_same_from_a_layout_an_archive_and_a_registry() {
     assert_eq!(first.base_digest.as_deref(), Some(layout.tags["v1"].as_str()));
     assert_eq!(built(Base::OciArchive(dir.path().join("archive.tar"), Some("v1".into())), &out), first);
     let digest = layout.tags["v1"].clone();
-    let registry = serve(layout);
+    let registry = serve(&layout);
     for name in ["team/app:v1".to_owned(), format!("team/app@{digest}")] {
-        let reference = format!("{}/{name}", registry.address);
-        let base = Base::of(&reference, true, None).unwrap();
+        let reference = format!("{}/{name}", registry.address());
+        let base = Base::of(&reference, plain_http()).unwrap();
         assert_eq!(built(base, &out), first, "{reference}");
     }
-    let refused = |name: &str| refusal(Base::of(&format!("{}/{name}", registry.address), true, None).unwrap());
+    let refused = |name: &str| refusal(Base::of(&format!("{}/{name}", registry.address()), plain_http()).unwrap());
     assert!(refused("team/app:v2").contains("404"), "{}", refused("team/app:v2"));
     assert!(refused("private/app:v1").contains("NEX_REGISTRY_PASSWORD"), "{}", refused("private/app:v1"));
     assert!(refused(&format!("team/app@sha256:{}", "0".repeat(64))).contains("404"));
@@ -211,8 +216,8 @@ fn blobs_that_do_not_match_their_digests_are_refused() {
     layout.blobs.get_mut(&layer).unwrap().resize(1 << 20, 0);
     layout.write(dir.path());
     assert!(refusal(Base::OciLayout(dir.path().to_owned(), None)).contains("it has more of the "));
-    let registry = serve(image().lying());
-    let said = refusal(Base::of(&format!("{}/team/app:v1", registry.address), true, None).unwrap());
+    let registry = serve(&image().lying());
+    let said = refusal(Base::of(&format!("{}/team/app:v1", registry.address()), plain_http()).unwrap());
     assert!(said.contains("cannot be used"), "{said}");
 }
 

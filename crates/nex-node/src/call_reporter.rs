@@ -19,15 +19,67 @@ const WINDOW: Duration = Duration::from_millis(250);
 /// Failures published one by one in a window; the counters know of all.
 const MAX_FAILURES: u32 = 20;
 
-/// What a function has done, for INFO and events.
-#[derive(Debug, Default)]
+/// Longest error that is remembered, bytes.
+const MAX_LAST_ERROR: usize = 512;
+
+/// What a function has done, for INFO and discovery. Of its size as it was made, whatever is counted.
+#[derive(Debug)]
 pub struct CallCounters {
+    triggers: Vec<TriggerCounters>,
+}
+
+/// The calls of one trigger.
+#[derive(Debug, Default)]
+pub struct TriggerCounters {
+    /// The subject.
+    pub trigger: String,
     /// Nanoseconds spent in calls.
     pub nanos: AtomicU64,
     /// Calls that ended well.
     pub succeeded: AtomicU64,
     /// Calls that failed.
     pub failed: AtomicU64,
+    last_error: Mutex<String>,
+}
+
+impl CallCounters {
+    /// No calls yet, on these triggers.
+    #[must_use]
+    pub fn new(triggers: &[String]) -> Self {
+        let counters = |trigger: &String| TriggerCounters { trigger: trigger.clone(), ..TriggerCounters::default() };
+        Self { triggers: triggers.iter().map(counters).collect() }
+    }
+
+    /// Those of all triggers.
+    #[must_use]
+    pub fn all(&self) -> &[TriggerCounters] {
+        &self.triggers
+    }
+
+    /// Nanoseconds spent in all calls.
+    #[must_use]
+    pub fn nanos(&self) -> u64 {
+        self.triggers.iter().map(|counters| counters.nanos.load(Ordering::Relaxed)).sum()
+    }
+
+    fn of(&self, trigger: &str) -> Option<&TriggerCounters> {
+        self.triggers.iter().find(|counters| counters.trigger == trigger)
+    }
+}
+
+impl TriggerCounters {
+    /// Why the last call that failed did; empty if none did.
+    #[must_use]
+    pub fn last_error(&self) -> String {
+        lock(&self.last_error).clone()
+    }
+
+    fn remember(&self, error: &str) {
+        let end = (0..=MAX_LAST_ERROR.min(error.len())).rev().find(|at| error.is_char_boundary(*at)).unwrap_or_default();
+        let mut last = lock(&self.last_error);
+        last.clear();
+        last.push_str(error.get(..end).unwrap_or_default());
+    }
 }
 
 #[derive(Debug, Default)]
@@ -75,8 +127,10 @@ impl CallReporter {
 
     /// Calls of a trigger that ended well, and the nanoseconds they took together.
     pub fn succeeded(&self, trigger: &Arc<str>, count: u64, nanos: u64) {
-        self.inner.counters.succeeded.fetch_add(count, Ordering::Relaxed);
-        self.inner.counters.nanos.fetch_add(nanos, Ordering::Relaxed);
+        if let Some(counters) = self.inner.counters.of(trigger) {
+            counters.succeeded.fetch_add(count, Ordering::Relaxed);
+            counters.nanos.fetch_add(nanos, Ordering::Relaxed);
+        }
         let mut window = lock(&self.inner.window);
         let is_first = window.succeeded.is_empty() && window.failures == 0;
         let sum = window.succeeded.entry(Arc::clone(trigger)).or_default();
@@ -89,20 +143,30 @@ impl CallReporter {
 
     /// Calls of a trigger that failed, and the errors of the first of them.
     pub fn failed<'a>(&self, trigger: &str, count: u64, errors: impl IntoIterator<Item = &'a str>) {
-        self.inner.counters.failed.fetch_add(count, Ordering::Relaxed);
+        let counters = self.inner.counters.of(trigger);
+        if let Some(counters) = counters {
+            counters.failed.fetch_add(count, Ordering::Relaxed);
+        }
         let mut window = lock(&self.inner.window);
         let is_first = window.succeeded.is_empty() && window.failures == 0;
         for error in errors {
+            counters.inspect(|counters| counters.remember(error));
             window.failures = window.failures.saturating_add(1);
             if window.failures <= MAX_FAILURES {
                 self.inner.events.execution_failed(&self.inner.spec, trigger, error);
-                lock(&self.inner.log).line(Level::Error, format!("function failed on {trigger}: {error}"));
+                let what = if self.inner.spec.kind.is_function() { "function" } else { "service" };
+                lock(&self.inner.log).line(Level::Error, format!("{what} failed on {trigger}: {error}"));
             }
         }
         drop(window);
         if is_first {
             self.inner.wake.notify_one();
         }
+    }
+
+    /// Something that its deployer should know of a trigger, as a line of its log.
+    pub fn note(&self, text: String) {
+        lock(&self.inner.log).line(Level::Warn, text);
     }
 
     /// Tells what was not told yet.

@@ -13,7 +13,7 @@ use nex_protocol::digest::Digest;
 use nex_protocol::envelope::chain;
 use nex_protocol::id::WorkloadId;
 use nex_sandbox::SandboxId;
-use nex_sandbox::process::{CompileError, ProcessProvider};
+use nex_sandbox::process::{ProcessProvider, ToolError};
 use tokio::sync::Semaphore;
 
 use crate::artifacts::{Artifact, Artifacts};
@@ -41,7 +41,7 @@ pub struct Compiler {
 #[derive(Debug, thiserror::Error)]
 enum NotCompiled {
     #[error(transparent)]
-    Compile(#[from] CompileError),
+    Compile(#[from] ToolError),
     #[error(transparent)]
     Name(#[from] nex_sandbox::InvalidName),
     #[error("what was compiled cannot be kept")]

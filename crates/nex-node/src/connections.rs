@@ -139,6 +139,15 @@ impl Connections {
         }
     }
 
+    /// Where the messages of a workload's durable triggers are, and what its server does not permit there.
+    ///
+    /// # Errors
+    /// [`ConnectionError`] when that connection cannot be made in time.
+    pub async fn durable(&self, spec: &WorkloadSpec, by: Deadline) -> Result<(Client, Denials), ConnectionError> {
+        let details = spec.trigger_connection.as_ref().or(spec.host_services.as_ref());
+        self.client(spec, Purpose::Triggers, details, by).await
+    }
+
     /// Where a workload's host services act.
     ///
     /// # Errors
@@ -225,11 +234,23 @@ impl Connections {
         bucket: &str,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
-        let stream = format!("OBJ_{bucket}");
-        let is_of_bucket = |denial: &Denial| denial.subject.split('.').any(|token| token == stream);
+        self.permitted_on(&format!("OBJ_{bucket}"), work, |denial| FetchError::Denied(denial).into()).await
+    }
+
+    /// Does something with a stream on the node's connection; ends as soon as the server says that this is not permitted.
+    ///
+    /// # Errors
+    /// That of the work, or what is made of the denial.
+    pub async fn permitted_on<T, E>(
+        &self,
+        stream: &str,
+        work: impl Future<Output = Result<T, E>>,
+        denied: impl FnOnce(Denial) -> E,
+    ) -> Result<T, E> {
+        let is_of_stream = |denial: &Denial| denial.subject.split('.').any(|token| token == stream);
         tokio::select! {
             done = work => done,
-            denial = self.node.1.next(is_of_bucket) => Err(FetchError::Denied(denial).into()),
+            denial = self.node.1.next(is_of_stream) => Err(denied(denial)),
         }
     }
 

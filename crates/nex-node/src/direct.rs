@@ -31,7 +31,9 @@ impl Direct {
 
     /// What the agent needs to subscribe by itself; nothing where the node has to relay.
     pub async fn triggers(&self, spec: &WorkloadSpec, by: Deadline) -> Option<DirectTriggers> {
-        if !spec.kind.is_function() || self.reach == Reach::Nothing {
+        // With triggers of both kinds, one place has to count the calls under way.
+        let is_for_agents = !spec.triggers.is_empty() && spec.durable.is_empty();
+        if !spec.kind.is_function() || !is_for_agents || self.reach == Reach::Nothing {
             return None;
         }
         let named = spec.trigger_connection.as_ref().or(spec.host_services.as_ref());

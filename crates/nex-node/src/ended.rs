@@ -1,52 +1,32 @@
-//! The workloads that ended lately, in memory: bounded for the node and for each namespace, so that one that crashes again and again does
-//! not push out what others want to see.
+//! The workloads that ended within the last day: bounded for the node and for each namespace, so that one that crashes again and again does
+//! not push out what others want to see. The journal has them as well, for the next process of the node.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use nex_protocol::control::{EndedWorkload, LastExit};
-use nex_protocol::id::{Namespace, WorkloadName};
+use nex_protocol::control::EndedWorkload;
+use nex_protocol::subject::ALL_NAMESPACES;
 
-use crate::tail::Tail;
-use crate::workload::spec::WorkloadSpec;
+use crate::clock;
+use crate::journal::{EndedRecord, IN_ALL, KEPT, OF_A_NAMESPACE};
 
-/// Most kept in all, and of one namespace.
-const IN_ALL: usize = 256;
-const OF_A_NAMESPACE: usize = 64;
-/// Longest last line told, characters.
-const LINE: usize = 200;
-
-/// What ended. Cheap to clone.
+/// What ended, the oldest first. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct EndedWorkloads {
-    kept: Arc<Mutex<VecDeque<Ended>>>,
-}
-
-#[derive(Debug)]
-struct Ended {
-    namespace: Namespace,
-    name: WorkloadName,
-    told: EndedWorkload,
-    tail: Arc<Tail>,
+    kept: Arc<Mutex<VecDeque<EndedRecord>>>,
 }
 
 impl EndedWorkloads {
+    /// Those that an earlier process has kept, the oldest first.
+    #[must_use]
+    pub fn new(kept: Vec<EndedRecord>) -> Self {
+        Self { kept: Arc::new(Mutex::new(kept.into())) }
+    }
+
     /// Keeps one that has ended; the oldest of its namespace, or of all, goes.
-    pub fn push(&self, spec: &WorkloadSpec, restarts: u32, exit: LastExit, tail: &Arc<Tail>) {
-        let last_line = tail.final_lines(1).pop().map(|line| line.text.chars().take(LINE).collect());
-        let told = EndedWorkload {
-            id: spec.id.to_string(),
-            name: spec.name.to_string(),
-            r#type: spec.kind.to_string(),
-            restarts,
-            exit,
-            last_line,
-            tail: Vec::new(),
-        };
-        let ended = Ended { namespace: spec.namespace.clone(), name: spec.name.clone(), told, tail: Arc::clone(tail) };
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_it = |other: &&Ended| other.namespace == ended.namespace;
-        if kept.iter().filter(of_it).count() >= OF_A_NAMESPACE {
+    pub fn push(&self, ended: EndedRecord) {
+        let mut kept = self.lock();
+        if kept.iter().filter(|other| other.namespace == ended.namespace).count() >= OF_A_NAMESPACE {
             let oldest = kept.iter().position(|other| other.namespace == ended.namespace);
             oldest.and_then(|at| kept.remove(at));
         } else if kept.len() >= IN_ALL {
@@ -55,14 +35,19 @@ impl EndedWorkloads {
         kept.push_back(ended);
     }
 
-    /// Those of a namespace, with this name or id if one is given, the oldest first, each with its tail.
+    /// Those of a namespace, or of [`ALL_NAMESPACES`], with this name or id if one is given, the oldest first, each with its last lines.
     #[must_use]
-    pub fn of(&self, namespace: &str, wanted: Option<&str>) -> Vec<(EndedWorkload, Arc<Tail>)> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_wanted = |ended: &&Ended| {
-            ended.namespace.as_str() == namespace
-                && wanted.is_none_or(|wanted| wanted == ended.told.id || wanted.eq_ignore_ascii_case(ended.name.as_str()))
+    pub fn of(&self, namespace: &str, wanted: Option<&str>) -> Vec<EndedWorkload> {
+        let since = clock::unix_seconds().saturating_sub(KEPT);
+        let is_wanted = |ended: &&EndedRecord| {
+            (namespace == ALL_NAMESPACES || ended.namespace.as_str() == namespace)
+                && ended.told.exit.at >= since
+                && wanted.is_none_or(|wanted| wanted == ended.told.id || wanted.eq_ignore_ascii_case(&ended.told.name))
         };
-        kept.iter().filter(is_wanted).map(|ended| (ended.told.clone(), Arc::clone(&ended.tail))).collect()
+        self.lock().iter().filter(is_wanted).map(EndedRecord::with_namespace).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<EndedRecord>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,19 +5,22 @@ use std::time::Duration;
 
 use nex_protocol::control::Tags;
 use nex_protocol::event::{CloudEvent, SYSTEM, kind};
-use nex_protocol::id::{AgentId, NodeId, WorkloadId};
+use nex_protocol::id::{AgentId, Namespace, NodeId, WorkloadId};
 use nex_protocol::subject;
 use serde_json::{Value, json};
 
 use crate::clock;
+use crate::history::History;
 use crate::journal::OwedEvent;
 use crate::outbox::Outbox;
+use crate::workload::outcome::End;
 use crate::workload::spec::WorkloadSpec;
 
 /// Publishes events of one node. Cheap to clone. Nobody waits for NATS here, see [`Outbox`].
 #[derive(Debug, Clone)]
 pub struct Events {
     outbox: Outbox,
+    history: History,
     node: Arc<NodeId>,
     version: &'static str,
 }
@@ -25,8 +28,8 @@ pub struct Events {
 impl Events {
     /// Events of this node.
     #[must_use]
-    pub fn new(outbox: Outbox, node: &NodeId, version: &'static str) -> Self {
-        Self { outbox, node: Arc::new(node.clone()), version }
+    pub fn new(outbox: Outbox, history: History, node: &NodeId, version: &'static str) -> Self {
+        Self { outbox, history, node: Arc::new(node.clone()), version }
     }
 
     /// The node is ready.
@@ -69,20 +72,45 @@ impl Events {
         self.workload_event(kind::WORKLOAD_DEPLOYED, spec, data);
     }
 
+    /// An instance of it was started, after so many restarts.
+    pub fn started(&self, spec: &WorkloadSpec, restarts: u32) {
+        let data = json!({"workload_name": spec.name.as_str(), "workload_id": spec.id.as_str(), "restarts": restarts});
+        self.workload_event(kind::WORKLOAD_STARTED, spec, data);
+    }
+
+    /// It has ended, and is started again after a pause.
+    pub fn restarting(&self, spec: &WorkloadSpec, end: &End, pause: Duration) {
+        let End { cause, code, reason } = end;
+        let data = json!({
+            "workload_name": spec.name.as_str(), "workload_id": spec.id.as_str(), "cause": cause, "code": code, "reason": reason,
+            "pause_ms": pause.as_millis(),
+        });
+        self.workload_event(kind::WORKLOAD_RESTARTING, spec, data);
+    }
+
+    /// A workload's health check fails; it is ended, and started again if it may.
+    pub fn unhealthy(&self, spec: &WorkloadSpec, reason: &str) {
+        let data = json!({"workload_name": spec.name.as_str(), "workload_id": spec.id.as_str(), "reason": reason});
+        self.workload_event(kind::WORKLOAD_UNHEALTHY, spec, data);
+    }
+
+    /// An operator of the node stops what somebody else has started.
+    pub fn stopped_by_operator(&self, spec: &WorkloadSpec, operator: &str) {
+        let data = json!({
+            "workload_name": spec.name.as_str(), "workload_id": spec.id.as_str(), "operator": operator, "issuer": spec.claims.iss,
+        });
+        self.workload_event(kind::WORKLOAD_STOPPED_BY_OPERATOR, spec, data);
+    }
+
     /// What tells that a workload is gone for good.
     #[must_use]
-    pub fn undeployed(&self, spec: &WorkloadSpec, code: i32, message: &str) -> OwedEvent {
-        // The fields of both kinds of event that 0.2.7 has for this.
-        let data = json!({
-            "workload_name": spec.name.as_str(), "code": code, "message": message, "name": spec.name.as_str(), "reason": message,
-            "vmid": spec.id.as_str(), "workload_id": spec.id.as_str(),
-        });
-        let event = self.about(kind::WORKLOAD_UNDEPLOYED, spec, data);
-        OwedEvent { subject: subject::event(spec.namespace.as_str(), &event.r#type), event }
+    pub fn undeployed(&self, spec: &WorkloadSpec, end: &End) -> OwedEvent {
+        end_of(&self.node, &spec.namespace, spec.name.as_str(), &spec.id, end)
     }
 
     /// Tells an event that the journal has.
     pub fn owed(&self, workload: &WorkloadId, event: &OwedEvent) {
+        self.keep(&event.event);
         self.outbox.owed(workload.clone(), event);
     }
 
@@ -123,8 +151,32 @@ impl Events {
         event
     }
 
+    /// Keeps what tells of the life of a workload or a node. Calls and heartbeats are too many to be kept.
+    fn keep(&self, event: &CloudEvent) {
+        let is_kept =
+            !matches!(event.r#type.as_str(), kind::HEARTBEAT | kind::FUNCTION_EXEC_SUCCEEDED | kind::FUNCTION_EXEC_FAILED);
+        if is_kept {
+            self.history.event(event.namespace.as_deref().unwrap_or(SYSTEM), event);
+        }
+    }
+
     fn send(&self, namespace: &str, event: &CloudEvent) {
+        self.keep(event);
         let body = serde_json::to_vec(event).unwrap_or_default();
         self.outbox.event(subject::event(namespace, &event.r#type), body.into());
     }
+}
+
+/// What tells that a workload of a node is gone for good.
+#[must_use]
+pub fn end_of(node: &NodeId, namespace: &Namespace, name: &str, id: &WorkloadId, end: &End) -> OwedEvent {
+    let End { cause, code, reason } = end;
+    // The fields of both kinds of event that 0.2.7 has for this, and why by name.
+    let data = json!({
+        "workload_name": name, "code": code, "message": reason, "name": name, "reason": reason, "vmid": id.as_str(),
+        "workload_id": id.as_str(), "cause": cause,
+    });
+    let mut event = CloudEvent::new(kind::WORKLOAD_UNDEPLOYED, format!("{node}-{id}"), clock::rfc3339(), data);
+    event.namespace = Some(namespace.to_string());
+    OwedEvent { subject: subject::event(namespace.as_str(), &event.r#type), event }
 }

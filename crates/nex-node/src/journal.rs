@@ -4,9 +4,11 @@
 //!
 //! Every write is on disk before its caller goes on. Values are JSON, so a later version reads an earlier one's.
 
+mod ended;
 mod owed;
 mod tokens;
 
+pub use ended::{EndedRecord, IN_ALL, KEPT, OF_A_NAMESPACE};
 pub use owed::OwedEvent;
 pub use tokens::{Spending, SpentToken};
 
@@ -65,6 +67,23 @@ pub struct WorkloadRecord {
     /// What runs it now; absent in entries of older nodes.
     #[serde(default)]
     pub running: Option<RunningRecord>,
+    /// What was counted of it.
+    #[serde(default)]
+    pub life: LifeRecord,
+}
+
+/// What a later process goes on counting from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LifeRecord {
+    /// How often it was started again.
+    pub restarts: u32,
+    /// Failures in a row, each soon after its start.
+    pub streak: u32,
+    /// Whether the world was told that it runs.
+    pub announced: bool,
+    /// Since when it waits to be started again, seconds since 1970, if it does.
+    pub backing_off_since: Option<i64>,
 }
 
 /// The instance of a workload, and its agent: what a later process needs to talk to it.
@@ -74,9 +93,15 @@ pub struct RunningRecord {
     pub agent: AgentRecord,
     /// The instance.
     pub instance: InstanceId,
+    /// Whether instances of other workloads are on the agent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_shared: bool,
     /// Digest of the triggers that the agent subscribed by itself, and of how; absent where the node relays them.
     #[serde(default)]
     pub direct: Option<Digest>,
+    /// When it was started, seconds since 1970; 0 in entries of older nodes.
+    #[serde(default)]
+    pub since: i64,
 }
 
 /// The internal bus: the process, and where it listens.
@@ -116,7 +141,7 @@ impl Journal {
         for table in [WORKLOADS, CHILDREN, owed::TABLE] {
             write.open_table(table).map_err(failed("opening it"))?;
         }
-        tokens::open(&write).map_err(failed("opening it"))?;
+        ended::open(&write).and_then(|()| tokens::open(&write)).map_err(failed("opening it"))?;
         write.commit().map_err(failed("opening it"))?;
         Ok(Self { database: Arc::new(database) })
     }

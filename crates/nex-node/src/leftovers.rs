@@ -1,17 +1,24 @@
 //! After a crash: what the last process of this node left running is found in the journal. Agents that run a workload of the journal are
 //! kept for its driver; everything else is removed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use futures::future::join_all;
 use nex_protocol::agent::PROTOCOL;
-use nex_protocol::id::WorkloadId;
-use nex_sandbox::SandboxId;
+use nex_protocol::claims::Claims;
+use nex_protocol::control::{EndedWorkload, ExitCause, LastExit};
+use nex_protocol::id::{NodeId, WorkloadId};
+use nex_sandbox::{Sandbox, SandboxId};
 
-use crate::journal::{RunningRecord, WorkloadRecord};
+use crate::agents::LeftAgent;
+use crate::clock;
+use crate::events;
+use crate::journal::{EndedRecord, Journal, JournalError, RunningRecord, WorkloadRecord};
 use crate::sandbox::Sandboxes;
 use crate::status::VERSION;
-use crate::workload::launch::LeftRunning;
+use crate::workload::launched::{LeftHome, LeftRunning};
+use crate::workload::outcome::End;
 
 /// A workload that the last process of this node had accepted.
 #[derive(Debug)]
@@ -27,15 +34,27 @@ pub(crate) struct Leftover {
 /// Takes over the sandboxes in which the journal's workloads run, and removes all others: those of warm agents, of agents that the journal
 /// does not know, and of workloads that are over.
 pub(crate) async fn take_over(workloads: Vec<(WorkloadId, WorkloadRecord)>, sandboxes: &Sandboxes) -> Vec<Leftover> {
+    let running = workloads.iter().filter_map(|(_, record)| record.running.as_ref());
+    let shared: BTreeMap<&str, &RunningRecord> =
+        running.filter(|running| running.is_shared).map(|running| (running.agent.id.as_str(), running)).collect();
+    let shared = shared.into_iter().map(async |(agent, running)| {
+        let sandbox = adopt(running, sandboxes).await?;
+        Some((agent.to_owned(), LeftAgent::new(sandbox)))
+    });
+    let shared: BTreeMap<String, Arc<LeftAgent>> = join_all(shared).await.into_iter().flatten().collect();
     let left = workloads.into_iter().map(async |(id, record)| {
-        let running = match &record.running {
-            Some(running) => adopt(running, sandboxes).await,
+        let home = match &record.running {
+            Some(running) if running.is_shared => {
+                shared.get(running.agent.id.as_str()).map(|agent| LeftHome::Shared(agent.claim(&running.instance)))
+            }
+            Some(running) => adopt(running, sandboxes).await.map(LeftHome::Own),
             None => None,
         };
+        let running = home.zip(record.running.clone()).map(|(home, running)| LeftRunning { home, running });
         Leftover { id, record, running }
     });
     let left = join_all(left).await;
-    let keep: BTreeSet<SandboxId> = left.iter().filter_map(|it| Some(it.running.as_ref()?.sandbox.id().clone())).collect();
+    let keep: BTreeSet<SandboxId> = left.iter().filter_map(|it| Some(it.running.as_ref()?.home.sandbox_id().clone())).collect();
     let (removed, kept, workloads) = (sandboxes.sweep(&keep).await, keep.len(), left.len());
     if removed > 0 || workloads > 0 {
         tracing::warn!(
@@ -48,12 +67,34 @@ pub(crate) async fn take_over(workloads: Vec<(WorkloadId, WorkloadRecord)>, sand
     left
 }
 
-async fn adopt(running: &RunningRecord, sandboxes: &Sandboxes) -> Option<LeftRunning> {
+/// Forgets the workloads of the last process: nobody goes on with them, and the world is told so.
+///
+/// # Errors
+/// When the journal does not do it.
+pub(crate) async fn forget(
+    workloads: Vec<(WorkloadId, WorkloadRecord)>,
+    journal: &Journal,
+    node: &NodeId,
+) -> Result<(), JournalError> {
+    for (id, WorkloadRecord { namespace, request, life, .. }) in workloads {
+        let claims = request.workload_jwt.as_deref().and_then(|token| Claims::decode(token).ok());
+        let (name, issuer) = claims.map(|claims| (claims.sub, claims.iss)).unwrap_or_default();
+        let end = End { cause: ExitCause::NodeStopped, code: -1, reason: "its node was started afresh".to_owned() };
+        tracing::info!(workload_id = %id, name, "a workload of the last process is forgotten");
+        let event = events::end_of(node, &namespace, &name, &id, &end);
+        let exit = LastExit { code: end.code, reason: end.reason, cause: end.cause, at: clock::unix_seconds() };
+        let (id_text, r#type) = (id.to_string(), request.r#type.unwrap_or_default());
+        let told = EndedWorkload { id: id_text, name, r#type, issuer, restarts: life.restarts, exit, ..EndedWorkload::default() };
+        journal.end_workload(id, event, EndedRecord { namespace, told }).await?;
+    }
+    Ok(())
+}
+
+async fn adopt(running: &RunningRecord, sandboxes: &Sandboxes) -> Option<Box<dyn Sandbox>> {
     let handshake = &running.agent.handshake;
     if handshake.protocol != PROTOCOL || handshake.version != VERSION {
         tracing::info!(agent_id = %running.agent.id, version = handshake.version, "an agent of another version is removed");
         return None;
     }
-    let sandbox = sandboxes.adopt(&SandboxId::parse(running.agent.id.as_str()).ok()?).await?;
-    Some(LeftRunning { sandbox, running: running.clone() })
+    sandboxes.adopt(&SandboxId::parse(running.agent.id.as_str()).ok()?).await
 }

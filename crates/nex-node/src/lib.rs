@@ -9,28 +9,35 @@
 //! | [`state_dir`], [`journal`], [`identity`], [`leftovers`], [`restore`] | what outlives the process |
 //! | [`bus`] | the internal NATS server and who may say what on it |
 //! | [`sandbox`], [`agents`], [`pool`] | where agents live, what they say, and a pool of warm ones |
-//! | [`control`], [`policy`], [`registry`] | requests, whether they may, whether there is room |
-//! | [`admission`], [`workload`], [`artifacts`] | from an admitted request to a workload, and its life |
-//! | [`trigger`], [`direct`], [`connections`], [`host_calls`] | how a function is called, and what it may call |
+//! | [`control`], [`policy`], [`issuers`], [`registry`], [`quota`] | requests, whether they may, whether there is room |
+//! | [`admission`], [`workload`], [`artifacts`], [`secrets`] | from an admitted request to a workload, and its life |
+//! | [`trigger`], [`direct`], [`called`], [`connections`], [`host_calls`] | how a function is called, or a service asked, and what it may call |
+//! | [`durable`] | triggers whose messages are kept until they are dealt with |
 //! | [`embedded`] | the NATS server of `nex up` |
 //! | [`events`], [`logs`], [`tail`], [`ended`], [`call_reporter`], [`outbox`] | what the world is told |
+//! | [`history`] | what is kept of that, for who asks later |
 
 pub mod admission;
 pub mod agents;
 pub mod artifacts;
 pub mod bus;
 pub mod call_reporter;
+pub mod called;
 pub mod clock;
 mod compiler;
 pub mod config;
 pub mod connections;
 pub mod control;
 pub mod direct;
+pub mod durable;
 pub mod embedded;
 pub mod ended;
 pub mod events;
+pub mod history;
 pub mod host_calls;
 pub mod identity;
+pub mod images;
+pub mod issuers;
 pub mod journal;
 mod leftovers;
 pub mod logs;
@@ -40,9 +47,11 @@ pub mod offered_nats;
 pub mod outbox;
 pub mod policy;
 pub mod pool;
+pub mod quota;
 pub mod registry;
 mod restore;
 pub mod sandbox;
+pub mod secrets;
 pub mod state_dir;
 pub mod status;
 pub mod tail;

@@ -113,6 +113,12 @@ impl Outbox {
         self.push(Message { subject, body, owed: None }, LOG_BYTES)
     }
 
+    /// Whether a log line would be refused, or is about to be.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.lock().bytes >= LOG_BYTES / 2
+    }
+
     /// Waits until everything told so far was taken by the connection; says whether it was in time.
     pub async fn flushed(&self, by: Deadline) -> bool {
         let mut idle = self.inner.idle.subscribe();

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use nex_protocol::control::QuotaSummary;
 use nex_protocol::id::{Namespace, WorkloadId};
 use nex_protocol::subject;
+use tokio::sync::watch;
 
 use crate::config::NodeLimits;
+use crate::quota::{Charge, Exceeded, Quotas};
 use crate::workload::spec::WorkloadSpec;
 
 /// Why there is no room for a workload.
@@ -21,6 +24,9 @@ pub enum NoRoom {
     /// All artifacts together would be.
     #[error("Workload file size would exceed node total limitations")]
     TotalBytes,
+    /// Somebody would have more than his quota.
+    #[error(transparent)]
+    Quota(#[from] Exceeded),
     /// One of its triggers is heard in another namespace.
     #[error("The trigger subject {0} overlaps with one of another namespace on this node")]
     Trigger(String),
@@ -29,11 +35,30 @@ pub enum NoRoom {
 #[derive(Debug)]
 struct Inner<W> {
     workloads: BTreeMap<WorkloadId, Arc<W>>,
-    reserved: usize,
-    reserved_bytes: u64,
-    /// Triggers of deploys under way.
-    reserved_triggers: BTreeMap<u64, (Namespace, Vec<String>)>,
+    /// What deploys under way have taken.
+    reserved: BTreeMap<u64, Held>,
     next: u64,
+}
+
+/// What one deploy under way has taken.
+#[derive(Debug)]
+struct Held {
+    charge: Charge,
+    triggers: Vec<String>,
+}
+
+impl<W> Inner<W> {
+    fn load(&self) -> usize {
+        self.workloads.len() + self.reserved.len()
+    }
+}
+
+impl<W: AsRef<WorkloadSpec>> Inner<W> {
+    /// What all count for, but one that is under way.
+    fn charges(&self, but: Option<u64>) -> impl Iterator<Item = &Charge> + Clone {
+        let running = self.workloads.values().map(|workload| &(**workload).as_ref().charge);
+        running.chain(self.reserved.iter().filter(move |(key, _)| Some(**key) != but).map(|(_, held)| &held.charge))
+    }
 }
 
 /// The node's workloads, and the room that deploys under way have taken. Cheap to clone. Of a workload it knows the specification only.
@@ -41,11 +66,13 @@ struct Inner<W> {
 pub struct Registry<W> {
     limits: NodeLimits,
     inner: Arc<Mutex<Inner<W>>>,
+    /// How many workloads there are, those under way included.
+    load: Arc<watch::Sender<usize>>,
 }
 
 impl<W> Clone for Registry<W> {
     fn clone(&self) -> Self {
-        Self { limits: self.limits, inner: Arc::clone(&self.inner) }
+        Self { limits: self.limits, inner: Arc::clone(&self.inner), load: Arc::clone(&self.load) }
     }
 }
 
@@ -53,37 +80,55 @@ impl<W> Clone for Registry<W> {
 #[derive(Debug)]
 pub struct Reservation<W> {
     registry: Registry<W>,
-    bytes: u64,
-    triggers: Option<u64>,
+    key: u64,
 }
 
 impl<W: AsRef<WorkloadSpec>> Registry<W> {
     /// An empty registry under these limits.
     #[must_use]
     pub fn new(limits: NodeLimits) -> Self {
-        let inner =
-            Inner { workloads: BTreeMap::new(), reserved: 0, reserved_bytes: 0, reserved_triggers: BTreeMap::new(), next: 0 };
-        Self { limits, inner: Arc::new(Mutex::new(inner)) }
+        let inner = Inner { workloads: BTreeMap::new(), reserved: BTreeMap::new(), next: 0 };
+        Self { limits, inner: Arc::new(Mutex::new(inner)), load: Arc::new(watch::Sender::new(0)) }
     }
 
-    /// Takes room for one more workload.
+    /// Whether there is room for one more workload of somebody.
     ///
     /// # Errors
     /// [`NoRoom::Workloads`].
-    pub fn reserve(&self) -> Result<Reservation<W>, NoRoom> {
-        let mut inner = self.lock();
-        if self.limits.workloads.is_some_and(|most| inner.workloads.len() + inner.reserved >= most) {
-            return Err(NoRoom::Workloads);
+    pub fn has_room(&self) -> Result<(), NoRoom> {
+        self.room(&self.lock())
+    }
+
+    fn room(&self, inner: &Inner<W>) -> Result<(), NoRoom> {
+        match self.limits.workloads.is_some_and(|most| inner.load() >= most) {
+            true => Err(NoRoom::Workloads),
+            false => Ok(()),
         }
-        inner.reserved += 1;
-        Ok(Reservation { registry: self.clone(), bytes: 0, triggers: None })
+    }
+
+    /// Takes room for one more workload, within the quotas of those it counts for.
+    ///
+    /// # Errors
+    /// [`NoRoom::Workloads`], [`NoRoom::Quota`].
+    pub fn reserve(&self, quotas: &Quotas, charge: Charge) -> Result<Reservation<W>, NoRoom> {
+        let mut inner = self.lock();
+        self.room(&inner)?;
+        quotas.admit(&charge, &inner.charges(None))?;
+        Ok(self.hold(&mut inner, charge))
     }
 
     /// Takes room for a workload that was here before: it is never refused.
     #[must_use]
-    pub fn readmit(&self) -> Reservation<W> {
-        self.lock().reserved += 1;
-        Reservation { registry: self.clone(), bytes: 0, triggers: None }
+    pub fn readmit(&self, charge: Charge) -> Reservation<W> {
+        self.hold(&mut self.lock(), charge)
+    }
+
+    fn hold(&self, inner: &mut Inner<W>, charge: Charge) -> Reservation<W> {
+        let key = inner.next;
+        inner.next = key.wrapping_add(1);
+        inner.reserved.insert(key, Held { charge, triggers: Vec::new() });
+        self.tell(inner);
+        Reservation { registry: self.clone(), key }
     }
 
     /// A workload by id.
@@ -106,19 +151,39 @@ impl<W: AsRef<WorkloadSpec>> Registry<W> {
 
     /// Why another workload would be refused right now.
     #[must_use]
-    pub fn full(&self) -> Option<String> {
+    pub fn full(&self, quotas: &Quotas, charge: &Charge) -> Vec<String> {
         let inner = self.lock();
-        let most = self.limits.workloads.filter(|most| inner.workloads.len() + inner.reserved >= *most)?;
-        Some(format!("it runs its maximum of {most} workloads"))
+        let most = self.limits.workloads.filter(|most| inner.load() >= *most);
+        let full = most.map(|most| format!("it runs its maximum of {most} workloads"));
+        let exceeded = quotas.admit(charge, &inner.charges(None)).err().map(|exceeded| exceeded.to_string());
+        full.into_iter().chain(exceeded).collect()
+    }
+
+    /// What there is of the quotas that concern a namespace.
+    #[must_use]
+    pub fn quotas(&self, quotas: &Quotas, namespace: &str) -> Vec<QuotaSummary> {
+        let inner = self.lock();
+        quotas.summary(namespace, &inner.charges(None))
     }
 
     /// Forgets a workload.
     pub fn remove(&self, id: &WorkloadId) {
-        self.lock().workloads.remove(id);
+        let mut inner = self.lock();
+        inner.workloads.remove(id);
+        self.tell(&inner);
+    }
+
+    /// Waits until there is no workload, and none is being deployed.
+    pub async fn is_empty(&self) {
+        self.load.subscribe().wait_for(|load| *load == 0).await.ok();
     }
 }
 
 impl<W> Registry<W> {
+    fn tell(&self, inner: &Inner<W>) {
+        self.load.send_replace(inner.load());
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner<W>> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -128,21 +193,31 @@ impl<W: AsRef<WorkloadSpec>> Reservation<W> {
     /// Takes room for the artifact's bytes as well.
     ///
     /// # Errors
-    /// [`NoRoom::WorkloadBytes`], [`NoRoom::TotalBytes`].
-    pub fn reserve_bytes(&mut self, bytes: u64) -> Result<(), NoRoom> {
+    /// [`NoRoom::WorkloadBytes`], [`NoRoom::TotalBytes`], [`NoRoom::Quota`].
+    pub fn reserve_bytes(&mut self, quotas: &Quotas, bytes: u64) -> Result<(), NoRoom> {
         let limits = self.registry.limits;
         if limits.workload_bytes.is_some_and(|most| bytes > most) {
             return Err(NoRoom::WorkloadBytes);
         }
         let mut inner = self.registry.lock();
-        let running: u64 = inner.workloads.values().map(|workload| (**workload).as_ref().artifact.bytes).sum();
-        if limits.total_bytes.is_some_and(|most| running.saturating_add(inner.reserved_bytes).saturating_add(bytes) > most) {
+        let others = inner.charges(Some(self.key)).map(|charge| charge.demand.artifact_bytes).fold(0, u64::saturating_add);
+        if limits.total_bytes.is_some_and(|most| others.saturating_add(bytes) > most) {
             return Err(NoRoom::TotalBytes);
         }
-        inner.reserved_bytes = inner.reserved_bytes.saturating_add(bytes);
-        drop(inner);
-        self.bytes = self.bytes.saturating_add(bytes);
+        let Some(held) = inner.reserved.get(&self.key) else { return Ok(()) };
+        let mut charge = held.charge.clone();
+        charge.demand.artifact_bytes = bytes;
+        quotas.admit(&charge, &inner.charges(Some(self.key)))?;
+        if let Some(held) = inner.reserved.get_mut(&self.key) {
+            held.charge = charge;
+        }
         Ok(())
+    }
+
+    /// Whom it counts for, and what.
+    #[must_use]
+    pub fn charge(&self) -> Charge {
+        self.registry.lock().reserved.get(&self.key).map(|held| held.charge.clone()).unwrap_or_default()
     }
 
     /// The registry it is in.
@@ -159,25 +234,27 @@ impl<W: AsRef<WorkloadSpec>> Reservation<W> {
         let mut inner = self.registry.lock();
         let running =
             inner.workloads.values().map(|workload| (**workload).as_ref()).map(|spec| (&spec.namespace, &spec.triggers));
-        let reserved = inner.reserved_triggers.values().map(|(namespace, triggers)| (namespace, triggers));
+        let under_way = inner.reserved.iter().filter(|(key, _)| **key != self.key).map(|(_, held)| held);
+        let reserved = under_way.filter_map(|held| Some((held.charge.namespace.as_ref()?, &held.triggers)));
         let of_others = running.chain(reserved).filter(|(other, _)| *other != namespace).flat_map(|(_, triggers)| triggers);
         for other in of_others {
             if let Some(mine) = triggers.iter().find(|mine| subject::overlap(mine, other)) {
                 return Err(NoRoom::Trigger(mine.clone()));
             }
         }
-        let key = inner.next;
-        inner.next = key.wrapping_add(1);
-        inner.reserved_triggers.insert(key, (namespace.clone(), triggers.to_owned()));
-        drop(inner);
-        self.triggers = Some(key);
+        if let Some(held) = inner.reserved.get_mut(&self.key) {
+            triggers.clone_into(&mut held.triggers);
+        }
         Ok(())
     }
 
-    /// The workload takes the room.
+    /// The workload takes the room: it never counts twice, and never for nothing.
     pub fn fill(self, workload: W) -> Arc<W> {
         let workload = Arc::new(workload);
-        self.registry.lock().workloads.insert((*workload).as_ref().id.clone(), Arc::clone(&workload));
+        let mut inner = self.registry.lock();
+        inner.reserved.remove(&self.key);
+        inner.workloads.insert((*workload).as_ref().id.clone(), Arc::clone(&workload));
+        drop(inner);
         workload
     }
 }
@@ -185,10 +262,7 @@ impl<W: AsRef<WorkloadSpec>> Reservation<W> {
 impl<W> Drop for Reservation<W> {
     fn drop(&mut self) {
         let mut inner = self.registry.lock();
-        inner.reserved = inner.reserved.saturating_sub(1);
-        inner.reserved_bytes = inner.reserved_bytes.saturating_sub(self.bytes);
-        if let Some(key) = self.triggers {
-            inner.reserved_triggers.remove(&key);
-        }
+        inner.reserved.remove(&self.key);
+        self.registry.tell(&inner);
     }
 }

@@ -4,6 +4,7 @@
 //! configuration that forbids it now keeps it away, and says so.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use nex_process::Deadline;
 use nex_protocol::claims::{Claims, sign};
@@ -19,7 +20,8 @@ use crate::config::{NodeConfig, RawAutostartWorkload};
 use crate::journal::WorkloadRecord;
 use crate::leftovers::Leftover;
 use crate::policy;
-use crate::workload::launch::LeftRunning;
+use crate::workload::Before;
+use crate::workload::launched::LeftRunning;
 
 /// Why an entry of `autostart` is not started.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +77,7 @@ pub(crate) async fn run(admission: Arc<Admission>, Returning(returning): Returni
     }
     let (mut expected, mut started) = (0, 0);
     let issuer = KeyPair::new_account();
-    for entry in &admission.config.autostart {
+    for entry in &admission.config.now().autostart {
         expected += 1;
         match Box::pin(autostart(&admission, entry, &issuer)).await {
             Ok(id) => {
@@ -97,12 +99,18 @@ fn readmit(
     left: Option<LeftRunning>,
 ) -> Result<(AdmittedDeploy, Restored), AdmissionError> {
     // Its token was good when it was deployed, and is judged by the clock of that moment for ever.
-    let admitted = policy::admit(&record.request, &admission.config, &admission.identity.xkey, record.deployed_at)?;
+    let config = admission.config.now();
+    let admitted = policy::admit(&record.request, &record.namespace, &config, &admission.identity.xkey, record.deployed_at)?;
     let artifact = admission.drivers.launcher.artifacts.place(&record.digest);
-    let WorkloadRecord { namespace, request, deployed_at, .. } = record;
-    let mut reservation = admission.registry.readmit();
-    reservation.reserve_triggers(&namespace, &admitted.triggers)?;
-    Ok((AdmittedDeploy { namespace, request, admitted, reservation }, Restored { id, deployed_at, artifact, left }))
+    let WorkloadRecord { namespace, request, deployed_at, running, life, .. } = record;
+    let before = Before { left, ran: running.is_some(), life };
+    let config = admission.config.now();
+    let charge = policy::charge(&config, &namespace, &request, &admitted);
+    let age = Duration::from_secs(u64::try_from(clock::unix_seconds().saturating_sub(deployed_at)).unwrap_or_default());
+    admission.rates.remember(&config.quotas, &charge, age, Instant::now());
+    let mut reservation = admission.registry.readmit(charge);
+    reservation.reserve_triggers(&namespace, &admitted.triggers.subjects)?;
+    Ok((AdmittedDeploy { namespace, request, admitted, reservation }, Restored { id, deployed_at, artifact, before }))
 }
 
 async fn autostart(admission: &Admission, entry: &RawAutostartWorkload, issuer: &KeyPair) -> Result<String, AutostartError> {
@@ -139,10 +147,11 @@ async fn start(
     by: Deadline,
 ) -> Result<String, AdmissionError> {
     // The operator wrote this entry: no list of issuers keeps it out.
-    let config = NodeConfig { valid_issuers: Vec::new(), ..NodeConfig::clone(&admission.config) };
-    let admitted = policy::admit(&request, &config, &admission.identity.xkey, clock::unix_seconds())?;
-    let mut reservation = admission.registry.reserve()?;
-    reservation.reserve_triggers(&namespace, &admitted.triggers)?;
+    let config = NodeConfig { valid_issuers: Vec::new(), ..NodeConfig::clone(&admission.config.now()) };
+    let admitted = policy::admit(&request, &namespace, &config, &admission.identity.xkey, clock::unix_seconds())?;
+    let charge = policy::charge(&config, &namespace, &request, &admitted);
+    let mut reservation = admission.registry.reserve(&config.quotas, charge)?;
+    reservation.reserve_triggers(&namespace, &admitted.triggers.subjects)?;
     let deploy = AdmittedDeploy { namespace, request, admitted, reservation };
     Ok(Box::pin(admission.fetch_and_deploy(deploy, by)).await?.id)
 }

@@ -5,6 +5,7 @@
 //!         keys/           node.nk node.xk bus-operator.nk bus-account.nk (0600)
 //!         journal.redb    workloads, sandboxes, processes, seen tokens
 //!         artifacts/      <sha-256>, <sha-256>.<engine build>.cwasm
+//!         history/        <namespace>.<logs|events>/<number>.log
 //!         agents/<id>/    artifact/ out/
 //!         bus/            nats-server configuration, ports file, log
 //! ```
@@ -15,7 +16,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nex_process::Deadline;
+use nex_process::{Deadline, ProcessId};
 use nix::fcntl::{Flock, FlockArg};
 
 /// Time in which a program that is being started closes what it does not inherit, and the pause between two looks.
@@ -60,10 +61,32 @@ impl Lock {
         let io = |source| StateError::Io { path: path.to_owned(), source };
         let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path).map_err(io)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => Ok(Self { _file: file }),
+            Ok(file) => {
+                // For people, and for `nex node stop`; the lock itself is what counts.
+                let written = file.set_len(0).and_then(|()| (&*file).write_all(std::process::id().to_string().as_bytes()));
+                written.map_err(io)?;
+                Ok(Self { _file: file })
+            }
             Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(StateError::InUse(path.parent().unwrap_or(path).to_owned())),
             Err((_, errno)) => Err(io(errno.into())),
         }
+    }
+}
+
+/// The process that has the node of a state directory, if one runs.
+///
+/// # Errors
+/// [`StateError::Io`].
+pub fn holder(root: &Path) -> Result<Option<ProcessId>, StateError> {
+    let path = root.join("lock");
+    match Lock::take(&path) {
+        Ok(_free) => Ok(None),
+        Err(StateError::InUse(_)) => {
+            let text = fs::read_to_string(&path).map_err(|source| StateError::Io { path, source })?;
+            Ok(text.trim().parse().ok().and_then(ProcessId::of))
+        }
+        Err(StateError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use nex_protocol::control;
 use nex_protocol::log::Level;
 
 use crate::clock;
@@ -16,6 +17,9 @@ const IN_ALL: usize = 16 * 1024 * 1024;
 const ENSURED: usize = 2 * 1024;
 /// Longest line kept, bytes.
 const LINE: usize = 1024;
+/// Lines told of a failure, and characters of each.
+const WORDS: usize = 10;
+const CHARACTERS: usize = 200;
 /// What a line costs besides its text.
 const OVERHEAD: usize = std::mem::size_of::<TailLine>();
 
@@ -81,6 +85,23 @@ impl Tail {
         kept.lines.iter().skip(kept.lines.len().saturating_sub(most)).cloned().collect()
     }
 
+    /// The last lines, so many and of so many bytes at most, in order, as the wire has them.
+    #[must_use]
+    pub fn last_within(&self, most: usize, mut bytes: usize) -> Vec<control::TailLine> {
+        let mut lines = Vec::new();
+        for line in self.last(most).into_iter().rev() {
+            // Twice its length, should much of it have to be escaped, and the rest of its JSON.
+            let cost = line.text.len() * 2 + 64;
+            if cost > bytes {
+                break;
+            }
+            bytes -= cost;
+            lines.push(control::TailLine { at: line.at, level: line.level, text: line.text.into() });
+        }
+        lines.reverse();
+        lines
+    }
+
     /// The last lines of errors, or of anything if there are none: what a workload said before it ended.
     #[must_use]
     pub fn final_lines(&self, most: usize) -> Vec<TailLine> {
@@ -92,6 +113,19 @@ impl Tail {
         }
         words.reverse();
         words
+    }
+
+    /// The end of a sentence about its failure: its final lines as they can be shown on any terminal.
+    #[must_use]
+    pub fn final_text(&self) -> String {
+        let last = self.final_lines(WORDS);
+        let mut text = if last.is_empty() { "; it wrote nothing" } else { "; its last lines:" }.to_owned();
+        for line in last {
+            text.push_str("\n  ");
+            let printable = |c: char| if c.is_control() && c != '\t' { '\u{fffd}' } else { c };
+            text.extend(line.text.chars().take(CHARACTERS).map(printable));
+        }
+        text
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {

@@ -1,32 +1,36 @@
-//! The relay: messages on a function's trigger subjects become calls of its agent, and every one gets an answer.
+//! The relay: messages on a function's trigger subjects become calls of its agent, and every one gets an answer; so do dead letters that
+//! come back, of services as well.
 //!
 //! Used where the agent must not hold the credentials of the workload connection; see [`crate::direct`] for where it may.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_nats::{Client, Message, Subscriber};
+use async_nats::{Client, HeaderMap, HeaderName, Message, Subscriber};
 use nex_bus::drain::Draining;
 use nex_bus::service_error;
 use nex_process::TaskScope;
 use nex_protocol::agent::{Invocation, InvocationError, Outcome, Reply, TriggerKind};
 use nex_protocol::reply::ReplySubject;
-use nex_protocol::subject::trigger_queue;
+use nex_protocol::subject::{redrive, trigger_queue};
+use nex_protocol::trigger::dead;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::agents::Invoker;
 use crate::call_reporter::CallReporter;
+use crate::called::Called;
 use crate::workload::spec::WorkloadSpec;
 
 /// Time beyond a call's own limit in which the agent answers that the limit was reached.
-const AGENT_SLACK: Duration = Duration::from_secs(1);
+pub(crate) const AGENT_SLACK: Duration = Duration::from_secs(1);
 
 /// All that one relayed call needs.
 struct Relay {
     nats: Client,
-    invoker: Invoker,
+    called: Called,
     trigger: Arc<str>,
+    /// Whether its messages are dead letters that come back.
+    is_redrive: bool,
     call_timeout: Duration,
     permits: Arc<Semaphore>,
     reporter: CallReporter,
@@ -39,19 +43,21 @@ struct Relay {
 pub async fn relay(
     nats: &Client,
     spec: &WorkloadSpec,
-    invoker: &Invoker,
+    called: &Called,
     reporter: &CallReporter,
+    permits: &Arc<Semaphore>,
 ) -> Result<TaskScope, async_nats::SubscribeError> {
     let scope = TaskScope::new("triggers");
-    let permits = Arc::new(Semaphore::new(spec.limits.concurrency));
-    for trigger in &spec.triggers {
+    let redrive = (!spec.durable.is_empty()).then(|| redrive(&spec.namespace, &spec.name));
+    for trigger in spec.triggers.iter().chain(&redrive) {
         let subscription = nats.queue_subscribe(trigger.clone(), trigger_queue(&spec.namespace, &spec.name)).await?;
         let relay = Arc::new(Relay {
             nats: nats.clone(),
-            invoker: invoker.clone(),
+            called: called.clone(),
             trigger: trigger.as_str().into(),
+            is_redrive: redrive.as_ref() == Some(trigger),
             call_timeout: spec.call_timeout(),
-            permits: Arc::clone(&permits),
+            permits: Arc::clone(permits),
             reporter: reporter.clone(),
         });
         let calls = scope.child("calls");
@@ -80,14 +86,21 @@ impl Relay {
     async fn call(&self, message: Message) {
         let began = Instant::now();
         let Message { subject, reply, payload, headers, .. } = message;
+        let (kind, subject, headers) = match headers.as_ref().filter(|_| self.is_redrive).map(came_back) {
+            Some((subject, headers)) => (TriggerKind::Stream, subject, Some(headers)),
+            None => (TriggerKind::Subject, subject.to_string(), headers),
+        };
         let invocation = Invocation {
-            trigger: TriggerKind::Subject,
-            subject: subject.to_string(),
+            trigger: kind,
+            subject,
             deadline_ms: u64::try_from(self.call_timeout.as_millis()).unwrap_or(u64::MAX),
             attempt: 1,
         };
         let reply = ReplySubject::of(reply.as_deref());
-        let (outcome, nanos) = self.invoker.invoke(&invocation, headers.as_ref(), payload, AGENT_SLACK).await;
+        let called = self.called.invoke(&invocation, headers.as_ref(), payload, AGENT_SLACK).await;
+        let (outcome, nanos) = called.unwrap_or_else(|nobody| {
+            (Outcome::Error(InvocationError { code: 503, message: nobody.to_string(), limit: None }), None)
+        });
         let answer = match outcome {
             Outcome::Reply(answer) => Ok(answer),
             Outcome::Ack => Ok(Reply::default()),
@@ -114,4 +127,22 @@ impl Relay {
             }
         }
     }
+}
+
+/// Subject and headers of the message that a dead letter was.
+fn came_back(headers: &HeaderMap) -> (String, HeaderMap) {
+    let subject = headers.get(dead::SUBJECT).map_or_else(String::new, |subject| subject.as_str().to_owned());
+    let mut own = HeaderMap::new();
+    for (name, values) in headers.iter() {
+        let Some(name) = dead::was_called(name.as_ref()).and_then(|name| name.parse::<HeaderName>().ok()) else { continue };
+        for value in values {
+            own.append(name.clone(), value.clone());
+        }
+    }
+    for (name, from) in [(async_nats::header::NATS_STREAM, dead::STREAM), (async_nats::header::NATS_SEQUENCE, dead::SEQUENCE)] {
+        if let Some(value) = headers.get(from) {
+            own.insert(name, value.clone());
+        }
+    }
+    (subject, own)
 }

@@ -14,6 +14,7 @@ pub mod scope;
 pub mod shares;
 pub mod tap;
 pub mod tsc;
+pub mod usage;
 
 pub use child::{Child, ChildSpec, Exit, LineSink, Output, Rung, SpawnError, Stdin, Stopped};
 pub use confinement::Confinement;

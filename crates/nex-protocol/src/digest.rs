@@ -24,6 +24,12 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
+    /// Its bytes.
+    #[must_use]
+    pub fn bytes(&self) -> [u8; 32] {
+        self.0
+    }
+
     /// Digest of everything a reader gives, and how many bytes that was.
     ///
     /// # Errors

@@ -24,6 +24,16 @@ pub mod kind {
     pub const WORKLOAD_DEPLOYED: &str = "workload_deployed";
     /// A workload is gone; exactly one for every `workload_deployed`.
     pub const WORKLOAD_UNDEPLOYED: &str = "workload_undeployed";
+    /// A workload's health check fails: it is ended, and started again if it may (new).
+    pub const WORKLOAD_UNHEALTHY: &str = "workload_unhealthy";
+    /// An instance of a workload was started: for the first time, or again (new).
+    pub const WORKLOAD_STARTED: &str = "workload_started";
+    /// A workload has ended and is started again after a pause (new).
+    pub const WORKLOAD_RESTARTING: &str = "workload_restarting";
+    /// A node has lost some of what it was to keep (new); it is in the history only.
+    pub const HISTORY_LOST: &str = "history_lost";
+    /// An operator of the node stops what somebody else has started (new).
+    pub const WORKLOAD_STOPPED_BY_OPERATOR: &str = "workload_stopped_by_operator";
     /// Calls of a function ended well.
     pub const FUNCTION_EXEC_SUCCEEDED: &str = "function_exec_succeeded";
     /// A call of a function failed.

@@ -90,6 +90,10 @@ pub struct GuestIdentity {
     pub entropy: String,
     /// How the agent is confined inside the guest.
     pub limits: GuestLimits,
+    /// The drive, counted from 0 after the root, whose file system becomes the agent's root: the image of its workload. Put in before the
+    /// identity is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<u8>,
 }
 
 impl fmt::Debug for GuestIdentity {
@@ -153,6 +157,7 @@ mod tests {
             time_unix_nanos: 1,
             entropy: "SECRET".into(),
             limits: GuestLimits { uid: 1, processes: 1, open_files: 1, file_bytes: 1, tmp_bytes: 1 },
+            root: None,
         };
         assert!(!format!("{:?}", ToGuest::Identity(Box::new(identity))).contains("SECRET"));
     }

@@ -119,6 +119,14 @@ id!(
     |text| is_token(text, 128)
 );
 
+id!(
+    /// A secret's name, under which workloads of its issuer use it.
+    SecretName,
+    "secret name",
+    "expected 1 to 64 letters, digits, '-' and '_'",
+    |text| is_token(text, 64)
+);
+
 macro_rules! minted {
     ($($name:ident),*) => {$(
         impl $name {

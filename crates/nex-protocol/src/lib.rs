@@ -6,9 +6,11 @@
 //! | [`subject`], [`reply`] | every subject, built and parsed; where an answer may go |
 //! | [`envelope`] | the frame of control replies, and the kinds of failure |
 //! | [`control`], [`deploy`] | bodies of the control API of Nex 0.2.7 |
-//! | [`claims`], [`seal`] | who may, and for whose eyes |
+//! | [`trigger`] | what starts a function, and with which guarantees |
+//! | [`claims`], [`seal`], [`secret`] | who may, and for whose eyes |
 //! | [`event`], [`log`] | what a node tells the world |
 //! | [`agent`], [`host`] | what node and agents say on the internal bus |
+//! | [`image`], [`image_store`] | how the workload of an OCI image is run; images kept in NATS |
 
 pub mod agent;
 pub mod claims;
@@ -20,7 +22,11 @@ pub mod event;
 pub mod guest;
 pub mod host;
 pub mod id;
+pub mod image;
+pub mod image_store;
 pub mod log;
 pub mod reply;
 pub mod seal;
+pub mod secret;
 pub mod subject;
+pub mod trigger;

@@ -53,6 +53,9 @@ pub struct LogLine {
     /// Workload id.
     #[serde(default)]
     pub id: String,
+    /// Its number in what the node keeps, if it is kept (new).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
 }
 
 #[cfg(test)]

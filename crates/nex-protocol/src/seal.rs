@@ -10,6 +10,9 @@ use crate::id::NodeId;
 /// A workload's environment variables.
 pub type Environment = BTreeMap<String, String>;
 
+/// The member of a service's environment that becomes a file, whose path the service finds as `NATS_CREDS`: credentials meant for it.
+pub const NATS_CREDS: &str = "nex:nats-creds";
+
 /// Largest sealed environment accepted, in bytes of base64.
 pub const MAX_BYTES: usize = 512 * 1024;
 

@@ -1,6 +1,7 @@
 //! What a sandbox is made from.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use crate::id::SandboxId;
 
@@ -13,6 +14,10 @@ pub struct SandboxSpec {
     pub identity: Vec<u8>,
     /// How large it is; the provider's own size if absent.
     pub size: Option<MachineSize>,
+    /// Its memory, MiB, where it differs from that of its size; machines have that of their size.
+    pub memory_mib: Option<u32>,
+    /// The file of its root, an EROFS image; the provider's own root if absent.
+    pub image: Option<PathBuf>,
 }
 
 /// What a sandbox has of the host: the size of a machine, or the limits of a process that count as one.

@@ -51,6 +51,47 @@ pub fn assemble(text: &str) -> Vec<u8> {
     wat::parse_str(text).unwrap_or_else(|error| panic!("the module does not assemble: {error}"))
 }
 
+/// A handler of `wasi:http`, text: the first letter of the path says what it does.
+pub const WEB_WAT: &str = include_str!("../guests/http.wat");
+/// The interfaces of `wasi:http` that it uses, and those of `wasi:io`.
+pub const HTTP_WIT: &str = include_str!("../guests/http.wit");
+/// The interfaces of `wasi:io` that guests use.
+pub const IO_WIT: &str = include_str!("../guests/io.wit");
+/// The world of that handler.
+pub const WEB_WORLD: &str = "package nex:test;
+world guest {
+  import wasi:http/types@0.2.0;
+  import wasi:http/outgoing-handler@0.2.0;
+  export wasi:http/incoming-handler@0.2.0;
+}";
+
+/// Makes a core module a component of the world `guest`, as toolchains do; `packages` are those that the world names, in their order.
+///
+/// # Panics
+/// When module or world are none, or do not fit.
+#[must_use]
+#[expect(clippy::panic, reason = "a fixture that does not assemble is a mistake in the test")]
+pub fn component(text: &str, packages: &[&str], world: &str) -> Vec<u8> {
+    let encoded = (|| {
+        let mut resolve = wit_parser::Resolve::default();
+        for (index, package) in packages.iter().enumerate() {
+            resolve.push_str(format!("package{index}.wit"), package)?;
+        }
+        let package = resolve.push_str("guest.wit", world)?;
+        let world = resolve.select_world(&[package], Some("guest"))?;
+        let mut bytes = assemble(text);
+        wit_component::embed_component_metadata(&mut bytes, &resolve, world, wit_component::StringEncoding::UTF8)?;
+        wit_component::ComponentEncoder::default().module(&bytes)?.validate(true).encode()
+    })();
+    encoded.unwrap_or_else(|error| panic!("the component does not assemble: {error:#}"))
+}
+
+/// [`WEB_WAT`] as a component.
+#[must_use]
+pub fn web_component() -> Vec<u8> {
+    component(WEB_WAT, &[IO_WIT, HTTP_WIT], WEB_WORLD)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

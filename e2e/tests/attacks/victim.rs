@@ -75,7 +75,7 @@ impl Victim {
         let xkey = self.summary()["target_xkey"].as_str().unwrap().to_owned();
         DeployRequest {
             r#type: Some("v8".into()),
-            location: Some("nats://NEXCLIFILES/greetmjs".parse().unwrap()),
+            location: Some(self.world.artifact("greetmjs").parse().unwrap()),
             workload_jwt: Some(sign(&claims, issuer).unwrap()),
             environment: Some(seal(&Environment::new(), &sender, &xkey).unwrap()),
             sender_public_key: Some(sender.public_key()),

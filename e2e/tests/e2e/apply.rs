@@ -91,7 +91,7 @@ fn a_mistake_in_the_file_changes_nothing_and_is_named_with_its_place() {
     for (text, code, told) in [
         ("[workloads.service]\nfile = 'no-such.sh'\n", 1, "no-such.sh"),
         ("[workloads.service]\nfiel = 'service.sh'\n", 2, "line 2: unknown field `fiel`"),
-        ("[workloads.service]\nfile = 'service.sh'\ntriggers = ['a']\n", 2, "leave triggers out"),
+        ("[workloads.service]\nfile = 'service.sh'\ntriggers = ['a']\n", 2, "leave these triggers out"),
         ("[workloads.service]\nfile = 'service.sh'\nmachine = 'huge'\n", 1, "no machine class 'huge'"),
         ("[workloads.service]\nfile = 'crash.sh'\n", 1, "no database"),
     ] {

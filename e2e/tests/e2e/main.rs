@@ -4,12 +4,24 @@
 //! |---|---|
 //! | `up`, `crash`, `user` | `nex up`: started, stopped, killed, without privileges |
 //! | `node_up`, `preflight`, `rootfs` | a node with a configuration file, what it needs, and root images of microVMs |
+//! | `images`, `image_store` | OCI images run from a layout and from archives; kept in NATS |
+//! | `isolation` | functions that share agents, and who does not |
 //! | `devrun`, `nodes`, `run_stop` | workloads deployed, replaced, stopped; on one node and on two |
-//! | `replace` | the same deployed again, and deploys that fail |
+//! | `watch` | `devrun --watch`: each save is live |
+//! | `new` | templates: written, built, deployed, called |
+//! | `artifacts` | what was uploaded: listed, removed, given room |
+//! | `secrets` | values that workloads use by name |
+//! | `apply`, `export` | a file that says what runs |
+//! | `replace`, `rollback` | the same deployed again, deploys that fail, and the version before brought back |
+//! | `jobs`, `lifecycle` | jobs, and the end of a node: left, drained, started afresh |
+//! | `keeping` | services that are started again, ended and checked as their policies say |
 //! | `microvm`, `microvm_*` | the same in virtual machines, and what those are for |
 //! | `call`, `tails` | functions called; logs and events watched |
 //! | `connect`, `micro` | ways to reach NATS, and what other NATS tools see |
+//! | `who` | issuers, operators, `ps` of all namespaces, `whoami` |
 //! | `permissions` | with the least permissions, and without each of them |
+//! | `triggers` | streams, schedules, dead letters |
+//! | `terminal`, `mistakes` | tables on terminals, and what is said of common mistakes |
 //! | `surface`, `readme` | help, completion, and the commands that the documents show |
 #![allow(
     clippy::unwrap_used,
@@ -22,30 +34,50 @@
 )]
 
 mod apply;
+mod artifacts;
 mod call;
+mod caller;
+mod components;
 mod connect;
 mod crash;
 mod devrun;
 mod ended;
+mod export;
 mod guests;
+mod history;
+mod http;
+mod image_store;
+mod images;
+mod isolation;
+mod jobs;
+mod keeping;
 #[path = "../../../xtask/src/leftovers.rs"]
 mod leftovers;
+mod lifecycle;
 mod micro;
 mod microvm;
 mod microvm_cycles;
 mod microvm_start;
+mod mistakes;
+mod new;
 mod node_up;
 mod nodes;
 mod permissions;
 mod preflight;
 mod readme;
 mod replace;
+mod rollback;
 mod rootfs;
 mod run_stop;
 mod running;
+mod secrets;
 mod surface;
 mod tails;
 mod terminal;
+mod top;
+mod triggers;
 mod up;
 mod user;
+mod watch;
+mod who;
 mod world;

@@ -37,6 +37,31 @@ fn devrun_again_removes_the_copy_on_the_other_node() {
 }
 
 #[test]
+fn copies_are_spread_and_nodes_are_chosen_by_their_tags() {
+    let world = World::with_nats();
+    let _nodes = [node(&world, "first", &["--tag", "region=eu"]), node(&world, "second", &["--tag", "region=us"])];
+    let script = world.file("echo.js", guest::ECHO_JS);
+    let on = |name: &str| world.ps().iter().filter(|workload| workload["node_name"] == name).count();
+    world.nex(&["devrun", &script, "--tag", "region=eu"]).expect(0);
+    assert_eq!((on("first"), on("second")), (1, 0));
+    world.nex(&["devrun", &script, "--tag", "region=mars"]).expect(4).says(&["region", "still runs"]);
+    world.nex(&["devrun", &script, "--tag", "region"]).expect(2).says(&["KEY=VALUE"]);
+    world.nex(&["devrun", &script, "--copies", "2", "--spread"]).expect(0);
+    assert_eq!((on("first"), on("second")), (1, 1));
+    world.nex(&["devrun", &script, "--copies", "3", "--spread"]).expect(2).says(&["no node left for another copy", "still runs"]);
+    world.nex(&["devrun", &script, "--copies", "4"]).expect(0);
+    assert_eq!(world.ps().len(), 4);
+    world.nex(&["devrun", &script, "--copies", "1"]).expect(0);
+    assert_eq!(world.ps().len(), 1);
+    let toml = "project = 'p'\n[workloads.two]\nfile = 'echo.js'\ncopies = 2\nspread = true\ntags = { region = 'us' }\n";
+    world.file("nex.toml", toml);
+    world.nex(&["apply"]).expect(2).says(&["no node left for another copy"]);
+    world.file("nex.toml", toml.replace("copies = 2\n", ""));
+    world.nex(&["apply"]).expect(0);
+    assert_eq!(world.ps().iter().filter(|it| it["name"] == "two" && it["node_name"] == "second").count(), 1);
+}
+
+#[test]
 fn copies_on_two_nodes_share_the_calls_and_stop_by_one_name() {
     let world = World::with_nats();
     let _nodes = [node(&world, "first", &[]), node(&world, "second", &[])];

@@ -8,7 +8,7 @@ use crate::running::Running;
 use crate::world::World;
 
 /// The configuration of nats-server in the document.
-fn documented() -> String {
+pub(crate) fn documented() -> String {
     let document = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("docs/security.md");
     let text = std::fs::read_to_string(document).unwrap();
     let block = text.split("<!-- nats-server -->\n```text\n").nth(1).expect("the document has the configuration");
@@ -40,20 +40,20 @@ fn with(config: String) -> World {
     World::with_nats_like(NatsOptions { config, ..NatsOptions::default() })
 }
 
-fn flags(user: &str) -> Vec<String> {
+pub(crate) fn flags(user: &str) -> Vec<String> {
     let secret = format!("{user}-secret");
     let inbox = format!("_INBOX_{}", user.to_uppercase());
     ["--user", user, "--password", &secret, "--inbox-prefix", &inbox].map(str::to_owned).to_vec()
 }
 
-fn as_user<'a>(flags: &'a [String], line: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn as_user<'a>(flags: &'a [String], line: &[&'a str]) -> Vec<&'a str> {
     line.iter().copied().chain(flags.iter().map(String::as_str)).collect()
 }
 
 /// What is said of a story that cannot be told to its end.
-type Told = Result<(), String>;
+pub(crate) type Told = Result<(), String>;
 
-fn step(world: &World, user: &str, line: &[&str]) -> Told {
+pub(crate) fn step(world: &World, user: &str, line: &[&str]) -> Told {
     let ended = world.nex(&as_user(&flags(user), line));
     if ended.code == 0 { Ok(()) } else { Err(format!("exit code {}: {}", ended.code, ended.stderr)) }
 }
@@ -82,6 +82,9 @@ fn observe(world: &World) -> Told {
     step(world, "observer", &["node", "ls"])?;
     step(world, "observer", &["ps"])?;
     step(world, "observer", &["node", "info", &world.path("node-id").to_str().map(std::fs::read_to_string).unwrap().unwrap()])?;
+    for kept in ["events", "logs"] {
+        step(world, "observer", &[kept, "--since", "1h"])?;
+    }
     for tail in ["events", "logs"] {
         let tail = world.start(&as_user(&flags("observer"), &[tail]));
         tail.says_either("atching", "error: ")?;
@@ -109,6 +112,17 @@ fn with_the_permissions_of_the_document_a_node_a_deploy_a_call_and_a_watch_work(
     observe(&world).unwrap();
     let ended = node.interrupt().expect(0);
     assert!(!ended.stderr.contains("denied: "), "{}", ended.stderr);
+}
+
+#[test]
+fn who_may_not_hear_a_workload_may_not_watch_it_and_nothing_is_started() {
+    let world = with(documented());
+    let _node = start(&world).unwrap();
+    let script = script(&world);
+    let told = step(&world, "deployer", &["devrun", &script, "--trigger_subject", "fn.greet", "--watch"]).unwrap_err();
+    assert!(told.contains("exit code 3") && names(&told, "$NEX."), "{told}");
+    let running = world.nex(&as_user(&flags("observer"), &["ps", "--json"])).expect(0).json();
+    assert!(running.as_array().unwrap().is_empty(), "{running}");
 }
 
 /// Whether a text says that something was denied on a subject that a permission stands for.
@@ -146,6 +160,23 @@ fn without_each(user: &str) {
             assert!(told.contains("exit code 3"), "{user} without {subject}: {told}");
         }
     }
+}
+
+#[test]
+fn with_what_the_document_says_besides_artifacts_are_removed_and_a_full_bucket_is_given_room() {
+    let besides = ["CONSUMER.CREATE.OBJ_NEXCLIFILES", "STREAM.PURGE.OBJ_NEXCLIFILES", "STREAM.UPDATE.OBJ_NEXCLIFILES"];
+    let lines =
+        besides.map(|api| format!("\"$JS.API.{api}\"\n")).concat() + "\"$JS.FC.OBJ_NEXCLIFILES.>\"\n\"$NEX.WPING.default\"\n";
+    let line = "\"$O.NEXCLIFILES.>\"\n";
+    let world = with(documented().replacen(line, &(lines + line), 1));
+    let node = start(&world).unwrap();
+    let large = script(&world);
+    step(&world, "deployer", &["devrun", &large, "--bucketmaxbytes", "1000000"]).unwrap_err();
+    step(&world, "deployer", &["devrun", &large, "--trigger_subject", "fn.greet"]).unwrap();
+    step(&world, "deployer", &["stop", "greetjs"]).unwrap();
+    let listed = world.nex(&as_user(&flags("deployer"), &["artifact", "ls", "--json"])).expect(0).json();
+    step(&world, "deployer", &["artifact", "rm", listed[0]["url"].as_str().unwrap()]).unwrap();
+    node.interrupt().expect(0);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use nex_testkit::{dist_binary, guest, skip};
 
+use crate::triggers::stream;
 use crate::world::World;
 
 fn repository() -> PathBuf {
@@ -58,7 +59,8 @@ fn run(world: &World, block: &str) {
 }
 
 /// Documents for users.
-const DOCUMENTS: [&str; 3] = ["README.md", "CONTRIBUTING.md", "examples/functions/README.md"];
+const DOCUMENTS: [&str; 6] =
+    ["README.md", "CONTRIBUTING.md", "examples/functions/README.md", "docs/triggers.md", "docs/secrets.md", "docs/new.md"];
 
 #[test]
 fn the_marked_commands_of_the_documents_work() {
@@ -70,7 +72,27 @@ fn the_marked_commands_of_the_documents_work() {
     let world = World::new();
     stage(&world);
     let _up = world.up(&[]);
+    // The one that documents speak of.
+    stream(&world, "ORDERS", "orders.>");
     for block in blocks {
+        run(&world, &block);
+    }
+}
+
+#[test]
+fn the_marked_commands_about_images_work() {
+    const TEST: &str = "the_marked_commands_about_images_work";
+    if !nix::unistd::geteuid().is_root() {
+        skip!(TEST, "images need root");
+    }
+    if nex_testkit::image::busybox().is_none() {
+        skip!(TEST, "no busybox");
+    }
+    let world = World::new();
+    let script = std::fs::read(repository().join("examples/images/hello.sh")).unwrap();
+    world.file("repository/examples/images/hello.sh", script);
+    let _up = world.up(&[]);
+    for block in marked(&std::fs::read_to_string(repository().join("docs/images.md")).unwrap()) {
         run(&world, &block);
     }
 }

@@ -1,11 +1,9 @@
 //! A workload deployed again: the new copy runs before the old one goes, and a copy that cannot run replaces nothing.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-
 use futures::StreamExt as _;
 use serde_json::Value;
 
+use crate::caller::Callers;
 use crate::world::World;
 
 /// A service that runs until it is told to go.
@@ -33,7 +31,7 @@ fn a_redeploy_that_fails_leaves_the_copy_that_ran() {
     world.nex(&["devrun", &file, "--machine", "huge"]).expect(1).says(&["no machine class 'huge'"]).says(&still);
     world.nex(&["devrun", &file, "--trigger_subject", "$SYS.x"]).expect(3).says(&["deny list"]).says(&still);
     world.nex(&["devrun", &file, "--type", "wasm"]).expect(1).says(&["error: "]).says(&still);
-    world.nex(&["devrun", &file, "--type", "oci"]).expect(4).says(&["does not take type oci"]).says(&still);
+    world.nex(&["devrun", &file, "--type", "oci"]).expect(2).says(&["is no OCI image"]);
     world.nex(&["call", "greetjs", ""]).expect(0).says(&["one"]);
     assert_eq!(ids(&world), before);
 
@@ -88,7 +86,8 @@ fn a_service_that_ends_at_once_is_a_failed_deploy_with_its_last_lines() {
         assert_eq!(world.ps(), Vec::<Value>::new(), "{more:?}");
     }
     let node = world.node_id();
-    let run = ["run", "nats://NEXCLIFILES/crashsh", &node, "--name", "crash"];
+    let url = world.artifact("crashsh");
+    let run = ["run", &url, &node, "--name", "crash"];
     world.nex(&run).expect(1).says(&told);
     world.nex(&[&run[..], &["--settle", "none"]].concat()).expect(0).says(&["accepted"]);
 
@@ -151,7 +150,8 @@ fn an_uploaded_artifact_replaces_the_copy_that_runs() {
     let file = world.file("greet.js", "() => 'one'");
     world.nex(&["devrun", &file]).expect(0);
     let (node, before) = (world.node_id(), ids(&world));
-    let run = ["run", "nats://NEXCLIFILES/greetjs", &node, "--name", "greetjs", "--type", "v8"];
+    let url = world.artifact("greetjs");
+    let run = ["run", &url, &node, "--name", "greetjs", "--type", "v8"];
     let replace = |more: &[&str]| world.nex(&[&run[..], &["--replace"], more].concat());
     replace(&["--machine", "huge"]).expect(1).says(&["no machine class 'huge'", "still runs"]);
     assert_eq!(ids(&world), before);
@@ -163,54 +163,20 @@ fn an_uploaded_artifact_replaces_the_copy_that_runs() {
     assert_eq!(ids(&world).len(), 2, "nothing is replaced unless it is asked for");
 }
 
-/// Calls that were answered, and that were not, until it is told to stop.
-#[derive(Default)]
-struct Caller {
-    stop: AtomicBool,
-    answered: AtomicUsize,
-    failed: Mutex<Vec<String>>,
-}
-
-impl Caller {
-    async fn calls(&self, nats: async_nats::Client, subject: &'static str) {
-        while !self.stop.load(Ordering::Acquire) {
-            let answer = nats.request(subject, "".into()).await;
-            let is_reply = answer.as_ref().is_ok_and(|it| it.headers.is_none() && it.payload.starts_with(b"\"reply"));
-            if is_reply {
-                self.answered.fetch_add(1, Ordering::AcqRel);
-            } else {
-                self.failed.lock().unwrap().push(format!("{answer:?}"));
-            }
-        }
-    }
-}
-
 #[test]
 fn no_call_is_lost_during_ten_redeploys() {
     let world = World::new();
     let _up = world.up(&[]);
     let file = world.file("busy.js", "() => 'reply 0'");
     world.nex(&["devrun", &file]).expect(0);
-    let (nats, caller) = (world.client(), Arc::new(Caller::default()));
-    let runtime = world.block_on(async { tokio::runtime::Handle::current() });
-    let callers: Vec<_> = (0..4)
-        .map(|_| {
-            let (nats, caller) = (nats.clone(), Arc::clone(&caller));
-            runtime.spawn(async move { caller.calls(nats, "busyjs").await })
-        })
-        .collect();
+    let callers = Callers::start(&world, "busyjs");
     for version in 1..=10 {
-        let before = caller.answered.load(Ordering::Acquire);
+        let before = callers.answered();
         world.file("busy.js", format!("() => 'reply {version}'"));
         world.nex(&["devrun", &file]).expect(0);
-        world.eventually("calls go on", || caller.answered.load(Ordering::Acquire) > before + 50);
+        world.eventually("calls go on", || callers.answered() > before + 50);
     }
-    caller.stop.store(true, Ordering::Release);
-    for calls in callers {
-        world.block_on(calls).unwrap();
-    }
-    let (answered, failed) = (caller.answered.load(Ordering::Acquire), caller.failed.lock().unwrap());
-    assert!(failed.is_empty() && answered > 500, "{answered} answered; failed: {failed:?}");
+    callers.all_were_answered(&world);
     world.nex(&["call", "busyjs", ""]).expect(0).says(&["reply 10"]);
     assert_eq!(ids(&world).len(), 1);
 }

@@ -22,7 +22,7 @@ fn an_uploaded_artifact_runs_on_the_node_named() {
     let world = World::new();
     let _up = world.up(&[]);
     let (url, node) = ready(&world);
-    assert_eq!(url, "nats://NEXCLIFILES/echojs");
+    assert!(url.starts_with("nats://NEXCLIFILES/default/echojs/"), "{url}");
     let ended =
         world.nex(&["run", &url, &node, "A=b", "--name", "mine", "--type", "v8", "--trigger_subject", "fn.mine"]).expect(0);
     ended.says(&["🚀 Workload 'mine' accepted. You can now refer to this workload with ID: ", &node]);
@@ -31,6 +31,10 @@ fn an_uploaded_artifact_runs_on_the_node_named() {
     world.nex(&["node", "info", &node]).expect(0).says(&[&id, "mine", "🟢"]);
     world.nex(&["node", "probe", "--workload", "mine"]).expect(0).says(&["Discovered Workloads", &id]);
     world.nex(&["node", "probe", "--workload", "yours"]).expect(0).says(&["No workloads matched"]);
+
+    let name = world.nodes()[0]["tags"]["node_name"].as_str().unwrap().to_owned();
+    world.nex(&["run", &url, &name, "--name", "named", "--type", "v8"]).expect(0).says(&["'named' accepted", &node]);
+    world.nex(&["run", &url, "no-such-node", "--name", "m"]).expect(2).says(&["neither the id nor the name", "nex node ls"]);
 
     let missing = ["run", "nats://NEXCLIFILES/missing", &node, "--name", "m", "--type", "v8"];
     world.nex(&missing).expect(1).says(&["NEXCLIFILES/missing", "error: "]);
@@ -81,7 +85,8 @@ fn a_node_with_a_list_of_issuers_takes_no_others() {
     let _node = world.node_up(&[]);
     world.nex(&["devrun", &script]).expect(3).says(&["invalid workload issuer: A"]);
     let node = world.node_id();
-    let run = ["run", "nats://NEXCLIFILES/echojs", &node, "--name", "mine", "--type", "v8", "--issuer"];
+    let url = world.artifact("echojs");
+    let run = ["run", &url, &node, "--name", "mine", "--type", "v8", "--issuer"];
     world.nex(&[&run[..], &[&other_issuer(&world)]].concat()).expect(3).says(&["invalid workload issuer: A"]);
     let issuer = world.file("trusted.nk", trusted.seed().unwrap());
     world.nex(&[&run[..], &[&issuer]].concat()).expect(0).says(&["'mine' accepted"]);
@@ -123,10 +128,12 @@ fn a_node_in_lame_duck_mode_takes_nothing_more_and_says_so() {
     let world = World::new();
     let _up = world.up(&[]);
     let (url, node) = ready(&world);
+    let script = world.file("echo.js", guest::ECHO_JS);
+    // With nothing to run it would end.
+    world.nex(&["devrun", &script]).expect(0);
     world.nex(&["lameduck", &node]).expect(0).says(&["Command to enter lame duck mode issued to", &node]);
     world.nex(&["lameduck", &node]).expect(0);
-    let script = world.file("echo.js", guest::ECHO_JS);
-    world.nex(&["devrun", &script]).expect(4).says(&[&node, "it is in lame duck mode"]);
+    world.nex(&["devrun", &script, "--no-stop"]).expect(4).says(&[&node, "it is in lame duck mode"]);
     let run = world.nex(&["run", &url, &node, "--name", "late", "--type", "v8"]);
     run.expect(1).says(&["Node is in lame duck mode. Workload deploy request denied"]);
     let nowhere = KeyPair::new_server().public_key();

@@ -3,7 +3,7 @@
 use crate::world::World;
 
 /// Every command, with the commands above it.
-const COMMANDS: [&[&str]; 20] = [
+const COMMANDS: [&[&str]; 51] = [
     &[],
     &["up"],
     &["version"],
@@ -14,14 +14,45 @@ const COMMANDS: [&[&str]; 20] = [
     &["node", "info"],
     &["node", "probe"],
     &["node", "lameduck"],
+    &["node", "stop"],
     &["devrun"],
+    &["new"],
     &["run"],
     &["apply"],
+    &["export"],
+    &["rollback"],
     &["stop"],
     &["call"],
     &["ps"],
+    &["top"],
+    &["describe"],
+    &["dead"],
+    &["dead", "ls"],
+    &["dead", "show"],
+    &["dead", "rm"],
+    &["dead", "redrive"],
     &["logs"],
     &["events"],
+    &["artifact"],
+    &["artifact", "ls"],
+    &["artifact", "rm"],
+    &["artifact", "gc"],
+    &["image"],
+    &["image", "push"],
+    &["image", "pull"],
+    &["image", "ls"],
+    &["image", "rm"],
+    &["image", "gc"],
+    &["secret"],
+    &["secret", "set"],
+    &["secret", "ls"],
+    &["secret", "rm"],
+    &["issuer"],
+    &["issuer", "add"],
+    &["issuer", "ls"],
+    &["issuer", "rm"],
+    &["whoami"],
+    &["help"],
     &["rootfs"],
     &["completion"],
 ];
@@ -70,7 +101,7 @@ fn every_command_has_help() {
         }
     }
     world.nex(&["lameduck", "--help"]).expect(0).says(&["Usage: nex lameduck"]);
-    for alias in [&["nodes", "ls", "--help"][..], &["yeet", "--help"], &["fs", "--help"]] {
+    for alias in [&["nodes", "ls", "--help"][..], &["secrets", "ls", "--help"], &["yeet", "--help"], &["fs", "--help"]] {
         world.nex(alias).expect(0).says(&["Usage: nex"]);
     }
 }
@@ -91,12 +122,67 @@ fn completion_scripts_parse_in_their_shells() {
     let world = World::new();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = world.nex(&["completion", shell]).expect(0).text();
-        assert!(script.contains("devrun") && script.contains("preflight"), "{shell}");
+        assert!(script.contains("NEX_COMPLETE"), "{shell}");
         let file = world.file(&format!("completion.{shell}"), &script);
-        let there = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|dir| dir.join(shell).is_file());
-        if matches!(shell, "bash" | "zsh" | "fish") && there {
+        if matches!(shell, "bash" | "zsh" | "fish") && is_there(shell) {
             world.end(world.command(shell, &["-n", &file])).expect(0);
         }
     }
     world.nex(&["completion", "tcsh"]).expect(2);
+}
+
+fn is_there(program: &str) -> bool {
+    std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|dir| dir.join(program).is_file())
+}
+
+#[test]
+fn bash_completes_commands_workloads_nodes_namespaces_secrets_and_contexts() {
+    if !is_there("bash") {
+        nex_testkit::skip!("bash_completes_commands_workloads_nodes_namespaces_secrets_and_contexts", "no bash");
+    }
+    let world = World::new();
+    let _up = world.up(&[]);
+    let script = world.file("service.sh", "#!/bin/sh\nexec sleep 1000\n");
+    world.nex(&["devrun", &script, "--name", "alpha"]).expect(0);
+    world.nex(&["devrun", &script, "--name", "beta", "--namespace", "shop"]).expect(0);
+    world.nex_reading(&["secret", "set", "pass"], b"x").expect(0);
+    let node = world.nodes()[0]["tags"]["node_name"].as_str().unwrap().to_owned();
+    let completion = world.file("completion.bash", world.nex(&["completion", "bash"]).expect(0).text());
+    let complete = |words: &[&str]| {
+        let line = words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ");
+        let last = words.last().unwrap();
+        let script = format!(
+            "source {completion}; COMP_WORDS=({line}); COMP_CWORD={}; COMP_TYPE=9; _clap_complete_nex nex '{last}' ''; \
+             printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+            words.len() - 1
+        );
+        let text = world.end(world.command("bash", &["--norc", "-c", &script])).expect(0).text();
+        text.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>()
+    };
+    let has = |words: &[&str], wanted: &str| {
+        let found = complete(words);
+        assert!(found.iter().any(|it| it == wanted), "{words:?}: {found:?}");
+    };
+    has(&["nex", "devr"], "devrun");
+    has(&["nex", "stop", ""], "alpha");
+    has(&["nex", "logs", "al"], "alpha");
+    has(&["nex", "--namespace", "shop", "stop", "b"], "beta");
+    has(&["nex", "ps", "--namespace", "s"], "shop");
+    has(&["nex", "node", "info", ""], &node);
+    has(&["nex", "secret", "rm", "p"], "pass");
+    has(&["nex", "ps", "--context", "nex"], &format!("nex-{}", world.port()));
+    assert!(!complete(&["nex", "stop", ""]).contains(&"beta".to_owned()), "that is in another namespace");
+    // Where nobody answers, nothing is completed, and nothing is said.
+    assert!(!complete(&["nex", "-s", "nats://127.0.0.1:9", "stop", ""]).contains(&"alpha".to_owned()));
+}
+
+#[test]
+fn help_is_there_for_commands_and_topics() {
+    let world = World::new();
+    for topic in ["contexts", "permissions", "policies", "sandbox", "secrets", "triggers"] {
+        world.nex(&["help", topic]).expect(0).says(&["nex "]);
+    }
+    world.nex(&["help", "node", "up"]).expect(0).says(&["Usage: nex node up"]);
+    world.nex(&["help"]).expect(0).says(&["Usage: nex", "devrun"]);
+    world.nex(&["help", "me"]).expect(2).says(&["neither a command nor a topic", "triggers"]);
 }

@@ -107,7 +107,7 @@ fn events_tell_the_life_of_workloads_and_nodes() {
     events.waits_for("workload_undeployed");
     world.nex(&["lameduck", &world.node_id()]).expect(0);
     events.waits_for("node_entered_lameduck");
-    node.interrupt().expect(0);
+    node.ends().expect(0);
     let said = events.waits_for("node_stopped");
     assert!(said.contains("default workload_deployed") && said.contains("workload_name=moodyjs"), "{said}");
     assert!(said.contains("system node_started") && said.contains("too much"), "{said}");

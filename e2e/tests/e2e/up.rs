@@ -136,3 +136,13 @@ fn a_remote_server_that_does_not_answer_is_not_replaced() {
     let world = World::new();
     world.nex(&["up", "-s", "nats://127.0.0.1:1,nats://127.0.0.1:2"]).expect(6).says(&["only started on this machine"]);
 }
+
+#[test]
+fn a_newcomer_gets_a_reply() {
+    let mut world = World::new();
+    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("bench/newcomer.sh");
+    world.set("NEWCOMER_PORT", &world.port().to_string());
+    let ended = world.end(world.command(script.to_str().unwrap(), &[])).expect(0);
+    // How long it takes is for people to judge: docs/benchmarks.md.
+    ended.says(&["first reply after "]);
+}

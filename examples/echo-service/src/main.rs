@@ -2,10 +2,14 @@
 //! log lines and sends it SIGINT when it must go. There is nothing of nex in it.
 //!
 //! `nats req svc.echo hello` is answered with `hello`; `nats micro ls` shows `EchoService`.
+//!
+//! Deployed with triggers, as `--trigger stream:ORDERS`, it is asked on the subject in `NEX_TRIGGER_SUBJECT` to deal with each message: its
+//! answer acknowledges, an error has the message delivered again.
 
 use anyhow::Context as _;
 use async_nats::service::ServiceExt as _;
-use futures::StreamExt as _;
+use async_nats::service::error::Error;
+use futures::{StreamExt as _, stream};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main(flavor = "current_thread")]
@@ -19,10 +23,23 @@ async fn main() -> anyhow::Result<()> {
     let service = client.service_builder().description("Answers with what it is sent").start("EchoService", "1.0.0");
     let service = service.await.map_err(anyhow::Error::from_boxed)?;
     let mut requests = service.endpoint("svc.echo").await.map_err(anyhow::Error::from_boxed)?;
+    let mut messages = match std::env::var("NEX_TRIGGER_SUBJECT") {
+        Ok(subject) => service.endpoint(subject).await.map_err(anyhow::Error::from_boxed)?.boxed(),
+        Err(_none) => stream::pending().boxed(),
+    };
     println!("EchoService listens on svc.echo");
 
     loop {
         tokio::select! {
+            Some(message) = messages.next() => {
+                let payload = String::from_utf8_lossy(&message.message.payload).into_owned();
+                println!("got {payload}");
+                let dealt_with = match payload.starts_with("bad") {
+                    true => Err(Error { code: 422, status: format!("no {payload}") }),
+                    false => Ok("".into()),
+                };
+                message.respond(dealt_with).await?;
+            }
             request = requests.next() => {
                 let Some(request) = request else { break };
                 let payload = request.message.payload.clone();

@@ -10,10 +10,12 @@ use anyhow::Context as _;
 use nex_process::confinement::{CgroupLayer, Layer, Mode};
 use nex_process::jail::{JailSpec, ProcessLimits};
 use nex_process::{Child, ChildSpec, Output, Stdin};
-use nex_protocol::guest::{GuestIdentity, GuestLimits};
+use nex_protocol::guest::GuestIdentity;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 
+/// Where the image of a workload is mounted; the root of its agent.
+pub(super) const IMAGE: &str = "/image";
 /// The agent's directories, inside its jail too.
 pub(super) const ARTIFACT: &str = "/artifact";
 pub(super) const WORK: &str = "/work";
@@ -61,14 +63,17 @@ pub(super) async fn load() -> anyhow::Result<Child> {
 /// # Errors
 /// When it ends before it has read them.
 pub(super) async fn send_identity(agent: &Child, identity: &GuestIdentity) -> anyhow::Result<()> {
-    let spec = serde_json::to_vec(&spec(&identity.limits)).context("cannot write the specification of the jail")?;
+    let spec = serde_json::to_vec(&spec(identity)).context("cannot write the specification of the jail")?;
     let lines = [&spec, b"\n".as_slice(), identity.identity.as_bytes(), b"\n"].concat();
     agent.feed(&lines).await.context("the agent ended before it had its identity")
 }
 
-fn spec(limits: &GuestLimits) -> JailSpec {
+fn spec(identity: &GuestIdentity) -> JailSpec {
+    let limits = &identity.limits;
+    // A root of its own takes a namespace of its own.
+    let (mode, image) = if identity.root.is_some() { (Mode::Privileged, Some(IMAGE.into())) } else { (Mode::Plain, None) };
     JailSpec {
-        mode: Mode::Plain,
+        mode,
         mode_reason: Some("it has a machine of its own".to_owned()),
         uid: Some(limits.uid),
         artifact_dir: ARTIFACT.into(),
@@ -84,6 +89,7 @@ fn spec(limits: &GuestLimits) -> JailSpec {
         network: Layer::Held,
         no_network: false,
         resolv_conf: None,
+        image,
         require: Vec::new(),
     }
 }

@@ -1,4 +1,5 @@
-//! Attaches drives while the machine runs: a drive holds a placeholder at boot and an image of one file after a deploy.
+//! Attaches drives while the machine runs: a drive holds a placeholder at boot, and after a deploy an image of one file, or the root of a
+//! workload that is an image.
 //!
 //! The kernel reads a drive's size once, when its driver binds. So the driver is bound again before the drive is mounted; that works whether
 //! or not the monitor announces the change.
@@ -12,7 +13,7 @@ use anyhow::{Context as _, bail};
 use nex_process::Deadline;
 use nix::mount::{MsFlags, mount};
 
-use super::agent::ARTIFACT;
+use super::agent::{ARTIFACT, IMAGE};
 use super::mounts::directory;
 
 /// Longest time to attach a drive.
@@ -26,15 +27,27 @@ const FILE: &str = "artifact";
 
 /// Mounts the current image of a drive; returns the path of its file.
 pub(super) async fn attach(slot: u8) -> Result<String, String> {
-    // Binding a driver may block, and this is the only thread.
-    let work = tokio::task::spawn_blocking(move || rebind(slot));
-    let device = match Deadline::after(TIMEOUT).bound(work).await {
+    let at = mount_point(slot);
+    let attached = async {
+        mount_at(&bind_again(slot, at.clone()).await?, &at)?;
+        file_in(&at)
+    };
+    attached.await.map_err(|error: anyhow::Error| format!("cannot attach drive {slot}: {error:#}"))
+}
+
+/// Mounts the current image of a drive where the agent's root is made of it.
+pub(super) async fn attach_root(slot: u8) -> anyhow::Result<()> {
+    mount_at(&bind_again(slot, IMAGE.to_owned()).await?, IMAGE)
+}
+
+/// Binds the drive's driver again, off this thread, which is the only one and must not be blocked.
+async fn bind_again(slot: u8, mount_point: String) -> anyhow::Result<PathBuf> {
+    let work = tokio::task::spawn_blocking(move || rebind(slot, &mount_point));
+    match Deadline::after(TIMEOUT).bound(work).await {
         Ok(Ok(device)) => device,
         Ok(Err(stopped)) => Err(stopped.into()),
         Err(_elapsed) => Err(anyhow::anyhow!("its driver did not answer in {TIMEOUT:?}; next: look at the monitor's log")),
-    };
-    let mounted = device.and_then(|device| mount_at(&device, &mount_point(slot)));
-    mounted.map_err(|error| format!("cannot attach drive {slot}: {error:#}"))
+    }
 }
 
 /// The mount point of a slot; the first drive is the artifact.
@@ -43,12 +56,12 @@ fn mount_point(slot: u8) -> String {
 }
 
 /// Binds the drive's driver again; returns the block device.
-fn rebind(slot: u8) -> anyhow::Result<PathBuf> {
+fn rebind(slot: u8, mount_point: &str) -> anyhow::Result<PathBuf> {
     if slot >= SLOTS {
         bail!("there are {SLOTS} slots, from 0; next: ask for one of these");
     }
     let disk = format!("vd{}", char::from(b'b' + slot));
-    if mounted(&mount_point(slot))? {
+    if mounted(mount_point)? {
         bail!("this guest has it already; next: use a new guest");
     }
     let device = fs::canonicalize(format!("/sys/block/{disk}/device"))
@@ -70,10 +83,13 @@ fn rebind(slot: u8) -> anyhow::Result<PathBuf> {
     }
 }
 
-fn mount_at(device: &Path, mount_point: &str) -> anyhow::Result<String> {
+fn mount_at(device: &Path, mount_point: &str) -> anyhow::Result<()> {
     directory(mount_point)?;
     let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    mount(Some(device), mount_point, Some("erofs"), flags, None::<&str>).context("it holds no image that can be mounted")?;
+    mount(Some(device), mount_point, Some("erofs"), flags, None::<&str>).context("it holds no image that can be mounted")
+}
+
+fn file_in(mount_point: &str) -> anyhow::Result<String> {
     let file = format!("{mount_point}/{FILE}");
     match fs::symlink_metadata(&file) {
         Ok(found) if found.is_file() => Ok(file),

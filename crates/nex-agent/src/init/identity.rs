@@ -8,7 +8,7 @@ use data_encoding::BASE64;
 use nex_process::{Child, guest, jail};
 use nex_protocol::guest::{GuestIdentity, GuestLimits};
 
-use super::{agent, mounts, network};
+use super::{agent, drive, mounts, network};
 
 /// Fewest bytes of entropy that make the random numbers of two clones differ.
 const MIN_ENTROPY: usize = 32;
@@ -33,6 +33,9 @@ pub(super) async fn apply(identity: &GuestIdentity, agent: &Child) -> anyhow::Re
     }
     network::write_names(Path::new("/etc"), &identity.hostname, identity.network.as_ref())?;
     mounts::scratch(&identity.limits)?;
+    if let Some(slot) = identity.root {
+        drive::attach_root(slot).await.with_context(|| format!("cannot make drive {slot} the root of the agent"))?;
+    }
     agent::send_identity(agent, identity).await
 }
 
@@ -68,6 +71,7 @@ mod tests {
             time_unix_nanos: 1,
             entropy: BASE64.encode(&[7; MIN_ENTROPY - 1]),
             limits: GuestLimits { uid: 1000, processes: 1, open_files: 1, file_bytes: 1, tmp_bytes: 1 },
+            root: None,
         }
     }
 

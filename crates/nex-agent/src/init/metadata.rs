@@ -23,6 +23,8 @@ const ATTEMPT: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_millis(50);
 /// Largest head of an answer.
 const MAX_HEAD: usize = 8 * 1024;
+/// Most headers of an answer.
+const MAX_HEADERS: usize = 16;
 /// Largest body of an answer: the identity is JSON escaped inside JSON.
 const MAX_BODY: usize = 2 * MAX_LINE;
 /// Longest token accepted.
@@ -85,19 +87,17 @@ async fn exchange(service: SocketAddr, request: &str, headers: &str) -> anyhow::
 
 /// Offset and length of an answer's body, once its head is complete.
 fn head_of(answer: &[u8]) -> anyhow::Result<Option<(usize, usize)>> {
-    let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
-    let head = String::from_utf8_lossy(answer.get(..end).unwrap_or_default()).into_owned();
-    let mut lines = head.split("\r\n");
-    let status = lines.next().unwrap_or_default();
-    if status.split(' ').nth(1) != Some("200") {
-        bail!("the answer is '{}'", status.chars().take(80).collect::<String>());
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut head = httparse::Response::new(&mut headers);
+    let httparse::Status::Complete(end) = head.parse(answer).context("the answer is not HTTP")? else { return Ok(None) };
+    if head.code != Some(200) {
+        let reason = head.reason.unwrap_or_default().chars().take(80).collect::<String>();
+        bail!("the answer is '{} {reason}'", head.code.unwrap_or_default());
     }
-    let length = lines.find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok()).flatten()
-    });
+    let length = head.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
+    let length = length.and_then(|header| std::str::from_utf8(header.value).ok()?.trim().parse::<usize>().ok());
     match length {
-        Some(length) if length <= MAX_BODY => Ok(Some((end + 4, length))),
+        Some(length) if length <= MAX_BODY => Ok(Some((end, length))),
         Some(length) => bail!("the answer has {length} bytes, more than {MAX_BODY}"),
         None => bail!("the answer has no Content-Length"),
     }

@@ -174,6 +174,7 @@ mod tests {
             time_unix_nanos: 1,
             entropy: String::new(),
             limits: GuestLimits { uid: 1, processes: 1, open_files: 1, file_bytes: 1, tmp_bytes: 1 },
+            root: None,
         })
     }
 

@@ -2,10 +2,11 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
+mod health;
 mod logs;
 mod node;
 
-use nex_protocol::agent::{AgentEvent, Answer, InvocationError, Limit, Outcome, PROTOCOL, Pong, RejectCode, subject};
+use nex_protocol::agent::{AgentEvent, Answer, InvocationError, Limit, Outcome, PROTOCOL, Ping, Pong, RejectCode, subject};
 use nex_protocol::deploy::WorkloadType;
 use nex_protocol::digest::Digest;
 use nex_protocol::id::InstanceId;
@@ -41,10 +42,15 @@ async fn an_agent_hosts_none_one_and_many_instances_each_by_its_own_id() {
         assert_eq!(node.invoke(instance, 5_000, "hi").await, Outcome::Reply("\"hi\"".into()), "I2");
     }
     assert_eq!(rejected(&node.deploy(&instances[0], &echo).await), Some(RejectCode::Duplicate), "V4");
+    let body = serde_json::to_vec(&Ping { ids: true }).unwrap();
+    let pong = node.ask(subject::ping(&node.agent), async_nats::HeaderMap::new(), body).await;
+    let mut ids = serde_json::from_slice::<Pong>(&pong.payload).unwrap().ids;
+    ids.sort();
+    assert_eq!(ids, instances, "V1: the ids, where they are asked for");
     let (first, others) = instances.split_first().unwrap();
     let (answer, event) = {
         let agent_node = &mut node;
-        let body = serde_json::to_vec(&nex_protocol::agent::Undeploy { grace_ms: 1_000 }).unwrap();
+        let body = serde_json::to_vec(&nex_protocol::agent::Undeploy { grace_ms: 1_000, signal: None }).unwrap();
         let asked = agent_node.ask_in_background(subject::undeploy(&agent_node.agent, first), body);
         let event = agent_node.event(true).await;
         (asked.await.unwrap(), event)
@@ -84,8 +90,6 @@ async fn what_is_rejected_is_rejected_by_name_and_leaves_nothing() {
     assert_eq!(rejected(&node.deploy(&instance, &changed).await), Some(RejectCode::Artifact), "V3");
     let sealed = nex_protocol::agent::Deploy { environment: "AAAA".into(), ..echo.clone() };
     assert_eq!(rejected(&node.deploy(&instance, &sealed).await), Some(RejectCode::Environment), "V3");
-    let image = nex_protocol::agent::Deploy { r#type: WorkloadType::Oci, ..echo.clone() };
-    assert_eq!(rejected(&node.deploy(&instance, &image).await), Some(RejectCode::Unsupported), "V4");
     let broken = node.prepare(WorkloadType::V8, "broken", b"syntax error (").await;
     assert_eq!(rejected(&node.deploy(&instance, &broken).await), Some(RejectCode::Start), "V4");
     let body = node.ask(subject::deploy(&node.agent, &instance), async_nats::HeaderMap::new(), b"{".to_vec()).await;
@@ -94,6 +98,8 @@ async fn what_is_rejected_is_rejected_by_name_and_leaves_nothing() {
     assert_eq!(node.deploy(&instance, &echo).await, Answer::Done, "the same id may be used again");
     let script = node.prepare(WorkloadType::Native, "script", b"#!/bin/sh\nexit 7\n").await;
     assert_eq!(rejected(&node.deploy(&InstanceId::new(2), &script).await), Some(RejectCode::Unsupported), "V8");
+    let image = nex_protocol::agent::Deploy { r#type: WorkloadType::Oci, ..echo.clone() };
+    assert_eq!(rejected(&node.deploy(&InstanceId::new(3), &image).await), Some(RejectCode::Unsupported), "V8");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -64,7 +64,8 @@ impl Node {
             seed: KeyPair::new_user().seed().unwrap(),
         };
         let id = SandboxId::parse(agent.as_str()).unwrap();
-        let spec = SandboxSpec { id, identity: serde_json::to_vec(&identity).unwrap(), size: None };
+        let spec =
+            SandboxSpec { id, identity: serde_json::to_vec(&identity).unwrap(), size: None, memory_mib: None, image: None };
         let sandbox = provider.create(spec, Deadline::after(TIMEOUT)).await.unwrap();
         let message = tokio::time::timeout(TIMEOUT, heard.next()).await.unwrap().unwrap();
         assert_eq!(FromAgent::parse(&message.subject), Some((agent.clone(), FromAgent::Handshake)));
@@ -88,12 +89,15 @@ impl Node {
             r#type: kind,
             artifact: artifact.to_string_lossy().into_owned(),
             digest: Digest::of(bytes),
+            is_typescript: false,
+            is_shared: false,
             precompiled: None,
             argv: Vec::new(),
             environment: seal(&Environment::new(), &self.key, &self.handshake.xkey).unwrap(),
             sealed_by: self.key.public_key(),
-            limits: Limits { call_timeout_ms: 20_000, memory_bytes, concurrency: 4, reply_bytes: 1 << 20 },
+            limits: Limits { call_timeout_ms: 20_000, memory_bytes, concurrency: 4, reply_bytes: 1 << 20, ..Limits::default() },
             triggers: None,
+            health: None,
         }
     }
 
@@ -103,7 +107,7 @@ impl Node {
     }
 
     pub(crate) async fn undeploy(&self, instance: &InstanceId, grace_ms: u64) -> Answer {
-        let body = serde_json::to_vec(&Undeploy { grace_ms }).unwrap();
+        let body = serde_json::to_vec(&Undeploy { grace_ms, signal: None }).unwrap();
         serde_json::from_slice(&self.ask(subject::undeploy(&self.agent, instance), HeaderMap::new(), body).await.payload).unwrap()
     }
 

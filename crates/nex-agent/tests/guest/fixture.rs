@@ -127,5 +127,6 @@ pub(crate) fn identity_message(identity: String, time: Duration) -> ToGuest {
         time_unix_nanos: u64::try_from(time.as_nanos()).unwrap(),
         entropy: data_encoding::BASE64.encode(&[42; 64]),
         limits: GuestLimits { uid: UID, processes: 256, open_files: 1024, file_bytes: 1 << 30, tmp_bytes: 16 << 20 },
+        root: None,
     }))
 }

@@ -59,12 +59,21 @@ impl Node {
             r#type: kind,
             artifact: artifact.to_owned(),
             digest: Digest::of(bytes),
+            is_typescript: false,
+            is_shared: false,
             precompiled: None,
             argv: Vec::new(),
             environment: seal(&Environment::new(), &self.key, &to.xkey).unwrap(),
             sealed_by: self.key.public_key(),
-            limits: Limits { call_timeout_ms: 20_000, memory_bytes: 32 << 20, concurrency: 2, reply_bytes: 1 << 20 },
+            limits: Limits {
+                call_timeout_ms: 20_000,
+                memory_bytes: 32 << 20,
+                concurrency: 2,
+                reply_bytes: 1 << 20,
+                ..Limits::default()
+            },
             triggers: None,
+            health: None,
         };
         let limits = Limits { memory_bytes: if kind == WorkloadType::Native { 0 } else { 32 << 20 }, ..deploy.limits };
         let body = serde_json::to_vec(&Deploy { limits, ..deploy }).unwrap();
@@ -112,7 +121,12 @@ impl Node {
                     self.bus.publish(message.reply.clone().unwrap(), ack.into()).await.unwrap();
                     match serde_json::from_slice(&message.payload).unwrap() {
                         AgentEvent::Exited { code, message } => return (lines, code, message),
-                        other @ (AgentEvent::Calls { .. } | AgentEvent::Stopped) => panic!("{other:?}"),
+                        other @ (AgentEvent::Calls { .. }
+                        | AgentEvent::Health { .. }
+                        | AgentEvent::Stuck { .. }
+                        | AgentEvent::Stopped) => {
+                            panic!("{other:?}")
+                        }
                     }
                 }
                 _ => {}

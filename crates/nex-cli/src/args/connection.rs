@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
+use clap_complete::engine::ArgValueCompleter;
 use nex_bus::denials::Denials;
 use nex_bus::settings::{ConnectionSettings, Secret, split_servers};
 use nex_bus::{context, context::ContextError, local_context};
 use nex_protocol::id::Namespace;
 
 use crate::check;
+use crate::complete;
 use crate::env::Env;
 
 /// Flags that have a variable each, so that one has to ask where their values are from.
@@ -31,7 +33,7 @@ pub(crate) struct ConnectionArgs {
     #[arg(long, short, global = true, value_name = "URLS", env = "NATS_URL", hide_env_values = true)]
     pub(crate) server: Option<String>,
     /// NATS context: a name, or the path of its file; flags beside it win over what is in it, NATS_* variables do not
-    #[arg(long, global = true, value_name = "NAME", env = "NATS_CONTEXT", hide_env_values = true)]
+    #[arg(long, global = true, value_name = "NAME", env = "NATS_CONTEXT", hide_env_values = true, add = ArgValueCompleter::new(complete::contexts))]
     pub(crate) context: Option<String>,
     /// User name; without a password it is sent as a token
     #[arg(long, global = true, env = "NATS_USER", hide_env_values = true)]
@@ -73,7 +75,7 @@ pub(crate) struct ConnectionArgs {
     #[arg(long, global = true, value_name = "TIME", env = "NATS_TIMEOUT", hide_env_values = true, value_parser = check::duration)]
     pub(crate) timeout: Option<Duration>,
     /// Namespace of the workloads
-    #[arg(long, global = true, value_name = "NAME", env = "NEX_NAMESPACE", hide_env_values = true, default_value = "default")]
+    #[arg(long, global = true, value_name = "NAME", env = "NEX_NAMESPACE", hide_env_values = true, default_value = "default", add = ArgValueCompleter::new(complete::namespaces))]
     pub(crate) namespace: Namespace,
 }
 
@@ -150,6 +152,26 @@ impl ConnectionArgs {
         settings.tls_first |= flags.tls_first;
         settings.inbox_prefix = flags.inbox_prefix.or(settings.inbox_prefix);
         settings
+    }
+
+    /// By what the connection is chosen, for people.
+    pub(crate) fn source(&self, env: &Env) -> String {
+        let by = |flag: &str, variable: &str| match self.typed.contains(&flag) {
+            true => format!("--{flag}"),
+            false => format!("the variable {variable}"),
+        };
+        match self.context.as_ref().filter(|name| !name.is_empty()) {
+            Some(name) => return format!("context {name}, named by {}", by("context", "NATS_CONTEXT")),
+            None if self.says_nothing() => {}
+            None if self.server.as_ref().is_some_and(|server| !server.is_empty()) => {
+                return format!("server named by {}", by("server", "NATS_URL"));
+            }
+            None => return "flags and variables".to_owned(),
+        }
+        match context::selected(&env.directories) {
+            Ok(Some(name)) => format!("context {name}, which is selected"),
+            Ok(None) | Err(_) => "the local server: no flag, no variable and no selected context says otherwise".to_owned(),
+        }
     }
 
     fn says_nothing(&self) -> bool {

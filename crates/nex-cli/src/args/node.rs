@@ -22,13 +22,16 @@ pub(crate) struct NodeArgs {
     /// Where state is kept [default: nex in the user's data directory]
     #[arg(long, value_name = "DIR", env = "NEX_STATE_DIR", hide_env_values = true)]
     pub(crate) state_dir: Option<PathBuf>,
+    /// Forget the workloads of the last process instead of going on with them
+    #[arg(long)]
+    pub(crate) fresh: bool,
     /// Name of the group of nodes
     #[arg(long, value_name = "NAME", env = "NEX_NEXUS", hide_env_values = true, default_value = "nexus")]
     pub(crate) nexus: String,
     /// Tag of the node, key=value; may be repeated
     #[arg(long = "tag", value_name = "K=V", env = "NEX_TAGS", hide_env_values = true, value_delimiter = ',')]
     pub(crate) tags: Vec<String>,
-    /// Types of workloads taken: native, v8, wasm
+    /// Types of workloads taken: native, v8, wasm, oci
     #[arg(
         long = "workload-types",
         value_name = "TYPES",
@@ -43,6 +46,9 @@ pub(crate) struct NodeArgs {
     /// Where agents live: auto, firecracker, qemu or process [default: the configuration's, or else auto]
     #[arg(long, value_name = "KIND", env = "NEX_SANDBOX", hide_env_values = true)]
     pub(crate) sandbox: Option<String>,
+    /// Listen there for HTTP requests to functions, e.g. 127.0.0.1:8080 [default: the configuration's, or else not at all]
+    #[arg(long, value_name = "ADDRESS", env = "NEX_HTTP", hide_env_values = true)]
+    pub(crate) http: Option<String>,
     /// Layer of confinement that may be missing though the node is root: cgroup, network, ...; may be repeated
     #[arg(long, value_name = "LAYER", env = "NEX_WAIVE", hide_env_values = true, value_delimiter = ',')]
     pub(crate) waive: Vec<Part>,
@@ -73,9 +79,10 @@ impl NodeArgs {
         let file = self.config.clone().or_else(default);
         let mut raw = match &file {
             Some(path) => RawConfig::read(path)?,
-            None => {
-                RawConfig { workload_types: Some(["native", "v8", "wasm"].map(str::to_owned).to_vec()), ..RawConfig::default() }
-            }
+            None => RawConfig {
+                workload_types: Some(["native", "v8", "wasm", "oci"].map(str::to_owned).to_vec()),
+                ..RawConfig::default()
+            },
         };
         for tag in &self.tags {
             let (key, value) =
@@ -90,13 +97,17 @@ impl NodeArgs {
             raw.sandbox = Some(sandbox.clone());
             raw.no_sandbox = None;
         }
+        if let Some(listen) = &self.http {
+            raw.http.get_or_insert_default().listen.clone_from(listen);
+        }
         if !self.waive.is_empty() {
             raw.waive.get_or_insert_default().extend(&self.waive);
         }
         raw.default_resource_dir = self.resource_dir.clone().or(raw.default_resource_dir);
         raw.machine_pool_size = self.pool_size.or(raw.machine_pool_size);
         raw.state_dir = self.state_dir.clone().or(raw.state_dir);
-        Ok(Loaded { config: NodeConfig::resolve(raw)?, file })
+        let config = NodeConfig { fresh: self.fresh, ..NodeConfig::resolve(raw)? };
+        Ok(Loaded { config, file })
     }
 
     /// The state directory, absolute.

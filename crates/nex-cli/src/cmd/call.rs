@@ -96,7 +96,7 @@ async fn trigger_of(name: &str, session: &Session) -> anyhow::Result<String> {
     let token = super::stop::workload_token(name).map_err(|_not_a_name| nobody())?;
     let running = session.client.workloads(Some(token), session.discovery_timeout).await?;
     let mut triggers = running.iter().flat_map(|running| &running.workload.triggers);
-    let callable = triggers.find(|subject| !subject.contains(['*', '>']) && subject.as_str() != name);
+    let callable = triggers.find(|subject| !subject.contains(['*', '>', ':']) && subject.as_str() != name);
     Ok(callable.ok_or_else(nobody)?.clone())
 }
 

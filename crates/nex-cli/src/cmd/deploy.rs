@@ -14,7 +14,11 @@ use serde_json::json;
 
 use super::ps::next_commands;
 use super::stop::StopTarget;
+use super::wait;
+use crate::check::Usage;
+use crate::manifest::Settings;
 use crate::output::Output;
+use crate::plan::{BY_HAND, Revision};
 use crate::session::Session;
 
 /// What is deployed, and by whom.
@@ -22,6 +26,10 @@ pub(crate) struct Deploy<'a> {
     pub(crate) deployment: &'a Deployment,
     pub(crate) keys: &'a Keys,
     pub(crate) is_default_trigger: bool,
+    /// Whether to follow the job to its end.
+    pub(crate) waits: bool,
+    /// Whether there are to be no more copies than are deployed now.
+    pub(crate) stops_surplus: bool,
 }
 
 /// The copies of a name that its issuer may replace.
@@ -59,12 +67,22 @@ impl Copies {
         copies
     }
 
+    /// How many run still.
+    pub(crate) fn count(&self) -> usize {
+        self.left.len()
+    }
+
     /// The node each is to be replaced on: its own where there are several, so that they stay apart. A single one may move.
     pub(crate) fn nodes(&self) -> Vec<Option<NodeId>> {
         match self.left.as_slice() {
             [] | [_] => vec![None],
             several => several.iter().map(|copy| Some(copy.node.clone())).collect(),
         }
+    }
+
+    /// Those that run.
+    pub(crate) fn into_left(self) -> Vec<StopTarget> {
+        self.left
     }
 
     /// Says of an error what runs in spite of it.
@@ -92,6 +110,18 @@ impl Deploy<'_> {
         session: &Session,
         output: &mut Output,
     ) -> anyhow::Result<()> {
+        if self.waits {
+            if targets.len() > 1 {
+                let why =
+                    "several jobs of this name run, and only one can be waited for; next: leave --wait out, or stop the others";
+                return Err(Usage(why.to_owned()).into());
+            }
+            let follow = wait::listen(&self.deployment.name, session).await?;
+            let started = self.replace(targets, &mut copies, session, output).await?;
+            let Some((DeployResponse { id, .. }, node)) = started.last() else { return Ok(()) };
+            output.note(output.style().dim(&format!("Job {id} runs on node {node}; interrupted, it runs on")));
+            return Box::pin(follow.until_end(id, session, output)).await;
+        }
         let started = self.replace(targets, &mut copies, session, output).await?;
         self.print(&started, &copies, &session.repeated, output)
     }
@@ -106,7 +136,7 @@ impl Deploy<'_> {
     ) -> anyhow::Result<Vec<(DeployResponse, NodeId)>> {
         let mut started = Vec::new();
         for copy in &copies.left {
-            let StopTarget { node, id, name } = copy;
+            let StopTarget { node, id, name, .. } = copy;
             output.note(format_args!("Workload {name} ({id}) already exists on node {node}; it runs until a new copy does"));
         }
         for target in targets {
@@ -120,32 +150,15 @@ impl Deploy<'_> {
             started.push((deployed, target.node.clone()));
             if !copies.left.is_empty() {
                 let old = copies.left.remove(0);
-                self.stop(&old, session, output).await?;
+                stop_replaced(&old, self.keys, session, output).await?;
                 copies.replaced.push(old);
             }
         }
-        Ok(started)
-    }
-
-    async fn stop(&self, old: &StopTarget, session: &Session, output: &Output) -> anyhow::Result<()> {
-        let StopTarget { node, id, name } = old;
-        match session.client.stop(node, id, name, &self.keys.issuer).await {
-            Ok(_) => {}
-            Err(StopError::Request(error)) if is_gone(&error) => {}
-            Err(StopError::Request(RequestError::Refused(failure))) if is_of_another(failure.code, &failure.message) => {
-                output.note(format_args!("Left {id} running: another issuer started it"));
-                return Ok(());
-            }
-            Err(error) => {
-                let what = format!(
-                    "a new copy of '{name}' runs, but the old one, {id} on node {node}, was not stopped, and may run besides it; next: \
-                     nex stop {node} {id}"
-                );
-                return Err(anyhow::Error::from(error).context(what));
-            }
+        while self.stops_surplus && !copies.left.is_empty() {
+            let surplus = copies.left.remove(0);
+            stop_replaced(&surplus, self.keys, session, output).await?;
         }
-        output.note(format_args!("Replaced {id} on node {node}"));
-        Ok(())
+        Ok(started)
     }
 
     fn print(
@@ -158,11 +171,12 @@ impl Deploy<'_> {
         let Some((DeployResponse { id, name, issuer, .. }, node)) = started.last() else { return Ok(()) };
         let deployment = self.deployment;
         if output.is_json() {
+            let triggers: Vec<_> = deployment.triggers.iter().cloned().chain(deployment.kinds()).collect();
             let replaced: Vec<_> = copies.replaced.iter().map(|copy| copy.id.to_string()).collect();
             return output.document(&json!({
                 "started": true, "id": id, "name": name, "node_id": node, "issuer": issuer, "type": deployment.r#type,
                 "location": deployment.artifact.location.to_string(), "digest": deployment.artifact.digest,
-                "bytes": deployment.artifact.bytes, "triggers": deployment.triggers, "replaced": replaced,
+                "bytes": deployment.artifact.bytes, "triggers": triggers, "replaced": replaced,
                 "exit_code": started.last().and_then(|(response, _)| response.exit_code),
             }));
         }
@@ -183,7 +197,39 @@ impl Deploy<'_> {
     }
 }
 
-fn is_gone(error: &RequestError) -> bool {
+/// Stops a copy that was replaced.
+pub(crate) async fn stop_replaced(old: &StopTarget, keys: &Keys, session: &Session, output: &Output) -> anyhow::Result<()> {
+    let StopTarget { node, id, name, .. } = old;
+    match old.stop(&session.client, &keys.issuer).await {
+        Ok(_) => {}
+        Err(StopError::Request(error)) if is_gone(&error) => {}
+        Err(StopError::Request(RequestError::Refused(failure))) if is_of_another(failure.code, &failure.message) => {
+            output.note(format_args!("Left {id} running: another issuer started it"));
+            return Ok(());
+        }
+        Err(error) => {
+            let what = format!(
+                "a new copy of '{name}' runs, but the old one, {id} on node {node}, was not stopped, and may run besides it; next: \
+                 nex stop {node} {id}"
+            );
+            return Err(anyhow::Error::from(error).context(what));
+        }
+    }
+    output.note(format_args!("Replaced {id} on node {node}"));
+    Ok(())
+}
+
+/// The revision of what is deployed by hand: a file that says the same has nothing to do.
+pub(crate) async fn by_hand(deployment: &Deployment, keys: &Keys, session: &Session) -> anyhow::Result<String> {
+    let versions = session.secret_versions(deployment.secrets.values(), &keys.issuer).await?;
+    let Deployment { name, r#type, artifact, .. } = deployment;
+    let settings = Settings::of(deployment);
+    let revision = Revision::new(BY_HAND, &artifact.digest, (name, *r#type), (&settings, &versions), &keys.issuer);
+    Ok(revision.context("cannot sign; next: give an issuer file that holds a seed (S…)")?.to_string())
+}
+
+/// Whether what was to be stopped is gone already.
+pub(super) fn is_gone(error: &RequestError) -> bool {
     match error {
         RequestError::NotThere { .. } => true,
         RequestError::Refused(failure) => failure.code == ErrorCode::NotFound || failure.message == "No such workload",

@@ -1,17 +1,23 @@
-//! `nex logs`: prints output of workloads as it is written.
+//! `nex logs`: prints output of workloads, as nodes have kept it and as it is written.
+
+use std::collections::{BTreeMap, VecDeque};
 
 use clap::{Args, ValueEnum};
+use clap_complete::engine::ArgValueCompleter;
 use futures::StreamExt as _;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use nex_client::discover::{Ended, Found};
 use nex_client::watch::{LogEntry, LogFilter};
-use nex_protocol::control::WorkloadPingRequest;
-use nex_protocol::id::WorkloadId;
+use nex_protocol::control::{HistoryEvent, HistoryLine, HistoryRequest, WorkloadPingRequest};
+use nex_protocol::event::kind;
+use nex_protocol::id::{NodeId, WorkloadId};
 use nex_protocol::log::{Level, LogLine};
 use nex_protocol::subject::LogSource;
 use serde_json::json;
 
+use crate::complete;
+use crate::kept::{self, Since};
 use crate::output::Output;
 use crate::session::Session;
 use crate::style::{Style, harmless};
@@ -42,13 +48,15 @@ impl From<LevelName> for Level {
   nex logs                          everything in the namespace
   nex logs echojs                   one workload, by name or id
   nex logs echojs --tail 20         what it has said last, also if it has ended
+  nex logs echojs --since 10m -f    the last ten minutes, and what follows
+  nex logs echojs --previous        what it said before it was started again
   nex logs --level error --json     failures, for a program")]
 pub(crate) struct LogsArgs {
     /// Only the workload with this id or name
-    #[arg(value_name = "ID|NAME")]
+    #[arg(value_name = "ID|NAME", add = ArgValueCompleter::new(complete::workloads))]
     workload: Option<String>,
     /// Only this node, by id
-    #[arg(long, value_name = "NODE", default_value = "*", hide_default_value = true)]
+    #[arg(long, value_name = "NODE", default_value = "*", hide_default_value = true, add = ArgValueCompleter::new(complete::node_ids))]
     node: String,
     /// Only workloads of this name
     #[arg(
@@ -71,9 +79,18 @@ pub(crate) struct LogsArgs {
     /// Only lines of this level and more serious ones
     #[arg(long, default_value = "debug", ignore_case = true)]
     level: LevelName,
-    /// Print the last lines, so many of each workload, as far as its node has kept them, also of workloads that have ended lately; then end
+    /// Print the last lines that nodes have kept, so many, also of workloads that have ended; then end
     #[arg(long, value_name = "LINES", value_parser = clap::value_parser!(u16).range(1..))]
     tail: Option<u16>,
+    /// Print the lines that nodes have kept from a time on: how long ago (10m, 1d), or a time of RFC 3339; then end
+    #[arg(long, value_name = "TIME", value_parser = kept::since)]
+    since: Option<Since>,
+    /// Go on with what is written from now on; without --since or --tail it is what happens anyway
+    #[arg(long, short)]
+    follow: bool,
+    /// Print the lines of the run before the last start
+    #[arg(long, requires = "workload", conflicts_with = "follow")]
+    previous: bool,
 }
 
 impl LogsArgs {
@@ -93,30 +110,36 @@ impl LogsArgs {
     }
 }
 
-/// Prints until interrupted, or what was said last.
+/// Prints what was kept, or until interrupted, or both.
 pub(crate) async fn run(args: &LogsArgs, session: &Session, output: &mut Output) -> anyhow::Result<()> {
     let wanted = args.workload.as_deref().filter(|text| *text != "*").map(super::stop::workload_token).transpose()?;
-    if wanted.is_some() || args.tail.is_some() {
-        let more = WorkloadPingRequest { ended: true, tail: args.tail.map(usize::from) };
-        // Who may watch the logs may ask what runs, and not about each by its name.
-        let asked = wanted.filter(|_| args.tail.is_some());
-        let mut found = session.client.find(asked, &more, session.discovery_timeout).await?;
-        if let Some(wanted) = wanted {
-            let is_it = |name: &str, id: &str| name.eq_ignore_ascii_case(wanted) || id == wanted;
-            found.running.retain(|it| is_it(&it.workload.name, &it.workload.id));
-            found.ended.retain(|it| is_it(&it.workload.name, &it.workload.id));
+    let is_kept = args.since.is_some() || args.tail.is_some() || args.previous;
+    // It listens before it asks, so that nothing is said in between.
+    let live = if is_kept && !args.follow { None } else { Some(session.client.logs(args.filter()).await?) };
+    let mut until = BTreeMap::new();
+    if is_kept {
+        let (printed, asked) = print_kept(args, session, output).await?;
+        if let Some(wanted) = wanted.filter(|_| printed == 0) {
+            let found = find(wanted, session).await?;
+            if found.running.is_empty() && found.ended.is_empty() {
+                return Err(nothing(wanted, &found, session).await?);
+            }
         }
-        if let Some(wanted) = wanted.filter(|_| found.running.is_empty() && (args.tail.is_none() || found.ended.is_empty())) {
+        until = asked;
+    } else if let Some(wanted) = wanted {
+        let found = find(wanted, session).await?;
+        if found.running.is_empty() {
             return Err(nothing(wanted, &found, session).await?);
         }
-        if args.tail.is_some() {
-            return print_tails(args, found, session, output);
-        }
     }
-    let mut lines = session.client.logs(args.filter()).await?;
+    let Some(mut lines) = live else { return Ok(()) };
     output.note(output.style().dim(&format!("Watching the logs of namespace {}; interrupt to end", session.client.namespace())));
     let style = output.style();
     while let Some(entry) = lines.next().await {
+        let is_printed = |last: &u64| entry.line.seq.is_some_and(|seq| seq <= *last);
+        if until.get(&entry.source.node).is_some_and(is_printed) {
+            continue;
+        }
         if output.is_json() {
             output.json(&as_json(&entry, Timestamp::now()))?;
         } else {
@@ -124,6 +147,112 @@ pub(crate) async fn run(args: &LogsArgs, session: &Session, output: &mut Output)
         }
     }
     anyhow::bail!("the connection to NATS is closed")
+}
+
+/// What runs or has ended lately under a name or id. Who may watch the logs may ask what runs, and not about each by its name.
+async fn find(wanted: &str, session: &Session) -> anyhow::Result<Found> {
+    let more = WorkloadPingRequest { ended: true, ..WorkloadPingRequest::default() };
+    let mut found = session.client.find(None, &more, session.discovery_timeout).await?;
+    let is_it = |name: &str, id: &str| name.eq_ignore_ascii_case(wanted) || id == wanted;
+    found.running.retain(|it| is_it(&it.workload.name, &it.workload.id));
+    found.ended.retain(|it| is_it(&it.workload.name, &it.workload.id));
+    Ok(found)
+}
+
+/// Prints the lines that nodes have kept; says how many, and up to which number each node was asked.
+async fn print_kept(args: &LogsArgs, session: &Session, output: &mut Output) -> anyhow::Result<(usize, BTreeMap<String, u64>)> {
+    let mut nodes = kept::nodes(session).await?;
+    nodes.retain(|node| args.node == "*" || args.node == node.as_str());
+    let filter = args.filter();
+    let mut request = HistoryRequest {
+        since_ms: args.since.map(|since| since.millis(Timestamp::now())),
+        tail: args.tail.map(usize::from),
+        workload: filter.workload_id.clone().or_else(|| filter.workload_name.clone()),
+        level: filter.level,
+        ..HistoryRequest::default()
+    };
+    if let Some(workload) = request.workload.clone().filter(|_| args.previous) {
+        let run = previous(&workload, &nodes, session).await?;
+        nodes = vec![run.node];
+        (request.workload, request.after, request.until) = (Some(run.id), Some(run.after), run.until);
+    }
+    let namespace = session.client.namespace().to_string();
+    let mut history = kept::open::<HistoryLine>(session, &nodes, &[&namespace], &request).await?;
+    let (mut printed, mut last) = (0, VecDeque::new());
+    while let Some((node, line)) = history.next().await {
+        let at = Timestamp::from_millisecond(line.at_ms).unwrap_or_default();
+        let source = LogSource { namespace: namespace.clone(), node: node.to_string(), name: line.name, id: line.id.clone() };
+        let entry = LogEntry { source, line: LogLine { text: line.text, level: line.level, id: line.id, seq: Some(line.seq) } };
+        let is_of_flags = args.workload_id == "*" || entry.line.id == args.workload_id || entry.line.id.is_empty();
+        let is_of_name = args.workload_name == "*" || entry.source.name.eq_ignore_ascii_case(&args.workload_name);
+        if !is_of_flags || !(is_of_name || entry.line.id.is_empty()) {
+            continue;
+        }
+        last.push_back((at, entry));
+        // Of many nodes each tells its last ones.
+        if args.tail.is_none_or(|most| last.len() > usize::from(most))
+            && let Some((at, entry)) = last.pop_front()
+            && args.tail.is_none()
+        {
+            print(&entry, at, output)?;
+            printed += 1;
+        }
+    }
+    printed += last.len();
+    for (at, entry) in last {
+        print(&entry, at, output)?;
+    }
+    kept::say_what_is_missing(&history, output);
+    Ok((printed, history.until.iter().map(|(node, until)| (node.to_string(), *until)).collect()))
+}
+
+/// Prints a line as of a time.
+pub(super) fn print(entry: &LogEntry, at: Timestamp, output: &mut Output) -> anyhow::Result<()> {
+    let style = output.style();
+    if output.is_json() {
+        output.json(&as_json(entry, at))
+    } else {
+        output.line(as_line(entry, &at.to_zoned(TimeZone::system()), style))
+    }
+}
+
+/// One start of a workload, as the numbers of a node's history bound it.
+#[derive(Debug, PartialEq, Eq)]
+struct Run {
+    node: NodeId,
+    id: String,
+    after: u64,
+    until: Option<u64>,
+}
+
+/// The run before the last one.
+async fn previous(workload: &str, nodes: &[NodeId], session: &Session) -> anyhow::Result<Run> {
+    let request = HistoryRequest { workload: Some(workload.to_owned()), ..HistoryRequest::default() };
+    let namespace = session.client.namespace().as_str();
+    let mut events = kept::open::<HistoryEvent>(session, nodes, &[namespace], &request).await?;
+    let starts = events.rest().await.into_iter().filter(|(_, it)| it.event.r#type == kind::WORKLOAD_STARTED);
+    let runs: Vec<Run> = starts
+        .filter_map(|(node, it)| {
+            let id = it.event.data.get("workload_id")?.as_str()?.to_owned();
+            Some(Run { node, id, after: it.seq, until: None })
+        })
+        .collect();
+    previous_of(runs).ok_or_else(|| {
+        anyhow::anyhow!(
+            "the nodes have kept nothing of a run of '{workload}' before its last start; next: see what it says with nex{} logs {workload} --tail 20",
+            session.repeated
+        )
+    })
+}
+
+/// The run before the last one: of the same workload if there is one, else that of the copy that was started before it.
+fn previous_of(mut runs: Vec<Run>) -> Option<Run> {
+    let last = runs.pop()?;
+    let same = runs.iter().rposition(|run| run.id == last.id);
+    let at = same.or(runs.len().checked_sub(1))?;
+    let mut run = runs.swap_remove(at);
+    run.until = same.filter(|_| run.node == last.node).map(|_| last.after);
+    Some(run)
 }
 
 /// Why there is nothing to watch, and what there is.
@@ -143,37 +272,8 @@ async fn nothing(wanted: &str, found: &Found, session: &Session) -> anyhow::Resu
     Ok(anyhow::anyhow!("nothing in namespace {namespace} is called '{wanted}'; what runs: {what}; next: {next}"))
 }
 
-/// Prints the last lines of all that was found, in the order in which they were written.
-fn print_tails(args: &LogsArgs, found: Found, session: &Session, output: &mut Output) -> anyhow::Result<()> {
-    let (filter, namespace, mut lines) = (args.filter(), session.client.namespace(), Vec::new());
-    let running = found.running.into_iter().map(|it| (it.node, it.workload.name, it.workload.id, it.workload.tail));
-    let ended = found.ended.into_iter().map(|it| (it.node, it.workload.name, it.workload.id, it.workload.tail));
-    for (node, name, id, tail) in ended.chain(running) {
-        let source = LogSource { namespace: namespace.to_string(), node: node.to_string(), name, id: id.clone() };
-        lines.extend(tail.into_iter().map(|line| {
-            let entry = LogEntry { source: source.clone(), line: LogLine { text: line.text, level: line.level, id: id.clone() } };
-            (Timestamp::from_second(line.at).unwrap_or_default(), entry)
-        }));
-    }
-    lines.retain(|(_, entry)| {
-        let named = |own: &str| args.workload.as_deref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(own));
-        let by_flags = LogFilter { workload_name: None, workload_id: None, ..filter.clone() };
-        let is_wanted = args.workload.is_some() && (named(&entry.source.name) || named(&entry.source.id));
-        if args.workload.is_some() { is_wanted && by_flags.passes(entry) } else { filter.passes(entry) }
-    });
-    lines.sort_by_key(|(at, _)| *at);
-    let style = output.style();
-    for (at, entry) in lines {
-        if output.is_json() {
-            output.json(&as_json(&entry, at))?;
-        } else {
-            output.line(as_line(&entry, &at.to_zoned(TimeZone::system()), style))?;
-        }
-    }
-    Ok(())
-}
-
-fn as_json(entry: &LogEntry, at: Timestamp) -> serde_json::Value {
+/// A line as of a time, for a program.
+pub(super) fn as_json(entry: &LogEntry, at: Timestamp) -> serde_json::Value {
     let LogEntry { source, line } = entry;
     json!({
         "time": at.to_string(), "namespace": source.namespace, "node_id": source.node,
@@ -191,11 +291,21 @@ fn as_line(entry: &LogEntry, now: &Zoned, style: Style) -> String {
         Level::Info => style.good(&level),
         Level::Debug => style.dim(&level),
     };
+    if source.id.is_empty() {
+        // The node's own remark.
+        return format!("{} {level} {}", time(now, style), harmless(line.text.trim_end()));
+    }
     let id: String = source.id.chars().rev().take(4).collect::<Vec<_>>().into_iter().rev().collect();
     let name = harmless(&source.name).into_owned();
     let who = format!("{}{}", style.name(&name), style.dim(&format!("/{}", harmless(&id))));
-    let time = style.dim(&now.strftime("%H:%M:%S").to_string());
+    let time = time(now, style);
     format!("{time} {level} {who} {}", harmless(line.text.trim_end()))
+}
+
+/// The time of day, with the day where it is not this one.
+fn time(at: &Zoned, style: Style) -> String {
+    let today = Timestamp::now().to_zoned(at.time_zone().clone()).date();
+    style.dim(&at.strftime(if at.date() == today { "%H:%M:%S" } else { "%Y-%m-%d %H:%M:%S" }).to_string())
 }
 
 #[cfg(test)]
@@ -205,14 +315,14 @@ mod tests {
     fn entry(text: &str) -> LogEntry {
         let id = "cpv1o2s0tq5c73f0abcd".to_owned();
         let source = LogSource { namespace: "default".into(), node: "N1".into(), name: "echojs".into(), id: id.clone() };
-        LogEntry { source, line: LogLine { text: text.into(), level: Level::Warn, id } }
+        LogEntry { source, line: LogLine { text: text.into(), level: Level::Warn, id, seq: None } }
     }
 
     #[test]
     fn a_line_has_time_level_and_workload() {
         let now: Zoned = "2026-02-03T15:04:05+00:00[UTC]".parse().unwrap();
         let text = as_line(&entry("listening\x1b[2J\n"), &now, Style::new(false));
-        assert_eq!(text, "15:04:05 WARN  echojs/abcd listening\u{fffd}[2J");
+        assert_eq!(text, "2026-02-03 15:04:05 WARN  echojs/abcd listening\u{fffd}[2J");
         assert!(as_line(&entry("x"), &now, Style::new(true)).contains("\x1b["));
         assert_eq!(as_json(&entry("x\n"), Timestamp::UNIX_EPOCH)["level"], "WARN");
     }
@@ -226,11 +336,24 @@ mod tests {
             workload_id: "*".into(),
             level: LevelName::Info,
             tail: None,
+            since: None,
+            follow: false,
+            previous: false,
         };
         let by_id = args(Some("cpv1o2s0tq5c73f0abcd"), "*").filter();
         assert_eq!((by_id.workload_id.is_some(), by_id.workload_name), (true, None));
         assert_eq!(args(Some("echo"), "*").filter().workload_name.as_deref(), Some("echo"));
         assert_eq!(args(None, "echo").filter().workload_name.as_deref(), Some("echo"));
         assert_eq!(args(None, "*").filter(), LogFilter { level: Some(Level::Info), ..Default::default() });
+    }
+    #[test]
+    fn the_previous_run_is_the_one_before_the_last_start_of_the_same_workload_or_of_the_copy_before_it() {
+        let node: NodeId = nkeys::KeyPair::new_server().public_key().parse().unwrap();
+        let run = |id: &str, after, until| Run { node: node.clone(), id: id.into(), after, until };
+        assert_eq!(previous_of(Vec::new()), None);
+        assert_eq!(previous_of(vec![run("a", 1, None)]), None);
+        let again = vec![run("a", 1, None), run("b", 2, None), run("a", 3, None), run("c", 4, None), run("a", 5, None)];
+        assert_eq!(previous_of(again), Some(run("a", 3, Some(5))));
+        assert_eq!(previous_of(vec![run("a", 1, None), run("a", 2, None), run("b", 3, None)]), Some(run("a", 2, None)));
     }
 }

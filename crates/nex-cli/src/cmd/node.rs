@@ -1,13 +1,16 @@
 //! `nex node …`: its subcommands, of which the short ones are here.
 
 use clap::{Args, Subcommand};
+use clap_complete::engine::ArgValueCompleter;
 use nex_client::discover::Running;
 use nex_protocol::control::NodeSummary;
 
 use super::lameduck::{self, LameduckArgs};
 use super::node_info::{self, InfoArgs};
+use super::node_stop::NodeStopArgs;
 use super::node_up::NodeUpArgs;
 use super::preflight::PreflightArgs;
+use crate::complete;
 use crate::output::Output;
 use crate::session::Session;
 use crate::table::{Column, Grid, titled};
@@ -17,6 +20,8 @@ use crate::table::{Column, Grid, titled};
 pub(crate) enum NodeCommand {
     /// Run a node in the foreground, on a NATS that is there already
     Up(Box<NodeUpArgs>),
+    /// Stop the node of this host, and all that runs on it
+    Stop(NodeStopArgs),
     /// Check that everything a node needs is here
     Preflight(Box<PreflightArgs>),
     /// List the nodes that answer
@@ -25,7 +30,7 @@ pub(crate) enum NodeCommand {
     Info(InfoArgs),
     /// Find the nodes that run a workload
     Probe(ProbeArgs),
-    /// Let a node take no more workloads; there is no way back
+    /// Let a node take no more workloads, and end when nothing runs any more; there is no way back
     Lameduck(LameduckArgs),
 }
 
@@ -41,7 +46,7 @@ pub(crate) struct LsArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ProbeArgs {
     /// Id or name of the workload [default: all of the namespace]
-    #[arg(long, value_name = "ID|NAME")]
+    #[arg(long, value_name = "ID|NAME", add = ArgValueCompleter::new(complete::workloads))]
     workload: Option<String>,
 }
 
@@ -52,7 +57,7 @@ pub(crate) async fn run(command: &NodeCommand, session: &Session, output: &mut O
         NodeCommand::Info(args) => node_info::run(args, session, output).await,
         NodeCommand::Probe(args) => probe(args, session, output).await,
         NodeCommand::Lameduck(args) => lameduck::run(args, session, output).await,
-        NodeCommand::Up(_) | NodeCommand::Preflight(_) => Ok(()),
+        NodeCommand::Up(_) | NodeCommand::Stop(_) | NodeCommand::Preflight(_) => Ok(()),
     }
 }
 

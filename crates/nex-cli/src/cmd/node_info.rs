@@ -1,51 +1,40 @@
 //! `nex node info`: shows a node and the namespace's workloads on it.
 
 use clap::Args;
-use nex_protocol::control::{InfoResponse, Machine};
+use clap_complete::engine::ArgValueCompleter;
+use nex_protocol::control::{HistorySummary, InfoResponse, Machine, QuotaSummary};
 use nex_protocol::id::NodeId;
 
-use crate::check::Usage;
+use crate::complete;
+use crate::node_ref::NodeRef;
 use crate::output::Output;
 use crate::session::Session;
 use crate::table::{Column, Grid, properties, titled};
+
+const MIB: u64 = 1024 * 1024;
 
 /// `nex node info`
 #[derive(Debug, Args)]
 pub(crate) struct InfoArgs {
     /// Id of the node (N…), or its name
-    #[arg(value_name = "NODE")]
-    node: String,
+    #[arg(value_name = "NODE", add = ArgValueCompleter::new(complete::nodes))]
+    node: NodeRef,
     /// Show more about each workload
     #[arg(long)]
     full: bool,
 }
 
-/// The only node of this name.
-async fn by_name(name: &str, session: &Session) -> anyhow::Result<NodeId> {
-    let nodes = session.client.nodes(session.discovery_timeout).await?;
-    let mut named = nodes.iter().filter(|node| node.tags.get("node_name").is_some_and(|own| own == name));
-    match (named.next(), named.next()) {
-        (Some(node), None) => Ok(node.node_id.parse()?),
-        (Some(_), Some(_)) => {
-            Err(Usage(format!("several nodes are called '{name}'; next: give the id of one, see `nex node ls`")).into())
-        }
-        (None, _) => {
-            Err(Usage(format!("'{name}' is neither the id nor the name of a node; next: see them with `nex node ls`")).into())
-        }
-    }
-}
-
 /// Requests and prints the information.
 pub(crate) async fn run(args: &InfoArgs, session: &Session, output: &mut Output) -> anyhow::Result<()> {
-    let node = match args.node.parse::<NodeId>() {
-        Ok(node) => node,
-        Err(_name) => by_name(&args.node, session).await?,
-    };
+    let node = args.node.resolve(session).await?;
     let info = session.client.info(&node).await?;
     if output.is_json() {
         return output.document(&info);
     }
     output.table(&node_table(&node, &info))?;
+    if !info.quotas.is_empty() {
+        output.table(&quotas(&info.quotas))?;
+    }
     if info.machines.is_empty() {
         return output.line(format_args!("No workloads of namespace {}", session.client.namespace()));
     }
@@ -67,7 +56,23 @@ fn node_table(node: &NodeId, info: &InfoResponse) -> Grid {
         rows.push(("Memory in kB", String::new()));
         rows.extend(numbers.map(|(name, number)| (name, thousands(number))));
     }
+    rows.extend(info.history.map(|history| ("History", kept(history))));
     properties("NEX Node Information", rows)
+}
+
+fn quotas(quotas: &[QuotaSummary]) -> Grid {
+    let columns = [Column::left("Quota of"), Column::left("What").whole(), Column::right("Used"), Column::right("Most")];
+    let row = |it: &QuotaSummary| {
+        let used = it.used.map_or_else(String::new, |used| used.to_string());
+        vec![it.of.clone(), it.what.clone(), used, format!("{} {}", it.most, it.unit).trim_end().to_owned()]
+    };
+    titled("Quotas", &columns, quotas.iter().map(row))
+}
+
+/// How much it keeps of log lines and events.
+fn kept(HistorySummary { bytes, max_bytes, lost }: HistorySummary) -> String {
+    let size = format!("{} of {} MiB", bytes.div_ceil(MIB), max_bytes / MIB);
+    if lost == 0 { size } else { format!("{size}; {lost} lines and events were lost: its disk does not take them") }
 }
 
 fn workloads(machines: &[Machine]) -> Grid {

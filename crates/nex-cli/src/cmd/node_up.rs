@@ -1,12 +1,16 @@
 //! `nex node up`: runs a node in the foreground, connected to an existing NATS server.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use nex_bus::settings::ConnectionSettings;
+use nex_node::config::RELOADED;
 use nex_node::{Node, NodeOptions};
 use nex_process::{ProcessId, TaskScope};
+use serde_json::{Map, Value};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::{ConnectionArgs, Loaded, NodeArgs};
@@ -19,8 +23,21 @@ use crate::output::Output;
 pub(crate) struct NodeUpArgs {
     #[command(flatten)]
     pub(crate) node: NodeArgs,
+    /// What becomes of workloads on SIGTERM: stop ends them, leave lets them run for the next process, which takes them over. Ctrl-C and
+    /// `nex node stop` always end everything
+    #[arg(long, value_name = "WHAT", env = "NEX_ON_TERMINATE", hide_env_values = true, default_value = "stop")]
+    pub(crate) on_terminate: OnTerminate,
     #[command(flatten)]
     pub(crate) telemetry: TelemetryArgs,
+}
+
+/// What becomes of workloads when a supervisor ends the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnTerminate {
+    /// They end.
+    Stop,
+    /// They run on.
+    Leave,
 }
 
 /// Flags of 0.2.7 without effect, accepted with a warning.
@@ -55,16 +72,18 @@ pub(crate) async fn run(
     let mut signals = Signals::listen()?;
     let loaded = args.node.load()?;
     let settings = connection.settings(env)?;
-    let node = start(&args.node, loaded, settings, env, feed).await?;
+    let node = Box::pin(start(&args.node, loaded, settings, env, feed)).await?;
     output.note(format_args!("node {} is ready", node.id()));
-    node.until(&mut signals, std::future::pending()).await
+    let reload = Reload { args: &args.node, text: config_text(node.file.as_deref()) };
+    node.until(&mut signals, std::future::pending(), args.on_terminate, Some(reload)).await
 }
 
 /// A running node with its pid file.
 pub(crate) struct Running {
     node: Node,
+    file: Option<PathBuf>,
     _own_log: TaskScope,
-    _pid_file: Option<PidFile>,
+    pid_file: Option<PidFile>,
 }
 
 /// Starts a node and waits until it answers and an agent is warm.
@@ -97,7 +116,7 @@ pub(crate) async fn start(
             if let Some(feed) = feed {
                 own_log.spawn("own log", feed.publish(node.nats().clone(), node.identity().node.clone()));
             }
-            Ok(Running { node, _own_log: own_log, _pid_file: pid_file })
+            Ok(Running { node, file, _own_log: own_log, pid_file })
         }
         Err(error) => {
             node.stop().await;
@@ -112,20 +131,86 @@ impl Running {
         &self.node.identity().node
     }
 
-    /// Runs until a signal or until `lost` resolves, then stops in order. A second signal ends the process at once.
-    pub(crate) async fn until(self, signals: &mut Signals, lost: impl Future<Output = anyhow::Error>) -> anyhow::Result<()> {
-        let ended = tokio::select! {
-            name = signals.next() => {
-                tracing::info!("{name} received, stopping; once more to stop at once");
-                Ok(())
+    /// Runs until a signal, until it has drained, or until `lost` resolves, then stops in order. A second signal ends the process at once.
+    pub(crate) async fn until(
+        self,
+        signals: &mut Signals,
+        lost: impl Future<Output = anyhow::Error>,
+        on_terminate: OnTerminate,
+        mut reload: Option<Reload<'_>>,
+    ) -> anyhow::Result<()> {
+        tokio::pin!(lost);
+        let ended = loop {
+            tokio::select! {
+                signal = signals.next() => match (signal, &mut reload) {
+                    (Received::Hangup, Some(reload)) if !signals.has_terminal => reload.again(&self.node),
+                    (Received::Terminate, _) if on_terminate == OnTerminate::Leave => {
+                        tracing::info!("{} received, leaving the workloads to the next process", signal.name());
+                        self.leave().await;
+                    }
+                    _ => {
+                        tracing::info!("{} received, stopping; once more to stop at once", signal.name());
+                        break Ok(());
+                    }
+                },
+                () = self.node.drained() => {
+                    tracing::info!("the node has drained, stopping");
+                    break Ok(());
+                }
+                error = &mut lost => break Err(error),
             }
-            error = lost => Err(error),
         };
         tokio::select! {
             () = self.node.stop() => ended,
-            name = signals.next() => anyhow::bail!("{name} received again: stopped at once; next: the next start removes what is left"),
+            signal = signals.next() => {
+                let name = signal.name();
+                anyhow::bail!("{name} received again: stopped at once; next: the next start removes what is left")
+            }
         }
     }
+
+    /// Ends this process and nothing else: every destructor from here on would end what is to run on.
+    async fn leave(self) -> ! {
+        self.node.leave().await;
+        drop(self.pid_file);
+        std::process::exit(0)
+    }
+}
+
+/// What it takes to read the configuration again.
+pub(crate) struct Reload<'a> {
+    args: &'a NodeArgs,
+    /// The file as it was read last.
+    text: Map<String, Value>,
+}
+
+impl Reload<'_> {
+    /// Reads the configuration again; what cannot be changed is named. One that is not valid changes nothing.
+    fn again(&mut self, node: &Node) {
+        let loaded = match self.args.load() {
+            Ok(loaded) => loaded,
+            Err(error) => return tracing::error!("the configuration is not read again: {error:#}"),
+        };
+        let text = config_text(loaded.file.as_deref());
+        let keys = self.text.keys().chain(text.keys()).filter(|key| self.text.get(*key) != text.get(*key));
+        let (counts, waits): (BTreeSet<&str>, BTreeSet<&str>) = keys.map(String::as_str).partition(|key| RELOADED.contains(key));
+        let list = |keys: BTreeSet<&str>| keys.into_iter().collect::<Vec<_>>().join(", ");
+        if !waits.is_empty() {
+            tracing::warn!("these keys of the configuration count from the next start on: {}", list(waits));
+        }
+        tracing::info!(
+            "configuration read again; changed: {}",
+            if counts.is_empty() { "nothing".to_owned() } else { list(counts) }
+        );
+        node.reload(loaded.config);
+        self.text = text;
+    }
+}
+
+/// The members of a configuration file that was found to be valid.
+fn config_text(file: Option<&Path>) -> Map<String, Value> {
+    let text = file.and_then(|file| std::fs::read_to_string(file).ok());
+    text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
 }
 
 /// The signals that stop a node.
@@ -135,6 +220,8 @@ pub(crate) struct Signals {
     quit: Signal,
     /// SIGHUP, unless `nohup` ignores it.
     hangup: Option<Signal>,
+    /// Whether it was started at a terminal, whose end is told by SIGHUP; to others that says to read the configuration again.
+    has_terminal: bool,
 }
 
 impl Signals {
@@ -145,17 +232,38 @@ impl Signals {
             interrupt: on(SignalKind::interrupt())?,
             terminate: on(SignalKind::terminate())?,
             quit: on(SignalKind::quit())?,
+            has_terminal: std::io::stdin().is_terminal(),
             hangup: (!ignores_hangup()).then(|| on(SignalKind::hangup())).transpose()?,
         })
     }
 
     /// Waits for the next signal.
-    pub(crate) async fn next(&mut self) -> &'static str {
+    pub(crate) async fn next(&mut self) -> Received {
         tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.quit.recv() => "SIGQUIT",
-            () = received(self.hangup.as_mut()) => "SIGHUP",
+            _ = self.interrupt.recv() => Received::Interrupt,
+            _ = self.terminate.recv() => Received::Terminate,
+            _ = self.quit.recv() => Received::Quit,
+            () = received(self.hangup.as_mut()) => Received::Hangup,
+        }
+    }
+}
+
+/// A signal that was received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Received {
+    Interrupt,
+    Terminate,
+    Quit,
+    Hangup,
+}
+
+impl Received {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Interrupt => "SIGINT",
+            Self::Terminate => "SIGTERM",
+            Self::Quit => "SIGQUIT",
+            Self::Hangup => "SIGHUP",
         }
     }
 }

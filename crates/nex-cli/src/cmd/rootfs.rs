@@ -4,8 +4,6 @@ use std::path::PathBuf;
 
 use clap::Args;
 use indicatif::HumanBytes;
-use nex_image::base::Base;
-use nex_image::oci::Credentials;
 use nex_image::rootfs::{Built, RootfsSpec, build};
 use serde_json::json;
 
@@ -14,6 +12,7 @@ use crate::check::Usage;
 use crate::env::Env;
 use crate::output::Output;
 use crate::progress::steps_bar;
+use crate::registry::RegistryArgs;
 
 const EXAMPLES: &str = "Bases:
   DIR                       a directory, taken as it is
@@ -59,44 +58,13 @@ pub(crate) struct RootfsArgs {
     size: Option<u64>,
 }
 
-/// How to talk to a registry.
-#[derive(Debug, Args)]
-pub(crate) struct RegistryArgs {
-    /// Talk to the registry without TLS
-    #[arg(long)]
-    plain_http: bool,
-    /// Name for the registry
-    #[arg(long, value_name = "NAME", env = "NEX_REGISTRY_USER", hide_env_values = true)]
-    registry_user: Option<String>,
-    /// Password for the registry; only by its variable, for everybody sees what is typed
-    #[arg(long, hide = true, env = "NEX_REGISTRY_PASSWORD", hide_env_values = true)]
-    registry_password: Option<String>,
-}
-
-impl RegistryArgs {
-    /// Parses a base; the empty one if absent.
-    pub(crate) fn base(&self, text: Option<&str>) -> anyhow::Result<Base> {
-        let Some(text) = text else { return Ok(Base::Empty) };
-        let credentials = match (&self.registry_user, &self.registry_password) {
-            (Some(name), Some(password)) => Some(Credentials { name: name.clone(), password: password.clone() }),
-            (None, None) => None,
-            _ => {
-                return Err(
-                    Usage("a login needs both: --registry-user, and NEX_REGISTRY_PASSWORD in the environment".into()).into()
-                );
-            }
-        };
-        Ok(Base::of(text, self.plain_http, credentials)?)
-    }
-}
-
 /// Volume label of images: name and version.
 pub(crate) fn label() -> String {
     format!("nex {}", env!("CARGO_PKG_VERSION"))
 }
 
 /// Builds the image.
-pub(crate) fn run(args: &RootfsArgs, env: &Env, output: &mut Output) -> anyhow::Result<()> {
+pub(crate) async fn run(args: &RootfsArgs, env: &Env, output: &mut Output) -> anyhow::Result<()> {
     if let Some(script) = &args.script {
         let script = script.display();
         let why = format!(
@@ -108,7 +76,7 @@ pub(crate) fn run(args: &RootfsArgs, env: &Env, output: &mut Output) -> anyhow::
         output.note("--size has no effect: an image is as large as what is in it");
     }
     let named = args.base.as_deref().or(args.image.as_deref());
-    let base = args.registry.base(named)?;
+    let base = args.registry.base(named, env).await?;
     let agent = find_agent(args.agent.as_deref(), &[], env)?;
     let spec = RootfsSpec { base, agent, label: label(), mtime: args.mtime };
     let mut report = steps_bar(output);

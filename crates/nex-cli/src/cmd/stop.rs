@@ -1,14 +1,21 @@
 //! `nex stop`: stops a workload by node and id, as in 0.2.7, or by id or name on any node.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
+use nex_client::Client;
+use nex_client::deploy::StopError;
 use nex_client::discover::Running;
+use nex_protocol::deploy::policy::MAX_STOP_GRACE;
 use nex_protocol::id::{NodeId, WorkloadId, WorkloadName};
+use nkeys::KeyPair;
 use serde_json::json;
 
 use crate::args::ConnectionArgs;
 use crate::check::Usage;
+use crate::complete;
 use crate::env::Env;
 use crate::keys;
 use crate::output::Output;
@@ -23,7 +30,7 @@ use crate::session::{self, Session};
   nex stop NB… cpv1… --name echo --issuer my.nk")]
 pub(crate) struct StopArgs {
     /// Id or name of the workload; after the node's id, its id
-    #[arg(value_name = "[NODE] WORKLOAD", num_args = 1..=2, required = true)]
+    #[arg(value_name = "[NODE] WORKLOAD", num_args = 1..=2, required = true, add = ArgValueCompleter::new(complete::workloads))]
     target: Vec<String>,
     /// Name of the workload [default: found by its id]
     #[arg(long)]
@@ -39,6 +46,8 @@ pub(crate) struct StopTarget {
     pub(crate) node: NodeId,
     pub(crate) id: WorkloadId,
     pub(crate) name: WorkloadName,
+    /// Time it has to end by itself, where it was given some.
+    pub(crate) grace: Duration,
 }
 
 impl StopTarget {
@@ -48,7 +57,14 @@ impl StopTarget {
             node: running.node.clone(),
             id: running.workload.id.parse().ok()?,
             name: running.workload.name.parse().ok()?,
+            grace: running.workload.stop_grace_ms.map_or(Duration::ZERO, Duration::from_millis).min(MAX_STOP_GRACE),
         })
+    }
+
+    /// Stops it, waiting as long as it may take to end.
+    pub(crate) async fn stop(&self, client: &Client, issuer: &KeyPair) -> Result<(), StopError> {
+        let client = client.clone().with_patience(self.grace);
+        client.stop(&self.node, &self.id, &self.name, issuer).await.map(drop)
     }
 }
 
@@ -71,12 +87,12 @@ pub(crate) async fn run(args: &StopArgs, connection: &ConnectionArgs, env: &Env,
     let issuer = keys::issuer(args.issuer.as_deref(), env, output)?;
     let session = session::open(connection, env).await?;
     let found = match (node, wanted.parse::<WorkloadId>(), &args.name) {
-        (Some(node), Ok(id), Some(name)) => vec![StopTarget { node, id, name: name.clone() }],
+        (Some(node), Ok(id), Some(name)) => vec![StopTarget { node, id, name: name.clone(), grace: Duration::ZERO }],
         (node, _, name) => find(wanted, node.as_ref(), name.as_ref(), &session).await?,
     };
     let mut stopped = Vec::new();
-    for StopTarget { node, id, name } in &found {
-        session.client.stop(node, id, name, &issuer).await?;
+    for target @ StopTarget { node, id, name, .. } in &found {
+        target.stop(&session.client, &issuer).await?;
         if !output.is_json() {
             output.line(format_args!("✅ Workload '{name}' stopped. ({id} on node {node})"))?;
         }

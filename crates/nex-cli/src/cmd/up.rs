@@ -7,7 +7,7 @@ use nex_bus::local_context::{self, INBOX_PREFIX, local_port};
 use nex_node::embedded::{EmbeddedDir, EmbeddedNats};
 
 use crate::args::{ConnectionArgs, NodeArgs};
-use crate::cmd::node_up::{Signals, start};
+use crate::cmd::node_up::{OnTerminate, Signals, start};
 use crate::env::Env;
 use crate::log_feed::LogFeed;
 use crate::output::Output;
@@ -52,6 +52,9 @@ pub(crate) async fn run(
             Some(port) => Some(dir.start(&args.node.nats_server(env)?, port).await?),
             None => return Err(unreachable).context("an embedded NATS server is only started on this machine"),
         },
+        Err(other @ (ConnectError::Silent { .. } | ConnectError::NotNats { .. })) => {
+            return Err(other).with_context(|| port.map_or_else(|| "NATS was not reached".to_owned(), taken));
+        }
         Err(error) => return Err(error.into()),
     };
     if let Some(embedded) = &embedded {
@@ -62,11 +65,11 @@ pub(crate) async fn run(
         write_context(embedded, port.unwrap_or_default(), env);
     }
     let shown = settings.shown_servers();
-    let started = start(&args.node, loaded, settings, env, feed).await;
+    let started = Box::pin(start(&args.node, loaded, settings, env, feed)).await;
     let ended = match started {
         Ok(node) => {
             welcome(output, &shown, node.id().as_str(), embedded.is_some())?;
-            node.until(&mut signals, died(embedded.as_ref())).await
+            node.until(&mut signals, died(embedded.as_ref()), OnTerminate::Stop, None).await
         }
         Err(error) => Err(error),
     };

@@ -226,6 +226,8 @@ impl Inner {
             Control::Info { namespace } => Some(success(kind::INFO, &self.info(&namespace))),
             Control::Deploy { namespace } => Some(self.deploy(&namespace, &message.payload).await),
             Control::Stop { .. } => Some(self.stop(&message.payload)),
+            // As a node of 0.2.7, it keeps nothing.
+            Control::History { .. } => None,
             Control::LameDuck => {
                 *self.lame.lock().unwrap() = true;
                 Some(success(kind::LAME_DUCK, &LameDuckResponse { node_id: self.id.to_string(), success: true }))
@@ -280,6 +282,7 @@ impl Inner {
             memory: Some(Memory { total: 3, free: 1, available: 2 }),
             machines: deployed.iter().filter(|(_, d)| d.namespace == namespace).map(machine).collect(),
             supported_workload_types: self.properties.types.iter().map(ToString::to_string).collect(),
+            ..InfoResponse::default()
         }
     }
 

@@ -6,19 +6,22 @@
     for (let at = 0; at + 1 < flat.length; at += 2) all.push([flat[at], flat[at + 1]]);
     return all;
   };
-  // The message as a request: method and path from its headers, if it has them.
+  // The message as a request: method and path from its headers, if it has them. One with a scheme was a request of HTTP.
   const toRequest = (subject, payload) => {
-    let [method, path] = ["POST", "/"];
+    let [method, path, scheme, host] = ["POST", "/", "nats", encodeURIComponent(subject)];
     const headers = new Headers();
     for (const [name, value] of pairs(JSON.parse(native.headers()))) {
       const lower = name.toLowerCase();
       if (lower === "nex-http-method") method = value.toUpperCase();
       else if (lower === "nex-http-path") path = value.startsWith("/") ? value : `/${value}`;
+      else if (lower === "nex-http-scheme" && (value === "http" || value === "https")) scheme = value;
       // A header that the web does not allow is not passed on.
       else try { headers.append(name, value); } catch { }
     }
+    const isHttp = scheme !== "nats";
+    if (isHttp) host = headers.get("host") ?? "localhost";
     const body = method === "GET" || method === "HEAD" ? undefined : payload;
-    return new Request(`nats://${encodeURIComponent(subject)}${path}`, { method, headers, body });
+    return { request: new Request(`${scheme}://${host}${path}`, { method, headers, body }), isHttp };
   };
   const canonical = (name) => name.replace(/(^|-)[a-z]/g, (start) => start.toUpperCase());
   const ofFetch = (handler) => async (subject, payload) => {
@@ -27,13 +30,16 @@
       waitUntil: (promise) => void waiting.push(promise),
       passThroughOnException() {},
     });
-    const response = await handler.fetch(toRequest(subject, payload), env, context);
+    const { request, isHttp } = toRequest(subject, payload);
+    const response = await handler.fetch(request, env, context);
     if (!(response instanceof Response)) throw new TypeError("fetch returned no Response: end it with return new Response(…)");
     const bytes = await response[take]();
     // What was promised has until the call's deadline; an error of it is told in the log.
     for (const { status, reason } of await Promise.allSettled(waiting)) if (status === "rejected") console.error(reason);
     const headers = [...response.headers].flatMap(([name, value]) => [canonical(name), value]);
-    native.respond(response.status, response.statusText, JSON.stringify(headers));
+    // Whoever asked by HTTP is answered with the status and all that comes with it; for others a failure is a failed call.
+    if (isHttp) headers.push("Nex-Http-Status", String(response.status));
+    native.respond(isHttp ? 200 : response.status, response.statusText, JSON.stringify(headers));
     return bytes;
   };
   return (exported) => {

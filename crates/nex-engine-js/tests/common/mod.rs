@@ -1,6 +1,6 @@
 //! Fixtures of tests and benchmarks: a launch for a source, and a host that records its requests.
 #![allow(dead_code, reason = "the bench uses a part of it")]
-#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a helper that fails fails its test")]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use nex_engine::{Call, HostClient, Launch, Limits, Lines, Output};
+use nex_engine::{Call, CallError, Function as _, HostClient, Launch, Limits, Lines, Output};
+use nex_engine_js::{JsFunction, prepare};
 use nex_protocol::digest::Digest;
 use nex_protocol::host::{HostError, HostRequest, Service};
 use tokio::sync::Barrier;
@@ -85,10 +86,17 @@ pub(crate) fn fixture(source: impl AsRef<[u8]>) -> Fixture {
         name: "guest".into(),
         artifact,
         digest: Digest::of(source.as_ref()),
+        is_typescript: false,
         argv: Vec::new(),
         environment: [("Name", "väl"), ("quoted", "\"x\"")].map(|(key, value)| (key.into(), value.into())).into(),
         precompiled: None,
-        limits: Limits { call_time: Duration::from_secs(20), memory_bytes: 32 << 20, concurrency: 8, reply_bytes: 256 * 1024 },
+        limits: Limits {
+            call_time: Duration::from_secs(20),
+            memory_bytes: 32 << 20,
+            concurrency: 8,
+            reply_bytes: 256 * 1024,
+            ..Limits::default()
+        },
         output,
         host: Arc::clone(&host) as Arc<dyn HostClient>,
     };
@@ -97,4 +105,24 @@ pub(crate) fn fixture(source: impl AsRef<[u8]>) -> Fixture {
 
 pub(crate) fn call(payload: impl Into<Bytes>) -> Call {
     Call { subject: "some.subject".into(), payload: payload.into(), headers: Vec::new() }
+}
+
+/// A function of `source`, as an agent starts it.
+pub(crate) async fn started(source: &str) -> (JsFunction, Fixture) {
+    let fixture = fixture(source);
+    (nex_engine_js::start(fixture.launch.clone(), prepare()).await.unwrap(), fixture)
+}
+
+/// The reply of `source` to one call, as text.
+pub(crate) async fn reply(source: &str) -> Result<String, CallError> {
+    let (function, _fixture) = started(source).await;
+    function.invoke(call("pay")).await.map(|reply| String::from_utf8(reply.payload.to_vec()).unwrap())
+}
+
+/// Why `source` fails.
+pub(crate) async fn failure(source: &str) -> String {
+    match reply(source).await {
+        Err(CallError::Failed(text)) => text,
+        other => panic!("{source}: {other:?}"),
+    }
 }

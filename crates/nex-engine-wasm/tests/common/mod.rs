@@ -52,10 +52,17 @@ pub(crate) fn fixture(artifact: &[u8]) -> Fixture {
         name: "guest".into(),
         artifact: path,
         digest: Digest::of(artifact),
+        is_typescript: false,
         argv: Vec::new(),
         environment: [("Name", "väl"), ("name", "lower")].map(|(key, value)| (key.into(), value.into())).into(),
         precompiled: None,
-        limits: Limits { call_time: Duration::from_secs(20), memory_bytes: 64 << 20, concurrency: 8, reply_bytes: 256 * 1024 },
+        limits: Limits {
+            call_time: Duration::from_secs(20),
+            memory_bytes: 64 << 20,
+            concurrency: 8,
+            reply_bytes: 256 * 1024,
+            ..Limits::default()
+        },
         output,
         host: Arc::new(NoHost),
     };

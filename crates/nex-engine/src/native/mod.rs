@@ -5,22 +5,22 @@
 //!
 //! ```text
 //! start ──► running ──► leader dead ──► rest of the group killed ──► output drained ──► exit known
-//!              │ stop: SIGINT ─ half of grace ─► SIGTERM ─ half of grace ─► SIGKILL
+//!              │ stop: SIGINT ─ half of grace ─► SIGTERM ─ half of grace ─► SIGKILL, or a signal of its own ─ grace ─► SIGKILL
 //!              └ drop: SIGKILL
 //! ```
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, pidfd_open, prlimit};
+use nex_protocol::deploy::StopSignal;
+use rustix::process::{Pid, Signal};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -29,10 +29,19 @@ use crate::launch::Launch;
 use crate::output::{LineWriter, Stream};
 
 mod artifact;
+mod beside;
+mod credentials;
 mod environment;
 mod group;
+mod image;
+mod leader;
+mod program;
+mod signal;
 
+pub use beside::Beside;
 use group::Group;
+use leader::{limit_memory, watch_death};
+use program::Program;
 
 /// How long output is drained after the group is dead; only a process that left the group can still hold the pipe.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
@@ -55,6 +64,8 @@ pub enum StoppedBy {
     Sigint,
     /// SIGTERM.
     Sigterm,
+    /// The signal that its deployer chose, or its image names.
+    OwnSignal,
     /// SIGKILL.
     Sigkill,
 }
@@ -65,6 +76,9 @@ pub struct Service {
     pid: u32,
     group: Arc<Group>,
     exit: watch::Receiver<Option<Exit>>,
+    beside: Beside,
+    /// The signal to end by, where its image says so.
+    stop_signal: Option<Signal>,
     // Dropped with the service: ends the supervisor.
     _supervisor: JoinSet<()>,
 }
@@ -74,11 +88,30 @@ impl Service {
     ///
     /// # Errors
     /// [`StartError::Invalid`] if the artifact is not a program that runs here, [`StartError::Host`] if it cannot be executed.
-    pub async fn start(launch: Launch) -> Result<Self, StartError> {
+    pub async fn start(mut launch: Launch) -> Result<Self, StartError> {
+        place_credentials(&mut launch)?;
         let path = launch.artifact.clone();
         let check = tokio::task::spawn_blocking(move || artifact::check(&path));
         check.await.map_err(|error| StartError::host("check the artifact", io::Error::other(error)))??;
-        let mut child = spawn(&launch).await?;
+        let program = Program::of_artifact(&launch)?;
+        Self::run(program, launch).await
+    }
+
+    /// Executes what an image says, whose root is this process's root; the artifact is the file in which it says so. Must be called in a
+    /// Tokio runtime.
+    ///
+    /// # Errors
+    /// [`StartError::Invalid`] if the image names no program that runs here, [`StartError::Host`] if it cannot be executed.
+    pub async fn start_image(mut launch: Launch) -> Result<Self, StartError> {
+        place_credentials(&mut launch)?;
+        let (path, argv, environment) = (launch.artifact.clone(), launch.argv.clone(), launch.environment.clone());
+        let found = tokio::task::spawn_blocking(move || image::program(&path, argv, environment));
+        let program = found.await.map_err(|error| StartError::host("read the image", io::Error::other(error)))??;
+        Self::run(program, launch).await
+    }
+
+    async fn run(program: Program, launch: Launch) -> Result<Self, StartError> {
+        let mut child = program.spawn().await?;
         let id = child.id().ok_or_else(|| StartError::host("find the program's id", io::ErrorKind::NotFound.into()))?;
         let pid = i32::try_from(id).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| StartError::host("find the program's id", io::ErrorKind::InvalidData.into()))?;
@@ -102,7 +135,13 @@ impl Service {
             let status = supervise(child, &death, &owned, readers).await;
             sender.send_replace(Some(describe(status)));
         });
-        Ok(Self { pid: id, group, exit, _supervisor: supervisor })
+        let beside = Beside {
+            artifact: program.path,
+            environment: program.environment,
+            directory: program.directory,
+            memory_bytes: launch.limits.memory_bytes,
+        };
+        Ok(Self { pid: id, group, exit, beside, stop_signal: program.stop_signal, _supervisor: supervisor })
     }
 
     /// Process id of the program, and id of its process group.
@@ -118,15 +157,27 @@ impl Service {
         exit.unwrap_or(Exit { code: -1, signal: None })
     }
 
-    /// Stops the program: SIGINT, SIGTERM after half of `grace`, SIGKILL after all of it.
-    pub async fn stop(&self, grace: Duration) -> StoppedBy {
+    /// What programs beside it are run with.
+    #[must_use]
+    pub fn beside(&self) -> &Beside {
+        &self.beside
+    }
+
+    /// Stops the program: SIGINT, SIGTERM after half of `grace`, SIGKILL after all of it; with a signal of its own, its deployer's or its
+    /// image's, that one, and SIGKILL.
+    pub async fn stop(&self, grace: Duration, own: Option<StopSignal>) -> StoppedBy {
         if self.exit.borrow().is_some() {
             return StoppedBy::AlreadyExited;
         }
-        for (signal, stopped_by) in [(Signal::INT, StoppedBy::Sigint), (Signal::TERM, StoppedBy::Sigterm)] {
-            self.group.signal(signal);
-            if tokio::time::timeout(grace / 2, self.wait()).await.is_ok() {
-                return stopped_by;
+        let own = own.and_then(|own| signal::named(own.as_str())).or(self.stop_signal);
+        let own = own.map(|own| (own, StoppedBy::OwnSignal));
+        let usual = [(Signal::INT, StoppedBy::Sigint), (Signal::TERM, StoppedBy::Sigterm)];
+        let rungs = own.as_ref().map_or(&usual[..], std::slice::from_ref);
+        let each = grace / u32::try_from(rungs.len()).unwrap_or(1);
+        for (signal, stopped_by) in rungs {
+            self.group.signal(*signal);
+            if tokio::time::timeout(each, self.wait()).await.is_ok() {
+                return *stopped_by;
             }
         }
         self.group.signal(Signal::KILL);
@@ -141,46 +192,10 @@ impl Drop for Service {
     }
 }
 
-async fn spawn(launch: &Launch) -> Result<Child, StartError> {
-    let directory = std::env::current_dir().unwrap_or_else(|_error| PathBuf::from("/"));
-    let environment = environment::build(launch, &directory)?;
-    let mut command = Command::new(&launch.artifact);
-    command.arg0(&launch.name).args(&launch.argv).env_clear().envs(environment).current_dir(directory);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.process_group(0).kill_on_drop(true);
-    let mut attempts = 0;
-    loop {
-        match command.spawn() {
-            // A child that another thread forked holds the descriptor through which the artifact was written, until it execs.
-            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && attempts < 20 => {
-                attempts += 1;
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            result => return result.map_err(|error| StartError::host(format!("execute {}", launch.artifact.display()), error)),
-        }
-    }
-}
-
-/// Limits the address space of the program, which already runs but has not used much yet.
-fn limit_memory(pid: Pid, bytes: u64) -> Result<(), StartError> {
-    if bytes == 0 {
-        return Ok(());
-    }
-    let limit = Rlimit { current: Some(bytes), maximum: Some(bytes) };
-    match prlimit(Some(pid), Resource::As, limit) {
-        // The program has ended already.
-        Ok(_) | Err(rustix::io::Errno::SRCH) => Ok(()),
-        Err(error) => Err(StartError::host("set the program's memory limit", error.into())),
-    }
-}
-
-/// A pidfd, readable when the process is dead. Until it is reaped its pid is not reused, so its group can be signalled safely.
-fn watch_death(pid: Pid) -> Result<AsyncFd<OwnedFd>, StartError> {
-    let descriptor =
-        pidfd_open(pid, PidfdFlags::NONBLOCK).map_err(|error| StartError::host("watch the program", error.into()))?;
-    #[expect(deprecated, reason = "an OwnedFd stays open as long as it is registered, which is all the new unsafe one asks")]
-    let registered = AsyncFd::with_interest(descriptor, tokio::io::Interest::READABLE);
-    registered.map_err(|error| StartError::host("watch the program", error))
+/// Scratch space is the working directory, or `/tmp` where that is an image's own.
+fn place_credentials(launch: &mut Launch) -> Result<(), StartError> {
+    let own = std::env::current_dir().unwrap_or_else(|_error| "/".into());
+    credentials::place(&mut launch.environment, &[own, "/tmp".into()])
 }
 
 async fn supervise(
@@ -215,35 +230,10 @@ async fn forward(stream: Option<impl AsyncRead + Unpin>, mut lines: LineWriter) 
 
 fn describe(status: io::Result<ExitStatus>) -> Exit {
     match status {
-        Ok(status) => Exit { code: status.code().unwrap_or(-1), signal: status.signal().map(signal_name) },
+        Ok(status) => Exit { code: status.code().unwrap_or(-1), signal: status.signal().map(signal::name_of) },
         Err(error) => {
             tracing::warn!(%error, "cannot wait for a native workload");
             Exit { code: -1, signal: None }
         }
     }
-}
-
-fn signal_name(number: i32) -> String {
-    let names = [
-        (Signal::HUP, "SIGHUP"),
-        (Signal::INT, "SIGINT"),
-        (Signal::QUIT, "SIGQUIT"),
-        (Signal::ILL, "SIGILL"),
-        (Signal::TRAP, "SIGTRAP"),
-        (Signal::ABORT, "SIGABRT"),
-        (Signal::BUS, "SIGBUS"),
-        (Signal::FPE, "SIGFPE"),
-        (Signal::KILL, "SIGKILL"),
-        (Signal::USR1, "SIGUSR1"),
-        (Signal::SEGV, "SIGSEGV"),
-        (Signal::USR2, "SIGUSR2"),
-        (Signal::PIPE, "SIGPIPE"),
-        (Signal::ALARM, "SIGALRM"),
-        (Signal::TERM, "SIGTERM"),
-        (Signal::XCPU, "SIGXCPU"),
-        (Signal::XFSZ, "SIGXFSZ"),
-        (Signal::SYS, "SIGSYS"),
-    ];
-    let name = names.iter().find(|(signal, _)| signal.as_raw() == number).map(|(_, name)| (*name).to_owned());
-    name.unwrap_or_else(|| format!("signal {number}"))
 }

@@ -14,17 +14,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use data_encoding::BASE64;
 use nex_process::shares::Shares;
-use nex_protocol::agent::invocation::Headers;
-use nex_protocol::host::HostError;
-use serde::Serialize;
+use nex_protocol::agent::invocation::{Headers, canonical_name};
+use nex_protocol::host::{HostError, HttpReply};
 use tokio::sync::Semaphore;
 use ureq::Agent;
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header};
 use ureq::unversioned::transport::DefaultConnector;
 
-use crate::Sent;
+use crate::call::Sent;
 use crate::config::HttpConfig;
 use crate::error::{refuse, unknown_method};
 use guard::{Denied, Guard};
@@ -57,14 +55,6 @@ pub(crate) struct Http {
     workloads: Shares,
     timeout: Duration,
     max_response: usize,
-}
-
-/// The success body of a call.
-#[derive(Serialize)]
-struct Reply {
-    status: u16,
-    headers: BTreeMap<String, Vec<String>>,
-    body_base64: String,
 }
 
 impl Http {
@@ -171,27 +161,16 @@ fn read(response: Response<ureq::Body>, limit: usize) -> Result<Bytes, HostError
     if bytes.len() > limit {
         return Err(refuse(413, format!("the response is larger than {limit} bytes, the most a function is given")));
     }
-    let reply = Reply { status: parts.status.as_u16(), headers: headers(&parts.headers), body_base64: BASE64.encode(&bytes) };
+    let reply = HttpReply::new(parts.status.as_u16(), headers(&parts.headers), &bytes);
     serde_json::to_vec(&reply).map(Bytes::from).map_err(|error| refuse(500, format!("the response cannot be written: {error}")))
 }
 
 fn headers(headers: &HeaderMap) -> BTreeMap<String, Vec<String>> {
     let mut map: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, value) in headers {
-        map.entry(canonical(name.as_str())).or_default().push(String::from_utf8_lossy(value.as_bytes()).into_owned());
+        map.entry(canonical_name(name.as_str())).or_default().push(String::from_utf8_lossy(value.as_bytes()).into_owned());
     }
     map
-}
-
-/// `content-type` as `Content-Type`, the form functions know from 0.2.7.
-fn canonical(name: &str) -> String {
-    let mut start = true;
-    let upper = |c: char| {
-        let c = if start { c.to_ascii_uppercase() } else { c };
-        start = c == '-';
-        c
-    };
-    name.chars().map(upper).collect()
 }
 
 fn failure(error: &ureq::Error) -> HostError {

@@ -90,7 +90,7 @@ async fn a_url_that_cannot_be_called_is_the_callers_fault() {
         let error = get(url, SocketAddr::from(([127, 0, 0, 1], 1))).await;
         assert_eq!(error.code, 400, "{url}: {error}");
     }
-    assert_eq!(canonical("x-nex-hs-code"), "X-Nex-Hs-Code");
+    assert_eq!(canonical_name("x-nex-hs-code"), "X-Nex-Hs-Code");
 }
 
 #[tokio::test]

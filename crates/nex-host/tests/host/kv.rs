@@ -29,6 +29,48 @@ async fn a_value_is_set_read_listed_and_deleted() {
 }
 
 #[tokio::test]
+async fn a_value_is_updated_only_at_the_revision_that_was_read() {
+    let server = NatsServer::start().await;
+    let caller = Caller::of(&server).await;
+    let entry = |revision: u64, value: &str| [&revision.to_be_bytes()[..], value.as_bytes()].concat();
+    assert_eq!(caller.call("kv.entry", "key", "").await.unwrap(), entry(0, ""));
+    let at = |revision: &'static str| [revision];
+    let created = caller.with("kv.update", "key", "one", &at("revision: 0")).await.unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&created).unwrap(), json!({"revision": 1, "success": true}));
+    assert_eq!(caller.with("kv.update", "key", "late", &at("revision: 0")).await.unwrap_err().code, 409);
+    assert_eq!(caller.call("kv.entry", "key", "").await.unwrap(), entry(1, "one"));
+    caller.with("kv.update", "key", "two", &at("revision: 1")).await.unwrap();
+    assert_eq!(caller.with("kv.update", "key", "late", &at("revision: 1")).await.unwrap_err().code, 409);
+    assert_eq!(caller.call("kv.get", "key", "").await.unwrap(), "two");
+    caller.call("kv.delete", "key", "").await.unwrap();
+    assert_eq!(caller.call("kv.entry", "key", "").await.unwrap(), entry(0, ""), "what is deleted is not there");
+    caller.with("kv.update", "key", "three", &at("revision: 0")).await.unwrap();
+    for headers in [&["revision: x"][..], &["other: 1"], &[]] {
+        assert_eq!(caller.with("kv.update", "key", "x", headers).await.unwrap_err().code, 400, "{headers:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_number_is_added_to_by_many_at_once_and_none_is_lost() {
+    let server = NatsServer::start().await;
+    let caller = Caller::of(&server).await;
+    let many = futures::future::join_all((0..20).map(|_| caller.call("kv.increment", "number", "3"))).await;
+    let mut sums: Vec<i64> =
+        many.iter().map(|sum| std::str::from_utf8(sum.as_ref().unwrap()).unwrap().parse().unwrap()).collect();
+    sums.sort_unstable();
+    assert_eq!(sums, (1..=20).map(|count| count * 3).collect::<Vec<_>>());
+    assert_eq!(caller.call("kv.increment", "number", "-60").await.unwrap(), "0");
+    for delta in ["", "1.5", "x", "9223372036854775808"] {
+        assert_eq!(caller.refused("kv.increment", "number", delta).await.0, 400, "{delta}");
+    }
+    caller.call("kv.set", "number", i64::MAX.to_string()).await.unwrap();
+    assert_eq!(caller.refused("kv.increment", "number", "1").await.0, 400);
+    caller.call("kv.set", "number", "hello").await.unwrap();
+    let (code, message) = caller.refused("kv.increment", "number", "1").await;
+    assert!(code == 400 && message.contains("is no number"), "{message}");
+}
+
+#[tokio::test]
 async fn two_workloads_have_two_buckets_even_if_their_names_join_alike() {
     let server = NatsServer::start().await;
     let caller = Caller::of(&server).await;

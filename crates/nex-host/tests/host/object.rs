@@ -22,6 +22,8 @@ async fn an_object_is_put_read_listed_and_deleted() {
     assert_eq!(caller.call("objectstore.get", name, "").await.unwrap(), body);
     assert_eq!(caller.call("objectstore.get", "empty", "").await.unwrap(), "");
 
+    assert_eq!(caller.json("objectstore.info", name, "").await["size"], 200_001);
+    assert_eq!(caller.refused("objectstore.info", "never", "").await.0, 404);
     let list = caller.json("objectstore.list", "", "").await;
     let names: Vec<_> = list.as_array().unwrap().iter().map(|info| info["name"].as_str().unwrap()).collect();
     assert_eq!(names, [name, "empty"]);
@@ -29,6 +31,7 @@ async fn an_object_is_put_read_listed_and_deleted() {
     assert_eq!(caller.json("objectstore.delete", name, "").await, json!({"success": true}));
     assert_eq!(caller.json("objectstore.delete", "empty", "").await, json!({"success": true}));
     assert_eq!(caller.json("objectstore.list", "", "").await, json!([]));
+    assert_eq!(caller.refused("objectstore.info", name, "").await.0, 404);
     let (code, text) = caller.refused("objectstore.get", name, "").await;
     assert!(code == 404 && text.contains("there is no such object"), "{text}");
     assert_eq!(caller.refused("objectstore.delete", "never", "").await.0, 404);

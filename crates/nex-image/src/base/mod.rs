@@ -13,8 +13,8 @@ pub use crate::layers::LayerError;
 pub use error::BaseError;
 
 use crate::file::FileError;
-use crate::layers::{Budget, ImageBuilder, Spool, decompress, layer, read_tar};
-use crate::oci::{self, Credentials, Reference};
+use crate::layers::{Budget, Devices, ImageBuilder, Spool, decompress, layer, read_tar};
+use crate::oci::{self, Reference, RegistryAccess, with_tag};
 use crate::progress::{Progress, ProgressReader, Report};
 
 /// What a root image contains besides the agent.
@@ -34,10 +34,8 @@ pub enum Base {
     Registry {
         /// Name of the image.
         reference: Reference,
-        /// Use HTTP without TLS.
-        plain_http: bool,
-        /// Login, if required.
-        credentials: Option<Credentials>,
+        /// How to talk to it.
+        access: RegistryAccess,
     },
 }
 
@@ -53,7 +51,7 @@ impl Base {
     ///
     /// # Errors
     /// The text is none of these.
-    pub fn of(text: &str, plain_http: bool, credentials: Option<Credentials>) -> Result<Self, BaseError> {
+    pub fn of(text: &str, access: RegistryAccess) -> Result<Self, BaseError> {
         if let Some(layout) = text.strip_prefix("oci:") {
             let (path, tag) = with_tag(layout);
             return Ok(Self::OciLayout(path, tag));
@@ -68,7 +66,7 @@ impl Base {
             Ok(_) => Ok(Self::Tarball(path.to_owned())),
             Err(_) if ["/", "./", "../"].iter().any(|start| text.starts_with(start)) => Err(BaseError::NotThere(path.to_owned())),
             Err(_) => match text.parse() {
-                Ok(reference) => Ok(Self::Registry { reference, plain_http, credentials }),
+                Ok(reference) => Ok(Self::Registry { reference, access }),
                 Err(source) => Err(BaseError::Unknown { text: text.to_owned(), source }),
             },
         }
@@ -77,8 +75,13 @@ impl Base {
     /// Loads the base; temporary files go next to the image, `out`.
     pub(crate) fn load(&self, mtime: Option<u64>, out: &Path, report: &mut Report<'_>) -> Result<LoadedBase, BaseError> {
         let meta = Meta { mtime: mtime.unwrap_or_default(), ..Meta::root(0o755) };
-        let mut builder =
-            ImageBuilder { tree: Tree::new(meta), spool: Spool::create_beside(out)?, budget: Budget::default(), latest: mtime };
+        let mut builder = ImageBuilder {
+            tree: Tree::new(meta),
+            spool: Spool::create_beside(out)?,
+            budget: Budget::default(),
+            latest: mtime,
+            devices: Devices::Keep,
+        };
         let digest = match self {
             Self::Empty => None,
             Self::Dir(dir) => {
@@ -97,19 +100,9 @@ impl Base {
             }
             Self::OciLayout(dir, tag) => Some(oci::layout::load(dir, tag.as_deref(), &mut builder, report)?),
             Self::OciArchive(file, tag) => Some(oci::archive::load(file, tag.as_deref(), &mut builder, report)?),
-            Self::Registry { reference, plain_http, credentials } => {
-                Some(oci::registry::load(reference, *plain_http, credentials.as_ref(), &mut builder, report)?)
-            }
+            Self::Registry { reference, access } => Some(oci::registry::load(reference, access, &mut builder, report)?),
         };
         Ok(LoadedBase { tree: builder.tree, digest })
-    }
-}
-
-/// Splits `PATH:TAG`; a text with a slash after its last colon is only a path.
-fn with_tag(text: &str) -> (PathBuf, Option<String>) {
-    match text.rsplit_once(':') {
-        Some((path, tag)) if !tag.contains('/') && !path.is_empty() && !tag.is_empty() => (path.into(), Some(tag.to_owned())),
-        _ => (text.into(), None),
     }
 }
 
@@ -119,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_text_says_what_kind_of_base_it_means() {
-        let of = |text: &str| Base::of(text, false, None);
+        let of = |text: &str| Base::of(text, RegistryAccess::default());
         assert_eq!(of("oci:dir/x:v1").unwrap(), Base::OciLayout("dir/x".into(), Some("v1".into())));
         assert_eq!(of("oci:a:b/c").unwrap(), Base::OciLayout("a:b/c".into(), None));
         assert_eq!(of("oci-archive:x.tar").unwrap(), Base::OciArchive("x.tar".into(), None));

@@ -4,6 +4,15 @@ use nex_erofs::Tree;
 
 use super::spool::{Budget, Spool};
 
+/// What becomes of devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Devices {
+    /// They are in the image.
+    Keep,
+    /// There may be none, but for those of `/dev`, which are left out.
+    None,
+}
+
 /// Collects the tree and the contents of an image, within a budget.
 #[derive(Debug)]
 pub(crate) struct ImageBuilder {
@@ -12,6 +21,7 @@ pub(crate) struct ImageBuilder {
     pub(crate) budget: Budget,
     /// Later modification times are clamped to this.
     pub(crate) latest: Option<u64>,
+    pub(crate) devices: Devices,
 }
 
 impl ImageBuilder {

@@ -21,8 +21,16 @@ pub enum LayerError {
     #[error(transparent)]
     Tree(#[from] TreeError),
     /// The archive exceeds the budget of an image.
-    #[error("it holds more than an image may: 64 GiB, 4 million entries, 256 MiB of names, names of 1 MiB")]
-    TooMuch,
+    #[error("it holds more than an image may, which is {most} {what}")]
+    TooMuch {
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        most: u64,
+    },
+    /// A device, where there may be none.
+    #[error("'{0}' is a device, which no workload is given; next: build the image without it")]
+    Device(String),
     /// Sparse files are not supported.
     #[error("'{0}' is a sparse file of GNU tar; next: pack it without --sparse")]
     Sparse(String),
@@ -116,7 +124,7 @@ fn name(path: &[u8]) -> &[u8] {
 }
 
 /// Resolves a path, except its last component. `..` in the path itself is refused; in link targets it stops at the root.
-fn resolve(tree: &Tree, path: &[u8]) -> Result<Vec<u8>, LayerError> {
+pub(crate) fn resolve(tree: &Tree, path: &[u8]) -> Result<Vec<u8>, LayerError> {
     let shown = || String::from_utf8_lossy(path).into_owned();
     let parts = |path: &[u8]| -> Vec<Vec<u8>> {
         path.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".").map(<[u8]>::to_vec).collect()

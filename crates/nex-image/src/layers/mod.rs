@@ -13,8 +13,8 @@ pub(crate) mod layer;
 mod spool;
 mod tarball;
 
-pub(crate) use builder::ImageBuilder;
+pub(crate) use builder::{Devices, ImageBuilder};
 pub(crate) use compression::decompress;
 pub use layer::LayerError;
-pub(crate) use spool::{Budget, Spool};
+pub(crate) use spool::{Budget, Limits, Spool};
 pub(crate) use tarball::read as read_tar;

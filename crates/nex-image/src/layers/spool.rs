@@ -18,34 +18,45 @@ const MAX_ENTRIES: u64 = 4_000_000;
 const MAX_NAMES: u64 = 256 << 20;
 
 /// What an image may still use. Charged before anything is unpacked; an archive that exceeds it is refused.
-#[derive(Debug)]
-pub(crate) struct Budget {
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
     pub(crate) bytes: u64,
     pub(crate) entries: u64,
     pub(crate) names: u64,
 }
 
+/// What is left of it.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    limits: Limits,
+    left: Limits,
+}
+
 impl Default for Budget {
     fn default() -> Self {
-        Self { bytes: MAX_BYTES, entries: MAX_ENTRIES, names: MAX_NAMES }
+        Self::new(Limits { bytes: MAX_BYTES, entries: MAX_ENTRIES, names: MAX_NAMES })
     }
 }
 
 impl Budget {
+    /// All of it is left.
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self { limits, left: limits }
+    }
+
     /// Charges an entry of this many bytes.
     pub(crate) fn charge(&mut self, bytes: u64) -> Result<(), LayerError> {
-        match (self.bytes.checked_sub(bytes), self.entries.checked_sub(1)) {
-            (Some(bytes), Some(entries)) => {
-                (self.bytes, self.entries) = (bytes, entries);
-                Ok(())
-            }
-            _ => Err(LayerError::TooMuch),
-        }
+        let too_much = |what, most| LayerError::TooMuch { what, most };
+        self.left.bytes = self.left.bytes.checked_sub(bytes).ok_or_else(|| too_much("unpacked bytes", self.limits.bytes))?;
+        self.left.entries =
+            self.left.entries.checked_sub(1).ok_or_else(|| too_much("files and directories", self.limits.entries))?;
+        Ok(())
     }
 
     /// Charges a name or link target of this many bytes.
     pub(crate) fn charge_name(&mut self, bytes: usize) -> Result<(), LayerError> {
-        self.names = self.names.checked_sub(bytes as u64).ok_or(LayerError::TooMuch)?;
+        let too_much = || LayerError::TooMuch { what: "bytes of names", most: self.limits.names };
+        self.left.names = self.left.names.checked_sub(bytes as u64).ok_or_else(too_much)?;
         Ok(())
     }
 }
@@ -63,6 +74,11 @@ impl Spool {
         let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let file = tempfile::tempfile_in(parent).map_err(FileError::writing(parent))?;
         Ok(Self { file: Arc::new(file), len: 0 })
+    }
+
+    /// A spool in an empty file that is given.
+    pub(crate) fn of(file: File) -> Self {
+        Self { file: Arc::new(file), len: 0 }
     }
 
     /// Appends exactly this many bytes of a reader.

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use nex_erofs::{Kind, Meta};
 use tar::{EntryType, Header};
 
-use super::builder::ImageBuilder;
+use super::builder::{Devices, ImageBuilder};
 use super::layer::{Entry, EntryKind, LayerError};
 
 /// Longest extended header, in bytes; a path has at most 4096.
@@ -52,7 +52,9 @@ fn read_entry(
     let path = headers.path.unwrap_or_else(|| header.path_bytes().into_owned());
     let size = header.entry_size()?;
     if headers.size.is_some_and(|declared| declared != size) {
-        return Err(LayerError::TooMuch);
+        return Err(
+            io::Error::new(io::ErrorKind::InvalidData, "two headers contradict each other about the size of a file").into()
+        );
     }
     let target = || headers.target.clone().or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned));
     let target = || target().filter(|target| !target.is_empty()).ok_or_else(|| LayerError::NoTarget(shown(&path)));
@@ -62,6 +64,10 @@ fn read_entry(
         EntryType::Directory => EntryKind::Node(Kind::Directory),
         EntryType::Symlink => EntryKind::Node(Kind::Symlink(target()?)),
         EntryType::Link => EntryKind::HardLink(target()?),
+        EntryType::Char | EntryType::Block if builder.devices == Devices::None => {
+            // Those of `/dev` are the sandbox's own, whatever an image has there.
+            return if is_in_dev(&path) { Ok(None) } else { Err(LayerError::Device(shown(&path))) };
+        }
         EntryType::Char => device().map(|(major, minor)| EntryKind::Node(Kind::CharDevice { major, minor }))?,
         EntryType::Block => device().map(|(major, minor)| EntryKind::Node(Kind::BlockDevice { major, minor }))?,
         EntryType::Fifo => EntryKind::Node(Kind::Fifo),
@@ -82,6 +88,11 @@ fn read_entry(
         mtime: builder.time(headers.mtime.map_or_else(|| header.mtime(), Ok)?),
     };
     Ok(Some(Entry { path, meta, kind }))
+}
+
+fn is_in_dev(path: &[u8]) -> bool {
+    let mut parts = path.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".");
+    parts.next() == Some(b"dev") && parts.all(|part| part != b"..")
 }
 
 impl PaxHeaders {
@@ -118,7 +129,11 @@ fn number(text: &[u8]) -> Option<u64> {
 fn read_extension(entry: &mut impl Read) -> Result<Vec<u8>, LayerError> {
     let mut bytes = Vec::new();
     entry.take(MAX_EXTENSION + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_EXTENSION { Err(LayerError::TooMuch) } else { Ok(bytes) }
+    if bytes.len() as u64 > MAX_EXTENSION {
+        Err(LayerError::TooMuch { what: "bytes of an extended header", most: MAX_EXTENSION })
+    } else {
+        Ok(bytes)
+    }
 }
 
 /// Reads a GNU long name, which ends with a NUL.
@@ -138,7 +153,7 @@ mod tests {
     use tar::Builder;
 
     use super::*;
-    use crate::layers::spool::{Budget, Spool};
+    use crate::layers::spool::{Budget, Limits, Spool};
 
     /// A tarball of empty entries of these types.
     fn tarball(kinds: &[EntryType], name: &str) -> Vec<u8> {
@@ -161,18 +176,19 @@ mod tests {
     fn read_with(budget: Budget, bytes: &[u8]) -> Result<usize, LayerError> {
         let dir = tempfile::tempdir().unwrap();
         let spool = Spool::create_beside(&dir.path().join("image")).unwrap();
-        let mut builder = ImageBuilder { tree: Tree::new(Meta::root(0o755)), spool, budget, latest: None };
+        let mut builder =
+            ImageBuilder { tree: Tree::new(Meta::root(0o755)), spool, budget, latest: None, devices: Devices::Keep };
         read(bytes, &mut builder).map(|entries| entries.len())
     }
 
     #[test]
     fn extended_headers_and_names_are_charged_to_the_budget() {
-        let budget = |entries, names| Budget { bytes: 1 << 20, entries, names };
+        let budget = |entries, names| Budget::new(Limits { bytes: 1 << 20, entries, names });
         let extensions = tarball(&[EntryType::XGlobalHeader; 9], "pax");
         assert_eq!(read_with(budget(9, 0), &extensions).unwrap(), 0);
-        assert!(matches!(read_with(budget(8, 0), &extensions), Err(LayerError::TooMuch)));
+        assert!(matches!(read_with(budget(8, 0), &extensions), Err(LayerError::TooMuch { most: 8, .. })));
         let directories = tarball(&[EntryType::Directory; 3], "ten-bytes/");
         assert_eq!(read_with(budget(3, 30), &directories).unwrap(), 3);
-        assert!(matches!(read_with(budget(3, 29), &directories), Err(LayerError::TooMuch)));
+        assert!(matches!(read_with(budget(3, 29), &directories), Err(LayerError::TooMuch { most: 29, .. })));
     }
 }

@@ -1,4 +1,13 @@
-//! Login for a registry.
+//! How to talk to a registry.
+
+/// How to talk to a registry.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RegistryAccess {
+    /// Use HTTP without TLS.
+    pub plain_http: bool,
+    /// Login, if required.
+    pub credentials: Option<Credentials>,
+}
 
 /// User name and password for a registry.
 #[derive(Clone, PartialEq, Eq)]

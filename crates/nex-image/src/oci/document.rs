@@ -13,19 +13,33 @@ pub(crate) const MAX_DOCUMENT: u64 = 4 * 1024 * 1024;
 pub(crate) struct Descriptor {
     pub(crate) digest: Digest,
     pub(crate) size: u64,
-    platform: Option<Platform>,
+    pub(super) platform: Option<Platform>,
+    #[serde(rename = "mediaType")]
+    pub(super) media_type: Option<String>,
     #[serde(default)]
     pub(super) annotations: std::collections::BTreeMap<String, String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-struct Platform {
-    os: String,
-    architecture: String,
+impl Descriptor {
+    /// One of a blob without a type of its own.
+    pub(super) fn new(digest: Digest, size: u64) -> Self {
+        Self { digest, size, platform: None, media_type: None, annotations: std::collections::BTreeMap::new() }
+    }
+}
+
+/// An operating system and a processor, as images name them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+pub struct Platform {
+    /// `linux`
+    pub os: String,
+    /// `amd64`, `arm64`, …
+    pub architecture: String,
 }
 
 impl Platform {
-    fn host() -> Self {
+    /// What this machine is.
+    #[must_use]
+    pub fn host() -> Self {
         let architecture = match std::env::consts::ARCH {
             "x86_64" => "amd64",
             "aarch64" => "arm64",
@@ -34,7 +48,7 @@ impl Platform {
         Self { os: "linux".to_owned(), architecture: architecture.to_owned() }
     }
 
-    fn shown(&self) -> String {
+    pub(crate) fn shown(&self) -> String {
         format!("{}/{}", self.os, self.architecture)
     }
 }
@@ -44,6 +58,7 @@ impl Platform {
 pub(crate) struct Document {
     pub(crate) manifests: Option<Vec<Descriptor>>,
     pub(super) layers: Option<Vec<Descriptor>>,
+    pub(super) config: Option<Descriptor>,
 }
 
 impl Document {

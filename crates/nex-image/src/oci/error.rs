@@ -54,6 +54,12 @@ pub enum OciError {
         /// Their tags.
         tags: String,
     },
+    /// The archive of the image cannot be written.
+    #[error("the image cannot be packed; next: check that there is room for it")]
+    Pack {
+        /// Why.
+        source: io::Error,
+    },
     /// The content of a layer is invalid.
     #[error("layer {digest} cannot be used")]
     Layer {
@@ -93,7 +99,7 @@ pub enum RegistryError {
 fn advice(status: StatusCode) -> &'static str {
     match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            "; next: check the name of the image, or give --registry-user and NEX_REGISTRY_PASSWORD"
+            "; next: check the name of the image, or log in by 'docker login', or --registry-user and NEX_REGISTRY_PASSWORD"
         }
         StatusCode::NOT_FOUND => "; next: check the name and tag of the image",
         StatusCode::TOO_MANY_REQUESTS => "; next: wait, log in with --registry-user, or use another registry",

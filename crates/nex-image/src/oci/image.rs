@@ -19,7 +19,17 @@ pub(crate) fn load(
     builder: &mut ImageBuilder,
     report: &mut Report<'_>,
 ) -> Result<(), OciError> {
-    let layers = manifest(blobs, top)?;
+    let layers = manifest(blobs, top)?.layers;
+    load_layers(blobs, &layers, builder, report)
+}
+
+/// Applies layers in their order.
+pub(crate) fn load_layers(
+    blobs: &mut dyn Blobs,
+    layers: &[Descriptor],
+    builder: &mut ImageBuilder,
+    report: &mut Report<'_>,
+) -> Result<(), OciError> {
     if layers.len() > MAX_LAYERS {
         return Err(OciError::Unsupported("it has more than 500 layers"));
     }
@@ -47,13 +57,20 @@ fn load_layer(
     layer::apply(&mut builder.tree, read.map_err(failed)?, layer::Whiteouts::Apply).map_err(failed)
 }
 
-/// Layers of the manifest for this machine.
-fn manifest(blobs: &mut dyn Blobs, mut document: Document) -> Result<Vec<Descriptor>, OciError> {
+/// What a manifest refers to.
+pub(crate) struct Manifest {
+    pub(crate) config: Option<Descriptor>,
+    pub(crate) layers: Vec<Descriptor>,
+}
+
+/// The manifest for this machine.
+pub(crate) fn manifest(blobs: &mut dyn Blobs, mut document: Document) -> Result<Manifest, OciError> {
     for _ in 0..MAX_NESTING {
         let Some(manifests) = document.manifests else {
-            return document
+            let layers = document
                 .layers
-                .ok_or(OciError::Unsupported("its manifest has no layers; images of the first schema are not supported"));
+                .ok_or(OciError::Unsupported("its manifest has no layers; images of the first schema are not supported"))?;
+            return Ok(Manifest { config: document.config, layers });
         };
         document = Document::parse(&read_document(blobs, &select_platform(manifests)?)?, "a manifest")?;
     }

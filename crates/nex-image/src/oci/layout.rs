@@ -12,13 +12,32 @@ use crate::file::{FileError, read_bounded};
 use crate::layers::ImageBuilder;
 use crate::progress::Report;
 
-struct Layout(PathBuf);
+/// A layout in a directory.
+pub(super) struct Layout(PathBuf);
+
+impl Layout {
+    /// A layout and one of its images.
+    pub(super) fn open(dir: &Path, tag: Option<&str>) -> Result<(Self, Document, Descriptor), OciError> {
+        let index = Document::parse(&read_bounded(&dir.join("index.json"), MAX_DOCUMENT)?, "index.json")?;
+        let mut blobs = Self(dir.to_owned());
+        let (document, descriptor) = select_by_tag(&mut blobs, index, &dir.display().to_string(), tag)?;
+        Ok((blobs, document, descriptor))
+    }
+
+    fn path(&self, blob: &Descriptor) -> PathBuf {
+        // A digest is 64 hexadecimal digits, so the path stays in the layout.
+        self.0.join("blobs/sha256").join(blob.digest.hex())
+    }
+}
 
 impl Blobs for Layout {
     fn open(&mut self, blob: &Descriptor, _kind: BlobKind) -> Result<Box<dyn Read + '_>, OciError> {
-        // A digest is 64 hexadecimal digits, so the path stays in the layout.
-        let path = self.0.join("blobs/sha256").join(blob.digest.hex());
+        let path = self.path(blob);
         Ok(Box::new(File::open(&path).map_err(FileError::reading(&path))?))
+    }
+
+    fn has(&self, blob: &Descriptor) -> bool {
+        self.path(blob).is_file()
     }
 }
 
@@ -29,9 +48,7 @@ pub(crate) fn load(
     builder: &mut ImageBuilder,
     report: &mut Report<'_>,
 ) -> Result<String, OciError> {
-    let index = Document::parse(&read_bounded(&dir.join("index.json"), MAX_DOCUMENT)?, "index.json")?;
-    let mut blobs = Layout(dir.to_owned());
-    let (document, digest) = select_by_tag(&mut blobs, index, &dir.display().to_string(), tag)?;
+    let (mut blobs, document, descriptor) = Layout::open(dir, tag)?;
     image::load(&mut blobs, document, builder, report)?;
-    Ok(digest)
+    Ok(descriptor.digest.to_string())
 }

@@ -3,16 +3,32 @@
 
 pub(crate) mod archive;
 mod blobs;
+mod contents;
+mod cosign;
 mod credentials;
+mod docker;
 mod document;
+mod download;
 mod error;
 mod image;
 pub(crate) mod layout;
+mod pack;
 mod reference;
 pub(crate) mod registry;
+mod stored;
 mod verify;
 
-pub use credentials::Credentials;
+pub(crate) use archive::Archive;
+pub(crate) use blobs::read_document;
+pub use contents::{Contents, PackedBlob, write_layout};
+pub use cosign::{SignatureError, VerifyKey, Wrong, verify_signature};
+pub use credentials::{Credentials, RegistryAccess};
+pub use document::Platform;
 pub(crate) use document::{Document, select_platform};
 pub use error::{OciError, RegistryError};
+pub(crate) use image::{load_layers, manifest};
+pub(crate) use pack::with_tag;
+pub use pack::{ImageSource, Packed};
 pub use reference::{Digest, Reference, ReferenceError};
+pub use registry::resolve;
+pub use stored::{OpenBlob, StoredImage};

@@ -4,6 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+
+use crate::file::hex;
 
 /// Why a text is not a reference or digest.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -28,6 +31,11 @@ pub enum ReferenceError {
 pub struct Digest(String);
 
 impl Digest {
+    /// That of these bytes.
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        Self(hex(&Sha256::digest(bytes)))
+    }
+
     /// The 64 hexadecimal digits.
     #[must_use]
     pub fn hex(&self) -> &str {
@@ -89,7 +97,8 @@ impl FromStr for Reference {
             None => (HUB, format!("library/{name}")),
         };
         let registry = if registry == "docker.io" || registry == "index.docker.io" { HUB } else { registry };
-        if !registry.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte)) {
+        let begins_well = registry.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[');
+        if !begins_well || !registry.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte)) {
             return Err(ReferenceError::Registry(registry.to_owned()));
         }
         if !repository.split('/').all(is_component) || repository.len() > 255 {
@@ -140,7 +149,8 @@ mod tests {
 
     #[test]
     fn invalid_references_are_refused() {
-        for text in ["", "UPPER", "a//b", "ghcr.io/../x", "a:b c", "a@sha256:12", "a@md5:x", "-a", "a.b/..%2f", "ho st.x/a", "a:"]
+        for text in
+            ["", "UPPER", "a//b", "ghcr.io/../x", "a:b c", "a@sha256:12", "a@md5:x", "-a", "a.b/..%2f", "ho st.x/a", "../a", "a:"]
         {
             assert!(text.parse::<Reference>().is_err(), "{text}");
         }

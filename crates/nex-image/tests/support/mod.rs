@@ -1,14 +1,13 @@
-//! Tarballs, layouts, a registry and a virtual machine for the tests.
+//! Tarballs, layouts and a virtual machine for the tests.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nex_image::file::hex;
 use nex_image::resources::{Layout as Resources, Mirror, Resource, ResourcePaths, install, manifest};
+use nex_testkit::registry::{Manners, Registry};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -158,60 +157,10 @@ impl Layout {
     }
 }
 
-/// A registry with the images of a layout in every repository, which asks for a token and gives one to all but `private/…`.
-pub(crate) struct Registry {
-    pub(crate) address: String,
-}
-
-pub(crate) fn serve(layout: Layout) -> Registry {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let (layout, at) = (Arc::new(layout), address.clone());
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let (layout, at) = (Arc::clone(&layout), at.clone());
-            std::thread::spawn(move || answer(stream, &layout, &at));
-        }
-    });
-    Registry { address }
-}
-
-fn answer(mut stream: TcpStream, layout: &Layout, at: &str) {
-    let mut reader = BufReader::new(stream.try_clone().unwrap());
-    let mut lines = Vec::new();
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line).unwrap_or(0) == 0 || line == "\r\n" {
-            break;
-        }
-        lines.push(line);
-    }
-    let path = lines.first().and_then(|line| line.split(' ').nth(1)).unwrap_or_default().to_owned();
-    let has_token = lines.iter().any(|line| line.to_lowercase().starts_with("authorization: bearer let-me-in"));
-    let challenge = format!("WWW-Authenticate: Bearer realm=\"http://{at}/token\",service=\"here\"\r\n");
-    let mut reply = |status: &str, headers: &str, body: &[u8]| {
-        let head = format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n", body.len());
-        drop(stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)));
-    };
-    if path.starts_with("/token?") {
-        assert!(path.contains("service=here"), "{path}");
-        if path.contains("private") {
-            return reply("401 Unauthorized", "", b"");
-        }
-        return reply("200 OK", "", br#"{"token":"let-me-in"}"#);
-    }
-    if !has_token {
-        return reply("401 Unauthorized", &challenge, b"{}");
-    }
-    let name = path.rsplit('/').next().unwrap_or_default();
-    let digest = layout.tags.get(name).map_or(name, String::as_str).trim_start_matches("sha256:");
-    match layout.blobs.get(digest) {
-        Some(bytes) if layout.lies && path.contains("/blobs/") => {
-            reply("200 OK", "", &[&bytes[..bytes.len() - 1], b"!"].concat());
-        }
-        Some(bytes) => reply("200 OK", "", bytes),
-        None => reply("404 Not Found", "", b"{}"),
-    }
+/// A registry with the images of a layout.
+pub(crate) fn serve(layout: &Layout) -> Registry {
+    let tags = layout.tags.iter().map(|(tag, digest)| (tag.clone(), bare(digest).to_owned())).collect();
+    Registry::serve(layout.blobs.clone(), tags, if layout.lies { Manners::Lies } else { Manners::Honest })
 }
 
 /// The kernel for guests, installed from the mirror of these tests.

@@ -3,17 +3,20 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::{Client, Request};
+use nex_process::cgroup::MemoryUse;
+use nex_process::usage::ResourceUse;
 use nex_process::{Deadline, TaskScope};
 use nex_protocol::agent::{Handshake, subject};
 use nex_protocol::id::{AgentId, InstanceId};
 use nex_sandbox::{AttachError, Sandbox};
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 
-use super::instance::Instance;
+use super::inbox::Inbox;
 use super::router::AgentRouter;
 
 /// Time between two pings of an agent.
@@ -43,7 +46,11 @@ pub struct Agent {
     bus: Client,
     sandbox: Arc<dyn Sandbox>,
     router: AgentRouter,
-    lost: watch::Receiver<Option<AgentLost>>,
+    lost: Arc<watch::Sender<Option<AgentLost>>>,
+    /// Whether the world was told that it is lost.
+    is_told: AtomicBool,
+    /// Set when its sandbox is gone.
+    ended: OnceCell<()>,
     _watch: TaskScope,
 }
 
@@ -57,7 +64,8 @@ impl Agent {
     /// Begins to watch an agent that has shaken hands, now or with an earlier process.
     #[must_use]
     pub fn new(record: AgentRecord, sandbox: Arc<dyn Sandbox>, bus: Client, router: AgentRouter, ping_timeout: Duration) -> Self {
-        let (tell, lost) = watch::channel(None);
+        let lost = Arc::new(watch::Sender::new(None));
+        let tell = Arc::clone(&lost);
         let watching = TaskScope::new("agent watch");
         let (pinged, watched) = (bus.clone(), Arc::clone(&sandbox));
         let ping = subject::ping(&record.id);
@@ -66,9 +74,9 @@ impl Agent {
                 exit = watched.exited() => format!("the agent's sandbox ended: {exit}"),
                 () = unanswered(&pinged, &ping, ping_timeout) => format!("the agent did not answer {MAX_MISSES} pings in a row"),
             };
-            tell.send_replace(Some(AgentLost(why)));
+            lose(&tell, why);
         });
-        Self { record, bus, sandbox, router, lost, _watch: watching }
+        Self { record, bus, sandbox, router, lost, is_told: AtomicBool::new(false), ended: OnceCell::new(), _watch: watching }
     }
 
     /// Its id.
@@ -94,11 +102,9 @@ impl Agent {
         &self.bus
     }
 
-    /// Begins to listen to an instance of this agent, which need not be there yet.
-    #[must_use]
-    pub fn instance(self: &Arc<Self>, id: InstanceId) -> Instance {
-        let inbox = self.router.open(self.id(), &id);
-        Instance::new(Arc::clone(self), id, inbox)
+    /// Begins to listen to an instance, which need not be there yet.
+    pub(super) fn open(&self, instance: &InstanceId) -> Inbox {
+        self.router.open(self.id(), instance)
     }
 
     /// Stops to listen to an instance.
@@ -114,13 +120,30 @@ impl Agent {
 
     /// Ends when the agent is of no use any more, and says why.
     pub fn lost(&self) -> impl Future<Output = AgentLost> + Send + use<> {
-        let mut lost = self.lost.clone();
+        let mut lost = self.lost.subscribe();
         async move {
             match lost.wait_for(Option::is_some).await {
                 Ok(why) => why.clone().unwrap_or_else(|| AgentLost(String::new())),
-                Err(_closed) => AgentLost("the node let go of the agent".to_owned()),
+                Err(_dropped) => AgentLost("the node let go of the agent".to_owned()),
             }
         }
+    }
+
+    /// Whether it is known to be of no use any more.
+    #[must_use]
+    pub fn is_known_lost(&self) -> bool {
+        self.lost.borrow().is_some()
+    }
+
+    /// Gives it up, for a reason that all its instances are told. Whoever lets go of it next ends it.
+    pub fn condemn(&self, why: String) {
+        lose(&self.lost, why);
+    }
+
+    /// Whether nobody has told the world of its loss yet; from now on somebody has.
+    #[must_use]
+    pub fn is_untold(&self) -> bool {
+        !self.is_told.swap(true, Ordering::AcqRel)
     }
 
     /// Brings a file into the sandbox, read-only; gives its path as the agent sees it.
@@ -131,6 +154,23 @@ impl Agent {
         Ok(self.sandbox.attach_file(file, name).await?.to_string_lossy().into_owned())
     }
 
+    /// Takes a file back; what runs of it runs on.
+    pub async fn detach_file(&self, name: &str) {
+        self.sandbox.detach_file(name).await;
+    }
+
+    /// How much memory its sandbox may have and had at most, where the host counts that.
+    #[must_use]
+    pub fn memory(&self) -> Option<MemoryUse> {
+        self.sandbox.memory()
+    }
+
+    /// What its sandbox uses. Reads files of the kernel.
+    #[must_use]
+    pub fn usage(&self) -> Option<ResourceUse> {
+        self.sandbox.usage()
+    }
+
     /// Leaves the agent its bus and its NATS servers, where it has a network of its own.
     ///
     /// # Errors
@@ -139,10 +179,13 @@ impl Agent {
         self.sandbox.restrict_network().await
     }
 
-    /// Ends the agent and removes its sandbox.
+    /// Ends the agent and removes its sandbox, once; whoever comes later waits for that.
     pub async fn end(&self, grace: Duration) {
-        let report = self.sandbox.stop(grace).await;
-        tracing::debug!(agent_id = %self.id(), ?report, "sandbox ended");
+        let end = || async {
+            let report = self.sandbox.stop(grace).await;
+            tracing::debug!(agent_id = %self.id(), ?report, "sandbox ended");
+        };
+        self.ended.get_or_init(end).await;
     }
 }
 
@@ -150,6 +193,15 @@ impl Drop for Agent {
     fn drop(&mut self) {
         self.router.forget(&self.record.id);
     }
+}
+
+/// The first reason counts.
+fn lose(lost: &watch::Sender<Option<AgentLost>>, why: String) {
+    lost.send_if_modified(|lost| {
+        let is_first = lost.is_none();
+        lost.get_or_insert(AgentLost(why));
+        is_first
+    });
 }
 
 async fn unanswered(bus: &Client, subject: &str, timeout: Duration) {

@@ -1,5 +1,6 @@
 //! Makes agents for the pool: an id, a bus user, a sandbox, a handshake; undone as a whole when a step fails.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ pub struct AgentFactory {
     pub events: Events,
     /// How large it is; the sandboxes' own size if absent.
     pub size: Option<MachineSize>,
+    /// Its memory, MiB, where that is not the sandboxes' own.
+    pub memory_mib: Option<u32>,
     /// Longest time from the making to the handshake.
     pub handshake_timeout: Duration,
     /// Longest time to answer a ping.
@@ -56,14 +59,7 @@ impl Factory for AgentFactory {
     type Item = Agent;
 
     fn create(&self) -> BoxFuture<'_, Result<Agent, CreateFailed>> {
-        Box::pin(async move {
-            let agent = AgentId::new(clock::unix_seconds_u32());
-            let made = self.make(&agent).await;
-            if made.is_err() {
-                self.router.forget(&agent);
-            }
-            made
-        })
+        Box::pin(async move { self.make_or_forget(None).await })
     }
 
     fn gone(&self, item: &Agent) -> BoxFuture<'static, ()> {
@@ -81,18 +77,62 @@ impl Factory for AgentFactory {
 impl AgentFactory {
     /// An agent that shook hands with an earlier process of the node and lives on in its sandbox.
     #[must_use]
-    pub fn adopt(&self, record: AgentRecord, sandbox: Box<dyn Sandbox>) -> Agent {
-        Agent::new(record, Arc::from(sandbox), self.bus.clone(), self.router.clone(), self.ping_timeout)
+    pub fn adopt(&self, record: AgentRecord, sandbox: Arc<dyn Sandbox>) -> Agent {
+        Agent::new(record, sandbox, self.bus.clone(), self.router.clone(), self.ping_timeout)
     }
 
-    async fn make(&self, agent: &AgentId) -> Result<Agent, CreateFailed> {
+    /// An agent in an image, of a size of its own.
+    ///
+    /// # Errors
+    /// Why it could not be made; whatever was begun is undone.
+    pub async fn with_image(&self, image: PathBuf, size: Option<MachineSize>, by: Deadline) -> Result<Agent, CreateFailed> {
+        let factory = Self { size, ..self.clone() };
+        match by.bound(factory.make_or_forget(Some(image))).await {
+            Ok(made) => made,
+            Err(Elapsed) => Err("there was no time left for it".to_owned()),
+        }
+    }
+
+    /// An agent for functions to share: it reaches nothing but its bus and the NATS servers.
+    ///
+    /// # Errors
+    /// Why it could not be made; whatever was begun is undone.
+    pub async fn shared(&self, memory_mib: u32, by: Deadline) -> Result<Agent, CreateFailed> {
+        let factory = Self { size: None, memory_mib: Some(memory_mib), ..self.clone() };
+        let agent =
+            by.bound(factory.make_or_forget(None)).await.map_err(|Elapsed| "there was no time left for it".to_owned())??;
+        match agent.restrict_network().await {
+            Ok(()) => Ok(agent),
+            Err(error) => {
+                agent.end(Duration::ZERO).await;
+                Err(format!("its network: {error}"))
+            }
+        }
+    }
+
+    async fn make_or_forget(&self, image: Option<PathBuf>) -> Result<Agent, CreateFailed> {
+        let agent = AgentId::new(clock::unix_seconds_u32());
+        let made = Box::pin(self.make(&agent, image)).await;
+        if made.is_err() {
+            self.router.forget(&agent);
+        }
+        made
+    }
+
+    async fn make(&self, agent: &AgentId, image: Option<PathBuf>) -> Result<Agent, CreateFailed> {
         let by = Deadline::after(self.handshake_timeout);
         let user = self.keys.agent_user(agent, clock::unix_seconds());
         let (bus, certificate) = (self.bus_url.clone(), self.bus_certificate.clone());
         let identity = Identity { agent: agent.clone(), bus, certificate, jwt: user.jwt, seed: user.seed };
         let mut handshake = self.router.expect(agent);
         let id = SandboxId::parse(agent.as_str()).map_err(|error| chain(&error))?;
-        let spec = SandboxSpec { id, identity: serde_json::to_vec(&identity).unwrap_or_default(), size: self.size };
+        let spec = SandboxSpec {
+            id,
+            identity: serde_json::to_vec(&identity).unwrap_or_default(),
+            size: self.size,
+            memory_mib: self.memory_mib,
+            image,
+        };
         let sandbox: Arc<dyn Sandbox> = Arc::from(self.sandboxes.create(spec, by).await.map_err(|error| chain(&error))?);
         if let Some(link) = sandbox.record().network {
             let port = self.bus_url.rsplit_once(':').map_or("", |(_, port)| port);

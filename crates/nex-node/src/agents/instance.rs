@@ -1,5 +1,6 @@
 //! One start of a workload on an agent, owned by whoever started it: deployed, invoked, undeployed, and heard in its inbox.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,8 @@ use async_nats::{Client, HeaderMap, Request, RequestErrorKind};
 use bytes::Bytes;
 use nex_bus::invocation;
 use nex_process::{Deadline, Elapsed};
-use nex_protocol::agent::{Answer, Deploy, Invocation, InvocationError, Outcome, Pong, RejectCode, Undeploy, subject};
+use nex_protocol::agent::{Answer, Deploy, Invocation, InvocationError, Outcome, Ping, Pong, RejectCode, Undeploy, subject};
+use nex_protocol::deploy::StopSignal;
 use nex_protocol::id::InstanceId;
 use serde::Serialize;
 
@@ -52,8 +54,10 @@ impl fmt::Debug for Instance {
 }
 
 impl Instance {
-    /// Listens in this inbox.
-    pub(super) fn new(agent: Arc<Agent>, id: InstanceId, inbox: Inbox) -> Self {
+    /// Begins to listen to an instance of an agent, which need not be there yet.
+    #[must_use]
+    pub fn new(agent: Arc<Agent>, id: InstanceId) -> Self {
+        let inbox = agent.open(&id);
         Self { agent, id, inbox }
     }
 
@@ -74,7 +78,7 @@ impl Instance {
     /// # Errors
     /// [`InstanceError`].
     pub async fn deploy(&self, request: &Deploy, by: Deadline) -> Result<(), InstanceError> {
-        match self.ask(subject::deploy(self.agent.id(), &self.id), request, by.remaining()).await? {
+        match ask(&self.agent, subject::deploy(self.agent.id(), &self.id), request, by.remaining()).await? {
             Answer::Done => Ok(()),
             Answer::Rejected { code, message } => Err(InstanceError::Rejected { code, message }),
         }
@@ -86,34 +90,15 @@ impl Instance {
     /// # Errors
     /// [`AgentLost`] where it does not.
     pub async fn runs(&self, by: Deadline) -> Result<(), AgentLost> {
-        let answered = async {
-            loop {
-                let ping = Request::new().timeout(Some(PING_TRY));
-                match self.agent.bus().send_request(subject::ping(self.agent.id()), ping).await {
-                    Ok(answer) => return serde_json::from_slice::<Pong>(&answer.payload).ok(),
-                    // Said at once while it is not back on the bus.
-                    Err(_unheard) => tokio::time::sleep(PING_PAUSE).await,
-                }
-            }
-        };
-        let answer = tokio::select! {
-            answer = by.bound(answered) => answer,
-            lost = self.agent.lost() => return Err(lost),
-        };
-        match answer {
-            Ok(Some(pong)) if pong.instances > 0 => Ok(()),
-            Ok(_) => Err(AgentLost("its agent has no instance of it any more".to_owned())),
-            Err(Elapsed) => Err(AgentLost("its agent does not answer".to_owned())),
+        match ping(&self.agent, Ping::default(), by).await? {
+            Some(pong) if pong.instances > 0 => Ok(()),
+            _ => Err(AgentLost("its agent has no instance of it any more".to_owned())),
         }
     }
 
     /// Has the agent stop it; a dead agent has nothing to stop.
-    pub async fn undeploy(&self, grace: Duration) {
-        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-        let subject = subject::undeploy(self.agent.id(), &self.id);
-        if let Err(error) = self.ask(subject, &Undeploy { grace_ms }, grace + UNDEPLOY_SLACK).await {
-            tracing::debug!(agent_id = %self.agent.id(), instance_id = %self.id, %error, "undeploy was not answered");
-        }
+    pub async fn undeploy(&self, grace: Duration, signal: Option<StopSignal>) {
+        undeploy(&self.agent, &self.id, grace, signal).await;
     }
 
     /// A handle that invokes it.
@@ -125,18 +110,52 @@ impl Instance {
             subject: subject::invoke(self.agent.id(), &self.id),
         }
     }
+}
 
-    async fn ask<T: Serialize>(&self, subject: String, body: &T, within: Duration) -> Result<Answer, InstanceError> {
-        let body = Bytes::from(serde_json::to_vec(body).unwrap_or_default());
-        let request = Request::new().payload(body).timeout(Some(within));
-        let answer = tokio::select! {
-            answer = self.agent.bus().send_request(subject, request) => answer.map_err(|error| error.to_string()),
-            lost = self.agent.lost() => Err(lost.to_string()),
-        };
-        let answer = answer.map_err(InstanceError::Unanswered)?;
-        serde_json::from_slice(&answer.payload)
-            .map_err(|error| InstanceError::Unanswered(format!("the agent's answer is unreadable: {error}")))
+/// Has an agent stop an instance; a dead agent has nothing to stop.
+pub(super) async fn undeploy(agent: &Agent, id: &InstanceId, grace: Duration, signal: Option<StopSignal>) {
+    let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+    let subject = subject::undeploy(agent.id(), id);
+    if let Err(error) = ask(agent, subject, &Undeploy { grace_ms, signal }, grace + UNDEPLOY_SLACK).await {
+        tracing::debug!(agent_id = %agent.id(), instance_id = %id, %error, "undeploy was not answered");
     }
+}
+
+/// The instances that an agent answers that it has, see [`Instance::runs`].
+pub(super) async fn ids(agent: &Agent, by: Deadline) -> Result<BTreeSet<InstanceId>, AgentLost> {
+    let pong = ping(agent, Ping { ids: true }, by).await?;
+    Ok(pong.map(|pong| pong.ids.into_iter().collect()).unwrap_or_default())
+}
+
+/// Asks until it answers; nothing where that cannot be read.
+async fn ping(agent: &Agent, body: Ping, by: Deadline) -> Result<Option<Pong>, AgentLost> {
+    let body = Bytes::from(serde_json::to_vec(&body).unwrap_or_default());
+    let answered = async {
+        loop {
+            let ping = Request::new().payload(body.clone()).timeout(Some(PING_TRY));
+            match agent.bus().send_request(subject::ping(agent.id()), ping).await {
+                Ok(answer) => return serde_json::from_slice::<Pong>(&answer.payload).ok(),
+                // Said at once while it is not back on the bus.
+                Err(_unheard) => tokio::time::sleep(PING_PAUSE).await,
+            }
+        }
+    };
+    tokio::select! {
+        answer = by.bound(answered) => answer.map_err(|Elapsed| AgentLost("its agent does not answer".to_owned())),
+        lost = agent.lost() => Err(lost),
+    }
+}
+
+async fn ask<T: Serialize>(agent: &Agent, subject: String, body: &T, within: Duration) -> Result<Answer, InstanceError> {
+    let body = Bytes::from(serde_json::to_vec(body).unwrap_or_default());
+    let request = Request::new().payload(body).timeout(Some(within));
+    let answer = tokio::select! {
+        answer = agent.bus().send_request(subject, request) => answer.map_err(|error| error.to_string()),
+        lost = agent.lost() => Err(lost.to_string()),
+    };
+    let answer = answer.map_err(InstanceError::Unanswered)?;
+    serde_json::from_slice(&answer.payload)
+        .map_err(|error| InstanceError::Unanswered(format!("the agent's answer is unreadable: {error}")))
 }
 
 impl Drop for Instance {

@@ -3,7 +3,7 @@
 //! The subject is the only thing believed: the bus lets an agent publish under its own id and no other. An answer goes into the agent's
 //! own inbox or nowhere.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_nats::{Client, HeaderValue, Message, Subject};
@@ -30,6 +30,8 @@ struct AgentPort {
     /// Number of the last exit that was passed on.
     exit: Option<u64>,
     instances: HashMap<InstanceId, InboxSender>,
+    /// Instances that will be listened to: their events wait until then.
+    awaited: BTreeSet<InstanceId>,
 }
 
 /// The router. Cheap to clone.
@@ -80,14 +82,23 @@ impl AgentRouter {
     #[must_use]
     pub fn open(&self, agent: &AgentId, instance: &InstanceId) -> Inbox {
         let (sender, inbox) = inbox();
-        self.lock().entry(agent.clone()).or_default().instances.insert(instance.clone(), sender);
+        let mut ports = self.lock();
+        let port = ports.entry(agent.clone()).or_default();
+        port.awaited.remove(instance);
+        port.instances.insert(instance.clone(), sender);
         inbox
+    }
+
+    /// Expects that somebody will listen to these instances of an agent that was left running: what it tells of them is not lost meanwhile.
+    pub fn await_instances(&self, agent: &AgentId, instances: BTreeSet<InstanceId>) {
+        self.lock().entry(agent.clone()).or_default().awaited = instances;
     }
 
     /// Stops to listen to an instance.
     pub fn close(&self, agent: &AgentId, instance: &InstanceId) {
         if let Some(port) = self.lock().get_mut(agent) {
             port.instances.remove(instance);
+            port.awaited.remove(instance);
         }
     }
 
@@ -149,6 +160,9 @@ impl AgentRouter {
         let sequence: u64 = header.parse().ok()?;
         let mut ports = self.lock();
         let port = ports.get_mut(agent)?;
+        if port.awaited.contains(instance) {
+            return None;
+        }
         if sequence > port.sequence {
             // An event that nobody waits for, or that cannot be read, is taken as well: sending it again would not help.
             if let (Some(inbox), Some(event)) = (port.instances.get(instance), read_event(agent, &message.payload)) {
@@ -245,6 +259,18 @@ mod tests {
             assert!(inbox.events.try_recv().is_err());
             assert_eq!(router.event(&agent, &instance, &calls("5", 0)), Some(EventAck { sequence: 5 }));
         }
+    }
+
+    #[test]
+    fn an_event_of_an_instance_that_is_about_to_be_taken_over_waits_for_that() {
+        let router = AgentRouter::default();
+        let (agent, first, second) = (AgentId::new(1), InstanceId::new(2), InstanceId::new(3));
+        router.await_instances(&agent, [first.clone(), second.clone()].into());
+        let _inbox = router.open(&agent, &first);
+        assert_eq!(router.event(&agent, &second, &calls("1", 7)), None);
+        let mut inbox = router.open(&agent, &second);
+        assert_eq!(router.event(&agent, &second, &calls("1", 7)), Some(EventAck { sequence: 1 }));
+        assert!(matches!(inbox.events.try_recv(), Ok(AgentEvent::Calls { succeeded: 7, .. })));
     }
 
     #[test]

@@ -145,6 +145,32 @@ impl Artifacts {
         draft.keep(&path)
     }
 
+    /// The root of an image that was built earlier by an agent of this very build.
+    #[must_use]
+    pub fn image_root(&self, digest: &Digest) -> Option<PathBuf> {
+        let path = self.image_root_path(digest);
+        // Its age decides what goes when the cache is full.
+        fs::File::open(&path).and_then(|file| file.set_modified(SystemTime::now())).ok()?;
+        Some(path)
+    }
+
+    /// Keeps the root of an image. Blocks until the disk has it.
+    ///
+    /// # Errors
+    /// Those of the file system, and when nothing was built.
+    pub fn keep_image_root(&self, digest: &Digest, mut draft: Draft) -> io::Result<PathBuf> {
+        if fs::metadata(&draft.path)?.len() == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let path = self.image_root_path(digest);
+        draft.keep(&path)?;
+        Ok(path)
+    }
+
+    fn image_root_path(&self, digest: &Digest) -> PathBuf {
+        self.dir.join(format!("{digest}.{}.erofs", env!("CARGO_PKG_VERSION")))
+    }
+
     fn compiled_path(&self, digest: &Digest) -> PathBuf {
         self.dir.join(format!("{digest}.{}.cwasm", env!("CARGO_PKG_VERSION")))
     }

@@ -1,6 +1,10 @@
 //! A node's configuration: resolves the file ([`RawConfig`]) to typed settings ([`NodeConfig`]) and reports all problems at once.
 
+mod http;
+mod isolation;
+mod live;
 mod microvm;
+mod quota;
 mod raw;
 mod raw_microvm;
 mod servers;
@@ -9,16 +13,24 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nex_http::HttpConfig;
 use nex_process::confinement::Part;
 use nex_protocol::control::Tags;
 use nex_protocol::deploy::WorkloadType;
 use nex_protocol::id::{Namespace, is_public_key};
 use nex_protocol::subject;
 
+use crate::quota::Quotas;
+
+pub use isolation::{IsolationConfig, IsolationRefusal, RawIsolation};
+pub use live::{LiveConfig, RELOADED};
 pub use microvm::{GuestNetworkConfig, MachineClass, MicroVmConfig, SandboxChoice};
-pub use raw::{RawAutostartWorkload, RawConfig, RawHostService, RawHostServices, ReadError};
+pub use quota::{RawQuota, RawQuotas};
+pub use raw::{RawAutostartWorkload, RawConfig, RawHostService, RawHostServices, RawHttp, ReadError};
 pub use raw_microvm::RawCni;
 pub use servers::ServerList;
+
+use raw::RawLimits;
 
 /// A configuration with every value typed and bounded.
 #[derive(Debug, Clone)]
@@ -39,16 +51,24 @@ pub struct NodeConfig {
     pub ping_timeout: Duration,
     /// Bytes of artifacts kept for the next deploy; those in use are kept beyond it.
     pub artifact_cache_bytes: u64,
+    /// Bytes kept of log lines and events.
+    pub history_bytes: u64,
     /// Longest time of a deploy, from the request to running; by the kind of sandbox if absent.
     pub deploy_timeout: Option<Duration>,
     /// Time a workload has to end by itself when it is stopped.
     pub stop_grace: Duration,
     /// Bounds on the node.
     pub node_limits: NodeLimits,
+    /// What the node, namespaces and issuers may have.
+    pub quotas: Quotas,
     /// Bounds on each workload.
     pub workload_limits: WorkloadLimits,
+    /// How far workloads are kept apart.
+    pub isolation: IsolationConfig,
     /// Issuers allowed; everybody if empty.
     pub valid_issuers: Vec<String>,
+    /// Keys that may stop what others have started.
+    pub operators: Vec<String>,
     /// Subjects no trigger may overlap, besides those that are reserved anyway.
     pub deny_triggers: Vec<String>,
     /// The triggers of each namespace, where the operator hands them out; a namespace that is not named has none.
@@ -72,10 +92,14 @@ pub struct NodeConfig {
     pub pid_file: Option<PathBuf>,
     /// Port of the internal bus; any free one if absent.
     pub bus_port: Option<u16>,
+    /// A listener for HTTP, if there is one.
+    pub http: Option<HttpConfig>,
     /// Host services.
     pub host_services: RawHostServices,
     /// Workloads to start with the node.
     pub autostart: Vec<RawAutostartWorkload>,
+    /// Whether to forget what an earlier process of the node was to go on with.
+    pub fresh: bool,
     /// Warnings about settings that have no effect, for the log.
     pub warnings: Vec<String>,
 }
@@ -112,6 +136,18 @@ pub struct NodeLimits {
     pub workload_bytes: Option<u64>,
 }
 
+impl NodeLimits {
+    /// As in 0.2.7, 0 means none.
+    fn of(raw: RawLimits) -> Self {
+        let positive = |value: Option<u64>| value.filter(|value| *value > 0);
+        Self {
+            workloads: raw.max_workloads.filter(|max| *max > 0),
+            total_bytes: positive(raw.max_total_bytes),
+            workload_bytes: positive(raw.max_workload_bytes),
+        }
+    }
+}
+
 /// Bounds on each workload: defaults and the most a deployer may ask for.
 #[derive(Debug, Clone, Copy)]
 pub struct WorkloadLimits {
@@ -131,6 +167,16 @@ pub struct WorkloadLimits {
     pub cpu_percent: Option<u32>,
     /// Bytes a workload may write to its own file system.
     pub tmp_bytes: u64,
+    /// Largest reply of a function, bytes.
+    pub reply_bytes: u64,
+    /// Largest payload of a call, bytes; absent means unbounded, as in those below.
+    pub payload_bytes: Option<u64>,
+    /// Host calls of one call.
+    pub host_calls: Option<u64>,
+    /// Most that one call may log, bytes.
+    pub log_bytes: Option<u64>,
+    /// Processor time of one call, ms.
+    pub cpu_ms: Option<u64>,
 }
 
 /// Every problem of a configuration at once.
@@ -139,6 +185,9 @@ pub struct WorkloadLimits {
 pub struct Invalid(pub Vec<String>);
 
 const MIB: u64 = 1024 * 1024;
+/// MiB kept of log lines and events where nothing is said, and at most.
+const HISTORY_MIB: u64 = 64;
+const MAX_HISTORY_MIB: u64 = 1024 * 1024;
 /// Most namespaces whose host services have a connection of their own.
 const MAX_NAMESPACES: usize = 256;
 
@@ -154,16 +203,12 @@ impl NodeConfig {
         let sandbox = microvm::sandbox(&raw, &mut problems);
         let microvm = MicroVmConfig::resolve(&raw, &mut problems);
         check_names(&raw, &mut problems);
-        let limits = raw.node_limits.unwrap_or_default();
-        let positive = |value: Option<u64>| value.filter(|value| *value > 0);
-        let pool_size = raw.machine_pool_size.unwrap_or(1);
-        if pool_size == 0 {
-            problems.push("machine pool size must be >= 1".to_owned());
-        }
-        if pool_size > 1_000 {
-            problems.push(format!("machine_pool_size {pool_size} is over 1000"));
-        }
+        let pool_size = pool_size(&raw, &mut problems);
+        check_numbers(&raw, &mut problems);
         let workload_limits = workload_limits(&raw, &mut problems);
+        let quotas = quota::resolve(&raw, &workload_limits, &mut problems);
+        let http = raw.http.as_ref().and_then(|raw| http::resolve(raw, &mut problems));
+        let isolation = IsolationConfig::resolve(raw.isolation.unwrap_or_default(), &mut problems);
         let workload_servers = ServerList::new(raw.allow_nats_urls.iter().flatten(), &mut problems);
         if !problems.is_empty() {
             return Err(Invalid(problems));
@@ -178,15 +223,15 @@ impl NodeConfig {
             handshake_timeout: raw.agent_handshake_timeout_ms.filter(|ms| *ms > 0).map(Duration::from_millis),
             ping_timeout: millis(raw.agent_ping_timeout_ms, 750),
             artifact_cache_bytes: raw.artifact_cache_mib.unwrap_or(4_096).saturating_mul(MIB),
+            history_bytes: raw.history_mib.unwrap_or(HISTORY_MIB).saturating_mul(MIB),
             deploy_timeout: raw.deploy_timeout_ms.filter(|ms| *ms > 0).map(Duration::from_millis),
             stop_grace: millis(raw.stop_grace_ms, 5_000),
-            node_limits: NodeLimits {
-                workloads: limits.max_workloads.filter(|max| *max > 0),
-                total_bytes: positive(limits.max_total_bytes),
-                workload_bytes: positive(limits.max_workload_bytes),
-            },
+            node_limits: NodeLimits::of(raw.node_limits.unwrap_or_default()),
+            quotas,
             workload_limits,
+            isolation,
             valid_issuers: raw.valid_issuers.unwrap_or_default(),
+            operators: raw.operators.unwrap_or_default(),
             deny_triggers: raw.deny_trigger_subjects.unwrap_or_default(),
             allow_triggers: raw.allow_trigger_subjects,
             workload_servers,
@@ -196,12 +241,14 @@ impl NodeConfig {
                 bound_environment: raw.require_bound_environment.unwrap_or_default(),
             },
             anonymous_functions: false,
+            fresh: false,
             require: raw.require.unwrap_or_default(),
             waive: raw.waive.unwrap_or_default(),
             bin_path: raw.bin_path.unwrap_or_default(),
             state_dir: raw.state_dir,
             pid_file: raw.pid_filepath,
             bus_port: raw.internal_node_port,
+            http,
             host_services: raw.host_services.unwrap_or_default(),
             autostart: raw.autostart.unwrap_or_default().workloads,
             warnings,
@@ -224,7 +271,7 @@ impl Default for NodeConfig {
     fn default() -> Self {
         let raw = RawConfig {
             no_sandbox: Some(true),
-            workload_types: Some(["native", "v8", "wasm"].map(str::to_owned).to_vec()),
+            workload_types: Some(["native", "v8", "wasm", "oci"].map(str::to_owned).to_vec()),
             ..RawConfig::default()
         };
         Self::resolve(raw).unwrap_or_else(|invalid| unreachable!("{invalid}"))
@@ -244,12 +291,22 @@ fn cannot_work_yet(raw: &RawConfig) -> Vec<String> {
     telemetry.chain(server).collect()
 }
 
+fn pool_size(raw: &RawConfig, problems: &mut Vec<String>) -> usize {
+    let size = raw.machine_pool_size.unwrap_or(1);
+    if size == 0 {
+        problems.push("machine pool size must be >= 1".to_owned());
+    }
+    if size > 1_000 {
+        problems.push(format!("machine_pool_size {size} is over 1000"));
+    }
+    size
+}
+
 fn workload_types(raw: &RawConfig, problems: &mut Vec<String>) -> Vec<WorkloadType> {
     let default = [WorkloadType::Native.as_str().to_owned()];
     let mut types = Vec::new();
     for text in raw.workload_types.as_deref().unwrap_or(&default) {
         match text.parse::<WorkloadType>() {
-            Ok(WorkloadType::Oci) => problems.push("workload_types: this build does not run oci images".to_owned()),
             Ok(known) if !types.contains(&known) => types.push(known),
             Ok(_) => {}
             Err(unknown) => problems.push(format!("workload_types: {unknown}")),
@@ -258,9 +315,17 @@ fn workload_types(raw: &RawConfig, problems: &mut Vec<String>) -> Vec<WorkloadTy
     types
 }
 
+fn check_numbers(raw: &RawConfig, problems: &mut Vec<String>) {
+    if raw.history_mib.is_some_and(|mib| !(1..=MAX_HISTORY_MIB).contains(&mib)) {
+        problems.push(format!("history_mib: expected 1 to {MAX_HISTORY_MIB}"));
+    }
+}
+
 fn check_names(raw: &RawConfig, problems: &mut Vec<String>) {
-    for issuer in raw.valid_issuers.iter().flatten().filter(|issuer| !is_public_key(issuer)) {
-        problems.push(format!("valid_issuers: '{issuer}' is not a public nkey (56 characters, A…, U…, O…)"));
+    for (name, keys) in [("valid_issuers", &raw.valid_issuers), ("operators", &raw.operators)] {
+        for key in keys.iter().flatten().filter(|key| !is_public_key(key)) {
+            problems.push(format!("{name}: '{key}' is not a public nkey (56 characters, A…, U…, O…)"));
+        }
     }
     for pattern in raw.deny_trigger_subjects.iter().flatten().filter(|pattern| !subject::is_valid_pattern(pattern)) {
         problems.push(format!("deny_trigger_subjects: '{pattern}' is not a subject"));
@@ -300,7 +365,9 @@ fn workload_limits(raw: &RawConfig, problems: &mut Vec<String>) -> WorkloadLimit
     let max_memory = given.max_memory_mib.or(machine).unwrap_or(256).max(memory);
     let timeout = given.call_timeout_ms.unwrap_or(5_000);
     let max_timeout = given.max_call_timeout_ms.unwrap_or(60_000).max(timeout);
-    if memory == 0 || timeout == 0 || given.concurrency == Some(0) || given.max_processes == Some(0) || given.tmp_mib == Some(0) {
+    let of_calls = [given.reply_bytes, given.payload_bytes, given.host_calls, given.log_bytes, given.cpu_ms];
+    let of_sandboxes = [Some(memory), Some(timeout), given.max_processes, given.tmp_mib];
+    if given.concurrency == Some(0) || of_calls.into_iter().chain(of_sandboxes).any(|limit| limit == Some(0)) {
         problems.push("workload_limits: no limit may be 0".to_owned());
     }
     WorkloadLimits {
@@ -312,6 +379,11 @@ fn workload_limits(raw: &RawConfig, problems: &mut Vec<String>) -> WorkloadLimit
         processes: given.max_processes.unwrap_or(128),
         cpu_percent: given.cpu_percent,
         tmp_bytes: given.tmp_mib.unwrap_or(64).saturating_mul(MIB),
+        reply_bytes: given.reply_bytes.unwrap_or(MIB),
+        payload_bytes: given.payload_bytes,
+        host_calls: given.host_calls,
+        log_bytes: given.log_bytes,
+        cpu_ms: given.cpu_ms,
     }
 }
 
@@ -322,12 +394,12 @@ mod tests {
     #[test]
     fn all_problems_are_reported_at_once() {
         let raw = RawConfig::parse(
-            r#"{"machine_pool_size":0,"workload_types":["native","docker"],"valid_issuers":["me"],"sandbox":"xen",
+            r#"{"machine_pool_size":0,"workload_types":["native","docker"],"valid_issuers":["me"],"operators":["me"],"sandbox":"xen",
                 "host_services":{"namespaces":{"a b":"/a.json","c":"c.json"}}}"#,
         )
         .unwrap();
         let Invalid(problems) = NodeConfig::resolve(raw).unwrap_err();
-        assert_eq!(problems.len(), 6, "{problems:?}");
+        assert_eq!(problems.len(), 7, "{problems:?}");
     }
 
     #[test]

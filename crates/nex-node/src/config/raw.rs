@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::isolation::RawIsolation;
+use super::quota::RawQuotas;
 use super::raw_microvm::{RawCni, RawMachineClass, RawNetwork, RawRateLimiters};
 
 /// Largest configuration file accepted, in bytes.
@@ -74,6 +76,7 @@ pub struct RawConfig {
     pub workload_types: Option<Vec<String>>,
     pub deny_trigger_subjects: Option<Vec<String>>,
     // Ours.
+    pub operators: Option<Vec<String>>,
     pub sandbox: Option<String>,
     pub machine_classes: Option<BTreeMap<String, RawMachineClass>>,
     pub network: Option<RawNetwork>,
@@ -90,8 +93,33 @@ pub struct RawConfig {
     pub state_dir: Option<PathBuf>,
     pub workload_limits: Option<RawWorkloadLimits>,
     pub artifact_cache_mib: Option<u64>,
+    pub history_mib: Option<u64>,
+    pub quotas: Option<RawQuotas>,
     pub deploy_timeout_ms: Option<u64>,
     pub stop_grace_ms: Option<u64>,
+    pub isolation: Option<RawIsolation>,
+    pub http: Option<RawHttp>,
+}
+
+/// `http`: a listener for requests to functions.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[expect(missing_docs, reason = "the names are the configuration's own")]
+pub struct RawHttp {
+    pub listen: String,
+    pub namespace: Option<String>,
+    pub hosts: BTreeMap<String, String>,
+    pub tls: Option<RawHttpTls>,
+    pub max_body_bytes: Option<usize>,
+    pub timeout_ms: Option<u64>,
+}
+
+/// `http.tls`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawHttpTls {
+    pub cert: PathBuf,
+    pub key: PathBuf,
 }
 
 /// `machine_template`
@@ -123,6 +151,11 @@ pub struct RawWorkloadLimits {
     pub max_processes: Option<u64>,
     pub cpu_percent: Option<u32>,
     pub tmp_mib: Option<u64>,
+    pub reply_bytes: Option<u64>,
+    pub payload_bytes: Option<u64>,
+    pub host_calls: Option<u64>,
+    pub log_bytes: Option<u64>,
+    pub cpu_ms: Option<u64>,
 }
 
 /// `autostart`
@@ -206,6 +239,8 @@ impl RawConfig {
     /// # Errors
     /// What is wrong with it, where, and for an unknown key the one that was probably meant.
     pub fn parse(text: &str) -> Result<Self, TextError> {
+        // A list would be taken for the fields in their order.
+        let _object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text).map_err(TextError)?;
         serde_json::from_str(text).map_err(TextError)
     }
 }
@@ -252,5 +287,8 @@ mod tests {
         let error = RawConfig::parse(r#"{"machine_poolsize": 3}"#).unwrap_err().to_string();
         assert!(error.contains("Did you mean 'machine_pool_size'?"), "{error}");
         assert!(error.contains("line 1"), "{error}");
+        for text in ["[]", "[{}]", "1", ""] {
+            assert!(RawConfig::parse(text).is_err(), "{text}");
+        }
     }
 }

@@ -1,10 +1,11 @@
 //! DEPLOY: checks, artifact, start; then the reply. The workload is in the journal before its deployer hears of it.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use nex_process::shares::{Share, Shares};
 use nex_process::{Deadline, Elapsed};
-use nex_protocol::deploy::{DeployRequest, DeployResponse};
+use nex_protocol::deploy::{DeployRequest, DeployResponse, HealthCheck, IMAGE_TIMEOUT, WorkloadType};
 use nex_protocol::envelope::{ErrorCode, Failure};
 use nex_protocol::id::Namespace;
 
@@ -66,26 +67,37 @@ impl Deploys {
         if self.status.is_lame_duck() {
             return Err(Failure::new(ErrorCode::Unavailable, "Node is in lame duck mode. Workload deploy request denied"));
         }
-        let Admission { identity, config, registry, drivers, .. } = &*self.admission;
+        let Admission { identity, registry, drivers, .. } = &*self.admission;
+        let with_issuers = self.admission.config_with_issuers().await;
+        let config = &with_issuers.map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))?;
         // A full node says so first, as 0.2.7 does; room is taken when it is this deploy's turn.
-        drop(registry.reserve()?);
+        registry.has_room()?;
         let request: DeployRequest = body::parse("deploy", body)?;
         let namespace: Namespace =
             namespace.parse().map_err(|error| Failure::new(ErrorCode::BadRequest, format!("Invalid deploy request: {error}")))?;
         let now = clock::unix_seconds();
-        let admitted = policy::admit(&request, config, &identity.xkey, now)?;
-        policy::check_signed(&admitted, &request, body, identity.place(namespace.as_str()), config)?;
+        let admitted = policy::admit(&request, &namespace, config, &identity.xkey, now)?;
+        // Of an image there is more to fetch, and its root to build.
+        let by = if admitted.kind == WorkloadType::Oci { Deadline::after(IMAGE_TIMEOUT) } else { by };
+        policy::check_signed(&admitted, body, identity.place(namespace.as_str()), config)?;
         for details in [&request.trigger_connection, &request.host_services] {
             drivers.launcher.connections.permit(details.as_ref())?;
         }
         let key = repeats::key(&namespace, body);
-        let _alone = by.bound(self.requests.take(&key.to_string())).await.map_err(no_time)?;
+        // One that is under way may have to become healthy and to settle first.
+        let health = admitted.policy.health.as_ref().map_or(Duration::ZERO, HealthCheck::start_time);
+        let patience = Deadline::at(by.instant() + settle::longest(&request) + health);
+        let _alone = patience.bound(self.requests.take(&key.to_string())).await.map_err(no_time)?;
         if let Some(answer) = self.repeats.find(&key, registry, &namespace, &request) {
             return answer;
         }
+        let charge = policy::charge(config, &namespace, &request, &admitted);
+        // Before it waits: what cannot be taken anyway keeps nobody waiting. What counts is the room that it takes when it is its turn.
+        drop(registry.reserve(&config.quotas, charge.clone())?);
+        self.admission.rates.take(&config.quotas, &charge, Instant::now())?;
         let turn = self.turn(&namespace, &admitted.claims.iss, by).await?;
-        let mut reservation = registry.reserve()?;
-        reservation.reserve_triggers(&namespace, &admitted.triggers)?;
+        let mut reservation = registry.reserve(&config.quotas, charge)?;
+        reservation.reserve_triggers(&namespace, &admitted.triggers.subjects)?;
         // Asked for first: a token is not used up by an artifact that is not there.
         let (bucket, connections) = (&admitted.location.bucket, &drivers.launcher.connections);
         let offer =
@@ -105,16 +117,19 @@ impl Deploys {
         turn: Turn<'_>,
         by: Deadline,
     ) -> Result<DeployResponse, Failure> {
-        let settle_ms = deploy.request.settle_ms;
+        let (settles, time) = (deploy.request.settle_ms.is_some(), settle::longest(&deploy.request));
         let (bucket, launcher) = (&deploy.admitted.location.bucket, &self.admission.drivers.launcher);
         let artifact = Box::pin(launcher.connections.permitted(bucket, launcher.artifacts.take(offer, by))).await?;
         // Boxed: a deploy's future is large, and one of many requests.
-        let started = Box::pin(self.admission.deploy(deploy, artifact, by)).await?;
-        // It runs: the next one need not wait until it has settled.
+        let mut started = Box::pin(self.admission.deploy(deploy, artifact, by)).await?;
+        started.workload.began().await;
+        // It was started: the next one need not wait until it is healthy and has settled.
         drop(turn);
-        match settle_ms {
-            Some(milliseconds) => settle::settle(started, milliseconds).await,
-            None => Ok(started.response),
+        self.admission.runs(&mut started).await?;
+        // A job is there to end: how is told by who asks what has ended.
+        match settles && started.workload.spec.policy.job.is_none() {
+            true => settle::settle(started, time).await,
+            false => Ok(started.response),
         }
     }
 

@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use nex_protocol::id::NodeId;
-use nex_protocol::subject::{Control, Discovery};
-use serde_json::{Value, json};
+use nex_protocol::subject::Control;
+use serde_json::json;
+
+use crate::control::micro::{Served, Service, endpoint_name};
 
 /// Name of the service.
 pub(super) const SERVICE: &str = "nex";
@@ -31,14 +33,27 @@ impl Endpoint {
         self.errors.fetch_add(u64::from(is_error), Ordering::Relaxed);
         self.nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
+
+    fn served(&self, node: &NodeId) -> Served {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Served {
+            name: self.name.clone(),
+            subject: self.subject.clone(),
+            queue: node.to_string(),
+            requests: count(&self.requests),
+            errors: count(&self.errors),
+            nanos: count(&self.nanos),
+            last_error: String::new(),
+        }
+    }
 }
 
 /// The service of one node.
 #[derive(Debug)]
 pub(super) struct Endpoints {
     all: Vec<Endpoint>,
-    /// This instance among those of the service.
-    pub(super) instance: String,
+    /// This one among the nodes.
+    instance: String,
     node: NodeId,
     nexus: String,
     version: &'static str,
@@ -49,7 +64,7 @@ impl Endpoints {
     /// The endpoints of a node.
     pub(super) fn new(node: &NodeId, nexus: &str, version: &'static str) -> Self {
         let endpoint = |subject: String| {
-            let name = subject.trim_start_matches("$NEX.").replace(['*', '>', '.'], "-").replace(node.as_str(), "node");
+            let name = endpoint_name(subject.trim_start_matches("$NEX.")).replace(node.as_str(), "node");
             Endpoint { name, subject, requests: AtomicU64::new(0), errors: AtomicU64::new(0), nanos: AtomicU64::new(0) }
         };
         Self {
@@ -67,49 +82,16 @@ impl Endpoints {
         &self.all
     }
 
-    /// The answer to a question of discovery.
-    pub(super) fn describe(&self, question: Discovery) -> Value {
-        let kind = match question {
-            Discovery::Ping => "ping",
-            Discovery::Info => "info",
-            Discovery::Stats => "stats",
-        };
-        let mut answer = json!({
-            "type": format!("io.nats.micro.v1.{kind}_response"), "name": SERVICE, "id": self.instance, "version": self.version,
-            "metadata": {"node": self.node, "nexus": self.nexus},
-        });
-        let (key, value) = match question {
-            Discovery::Ping => return answer,
-            Discovery::Info => {
-                if let Some(members) = answer.as_object_mut() {
-                    members.insert("description".to_owned(), "NATS execution engine: node control API".into());
-                }
-                ("endpoints", self.all.iter().map(|it| self.info(it)).collect::<Value>())
-            }
-            Discovery::Stats => {
-                if let Some(members) = answer.as_object_mut() {
-                    members.insert("started".to_owned(), self.started.to_string().into());
-                }
-                ("endpoints", self.all.iter().map(|it| self.stats(it)).collect())
-            }
-        };
-        if let Some(members) = answer.as_object_mut() {
-            members.insert(key.to_owned(), value);
+    /// The node as other NATS tools see it.
+    pub(super) fn service(&self) -> Service {
+        Service {
+            name: SERVICE.to_owned(),
+            id: self.instance.clone(),
+            version: self.version,
+            description: "NATS execution engine: node control API".to_owned(),
+            metadata: json!({"node": self.node, "nexus": self.nexus}),
+            started: self.started,
+            endpoints: self.all.iter().map(|endpoint| endpoint.served(&self.node)).collect(),
         }
-        answer
-    }
-
-    fn info(&self, endpoint: &Endpoint) -> Value {
-        json!({"name": endpoint.name, "subject": endpoint.subject, "queue_group": self.node, "metadata": {}})
-    }
-
-    fn stats(&self, endpoint: &Endpoint) -> Value {
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let (requests, nanos) = (count(&endpoint.requests), count(&endpoint.nanos));
-        json!({
-            "name": endpoint.name, "subject": endpoint.subject, "queue_group": self.node, "num_requests": requests,
-            "num_errors": count(&endpoint.errors), "processing_time": nanos,
-            "average_processing_time": nanos.checked_div(requests).unwrap_or_default(), "last_error": "",
-        })
     }
 }

@@ -1,18 +1,21 @@
 //! The control API of Nex 0.2.7, as a NATS micro service: every request becomes a task and gets exactly one answer.
 //!
-//! Questions, stops and deploys have a lane each ([`lanes`]): a deploy may take seconds, and nothing waits behind it.
+//! Questions, stops, deploys and what is read from the disk have a lane each ([`lanes`]): a deploy may take seconds, and nothing waits
+//! behind it.
 
 mod body;
 mod deploy;
 mod endpoints;
 mod failure;
 mod lanes;
+mod micro;
 mod queries;
 mod repeats;
 mod settle;
 mod stop;
 mod token;
 
+use std::iter;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,14 +26,15 @@ use futures::stream::{SelectAll, Stream, StreamExt as _};
 use nex_process::{Deadline, TaskScope};
 use nex_protocol::envelope::{self, ErrorCode, Failure, kind};
 use nex_protocol::reply::ReplySubject;
-use nex_protocol::subject::{Control, Discovery};
+use nex_protocol::subject::{self, Control, Discovery, ServiceQuestion};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
 use crate::control::deploy::Deploys;
-use crate::control::endpoints::{Endpoints, SERVICE};
+use crate::control::endpoints::Endpoints;
 use crate::control::lanes::Lane;
+use crate::control::micro::Service;
 use crate::control::queries::Queries;
 use crate::control::stop::Stops;
 use crate::status::{NodeStatus, VERSION};
@@ -40,6 +44,7 @@ const BODY_BYTES: usize = 2 * 1024 * 1024;
 /// Requests in each lane, and their bytes. A deploy waits in its lane until there is room for it to be worked on.
 const QUESTIONS: (usize, usize) = (256, 8 * 1024 * 1024);
 const STOPS: (usize, usize) = (256, 8 * 1024 * 1024);
+const HISTORIES: (usize, usize) = (64, 1024 * 1024);
 const DEPLOYS: (usize, usize) = (1_024, 32 * 1024 * 1024);
 /// Requests that are told at once that their lane is full; those beyond get no answer.
 const REFUSALS: usize = 64;
@@ -84,26 +89,31 @@ impl ControlApi {
     ) -> Result<Self, async_nats::Error> {
         let node = &admission.identity.node;
         let endpoints = Endpoints::new(node, &admission.identity.nexus, VERSION);
-        let (mut questions, mut stops, mut deploys) = (SelectAll::new(), SelectAll::new(), SelectAll::new());
+        let (mut questions, mut histories) = (SelectAll::new(), SelectAll::new());
+        let (mut stops, mut deploys) = (SelectAll::new(), SelectAll::new());
         for (index, endpoint) in endpoints.all().iter().enumerate() {
             // Every node answers for itself: the queue group is the node's own.
             let subscription = nats.queue_subscribe(endpoint.subject.clone(), node.to_string()).await?;
             let lane = match Control::parse(&endpoint.subject) {
                 Some(Control::Deploy { .. }) => &mut deploys,
+                _ if endpoint.subject.starts_with(subject::HISTORY) => &mut histories,
                 Some(Control::Stop { .. } | Control::LameDuck) => &mut stops,
                 _ => &mut questions,
             };
             lane.push(Numbered { subscription, index: Some(index) });
         }
-        for subject in Discovery::subscriptions(SERVICE, &endpoints.instance) {
+        for subject in Discovery::SUBSCRIPTIONS {
             questions.push(Numbered { subscription: nats.subscribe(subject).await?, index: None });
         }
         nats.flush().await?;
         let (subscriptions, lanes) = (CancellationToken::new(), TaskScope::new("control"));
         let api = Arc::new(Api::new(nats, status, admission, endpoints));
-        for (name, lane, (most, bytes)) in
-            [("questions", questions, QUESTIONS), ("stops", stops, STOPS), ("deploys", deploys, DEPLOYS)]
-        {
+        for (name, lane, (most, bytes)) in [
+            ("questions", questions, QUESTIONS),
+            ("histories", histories, HISTORIES),
+            ("stops", stops, STOPS),
+            ("deploys", deploys, DEPLOYS),
+        ] {
             let (api, stop) = (Arc::clone(&api), subscriptions.clone());
             lanes.spawn(name, async move { serve(lane, Lane::new(most, bytes), &api, &stop).await });
         }
@@ -111,7 +121,7 @@ impl ControlApi {
     }
 
     /// Takes no more requests, answers those under way.
-    pub async fn stop(self, grace: Duration) {
+    pub async fn stop(&self, grace: Duration) {
         self.subscriptions.cancel();
         self.lanes.shutdown(grace).await;
         self.api.handlers.shutdown(grace).await;
@@ -176,6 +186,7 @@ fn kind_of(control: Option<&Control>) -> &'static str {
         Some(Control::Deploy { .. }) => kind::RUN,
         Some(Control::Stop { .. }) => kind::STOP,
         Some(Control::LameDuck) => kind::LAME_DUCK,
+        Some(Control::History { .. }) => kind::HISTORY,
     }
 }
 
@@ -188,18 +199,19 @@ impl Api {
             endpoints,
             queries: Queries {
                 identity: Arc::clone(identity),
-                config: Arc::clone(config),
+                config: config.clone(),
                 status: Arc::clone(status),
                 registry: registry.clone(),
                 drivers: Arc::clone(drivers),
             },
             stops: Stops {
                 identity: Arc::clone(identity),
-                demands: config.demands,
+                config: config.clone(),
                 status: Arc::clone(status),
                 registry: registry.clone(),
                 journal: drivers.journal.clone(),
                 events: drivers.events.clone(),
+                admission: Arc::clone(admission),
             },
             deploys: Deploys::new(Arc::clone(status), Arc::clone(admission)),
             refusals: Lane::new(REFUSALS, REFUSALS * BODY_BYTES),
@@ -222,30 +234,38 @@ impl Api {
             Control::Auction => self.answer(index, message, kind, async { Ok(queries.bid(body)) }).await,
             Control::Ping => self.answer(index, message, kind, async { Ok(Some(queries.ping())) }).await,
             Control::WorkloadPing { namespace, workload } => {
-                let found = async { Ok(queries.workload_ping(&namespace, workload.as_deref(), body)) };
+                let found = queries.workload_ping(&namespace, workload.as_deref(), body).map(Ok);
                 self.answer(index, message, kind, found).await;
             }
             Control::Info { namespace } => {
                 self.answer(index, message, kind, async { Ok(Some(queries.info(&namespace))) }).await;
             }
             Control::Deploy { namespace } => {
-                let deployed = self.deploys.deploy(&namespace, body, by).map(|it| it.map(Some));
+                let deployed = Box::pin(self.deploys.deploy(&namespace, body, by)).map(|it| it.map(Some));
                 self.answer(index, message, kind, deployed).await;
             }
             Control::Stop { namespace } => {
                 let stopped = self.stops.stop(&namespace, body).map(|it| it.map(Some));
                 self.answer(index, message, kind, stopped).await;
             }
+            Control::History { namespace, kind: what } => {
+                self.answer(index, message, kind, queries.history(&namespace, what, body, by).map(|it| it.map(Some))).await;
+            }
             Control::LameDuck => {
-                self.answer(index, message, kind, self.stops.lame_duck().map(|it| Ok(Some(it)))).await;
+                self.answer(index, message, kind, self.stops.lame_duck(body).map(|it| Ok(Some(it)))).await;
             }
         }
     }
 
     async fn discover(&self, message: &Message) {
-        if let Some(question) = Discovery::parse(message.subject.as_str()) {
-            let body = serde_json::to_vec(&self.endpoints.describe(question)).unwrap_or_default();
-            respond(&self.nats, message, body).await;
+        let Some(question) = ServiceQuestion::parse(message.subject.as_str()) else { return };
+        let workloads = self.queries.registry.all();
+        let functions = workloads.iter().filter(|workload| workload.spec.kind.is_function());
+        for service in iter::once(self.endpoints.service()).chain(functions.map(|function| Service::of_function(function))) {
+            if question.is_for(&service.name, &service.id) {
+                let body = serde_json::to_vec(&service.answer(question.what)).unwrap_or_default();
+                respond(&self.nats, message, body).await;
+            }
         }
     }
 

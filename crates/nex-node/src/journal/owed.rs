@@ -5,6 +5,7 @@ use nex_protocol::event::CloudEvent;
 use nex_protocol::id::WorkloadId;
 use serde::{Deserialize, Serialize};
 
+use super::ended::{self, EndedRecord};
 use super::{Journal, JournalError, Table, WORKLOADS, failed};
 
 pub(super) const TABLE: Table = Table::new("owed");
@@ -19,17 +20,18 @@ pub struct OwedEvent {
 }
 
 impl Journal {
-    /// Forgets a workload that is over, and remembers the event that tells so; both or neither.
+    /// Forgets a workload that is over, and remembers the event that tells so and how it ended; all or nothing.
     ///
     /// # Errors
     /// [`JournalError`].
-    pub async fn end_workload(&self, id: WorkloadId, owed: OwedEvent) -> Result<(), JournalError> {
+    pub async fn end_workload(&self, id: WorkloadId, owed: OwedEvent, ended: EndedRecord) -> Result<(), JournalError> {
         self.in_background(move |journal| {
             let doing = "ending an entry";
             let bytes = serde_json::to_vec(&owed).unwrap_or_default();
             let write = journal.database.begin_write().map_err(failed(doing))?;
             write.open_table(WORKLOADS).map_err(failed(doing))?.remove(id.as_str()).map_err(failed(doing))?;
             write.open_table(TABLE).map_err(failed(doing))?.insert(id.as_str(), bytes.as_slice()).map_err(failed(doing))?;
+            ended::keep(&write, &ended).map_err(failed(doing))?;
             write.commit().map_err(failed(doing))
         })
         .await

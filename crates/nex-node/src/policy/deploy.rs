@@ -1,25 +1,30 @@
 //! May this be deployed here, by this issuer, with these triggers?
 
+use std::collections::BTreeMap;
+
 use nex_protocol::agent;
 use nex_protocol::claims::{Claims, Place};
-use nex_protocol::deploy::{DeployRequest, Location, WorkloadType, is_revision, request_digest};
+use nex_protocol::deploy::{CheckedPolicy, DeployRequest, Isolation, Location, WorkloadType, is_revision, request_digest};
 use nex_protocol::digest::Digest;
-use nex_protocol::id::WorkloadName;
+use nex_protocol::id::{Namespace, SecretName, WorkloadName};
 use nex_protocol::seal::{self, Binding, Environment};
+use nex_protocol::secret;
 use nex_protocol::subject;
 use nkeys::XKey;
 
+use super::limits::limits;
 use super::refusal::{DeployRefusal, EnvironmentError};
-use crate::config::{NodeConfig, WorkloadLimits};
+use super::triggers::{self, Triggers};
+use crate::config::NodeConfig;
 
 /// A token without an expiry (0.2.7 sends none) is taken this long after it was made; its id is remembered as long.
 pub(super) const TOKEN_LIFE: i64 = 3_600;
 /// Tokens that promise to live longer than this are refused, so that the memory of spent ones stays small.
 const MAX_TOKEN_LIFE: i64 = 7 * 24 * 3_600;
-/// Largest reply a function may give.
-const REPLY_BYTES: usize = 1024 * 1024;
-/// Most arguments and triggers.
+/// Most arguments.
 const MAX_ITEMS: usize = 256;
+/// Longest name of a variable whose value is a secret.
+const MAX_VARIABLE: usize = 256;
 
 /// What is known of a deploy after the checks, before a byte is fetched.
 pub struct Admitted {
@@ -37,12 +42,18 @@ pub struct Admitted {
     pub signed_digest: Option<Digest>,
     /// Its environment, opened.
     pub environment: Environment,
+    /// Variables that are secrets, by name.
+    pub secrets: BTreeMap<String, SecretName>,
     /// Whether that was sealed for this very deploy; true where there is none.
     pub environment_is_bound: bool,
     /// Its triggers.
-    pub triggers: Vec<String>,
+    pub triggers: Triggers,
     /// Its bounds.
     pub limits: agent::Limits,
+    /// How it is kept.
+    pub policy: CheckedPolicy,
+    /// How far it is kept apart.
+    pub isolation: Isolation,
 }
 
 impl std::fmt::Debug for Admitted {
@@ -55,9 +66,15 @@ impl std::fmt::Debug for Admitted {
 ///
 /// # Errors
 /// The first check that fails, in the words of 0.2.7 where it has the same check.
-pub fn admit(request: &DeployRequest, config: &NodeConfig, xkey: &XKey, now: i64) -> Result<Admitted, DeployRefusal> {
+pub fn admit(
+    request: &DeployRequest,
+    namespace: &Namespace,
+    config: &NodeConfig,
+    xkey: &XKey,
+    now: i64,
+) -> Result<Admitted, DeployRefusal> {
     let kind = kind(request, config)?;
-    let triggers = triggers(request, kind, &config.deny_triggers)?;
+    let triggers = triggers::read(request, kind, namespace, &config.deny_triggers)?;
     let mut environment = environment(request, xkey)?;
     let (name, claims) = claims(request, now)?;
     let environment_is_bound = request.environment.as_deref().is_none_or(str::is_empty) || bound(&mut environment, &claims)?;
@@ -76,7 +93,24 @@ pub fn admit(request: &DeployRequest, config: &NodeConfig, xkey: &XKey, now: i64
     if request.revision.as_deref().is_some_and(|revision| !is_revision(revision)) {
         return Err(DeployRefusal::Revision);
     }
-    Ok(Admitted { name, kind, location, claims, spent_until, signed_digest, environment, environment_is_bound, triggers, limits })
+    let policy = policy(request, kind)?;
+    let (asked, has_class) = (request.isolation.as_deref(), request.machine_class.is_some());
+    let isolation = config.isolation.of(asked, namespace.as_str(), kind, has_class)?;
+    Ok(Admitted {
+        name,
+        kind,
+        location,
+        claims,
+        spent_until,
+        signed_digest,
+        secrets: secrets(request, &environment)?,
+        environment,
+        environment_is_bound,
+        triggers,
+        limits,
+        policy,
+        isolation,
+    })
 }
 
 /// Is what was signed this request, on this node, in this namespace; and is all signed that the node demands? Only for new deploys: a
@@ -84,13 +118,7 @@ pub fn admit(request: &DeployRequest, config: &NodeConfig, xkey: &XKey, now: i64
 ///
 /// # Errors
 /// The first that is not so.
-pub fn check_signed(
-    admitted: &Admitted,
-    request: &DeployRequest,
-    body: &[u8],
-    place: Place<'_>,
-    config: &NodeConfig,
-) -> Result<(), DeployRefusal> {
+pub fn check_signed(admitted: &Admitted, body: &[u8], place: Place<'_>, config: &NodeConfig) -> Result<(), DeployRefusal> {
     let claims = &admitted.claims;
     claims.check_place(place).map_err(DeployRefusal::Place)?;
     if claims.nats.workload.is_some() {
@@ -109,14 +137,15 @@ pub fn check_signed(
     if config.demands.bound_environment && !admitted.environment_is_bound {
         return Err(DeployRefusal::BoundEnvironmentDemanded);
     }
-    if let Some(allowed) = &config.allow_triggers {
-        let patterns = allowed.get(place.namespace).map_or(&[][..], Vec::as_slice);
-        let is_allowed = |trigger: &&String| patterns.iter().any(|pattern| subject::covers(pattern, trigger));
-        if let Some(trigger) = request.trigger_subjects.iter().flatten().find(|trigger| !is_allowed(trigger)) {
-            return Err(DeployRefusal::TriggerNotAllowed(trigger.clone()));
-        }
+    triggers::check_allowed(&admitted.triggers, place.namespace, config)
+}
+
+fn policy(request: &DeployRequest, kind: WorkloadType) -> Result<CheckedPolicy, DeployRefusal> {
+    match &request.policy {
+        Some(policy) if kind.is_function() && !policy.is_empty() => Err(DeployRefusal::PolicyOfAFunction(kind)),
+        Some(policy) => policy.check().map_err(DeployRefusal::Policy),
+        None => Ok(CheckedPolicy::default()),
     }
-    Ok(())
 }
 
 /// Whether an environment says for which deploy it was sealed; it has to be this one then.
@@ -147,28 +176,6 @@ fn kind(request: &DeployRequest, config: &NodeConfig) -> Result<WorkloadType, De
     if config.workload_types.contains(&kind) { Ok(kind) } else { Err(unsupported()) }
 }
 
-fn triggers(request: &DeployRequest, kind: WorkloadType, denied_subjects: &[String]) -> Result<Vec<String>, DeployRefusal> {
-    let triggers = request.trigger_subjects.clone().unwrap_or_default();
-    if !kind.is_function() && !triggers.is_empty() {
-        return Err(DeployRefusal::TriggersOfAService(kind));
-    }
-    if kind.is_function() && triggers.is_empty() {
-        return Err(DeployRefusal::NoTriggers);
-    }
-    if triggers.len() > MAX_ITEMS {
-        return Err(DeployRefusal::TooMany { what: "trigger subjects", most: MAX_ITEMS });
-    }
-    for trigger in &triggers {
-        if !subject::is_valid_pattern(trigger) {
-            return Err(DeployRefusal::NotASubject(shown(trigger, 100)));
-        }
-        if subject::reaches_reserved(trigger) || denied_subjects.iter().any(|no| subject::overlap(no, trigger)) {
-            return Err(DeployRefusal::DeniedTrigger(trigger.clone()));
-        }
-    }
-    Ok(triggers)
-}
-
 /// The domain becomes a token of a subject on the node's own connection: one too long would have the server cut that.
 fn domain(domain: &str) -> Result<(), DeployRefusal> {
     let is_token = domain.len() <= 128 && !domain.contains(['.', '*', '>']) && subject::is_valid_pattern(domain);
@@ -197,6 +204,24 @@ fn environment(request: &DeployRequest, xkey: &XKey) -> Result<Environment, Envi
     }
 }
 
+/// Names only: what they stand for is read when the workload is started.
+fn secrets(request: &DeployRequest, environment: &Environment) -> Result<BTreeMap<String, SecretName>, DeployRefusal> {
+    let Some(wanted) = &request.secrets else { return Ok(BTreeMap::new()) };
+    if wanted.len() > secret::MAX_OF_A_WORKLOAD {
+        return Err(DeployRefusal::TooMany { what: "secrets", most: secret::MAX_OF_A_WORKLOAD });
+    }
+    let mut secrets = BTreeMap::new();
+    for (variable, name) in wanted {
+        let is_variable = (1..=MAX_VARIABLE).contains(&variable.len()) && !variable.contains(['=', '\0']);
+        if !is_variable || environment.contains_key(variable) {
+            return Err(DeployRefusal::SecretVariable(shown(variable, 40)));
+        }
+        let name = name.parse().map_err(|_invalid| DeployRefusal::SecretName(shown(name, 40)))?;
+        secrets.insert(variable.clone(), name);
+    }
+    Ok(secrets)
+}
+
 fn claims(request: &DeployRequest, now: i64) -> Result<(WorkloadName, Claims), DeployRefusal> {
     let token = request.workload_jwt.as_deref().ok_or(DeployRefusal::NoToken)?;
     let claims = Claims::decode(token).map_err(DeployRefusal::Token)?;
@@ -217,25 +242,6 @@ fn token_life(claims: &Claims, now: i64) -> Result<i64, DeployRefusal> {
         return Err(DeployRefusal::NoTokenId);
     }
     Ok(until)
-}
-
-fn limits(request: &DeployRequest, own: &WorkloadLimits) -> Result<agent::Limits, DeployRefusal> {
-    let asked = request.limits.unwrap_or_default();
-    let memory_bytes = asked.memory_mib.map_or(own.memory_bytes, |mib| mib.saturating_mul(1024 * 1024));
-    if memory_bytes > own.max_memory_bytes || memory_bytes == 0 {
-        return Err(DeployRefusal::Memory(own.max_memory_bytes / (1024 * 1024)));
-    }
-    let longest = u64::try_from(own.max_call_timeout.as_millis()).unwrap_or(u64::MAX);
-    let call_timeout_ms =
-        asked.call_timeout_ms.unwrap_or_else(|| u64::try_from(own.call_timeout.as_millis()).unwrap_or(u64::MAX));
-    if call_timeout_ms > longest || call_timeout_ms == 0 {
-        return Err(DeployRefusal::CallTimeout(longest));
-    }
-    let concurrency = asked.concurrency.unwrap_or(own.concurrency).clamp(1, 1_024);
-    // A service has its whole sandbox unless it asks for less; a function's limit is that of one instance.
-    let is_function = request.r#type.as_deref().is_some_and(|kind| kind.parse().is_ok_and(WorkloadType::is_function));
-    let memory_bytes = if is_function || asked.memory_mib.is_some() { memory_bytes } else { 0 };
-    Ok(agent::Limits { call_timeout_ms, memory_bytes, concurrency, reply_bytes: REPLY_BYTES })
 }
 
 /// The issuer's digest must be the artifact's.

@@ -1,9 +1,12 @@
 //! Why a request is refused. What the wire says of each is in [`crate::control`].
 
 use nex_protocol::claims::ClaimsError;
-use nex_protocol::deploy::{Location, MAX_REVISION, WorkloadType};
+use nex_protocol::deploy::{InvalidPolicy, Location, MAX_REVISION, WorkloadType};
 use nex_protocol::digest::Digest;
 use nex_protocol::seal::SealError;
+
+use super::trigger_refusal::TriggerRefusal;
+use crate::config::IsolationRefusal;
 
 /// Why a deploy is refused.
 #[derive(Debug, thiserror::Error)]
@@ -14,9 +17,15 @@ pub enum DeployRefusal {
     /// This node does not run such workloads.
     #[error("Unsupported workload type on this node: {0}")]
     UnsupportedType(String),
-    /// Only functions have triggers.
-    #[error("Unsupported workload type for trigger subject registration: {0}")]
+    /// A service subscribes its subjects itself.
+    #[error(
+        "Unsupported workload type for trigger subject registration: {0}; next: have it subscribe its subjects itself, or use triggers that \
+         keep their messages (stream, kv, object, every, cron, at)"
+    )]
     TriggersOfAService(WorkloadType),
+    /// A job runs to its end, and is not called.
+    #[error("Invalid deploy request: a job has no triggers; next: deploy it as a service, or leave its triggers out")]
+    TriggersOfAJob,
     /// A function that nobody can call.
     #[error("Invalid deploy request: at least one trigger subject is required for this workload type")]
     NoTriggers,
@@ -37,6 +46,9 @@ pub enum DeployRefusal {
     /// A trigger that the operator did not give to this namespace.
     #[error("Invalid deploy request: the trigger subject {0} is not among those allowed to this namespace")]
     TriggerNotAllowed(String),
+    /// A trigger that is kept until it is dealt with.
+    #[error(transparent)]
+    Trigger(#[from] TriggerRefusal),
     /// The environment.
     #[error("Failed to decrypt environment for deploy request: {0}")]
     Environment(#[from] EnvironmentError),
@@ -109,6 +121,16 @@ pub enum DeployRefusal {
         "Invalid deploy request: a call on this node may take 1 to {0} ms; ask for less, or raise workload_limits.max_call_timeout_ms"
     )]
     CallTimeout(u64),
+    /// More of something than the operator allows, or none.
+    #[error(
+        "Invalid deploy request: {name} of a workload on this node may be 1 to {most}; ask for less, or raise workload_limits.{name}"
+    )]
+    Limit {
+        /// Of what.
+        name: &'static str,
+        /// The most.
+        most: u64,
+    },
     /// No such machines.
     #[error("Invalid deploy request: this node has no machine class '{name}'; it has: {known}")]
     MachineClass {
@@ -117,9 +139,26 @@ pub enum DeployRefusal {
         /// Those there are.
         known: String,
     },
+    /// It cannot be kept apart as it asks.
+    #[error("Invalid deploy request: {0}")]
+    Isolation(#[from] IsolationRefusal),
     /// Its revision is no name of one.
     #[error("Invalid deploy request: its revision is not 1 to {MAX_REVISION} letters, digits and punctuation of ASCII")]
     Revision,
+    /// A secret for a variable that cannot be one, or is one already.
+    #[error("Invalid deploy request: its secret for the variable '{0}', which cannot be one or has a value already")]
+    SecretVariable(String),
+    /// A secret that cannot be one.
+    #[error("Invalid deploy request: '{0}' is no name of a secret")]
+    SecretName(String),
+    /// How it is to be kept cannot be.
+    #[error("Invalid deploy request: {0}")]
+    Policy(InvalidPolicy),
+    /// A function is called, and the node keeps it.
+    #[error(
+        "Invalid deploy request: a {0} function has no policy: it is called, and started again whenever it is lost; leave restart, stop, health and job out"
+    )]
+    PolicyOfAFunction(WorkloadType),
     /// The operator demands a digest.
     #[error(
         "Invalid deploy request: this node demands claims with the artifact's SHA-256 as hash; deploy with a client that signs it"

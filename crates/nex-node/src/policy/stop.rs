@@ -4,10 +4,11 @@ use nex_protocol::claims::{Claims, Place};
 
 use super::deploy::TOKEN_LIFE;
 use super::refusal::StopRefusal;
-use crate::config::Demands;
+use crate::config::NodeConfig;
 use crate::workload::spec::WorkloadSpec;
 
-/// May this token stop a workload? In the order of 0.2.7; but a stop in the same second as the start is fine. Gives the claims.
+/// May this token stop a workload? In the order of 0.2.7; but a stop in the same second as the start is fine, and operators may stop what
+/// others have started. Gives the claims.
 ///
 /// # Errors
 /// The first check that fails, in the words of 0.2.7.
@@ -15,7 +16,7 @@ pub fn may_stop(
     token: &str,
     workload: &WorkloadSpec,
     place: Place<'_>,
-    demands: Demands,
+    config: &NodeConfig,
     now: i64,
 ) -> Result<Claims, StopRefusal> {
     let claims = Claims::decode(token).map_err(StopRefusal::Token)?;
@@ -27,7 +28,8 @@ pub fn may_stop(
     if claims.sub != started.sub {
         return Err(StopRefusal::Subject);
     }
-    if claims.iss != started.iss {
+    let is_operators = claims.iss != started.iss;
+    if is_operators && !config.operators.contains(&claims.iss) {
         return Err(StopRefusal::Issuer);
     }
     claims.check_times(now).map_err(StopRefusal::Claims)?;
@@ -39,7 +41,9 @@ pub fn may_stop(
         Some(id) if *id != workload.id => return Err(StopRefusal::OtherWorkload),
         Some(_) if claims.exp.is_none() || !claims.is_bound_to_a_place() => return Err(StopRefusal::Unbound),
         Some(_) => {}
-        None if demands.bound_claims => return Err(StopRefusal::BoundClaimsDemanded),
+        // What ends others' work is said of one workload, once.
+        None if is_operators => return Err(StopRefusal::Unbound),
+        None if config.demands.bound_claims => return Err(StopRefusal::BoundClaimsDemanded),
         // A token of 0.2.7 names nothing but the workload's name: one that was captured stops no later workload of that name.
         None if claims.iat < started.iat => return Err(StopRefusal::OlderThanTheWorkload),
         None if claims.iat < now.saturating_sub(TOKEN_LIFE) => return Err(StopRefusal::TooOld),

@@ -10,6 +10,8 @@ use nex_protocol::id::NodeId;
 pub(super) const SWEEP: Duration = Duration::from_secs(20);
 /// First uid of agents, where the node is root.
 pub const UID_BASE: u32 = 712_000;
+/// First uid of the jails in which a node with microVMs builds images; above those of machines.
+pub(super) const BUILDER_UID_BASE: u32 = UID_BASE + 65_536;
 
 /// What a node provides to open its sandboxes.
 #[derive(Debug, Clone, Copy)]

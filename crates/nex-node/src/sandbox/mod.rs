@@ -3,6 +3,7 @@
 //! With `auto` the best kind that works is taken: Firecracker, then QEMU on KVM, then jailed processes; the log and the tags say why a
 //! better kind is not used. A kind that is named is required.
 
+mod builder;
 mod candidate;
 mod host;
 mod machines;
@@ -20,6 +21,7 @@ use nex_network::Network;
 use nex_process::confinement::Part;
 use nex_process::{Confinement, Deadline};
 use nex_protocol::control::Tags;
+use nex_protocol::deploy::Isolation;
 use nex_sandbox::microvm::MicroVmProvider;
 use nex_sandbox::process::{Limits, OpenError, ProcessConfig, ProcessNetwork, ProcessProvider};
 use nex_sandbox::{Sandbox, SandboxId, SandboxProvider};
@@ -91,6 +93,8 @@ enum Provider {
         candidate: Candidate,
         /// How long a machine takes to boot.
         boot: Duration,
+        /// Builds the roots of images, or why none are built.
+        builder: Result<ProcessProvider, String>,
     },
 }
 
@@ -107,7 +111,8 @@ impl Sandboxes {
                 let boot_ms = boot.as_millis();
                 tracing::info!(monitor = %provider.kind(), accel = %candidate.accel, boot_ms, "workloads run in microVMs");
                 provider.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
-                let provider = Provider::MicroVm { provider, candidate, boot };
+                let builder = builder::open(config, host).await;
+                let provider = Provider::MicroVm { provider, candidate, boot, builder };
                 return Ok(Self { provider, reasons, servers: Vec::new(), waived: Vec::new() });
             }
             if config.sandbox != SandboxChoice::Auto {
@@ -154,6 +159,26 @@ impl Sandboxes {
         match &self.provider {
             Provider::Process(provider) => Some(provider.clone()),
             Provider::MicroVm { .. } => None,
+        }
+    }
+
+    /// The provider that builds the roots of images.
+    ///
+    /// # Errors
+    /// Why no workload can have one here.
+    pub fn images(&self) -> Result<ProcessProvider, String> {
+        match &self.provider {
+            Provider::Process(provider) => provider.takes_images().map(|()| provider.clone()),
+            Provider::MicroVm { builder, .. } => builder.clone(),
+        }
+    }
+
+    /// How far they keep workloads apart: jailed processes may be shared, machines are not.
+    #[must_use]
+    pub fn isolations(&self) -> Vec<Isolation> {
+        match &self.provider {
+            Provider::Process(_) => vec![Isolation::Isolate, Isolation::Process],
+            Provider::MicroVm { .. } => vec![Isolation::MicroVm],
         }
     }
 
@@ -219,7 +244,12 @@ impl Sandboxes {
     pub async fn close(&self) {
         match &self.provider {
             Provider::Process(provider) => provider.close(SWEEP).await,
-            Provider::MicroVm { provider, .. } => provider.close(SWEEP).await,
+            Provider::MicroVm { provider, builder, .. } => {
+                provider.close(SWEEP).await;
+                if let Ok(builder) = builder {
+                    builder.close(SWEEP).await;
+                }
+            }
         }
     }
 

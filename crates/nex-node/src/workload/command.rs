@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use nex_protocol::control::ExitCause;
 use tokio::sync::oneshot;
 
 use super::launch_error::LaunchError;
@@ -22,9 +23,11 @@ pub struct Status {
 /// How a workload ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastEnd {
-    /// Its code; -1 where its agent was lost.
+    /// Why, by name.
+    pub cause: ExitCause,
+    /// Its code; -1 where it had none.
     pub code: i32,
-    /// The signal that ended it, or how its agent was lost; may be empty.
+    /// The signal that ended it, how its agent was lost, or why it is sick; may be empty.
     pub message: String,
     /// How long it had run.
     pub ran: Duration,
@@ -50,8 +53,10 @@ pub enum Command {
     /// Stop; the sender hears when nothing is left.
     Stop {
         /// Why, for the event.
-        reason: &'static str,
-        /// The time it has to end in order; the node's own stop grace if that is longer.
+        reason: String,
+        /// The same by name.
+        cause: ExitCause,
+        /// The time it has to end in order.
         grace: Duration,
         /// Dropped or used when it is done.
         done: oneshot::Sender<()>,

@@ -7,15 +7,17 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, OptionFuture};
 use nex_process::Deadline;
+use nex_protocol::control::ExitCause;
 use nex_protocol::id::AgentId;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::command::{Command, FirstStart, LastEnd, Status};
 use super::launch_error::LaunchError;
+use super::outcome::{End, Notice, Seen, Timeouts};
 use super::state::{Effect, Event, Phase, State};
 use crate::clock;
-use crate::journal::JournalError;
+use crate::journal::{JournalError, LifeRecord};
 
 /// What carries out a driver's effects: the node's, or that of the simulation.
 pub trait Runtime: Send + 'static {
@@ -23,16 +25,17 @@ pub trait Runtime: Send + 'static {
     type Instance: Send + 'static;
 
     /// Takes over the instance that an earlier process started; where that cannot be, it is ended and nothing is left of it.
-    fn adopt(&mut self, by: Deadline) -> BoxFuture<'static, Result<Self::Instance, LaunchError>>;
+    /// Also says how long it has been running.
+    fn adopt(&mut self, by: Deadline) -> BoxFuture<'static, Result<(Self::Instance, Duration), LaunchError>>;
     /// Finds an agent and has it start the workload.
     fn start(&self, by: Deadline) -> BoxFuture<'static, Result<Self::Instance, LaunchError>>;
-    /// Writes the workload into the journal, with the instance that runs it.
-    fn record(&self, instance: &Self::Instance) -> BoxFuture<'static, Result<(), JournalError>>;
-    /// Waits for the end of an instance; meanwhile passes on what it reports.
+    /// Writes the workload into the journal, with the instance that runs it, or with none while it is to be started again.
+    fn record(&self, instance: Option<&Self::Instance>, life: LifeRecord) -> BoxFuture<'static, Result<(), JournalError>>;
+    /// Waits for what an instance comes to: its end, or news of its health; meanwhile passes on what it reports.
     ///
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
-    fn ended<'a>(&'a mut self, instance: &'a mut Self::Instance) -> BoxFuture<'a, Ended>;
+    fn watch<'a>(&'a mut self, instance: &'a mut Self::Instance) -> BoxFuture<'a, Seen>;
     /// Has the agent stop it, in order, within a grace; nothing is left of it then.
     fn undeploy(&self, instance: Self::Instance, grace: Duration) -> BoxFuture<'static, ()>;
     /// Lets go of an instance that has ended, in the background.
@@ -44,88 +47,17 @@ pub trait Runtime: Send + 'static {
     fn forget(&mut self, end: Option<&End>) -> BoxFuture<'static, ()>;
 }
 
-/// How an instance ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ended {
-    /// By itself.
-    Exited {
-        /// Its code.
-        code: i32,
-        /// The signal that ended it; empty if none did.
-        signal: String,
-        /// What the world is told of it.
-        message: String,
-    },
-    /// With its agent.
-    AgentLost {
-        /// Which.
-        agent: AgentId,
-        /// How it was lost.
-        reason: String,
-    },
-}
-
-/// What the world is told of a workload.
-#[derive(Debug, Clone, Copy)]
-pub enum Notice<'a> {
-    /// It runs.
-    Deployed,
-    /// It runs on, though the process that started it is gone.
-    Adopted,
-    /// It has to be started anew.
-    NotAdopted(&'a LaunchError),
-    /// It could not be started.
-    StartFailed(&'a LaunchError),
-    /// Its agent was lost.
-    AgentLost {
-        /// Which, if one was.
-        agent: &'a AgentId,
-        /// How.
-        reason: &'a str,
-    },
-    /// It is started again after a pause.
-    Restarting {
-        /// Why.
-        reason: &'a str,
-        /// After how long.
-        pause: Duration,
-    },
-    /// The journal did not take it.
-    NotRecorded(&'a JournalError),
-    /// It is over.
-    Undeployed {
-        /// Its code.
-        code: i32,
-        /// Why.
-        reason: &'a str,
-    },
-}
-
 /// Time an agent has to answer the process that takes it over: longer than the longest pause before it looks for its bus again.
 const ADOPTION: Duration = Duration::from_secs(10);
 
-/// How long things may take.
-#[derive(Debug, Clone, Copy)]
-pub struct Timeouts {
-    /// A start.
-    pub deploy: Duration,
-    /// A workload's own end.
-    pub stop_grace: Duration,
-}
-
-/// Why a workload is over, for its event.
-#[derive(Debug, Clone, Default)]
-pub struct End {
-    /// Its exit code.
-    pub code: i32,
-    /// For people.
-    pub reason: String,
-}
+/// How long an instance that was taken over has to tell that it has ended already, before it counts as too late.
+const LAST_CHANCE: Duration = Duration::from_secs(2);
 
 enum Done<I> {
-    Adopted(Result<I, LaunchError>),
+    Adopted(Result<(I, Duration), LaunchError>),
     Started(Result<I, LaunchError>),
     Recorded(Result<(), JournalError>),
+    Overdue,
     BackoffOver,
     Undeployed,
 }
@@ -141,6 +73,10 @@ pub struct Driver<R: Runtime> {
     end: End,
     last_end: Option<Arc<LastEnd>>,
     lost_agent: Option<AgentId>,
+    /// What its health check complained of last.
+    complaint: String,
+    /// When a job is over, whatever it does.
+    expiry: Option<Instant>,
     /// Deadline of the request that asked for the first start.
     first_by: Option<Deadline>,
     first: Option<oneshot::Sender<FirstStart>>,
@@ -169,6 +105,8 @@ impl<R: Runtime> Driver<R> {
             end: End::default(),
             last_end: None,
             lost_agent: None,
+            complaint: String::new(),
+            expiry: timeouts.life.map(|life| Instant::now() + life),
             first_by,
             first: None,
             refusal: None,
@@ -186,32 +124,53 @@ impl<R: Runtime> Driver<R> {
         outcome
     }
 
-    /// Drives the workload to its end.
-    pub async fn run(mut self, mut inbox: mpsc::Receiver<Command>) {
-        self.carry_out(vec![self.state.first_effect()]).await;
+    /// Drives the workload to its end. Where it begins in a pause, `waited` of that is over.
+    pub async fn run(mut self, mut inbox: mpsc::Receiver<Command>, waited: Duration) {
+        match self.state.first_effect(waited) {
+            // It is on disk already, since when.
+            Effect::BackOff(pause) => self.later(pause, Done::BackoffOver),
+            first => self.carry_out(vec![first]).await,
+        }
         while self.state.phase != Phase::Stopped {
             let event = self.next_event(&mut inbox).await;
+            let was_checking = self.state.phase == Phase::Checking;
             let (state, effects) = self.state.clone().step(&event);
             self.state = state;
+            if was_checking && self.state.phase != Phase::Checking {
+                // Nobody waits for its health any more.
+                self.work = None;
+            }
             let (State { phase, restarts, .. }, last_end) = (&self.state, self.last_end.clone());
             self.status.send_replace(Status { phase: *phase, restarts: *restarts, last_end });
             self.carry_out(effects).await;
         }
+        // A stop that is just being sent would stay in the channel, unanswered, as long as its sender keeps its end.
+        inbox.close();
+        while inbox.recv().await.is_some() {}
     }
 
-    /// Waits for the next thing that may move the state. Every branch is cancel safe: a channel, the runtime's promise, and a future
-    /// kept in `self`.
+    /// Waits for the next thing that may move the state. Every branch is cancel safe: a channel, the runtime's promise, a future kept in
+    /// `self`, and a point in time.
     async fn next_event(&mut self, inbox: &mut mpsc::Receiver<Command>) -> Event {
-        let running = self.instance.as_mut().filter(|_| self.state.phase == Phase::Running);
-        let ended = OptionFuture::from(running.map(|(instance, _)| self.runtime.ended(instance)));
+        let is_watched = matches!(self.state.phase, Phase::Running | Phase::Checking);
+        let running = self.instance.as_mut().filter(|_| is_watched);
+        let seen = OptionFuture::from(running.map(|(instance, _)| self.runtime.watch(instance)));
         let work = OptionFuture::from(self.work.as_mut());
+        let is_counted = !matches!(self.state.phase, Phase::Adopting | Phase::Stopping | Phase::Recovering);
+        let expiry = OptionFuture::from(self.expiry.filter(|_| is_counted).map(tokio::time::sleep_until));
         tokio::select! {
             biased;
             Some(command) = inbox.recv() => self.on_command(command),
-            Some(ended) = ended => self.on_ended(ended),
+            Some(seen) = seen => self.on_seen(seen),
             Some(done) = work => {
                 self.work = None;
                 self.on_done(done)
+            }
+            Some(()) = expiry => {
+                self.expiry = None;
+                let reason = "its deadline is over".to_owned();
+                self.end = End { cause: ExitCause::Deadline, code: -1, reason };
+                Event::Stop
             }
             // Nobody is left who could say anything: the node is going down.
             else => Event::Stop,
@@ -220,52 +179,92 @@ impl<R: Runtime> Driver<R> {
 
     fn on_command(&mut self, command: Command) -> Event {
         match command {
-            Command::Stop { reason, grace, done } => {
+            Command::Stop { reason, cause, grace, done } => {
                 self.stoppers.push(done);
-                self.grace = self.grace.max(grace);
-                self.end.reason = reason.to_owned();
+                self.grace = grace;
+                self.end = End { cause, reason, ..self.end };
                 Event::Stop
             }
             Command::LameDuck => Event::LameDuck,
         }
     }
 
-    fn on_ended(&mut self, ended: Ended) -> Event {
-        let ran = self.instance.as_ref().map_or(Duration::ZERO, |(_, since)| since.elapsed());
-        match ended {
-            Ended::Exited { code, signal, message } => {
-                self.last_end = Some(Arc::new(LastEnd { code, message: signal, ran, at: clock::unix_seconds() }));
-                self.end = End { code, reason: message };
+    fn on_seen(&mut self, seen: Seen) -> Event {
+        let ran = self.ran();
+        match seen {
+            Seen::Exited { cause, code, signal, message } => {
+                self.ended_by_itself(End { cause, code, reason: message }, signal);
                 Event::Ended { failed: code != 0, ran }
             }
-            Ended::AgentLost { agent, reason } => {
-                self.last_end = Some(Arc::new(LastEnd { code: -1, message: reason.clone(), ran, at: clock::unix_seconds() }));
+            Seen::AgentLost { cause, agent, reason } => {
+                self.ended_by_itself(End { cause, code: -1, reason: reason.clone() }, reason);
                 self.lost_agent = Some(agent);
-                self.end = End { code: -1, reason };
                 Event::AgentLost { ran }
+            }
+            Seen::Healthy => {
+                self.complaint.clear();
+                Event::Healthy
+            }
+            Seen::Sick(why) if self.state.phase == Phase::Checking => {
+                // It is not well yet; its time is not over either.
+                self.complaint = why;
+                Event::Sick { ran }
+            }
+            Seen::Sick(why) => {
+                self.sick(format!("it is unhealthy: {why}"));
+                Event::Sick { ran }
             }
         }
     }
 
+    fn ran(&self) -> Duration {
+        self.instance.as_ref().map_or(Duration::ZERO, |(_, since)| since.elapsed())
+    }
+
+    fn sick(&mut self, reason: String) {
+        self.runtime.tell(&Notice::Sick(&reason));
+        self.ended_by_itself(End { cause: ExitCause::Health, code: -1, reason: reason.clone() }, reason);
+    }
+
+    /// Remembers how it ended, without anybody's order.
+    fn ended_by_itself(&mut self, end: End, message: String) {
+        if !self.state.accepted {
+            let how = LastEnd { cause: end.cause, code: end.code, message: message.clone(), ran: self.ran(), at: 0 }.how();
+            self.refusal = Some(LaunchError::Unhealthy(match end.cause {
+                ExitCause::Health => how,
+                _ => format!("{how} before it passed its health check"),
+            }));
+        }
+        let (ran, at) = (self.ran(), clock::unix_seconds());
+        self.last_end = Some(Arc::new(LastEnd { cause: end.cause, code: end.code, message, ran, at }));
+        self.end = end;
+    }
+
     fn on_done(&mut self, done: Done<R::Instance>) -> Event {
         match done {
-            Done::Adopted(Ok(instance)) => {
+            Done::Adopted(Ok((instance, age))) => {
                 self.runtime.tell(&Notice::Adopted);
-                self.instance = Some((instance, Instant::now()));
+                let now = Instant::now();
+                self.instance = Some((instance, now.checked_sub(age).unwrap_or(now)));
+                self.expiry = self.expiry.map(|expiry| expiry.max(now + LAST_CHANCE));
                 Event::Adopted
             }
             Done::Adopted(Err(error)) => {
                 self.runtime.tell(&Notice::NotAdopted(&error));
+                if self.state.phase != Phase::Stopping {
+                    self.end = End { cause: ExitCause::Lost, code: -1, reason: error.to_string() };
+                }
                 Event::AdoptFailed
             }
             Done::Started(Ok(instance)) => {
+                self.runtime.tell(&Notice::Started);
                 self.instance = Some((instance, Instant::now()));
                 Event::Started
             }
             Done::Started(Err(error)) => {
                 self.runtime.tell(&Notice::StartFailed(&error));
                 if self.state.phase != Phase::Stopping {
-                    self.end = End { code: -1, reason: error.to_string() };
+                    self.end = End { cause: ExitCause::NotStarted, code: -1, reason: error.to_string() };
                 }
                 self.refusal = Some(error);
                 Event::StartFailed
@@ -275,6 +274,16 @@ impl<R: Runtime> Driver<R> {
                 self.runtime.tell(&Notice::NotRecorded(&error));
                 self.refusal = Some(LaunchError::Journal(error));
                 Event::RecordFailed
+            }
+            Done::Overdue => {
+                let seconds = self.timeouts.health.as_secs_f64();
+                let why = if self.complaint.is_empty() {
+                    "nothing was heard of it".to_owned()
+                } else {
+                    std::mem::take(&mut self.complaint)
+                };
+                self.sick(format!("it did not pass its health check within {seconds} s: {why}"));
+                Event::Overdue
             }
             Done::BackoffOver => Event::BackoffOver,
             Done::Undeployed => Event::Undeployed,
@@ -293,9 +302,13 @@ impl<R: Runtime> Driver<R> {
                     let start = self.runtime.start(by);
                     self.work = Some(Box::pin(async move { Done::Started(start.await) }));
                 }
+                Effect::AwaitHealth => {
+                    self.complaint.clear();
+                    self.later(self.timeouts.health, Done::Overdue);
+                }
                 Effect::Record => {
                     if let Some((instance, _)) = &self.instance {
-                        let record = self.runtime.record(instance);
+                        let record = self.runtime.record(Some(instance), self.life(None));
                         self.work = Some(Box::pin(async move { Done::Recorded(record.await) }));
                     }
                 }
@@ -316,30 +329,45 @@ impl<R: Runtime> Driver<R> {
                     }
                 }
                 Effect::BackOff(pause) => {
-                    self.runtime.tell(&Notice::Restarting { reason: &self.end.reason, pause });
-                    self.work = Some(Box::pin(async move {
-                        tokio::time::sleep(pause).await;
-                        Done::BackoffOver
-                    }));
+                    self.runtime.tell(&Notice::Restarting { end: &self.end, pause });
+                    let recorded = self.runtime.record(None, self.life(Some(clock::unix_seconds()))).await;
+                    recorded.unwrap_or_else(|error| self.runtime.tell(&Notice::NotRecorded(&error)));
+                    self.later(pause, Done::BackoffOver);
                 }
-                Effect::Undeploy => {
-                    let undeploy = self.instance.take().map(|(it, _)| self.runtime.undeploy(it, self.grace));
-                    self.work = Some(Box::pin(async move {
-                        OptionFuture::from(undeploy).await;
-                        Done::Undeployed
-                    }));
-                }
+                Effect::Undeploy => self.undeploy(),
                 Effect::Reject => {
                     self.runtime.forget(None).await;
                     self.answer();
                 }
                 Effect::Retire => {
                     self.runtime.forget(Some(&self.end)).await;
-                    self.runtime.tell(&Notice::Undeployed { code: self.end.code, reason: &self.end.reason });
+                    self.runtime.tell(&Notice::Undeployed(&self.end));
                     self.answer();
                 }
             }
         }
+    }
+
+    fn undeploy(&mut self) {
+        let undeploy = self.instance.take().map(|(it, _)| self.runtime.undeploy(it, self.grace));
+        self.work = Some(Box::pin(async move {
+            OptionFuture::from(undeploy).await;
+            Done::Undeployed
+        }));
+    }
+
+    /// This is done after a time, unless something else is begun before.
+    fn later(&mut self, time: Duration, done: Done<R::Instance>) {
+        self.work = Some(Box::pin(async move {
+            tokio::time::sleep(time).await;
+            done
+        }));
+    }
+
+    /// What a later process goes on counting from.
+    fn life(&self, backing_off_since: Option<i64>) -> LifeRecord {
+        let State { announced, restarts, streak, .. } = self.state;
+        LifeRecord { restarts, streak, announced, backing_off_since }
     }
 
     /// Whoever still waits hears that it is over.

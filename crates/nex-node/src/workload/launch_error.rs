@@ -7,8 +7,11 @@ use nex_protocol::seal::SealError;
 use crate::agents::InstanceError;
 use crate::artifacts::FetchError;
 use crate::connections::ConnectionError;
+use crate::durable::TriggerFailure;
+use crate::images::ImageError;
 use crate::journal::JournalError;
-use crate::pool::LeaseError;
+use crate::pool::{CreateFailed, LeaseError};
+use crate::secrets::SecretFailure;
 
 /// Why a workload was not started; whatever was begun is undone.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +19,9 @@ pub enum LaunchError {
     /// It was stopped first.
     #[error("Failed to deploy workload: it was stopped before it ran")]
     Stopped,
+    /// It did not pass its health check.
+    #[error("Failed to deploy workload: {0}")]
+    Unhealthy(String),
     /// The node is going down.
     #[error("the node is stopping")]
     NodeStopping,
@@ -28,6 +34,15 @@ pub enum LaunchError {
     /// There was no agent in time.
     #[error("Failed to get agent client from pool: {0}; try again, or raise machine_pool_size")]
     Pool(#[from] LeaseError),
+    /// Its image has no root here.
+    #[error("Failed to deploy workload: {0}")]
+    Image(#[from] ImageError),
+    /// No agent could be made in its image.
+    #[error("Failed to deploy workload: no agent could be started in its image: {0}")]
+    ImageAgent(CreateFailed),
+    /// No agent could be made for functions to share.
+    #[error("Failed to deploy workload: no agent could be started for functions to share: {0}")]
+    SharedAgent(CreateFailed),
     /// The agent cannot run it.
     #[error("Failed to deploy workload: this node's agent has no engine for {0}")]
     Engine(WorkloadType),
@@ -43,6 +58,9 @@ pub enum LaunchError {
     /// Its environment cannot be sealed.
     #[error("Failed to deploy workload: its environment cannot be sealed: {0}")]
     Seal(#[from] SealError),
+    /// Its secrets cannot be had.
+    #[error("Failed to deploy workload: {0}")]
+    Secrets(#[from] SecretFailure),
     /// Its own connection.
     #[error(transparent)]
     Connection(#[from] ConnectionError),
@@ -52,6 +70,9 @@ pub enum LaunchError {
     /// Its triggers.
     #[error("Failed to deploy workload: its triggers cannot be subscribed: {0}")]
     Triggers(#[from] async_nats::SubscribeError),
+    /// Those of its triggers that keep their messages.
+    #[error("Failed to deploy workload: its trigger: {0}")]
+    Durable(#[from] TriggerFailure),
     /// It runs, and would not survive the node.
     #[error("Failed to deploy workload: {0}")]
     Journal(#[from] JournalError),

@@ -1,10 +1,17 @@
 //! A workload on this node: [`state`] decides, [`driver`] owns the instance and acts by [`runtime`], [`Workload`] is the handle.
 
+mod cause;
 pub mod command;
 pub mod driver;
+mod environment;
 pub mod launch;
 pub mod launch_error;
+pub mod launched;
+pub mod meter;
+pub mod outcome;
+pub mod rules;
 pub mod runtime;
+pub mod secrets;
 #[cfg(test)]
 mod simulation;
 pub mod spec;
@@ -15,18 +22,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nex_process::Deadline;
-use nex_protocol::control::{self, LastExit, Machine, MachineWorkload, WorkloadSummary};
+use nex_protocol::control::{self, ExitCause, LastExit, Machine, MachineWorkload, WorkloadSummary};
+use nex_protocol::deploy::HealthCheck;
 use nex_protocol::id::WorkloadId;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::call_reporter::CallCounters;
 use crate::clock;
+use crate::journal::LifeRecord;
 use crate::logs::Log;
 use crate::registry::{Registry, Reservation};
 use crate::tail::Tail;
 use command::{Command, FirstStart, LastEnd, Status};
 use driver::Driver;
-use launch::LeftRunning;
+use launched::LeftRunning;
+use meter::Meter;
+use outcome::Timeouts;
 use runtime::{DriverServices, NodeRuntime};
 use spec::WorkloadSpec;
 use state::{Phase, State};
@@ -39,7 +50,12 @@ pub struct Workload {
     pub counters: Arc<CallCounters>,
     /// What it has said last.
     pub tail: Arc<Tail>,
+    /// What it uses.
+    pub meter: Meter,
     began: Instant,
+    /// Time it has to end in order when somebody stops it, and at most when the node does.
+    grace: Duration,
+    node_grace: Duration,
     commands: mpsc::Sender<Command>,
     status: watch::Receiver<Status>,
 }
@@ -64,8 +80,19 @@ impl AsRef<WorkloadSpec> for Workload {
 pub enum Origin {
     /// A request that has an answer by then.
     Deployed(Deadline),
-    /// The journal, and what is left running of it.
-    Restored(Option<LeftRunning>),
+    /// The journal.
+    Restored(Box<Before>),
+}
+
+/// What an earlier process knew of a workload, and left of it.
+#[derive(Debug)]
+pub struct Before {
+    /// What is left running of it.
+    pub left: Option<LeftRunning>,
+    /// Whether it ran when that process wrote it down.
+    pub ran: bool,
+    /// What was counted.
+    pub life: LifeRecord,
 }
 
 /// Puts a workload into the registry and starts its driver; the receiver hears how the first start went.
@@ -76,28 +103,60 @@ pub fn start(
     services: &Arc<DriverServices>,
     log: impl Fn(&WorkloadSpec) -> Log,
 ) -> (Arc<Workload>, oneshot::Receiver<FirstStart>) {
-    let (spec, counters) = (Arc::new(spec), Arc::new(CallCounters::default()));
+    let counters = Arc::new(CallCounters::new(&spec.triggers));
+    let spec = Arc::new(spec);
     let (commands, inbox) = mpsc::channel(16);
     let registry = reservation.registry().clone();
     let unregister = Box::new(move |id: &WorkloadId| registry.remove(id));
     let tail = services.tails.open();
     let logs = (log(&spec).keeping(&tail), log(&spec).keeping(&tail), Arc::clone(&tail));
     let mut began = Instant::now();
-    let (state, by, left) = match origin {
-        Origin::Deployed(by) => (State::new(spec.restarts), Some(by), None),
-        Origin::Restored(None) => (State::restored(spec.restarts), None, None),
-        Origin::Restored(left) => {
-            let age = u64::try_from(clock::unix_seconds().saturating_sub(spec.deployed_at)).unwrap_or_default();
-            began = began.checked_sub(Duration::from_secs(age)).unwrap_or(began);
-            (State::left_running(spec.restarts), None, left)
-        }
+    let age = Duration::from_secs(u64::try_from(clock::unix_seconds().saturating_sub(spec.deployed_at)).unwrap_or_default());
+    let (rules, grace) = (spec.rules(), spec.stop_grace(services.timeouts.stop_grace));
+    let timeouts = Timeouts {
+        deploy: services.timeouts.deploy,
+        stop_grace: grace,
+        health: spec.policy.health.as_ref().map_or(Duration::ZERO, HealthCheck::start_time),
+        life: spec.policy.job.and_then(|job| job.deadline).map(|deadline| deadline.saturating_sub(age)),
     };
-    let (status, seen) = watch::channel(Status { phase: state.phase, restarts: 0, last_end: None });
-    let runtime = NodeRuntime::new(Arc::clone(&spec), services, unregister, Arc::clone(&counters), logs).taking_over(left);
-    let mut driver = Driver::new(runtime, state, services.timeouts, by, status);
+    let (mut state, mut by, mut waited, mut left) = (State::new(rules), None, Duration::ZERO, None);
+    match origin {
+        Origin::Deployed(deadline) => by = Some(deadline),
+        Origin::Restored(before) => {
+            let Before { left: found, ran, life } = *before;
+            began = began.checked_sub(age).unwrap_or(began);
+            state = match life.backing_off_since {
+                Some(since) => {
+                    waited = Duration::from_secs(u64::try_from(clock::unix_seconds().saturating_sub(since)).unwrap_or_default());
+                    State { announced: life.announced, ..State::backing_off(rules) }
+                }
+                // Of a job that ran it is not known what it has done: taking over what is not there fails, and that is counted.
+                None if found.is_some() || (ran && rules.retries.is_some()) => State::left_running(rules),
+                None => State::restored(rules),
+            };
+            state = state.counting(life.restarts, life.streak);
+            left = found;
+        }
+    }
+    let (status, seen) = watch::channel(Status { phase: state.phase, restarts: state.restarts, last_end: None });
+    let runtime = NodeRuntime::new(Arc::clone(&spec), services, unregister, Arc::clone(&counters), logs)
+        .taking_over(left)
+        .counting(state.restarts);
+    let meter = runtime.meter();
+    let mut driver = Driver::new(runtime, state, timeouts, by, status);
     let first = driver.first_start();
-    let workload = reservation.fill(Workload { spec, counters, tail, began, commands, status: seen });
-    services.scope.spawn("workload", driver.run(inbox));
+    let workload = reservation.fill(Workload {
+        spec,
+        counters,
+        tail,
+        meter,
+        began,
+        grace,
+        node_grace: services.timeouts.stop_grace,
+        commands,
+        status: seen,
+    });
+    services.scope.spawn("workload", driver.run(inbox, waited));
     (workload, first)
 }
 
@@ -113,27 +172,37 @@ impl Workload {
         let mut status = self.status.clone();
         let ended = status.wait_for(|status| status.last_end.is_some() || status.phase == Phase::Stopped);
         let ended = tokio::time::timeout(time, ended).await.ok()?;
-        let stopped =
-            || LastEnd { code: -1, message: "somebody stopped it".into(), ran: self.began.elapsed(), at: clock::unix_seconds() };
+        let stopped = || LastEnd {
+            cause: ExitCause::Stopped,
+            code: -1,
+            message: "somebody stopped it".into(),
+            ran: self.began.elapsed(),
+            at: clock::unix_seconds(),
+        };
         Some(ended.ok().and_then(|status| status.last_end.clone()).unwrap_or_else(|| Arc::new(stopped())))
     }
 
     /// Stops it and waits until nothing is left of it. Calls that it has taken are answered.
-    pub async fn stop(&self, reason: &'static str) {
-        let grace = if self.spec.kind.is_function() { self.spec.call_timeout() } else { Duration::ZERO };
-        self.stop_within(reason, grace).await;
+    pub async fn stop(&self, reason: &str) {
+        self.stop_within(reason, ExitCause::Stopped, self.grace).await;
     }
 
     /// Stops it with the node, which waits no longer than its stop grace.
-    pub async fn shut_down(&self, reason: &'static str) {
-        self.stop_within(reason, Duration::ZERO).await;
+    pub async fn shut_down(&self, reason: &str) {
+        self.stop_within(reason, ExitCause::NodeStopped, self.grace.min(self.node_grace)).await;
     }
 
-    async fn stop_within(&self, reason: &'static str, grace: Duration) {
+    async fn stop_within(&self, reason: &str, cause: ExitCause, grace: Duration) {
         let (done, wait) = oneshot::channel();
-        if self.commands.send(Command::Stop { reason, grace, done }).await.is_ok() {
+        if self.commands.send(Command::Stop { reason: reason.to_owned(), cause, grace, done }).await.is_ok() {
             wait.await.ok();
         }
+    }
+
+    /// Waits until its first start is over, well or not; it may have to pass its health check then.
+    pub async fn began(&self) {
+        let mut status = self.status.clone();
+        status.wait_for(|status| status.phase != Phase::Starting).await.ok();
     }
 
     /// No more restarts from now on.
@@ -153,11 +222,19 @@ impl Workload {
             uptime: control::uptime(self.began.elapsed()),
             state: status.phase.as_str().to_owned(),
             restarts: status.restarts,
-            triggers: self.spec.triggers.clone(),
+            triggers: self.spec.trigger_texts(),
+            trigger_states: Vec::new(),
             issuer: self.spec.claims.iss.clone(),
-            last_exit: status.last_end.map(|end| LastExit { code: end.code, reason: end.how(), at: end.at }),
+            last_exit: status.last_end.map(|end| LastExit { code: end.code, reason: end.how(), cause: end.cause, at: end.at }),
             revision: self.spec.request.revision.clone(),
+            artifact: self.spec.request.location.as_ref().map(ToString::to_string),
+            is_job: self.spec.policy.job.is_some(),
+            secrets: self.spec.secrets.names(),
+            stop_grace_ms: self.spec.policy.stop_grace.map(|grace| u64::try_from(grace.as_millis()).unwrap_or(u64::MAX)),
+            isolation: Some(self.spec.isolation),
+            settings: None,
             tail: Vec::new(),
+            usage: None,
         }
     }
 
@@ -165,7 +242,7 @@ impl Workload {
     #[must_use]
     pub fn machine(&self) -> Machine {
         let uptime = control::uptime(self.began.elapsed());
-        let in_calls = || control::runtime(Duration::from_nanos(self.counters.nanos.load(std::sync::atomic::Ordering::Relaxed)));
+        let in_calls = || control::runtime(Duration::from_nanos(self.counters.nanos()));
         Machine {
             id: self.spec.id.to_string(),
             healthy: self.status().phase == Phase::Running,

@@ -6,28 +6,46 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use nex_process::{Deadline, TaskScope};
 use nex_protocol::agent::AgentEvent;
-use nex_protocol::control::LastExit;
+use nex_protocol::control::{EndedWorkload, ExitCause, LastExit};
 use nex_protocol::envelope::chain;
 use nex_protocol::id::WorkloadId;
 use nex_protocol::log::Level;
 
-use super::driver::{End, Ended, Notice, Runtime, Timeouts};
-use super::launch::{Launched, Launcher, LeftRunning};
+use super::cause;
+use super::driver::Runtime;
+use super::launch::Launcher;
 use super::launch_error::LaunchError;
+use super::launched::{Launched, LeftRunning};
+use super::meter::Meter;
+use super::outcome::{End, Notice, Seen};
 use super::spec::WorkloadSpec;
 use crate::agents::inbox::{self, Inbox, LogBatch};
 use crate::call_reporter::{CallCounters, CallReporter};
 use crate::clock;
 use crate::ended::EndedWorkloads;
 use crate::events::Events;
+use crate::history::History;
 use crate::host_calls::HostCallServer;
-use crate::journal::{Journal, JournalError, OwedEvent, WorkloadRecord};
+use crate::identity::Identity;
+use crate::journal::{EndedRecord, Journal, JournalError, LifeRecord, OwedEvent, WorkloadRecord};
 use crate::logs::Log;
+use crate::quota::LogRates;
 use crate::tail::{Tail, Tails};
+
+/// Last lines kept of what has ended, and their bytes; longest last line shown in a list, characters.
+const LINES: usize = 100;
+const BYTES: usize = 16 * 1024;
+const LINE: usize = 200;
+/// Longest settings that are kept of what somebody stopped, as they are sealed, bytes.
+const SETTINGS: usize = 64 * 1024;
+/// Longest complaint of a health check, bytes.
+const COMPLAINT: usize = 1_024;
 
 /// What the drivers of a node share.
 #[derive(Debug)]
 pub struct DriverServices {
+    /// The node's keys.
+    pub identity: Arc<Identity>,
     /// Starts instances.
     pub launcher: Launcher,
     /// Serves their host calls.
@@ -36,14 +54,27 @@ pub struct DriverServices {
     pub journal: Journal,
     /// What the world is told.
     pub events: Events,
+    /// What is kept of that.
+    pub history: History,
+    /// How much they may write.
+    pub log_rates: LogRates,
     /// What workloads said last.
     pub tails: Tails,
     /// Those that ended lately.
     pub ended: EndedWorkloads,
     /// How long things may take.
-    pub timeouts: Timeouts,
+    pub timeouts: NodeTimeouts,
     /// Owner of the drivers, and of what they leave to be done in the background.
     pub scope: TaskScope,
+}
+
+/// How long things may take where a workload says nothing else.
+#[derive(Debug, Clone, Copy)]
+pub struct NodeTimeouts {
+    /// A start.
+    pub deploy: Duration,
+    /// A workload's own end.
+    pub stop_grace: Duration,
 }
 
 /// Takes a workload out of the registry.
@@ -56,10 +87,13 @@ pub(super) struct NodeRuntime {
     unregister: Unregister,
     reports: Reports,
     /// What tells of its end, once the journal has it.
-    end_event: Option<OwedEvent>,
+    end_event: Option<(OwedEvent, EndedRecord)>,
     tail: Arc<Tail>,
+    meter: Meter,
     /// How often it was started again.
     restarts: u32,
+    /// Whether it is this one that tells the world of its lost agent, which others had as well.
+    tells_of_loss: bool,
     /// What an earlier process left running of it, until that is taken over.
     left: Option<LeftRunning>,
     /// Owner of the tasks that serve this workload.
@@ -102,56 +136,107 @@ impl NodeRuntime {
         let scope = TaskScope::new("workload");
         let calls = CallReporter::start(&scope, services.events.clone(), calls_log, Arc::clone(&spec), counters);
         let reports = Reports { log: Arc::new(Mutex::new(log)), calls };
-        Self { spec, services: Arc::clone(services), unregister, reports, tail, restarts: 0, left: None, end_event: None, scope }
+        Self {
+            spec,
+            services: Arc::clone(services),
+            unregister,
+            reports,
+            tail,
+            meter: Meter::default(),
+            restarts: 0,
+            tells_of_loss: true,
+            left: None,
+            end_event: None,
+            scope,
+        }
+    }
+
+    /// What it uses.
+    pub(super) fn meter(&self) -> Meter {
+        self.meter.clone()
+    }
+
+    /// What is kept of how it ended.
+    fn ended_record(&self, end: &End) -> EndedRecord {
+        let spec = &self.spec;
+        let last_line = self.tail.final_lines(1).pop().map(|line| line.text.chars().take(LINE).collect());
+        let exit = LastExit { code: end.code, reason: end.reason.clone(), cause: end.cause, at: clock::unix_seconds() };
+        let told = EndedWorkload {
+            id: spec.id.to_string(),
+            namespace: String::new(),
+            name: spec.name.to_string(),
+            r#type: spec.kind.to_string(),
+            restarts: self.restarts,
+            is_job: spec.policy.job.is_some(),
+            exit,
+            issuer: spec.claims.iss.clone(),
+            revision: spec.request.revision.clone(),
+            last_line,
+            tail: self.tail.last_within(LINES, BYTES),
+            digest: Some(spec.artifact.digest.to_string()),
+            // What was stopped may be wanted back; what failed is not.
+            settings: (end.cause == ExitCause::Stopped)
+                .then(|| spec.sealed_settings(&self.services.identity.xkey))
+                .flatten()
+                .filter(|settings| settings.sealed.len() <= SETTINGS),
+        };
+        EndedRecord { namespace: spec.namespace.clone(), told }
     }
 
     /// With what an earlier process left running of it.
     pub(super) fn taking_over(self, left: Option<LeftRunning>) -> Self {
         Self { left, ..self }
     }
+
+    /// Having been started again so often.
+    pub(super) fn counting(self, restarts: u32) -> Self {
+        Self { restarts, ..self }
+    }
 }
 
 impl Runtime for NodeRuntime {
     type Instance = NodeInstance;
 
-    fn adopt(&mut self, by: Deadline) -> BoxFuture<'static, Result<NodeInstance, LaunchError>> {
+    fn adopt(&mut self, by: Deadline) -> BoxFuture<'static, Result<(NodeInstance, Duration), LaunchError>> {
         let (services, spec, calls) = (Arc::clone(&self.services), Arc::clone(&self.spec), self.reports.calls.clone());
-        let (serving, left) = (self.scope.child("serving"), self.left.take());
+        let (serving, left, meter) = (self.scope.child("serving"), self.left.take(), self.meter.clone());
         Box::pin(async move {
             let left = left.ok_or_else(|| LaunchError::Adoption("nothing is left of it".to_owned()))?;
             let launched = services.launcher.adopt(&spec, left, &calls, by).await?;
-            Ok(NodeInstance::new(launched, &services.host_calls, spec, serving))
+            meter.watch(launched.instance.agent());
+            let age = launched.age();
+            Ok((NodeInstance::new(launched, &services.host_calls, spec, serving), age))
         })
     }
 
     fn start(&self, by: Deadline) -> BoxFuture<'static, Result<NodeInstance, LaunchError>> {
         let (services, spec, calls) = (Arc::clone(&self.services), Arc::clone(&self.spec), self.reports.calls.clone());
-        let serving = self.scope.child("serving");
+        let (serving, meter) = (self.scope.child("serving"), self.meter.clone());
         Box::pin(async move {
             let launched = services.launcher.launch(&spec, &calls, by).await?;
+            meter.watch(launched.instance.agent());
             Ok(NodeInstance::new(launched, &services.host_calls, spec, serving))
         })
     }
 
-    fn record(&self, instance: &NodeInstance) -> BoxFuture<'static, Result<(), JournalError>> {
-        let running = instance.launched.record();
+    fn record(&self, instance: Option<&NodeInstance>, life: LifeRecord) -> BoxFuture<'static, Result<(), JournalError>> {
         let record = WorkloadRecord {
             namespace: self.spec.namespace.clone(),
             request: self.spec.request.clone(),
             digest: self.spec.artifact.digest,
             deployed_at: self.spec.deployed_at,
-            running: Some(running),
+            running: instance.map(|instance| instance.launched.record()),
+            life,
         };
         let (journal, id) = (self.services.journal.clone(), self.spec.id.clone());
         Box::pin(async move { journal.put_workload(id, record).await })
     }
 
-    fn ended<'a>(&'a mut self, instance: &'a mut NodeInstance) -> BoxFuture<'a, Ended> {
-        let reports = &self.reports;
-        let spec = &self.spec;
+    fn watch<'a>(&'a mut self, instance: &'a mut NodeInstance) -> BoxFuture<'a, Seen> {
+        let Self { reports, spec, tells_of_loss, .. } = self;
         Box::pin(async move {
             let NodeInstance { launched, lost, .. } = instance;
-            let agent = launched.instance.agent().id().clone();
+            let (agent, is_shared) = (launched.instance.agent().id().clone(), launched.is_shared());
             let Inbox { events, logs, .. } = &mut launched.instance.inbox;
             loop {
                 tokio::select! {
@@ -163,21 +248,43 @@ impl Runtime for NodeRuntime {
                             while let Some(batch) = logs.try_recv() {
                                 reports.lines(batch);
                             }
+                            let memory = launched.instance.agent().memory();
+                            let (cause, why) = cause::of_exit(code, &signal, memory);
+                            reports.say(why.as_deref());
+                            let signal = why.unwrap_or(signal);
                             let suffix = if signal.is_empty() { String::new() } else { format!(" ({signal})") };
                             let message = format!("Exited workload: {}; vm: {}; status: {code}{suffix}", spec.name, spec.id);
-                            return Ended::Exited { code, signal, message };
+                            return Seen::Exited { cause, code, signal, message };
                         }
                         // Nobody here asked for it: the process that did was killed before it could tell so.
                         AgentEvent::Stopped => {
-                            return Ended::AgentLost { agent, reason: format!("the agent of {} had stopped it", spec.name) };
+                            let reason = format!("the agent of {} had stopped it", spec.name);
+                            return Seen::AgentLost { cause: ExitCause::Lost, agent, reason };
                         }
+                        AgentEvent::Stuck { message } if is_shared => {
+                            let why = launched.give_up(spec, &bounded(message));
+                            reports.say(Some(&why));
+                            *tells_of_loss = launched.instance.agent().is_untold();
+                            return Seen::AgentLost { cause: ExitCause::Limit, agent, reason: why };
+                        }
+                        // It has one thread less, and nobody else's.
+                        AgentEvent::Stuck { message } => reports.say(Some(&bounded(message))),
+                        AgentEvent::Health { healthy: true, .. } => return Seen::Healthy,
+                        AgentEvent::Health { healthy: false, message } => return Seen::Sick(bounded(message)),
                         calls @ AgentEvent::Calls { .. } => reports.calls(calls),
                     },
                     why = &mut *lost => {
                         while let Some(batch) = logs.try_recv() {
                             reports.lines(batch);
                         }
-                        return Ended::AgentLost { agent, reason: format!("the agent of {} was lost: {why}", spec.name) };
+                        let lost_agent = launched.instance.agent();
+                        let (cause, used_up) = cause::of_loss(lost_agent.memory());
+                        reports.say(used_up.as_deref());
+                        let why = used_up.unwrap_or(why);
+                        let shared = if is_shared { ", which it shared," } else { "" };
+                        let reason = format!("the agent of {}{shared} was lost: {why}", spec.name);
+                        *tells_of_loss = lost_agent.is_untold();
+                        return Seen::AgentLost { cause, agent, reason };
                     }
                     Some(batch) = logs.recv() => reports.lines(batch),
                 }
@@ -186,13 +293,13 @@ impl Runtime for NodeRuntime {
     }
 
     fn undeploy(&self, instance: NodeInstance, grace: Duration) -> BoxFuture<'static, ()> {
-        let reports = self.reports.clone();
+        let (reports, signal) = (self.reports.clone(), self.spec.policy.stop_signal);
         Box::pin(async move {
             let NodeInstance { mut launched, serving, .. } = instance;
             // Read while it is stopped: its last lines, and calls that end now.
             let mut inbox = std::mem::replace(&mut launched.instance.inbox, inbox::closed());
             let undeployed = async {
-                launched.undeploy(grace).await;
+                launched.undeploy(grace, signal).await;
                 launched
             };
             tokio::pin!(undeployed);
@@ -225,6 +332,7 @@ impl Runtime for NodeRuntime {
     fn tell(&mut self, notice: &Notice<'_>) {
         let (spec, events) = (&self.spec, &self.services.events);
         match notice {
+            Notice::Started => events.started(spec, self.restarts),
             Notice::Deployed => {
                 events.deployed(spec);
                 tracing::info!(workload_id = %spec.id, name = %spec.name, namespace = %spec.namespace, kind = %spec.kind, "workload deployed");
@@ -239,11 +347,14 @@ impl Runtime for NodeRuntime {
                 tracing::warn!(workload_id = %spec.id, name = %spec.name, error = %chain(error), "workload could not be started");
             }
             Notice::AgentLost { agent, reason } => {
-                events.agent_stopped(agent, reason);
+                if self.tells_of_loss {
+                    events.agent_stopped(agent, reason);
+                }
                 tracing::warn!(workload_id = %spec.id, name = %spec.name, "{reason}");
             }
-            Notice::Restarting { reason, pause } => {
-                let pause_ms = pause.as_millis();
+            Notice::Restarting { end, pause } => {
+                let (reason, pause_ms) = (&end.reason, pause.as_millis());
+                events.restarting(spec, end, *pause);
                 tracing::warn!(workload_id = %spec.id, name = %spec.name, pause_ms, "workload failed and is started again after a pause: {reason}");
                 self.restarts = self.restarts.saturating_add(1);
                 self.reports.log().line(Level::Warn, format!("{reason}; starting again in {pause_ms} ms"));
@@ -251,14 +362,17 @@ impl Runtime for NodeRuntime {
             Notice::NotRecorded(error) => {
                 tracing::error!(workload_id = %spec.id, error = %chain(error), "the journal does not take the workload");
             }
-            Notice::Undeployed { code, reason } => {
+            Notice::Sick(reason) => {
+                tracing::warn!(workload_id = %spec.id, name = %spec.name, "workload is unhealthy: {reason}");
+                events.unhealthy(spec, reason);
+            }
+            Notice::Undeployed(End { code, reason, .. }) => {
                 self.reports.log().report_dropped();
                 self.reports.calls.flush();
-                if let Some(event) = self.end_event.take() {
+                if let Some((event, ended)) = self.end_event.take() {
                     events.owed(&spec.id, &event);
+                    self.services.ended.push(ended);
                 }
-                let exit = LastExit { code: *code, reason: (*reason).to_owned(), at: clock::unix_seconds() };
-                self.services.ended.push(spec, self.restarts, exit, &self.tail);
                 tracing::info!(workload_id = %spec.id, name = %spec.name, code, "workload ended: {reason}");
             }
         }
@@ -266,13 +380,15 @@ impl Runtime for NodeRuntime {
 
     fn forget(&mut self, end: Option<&End>) -> BoxFuture<'static, ()> {
         (self.unregister)(&self.spec.id);
-        self.end_event = end.map(|end| self.services.events.undeployed(&self.spec, end.code, &end.reason));
+        self.end_event = end.map(|end| (self.services.events.undeployed(&self.spec, end), self.ended_record(end)));
         let owed = self.end_event.clone();
         let (services, spec) = (Arc::clone(&self.services), Arc::clone(&self.spec));
         Box::pin(async move {
             services.host_calls.forget(&spec);
+            services.launcher.durable.forget(&spec);
+            services.launcher.shared.forget(&spec.id);
             let forgotten = match owed {
-                Some(event) => services.journal.end_workload(spec.id.clone(), event).await,
+                Some((event, ended)) => services.journal.end_workload(spec.id.clone(), event, ended).await,
                 None => services.journal.remove_workload(spec.id.clone()).await,
             };
             if let Err(error) = forgotten {
@@ -282,9 +398,22 @@ impl Runtime for NodeRuntime {
     }
 }
 
+/// The beginning of what an agent says of its workload.
+fn bounded(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(COMPLAINT));
+    text
+}
+
 impl Reports {
     fn log(&self) -> MutexGuard<'_, Log> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is to be read among the last lines.
+    fn say(&self, text: Option<&str>) {
+        if let Some(text) = text {
+            self.log().line(Level::Error, text.to_owned());
+        }
     }
 
     fn lines(&self, batch: LogBatch) {

@@ -1,12 +1,16 @@
 //! The life of a workload as a pure state machine. No clock, no I/O: what its effects say is what happens, and nothing else does.
 //!
 //! ```text
-//!             Started             Recorded            Ended, AgentLost: may restart        BackoffOver
-//!  Starting ───────────► Recording ────────► Running ────────────────────────────► BackingOff ──────────► Starting
-//!     │ StartFailed          │ Stop             │ Stop        │ Ended for good           │ Stop, LameDuck
-//!     │ (never accepted)     ▼                  ▼             ▼                          ▼
-//!     └────────────────►  Stopping ──Undeployed──► Stopped ◄───────────────────────────── ┘
+//!             Started             Healthy            Recorded          failed, may be started again       BackoffOver
+//!  Starting ───────────► Checking ───────► Recording ───────► Running ─────────────────────► BackingOff ──────────► Starting
+//!     │ StartFailed         │ Overdue          │ Stop            │ │ Sick                      ▲    │ Stop, LameDuck
+//!     │ (never accepted)    ▼                  │                 │ ▼                           │    │
+//!     │                 Recovering             │                 │ Recovering ──Undeployed─────┘    │
+//!     ▼                     │ Undeployed       ▼                 ▼ Stop; ended for good             ▼
+//!     └─────────────────────┴─────────────►  Stopping ──Undeployed──► Stopped ◄─────────────────────┘
 //! ```
+//!
+//! Only what has a health check is checked; all else goes from its start to the journal at once.
 //!
 //! A workload is *accepted* once it is in the journal and its deployer is told; from then on it ends in exactly one [`Effect::Retire`].
 //! One that an earlier process of the node accepted is accepted from the start, and a start that fails does not end it. Where its agent
@@ -15,12 +19,16 @@
 //! ```text
 //!             Adopted
 //!  Adopting ───────────► Running
-//!     │ AdoptFailed: as if it had never run
+//!     │ AdoptFailed: as if it had never run; a job has used up one more of its retries
 //!     └────────────────► Starting
 //! ```
 #![warn(clippy::wildcard_enum_match_arm)]
 
 use std::time::Duration;
+
+use nex_protocol::deploy::Restart;
+
+use super::rules::{PROVEN, Rules};
 
 /// Where a workload is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,10 +37,14 @@ pub enum Phase {
     Adopting,
     /// An agent is found and told to start it.
     Starting,
+    /// It was started and has not passed its health check yet.
+    Checking,
     /// It runs and is written into the journal.
     Recording,
     /// It runs.
     Running,
+    /// It is sick, or never was well: it is ended, to be started again if it may.
+    Recovering,
     /// It failed and will be started again after a pause.
     BackingOff,
     /// It was told to stop.
@@ -46,8 +58,9 @@ impl Phase {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Adopting | Self::Starting | Self::Recording => "starting",
+            Self::Adopting | Self::Starting | Self::Checking | Self::Recording => "starting",
             Self::Running => "running",
+            Self::Recovering => "unhealthy",
             Self::BackingOff => "backing_off",
             Self::Stopping => "stopping",
             Self::Stopped => "stopped",
@@ -64,8 +77,8 @@ pub struct State {
     pub accepted: bool,
     /// Whether the world was told that it runs, by this process or by the one that started the instance.
     pub announced: bool,
-    /// Whether it is started again after a failure.
-    pub restarts_allowed: bool,
+    /// When it is started again.
+    pub rules: Rules,
     /// How often it was started again.
     pub restarts: u32,
     /// Failures in a row, each soon after its start.
@@ -81,6 +94,15 @@ pub enum Event {
     AdoptFailed,
     /// An agent runs it.
     Started,
+    /// Its health check has passed.
+    Healthy,
+    /// It did not pass its health check in time.
+    Overdue,
+    /// It passed its health check once and does not any more.
+    Sick {
+        /// How long it had been running.
+        ran: Duration,
+    },
     /// No agent could be made to run it.
     StartFailed,
     /// It is in the journal.
@@ -116,6 +138,8 @@ pub enum Effect {
     Adopt,
     /// Find an agent and have it start the workload; then [`Event::Started`] or [`Event::StartFailed`].
     Start,
+    /// Wait for its health check; then [`Event::Healthy`] or [`Event::Overdue`].
+    AwaitHealth,
     /// Write it into the journal, with the agent that runs it; then [`Event::Recorded`] or [`Event::RecordFailed`].
     Record,
     /// Tell its deployer and the world that it runs.
@@ -124,7 +148,7 @@ pub enum Effect {
     ReportAgentLost,
     /// Let go of the agent.
     Release,
-    /// Send [`Event::BackoffOver`] after this time.
+    /// Have it on disk that it is to be started again; send [`Event::BackoffOver`] after this time.
     BackOff(Duration),
     /// Have the agent stop it; then [`Event::Undeployed`].
     Undeploy,
@@ -134,34 +158,51 @@ pub enum Effect {
     Retire,
 }
 
-/// A workload that ran this long has proven itself: its failures are counted anew.
-pub const PROVEN: Duration = Duration::from_secs(60);
-const FIRST_BACKOFF: Duration = Duration::from_millis(500);
-const MAX_BACKOFF: Duration = Duration::from_secs(60);
-
 impl State {
     /// A workload that is being deployed; the first effect is [`Effect::Start`].
     #[must_use]
-    pub fn new(restarts_allowed: bool) -> Self {
-        Self { phase: Phase::Starting, accepted: false, announced: false, restarts_allowed, restarts: 0, streak: 0 }
+    pub fn new(rules: Rules) -> Self {
+        Self { phase: Phase::Starting, accepted: false, announced: false, rules, restarts: 0, streak: 0 }
     }
 
     /// A workload that an earlier process accepted; the first effect is [`Effect::Start`].
     #[must_use]
-    pub fn restored(restarts_allowed: bool) -> Self {
-        Self { accepted: true, ..Self::new(restarts_allowed) }
+    pub fn restored(rules: Rules) -> Self {
+        Self { accepted: true, ..Self::new(rules) }
     }
 
     /// A workload that an earlier process accepted and started; the first effect is [`Effect::Adopt`].
     #[must_use]
-    pub fn left_running(restarts_allowed: bool) -> Self {
-        Self { phase: Phase::Adopting, ..Self::restored(restarts_allowed) }
+    pub fn left_running(rules: Rules) -> Self {
+        Self { phase: Phase::Adopting, ..Self::restored(rules) }
     }
 
-    /// What it begins with.
+    /// A workload that an earlier process was about to start again; the first effect is [`Effect::BackOff`] for the rest of its pause.
     #[must_use]
-    pub fn first_effect(&self) -> Effect {
-        if self.phase == Phase::Adopting { Effect::Adopt } else { Effect::Start }
+    pub fn backing_off(rules: Rules) -> Self {
+        Self { phase: Phase::BackingOff, announced: true, ..Self::restored(rules) }
+    }
+
+    /// With what an earlier process had counted.
+    #[must_use]
+    pub fn counting(self, restarts: u32, streak: u32) -> Self {
+        Self { restarts, streak, ..self }
+    }
+
+    /// What it begins with, where `waited` of a pause is over already.
+    #[must_use]
+    pub fn first_effect(&self, waited: Duration) -> Effect {
+        match self.phase {
+            Phase::Adopting => Effect::Adopt,
+            Phase::BackingOff => Effect::BackOff(self.rules.pause(self.streak).saturating_sub(waited)),
+            Phase::Starting
+            | Phase::Checking
+            | Phase::Recording
+            | Phase::Running
+            | Phase::Recovering
+            | Phase::Stopping
+            | Phase::Stopped => Effect::Start,
+        }
     }
 
     /// Moves the workload. Events that mean nothing in a phase change nothing.
@@ -170,14 +211,16 @@ impl State {
         let effects = match self.phase {
             Phase::Adopting => self.while_adopting(event),
             Phase::Starting => self.while_starting(event),
+            Phase::Checking => self.while_checking(event),
             Phase::Recording => self.while_recording(event),
             Phase::Running => self.while_running(event),
+            Phase::Recovering => self.while_recovering(event),
             Phase::BackingOff => self.while_backing_off(event),
             Phase::Stopping => self.while_stopping(event),
             Phase::Stopped => Vec::new(),
         };
         if *event == Event::LameDuck {
-            self.restarts_allowed = false;
+            self.rules.restart = Restart::Never;
         }
         (self, effects)
     }
@@ -189,6 +232,8 @@ impl State {
                 self.announced = true;
                 Vec::new()
             }
+            // Whether it has done its work nobody knows: that was one of its tries.
+            Event::AdoptFailed if self.rules.retries.is_some() => self.fail(true),
             Event::AdoptFailed => {
                 self.phase = Phase::Starting;
                 vec![Effect::Start]
@@ -205,20 +250,24 @@ impl State {
             | Event::AgentLost { .. }
             | Event::BackoffOver
             | Event::Undeployed
+            | Event::Healthy
+            | Event::Overdue
+            | Event::Sick { .. }
             | Event::LameDuck => Vec::new(),
         }
     }
 
     fn while_starting(&mut self, event: &Event) -> Vec<Effect> {
         match event {
-            Event::Started => {
-                self.phase = Phase::Recording;
-                vec![Effect::Record]
+            Event::Started if self.rules.is_gated => {
+                self.phase = Phase::Checking;
+                vec![Effect::AwaitHealth]
             }
+            Event::Started => self.record(),
             Event::StartFailed if !self.accepted => self.finish(),
             // Accepted by an earlier process and not running yet: it comes back as soon as it can.
             Event::StartFailed if !self.announced => self.back_off(),
-            Event::StartFailed => self.fail(),
+            Event::StartFailed => self.fail(true),
             Event::Stop => {
                 self.phase = Phase::Stopping;
                 Vec::new()
@@ -229,6 +278,33 @@ impl State {
             | Event::RecordFailed
             | Event::Ended { .. }
             | Event::AgentLost { .. }
+            | Event::BackoffOver
+            | Event::Undeployed
+            | Event::Healthy
+            | Event::Overdue
+            | Event::Sick { .. }
+            | Event::LameDuck => Vec::new(),
+        }
+    }
+
+    fn while_checking(&mut self, event: &Event) -> Vec<Effect> {
+        match event {
+            Event::Healthy => self.record(),
+            Event::Overdue => self.recover(),
+            Event::Ended { .. } | Event::AgentLost { .. } if !self.accepted => [self.finish(), vec![Effect::Release]].concat(),
+            Event::Ended { failed, .. } => [self.fail(*failed), vec![Effect::Release]].concat(),
+            Event::AgentLost { .. } => [vec![Effect::ReportAgentLost, Effect::Release], self.fail(true)].concat(),
+            Event::Stop => {
+                self.phase = Phase::Stopping;
+                vec![Effect::Undeploy]
+            }
+            Event::Adopted
+            | Event::AdoptFailed
+            | Event::Started
+            | Event::StartFailed
+            | Event::Sick { .. }
+            | Event::Recorded
+            | Event::RecordFailed
             | Event::BackoffOver
             | Event::Undeployed
             | Event::LameDuck => Vec::new(),
@@ -259,6 +335,9 @@ impl State {
             | Event::AgentLost { .. }
             | Event::BackoffOver
             | Event::Undeployed
+            | Event::Healthy
+            | Event::Overdue
+            | Event::Sick { .. }
             | Event::LameDuck => Vec::new(),
         }
     }
@@ -267,13 +346,16 @@ impl State {
         match event {
             Event::Ended { failed, ran } => {
                 self.prove(*ran);
-                let last = if *failed { self.fail() } else { self.finish() };
                 // The agent tells of the end until it is let go: first it is on disk.
-                [last, vec![Effect::Release]].concat()
+                [self.fail(*failed), vec![Effect::Release]].concat()
             }
             Event::AgentLost { ran } => {
                 self.prove(*ran);
-                [vec![Effect::ReportAgentLost, Effect::Release], self.fail()].concat()
+                [vec![Effect::ReportAgentLost, Effect::Release], self.fail(true)].concat()
+            }
+            Event::Sick { ran } => {
+                self.prove(*ran);
+                self.recover()
             }
             Event::Stop => {
                 self.phase = Phase::Stopping;
@@ -287,6 +369,32 @@ impl State {
             | Event::RecordFailed
             | Event::BackoffOver
             | Event::Undeployed
+            | Event::Healthy
+            | Event::Overdue
+            | Event::LameDuck => Vec::new(),
+        }
+    }
+
+    fn while_recovering(&mut self, event: &Event) -> Vec<Effect> {
+        match event {
+            Event::Undeployed if self.accepted => self.fail(true),
+            Event::Undeployed => self.finish(),
+            Event::Stop => {
+                self.phase = Phase::Stopping;
+                Vec::new()
+            }
+            Event::Adopted
+            | Event::AdoptFailed
+            | Event::Started
+            | Event::StartFailed
+            | Event::Healthy
+            | Event::Overdue
+            | Event::Sick { .. }
+            | Event::Recorded
+            | Event::RecordFailed
+            | Event::Ended { .. }
+            | Event::AgentLost { .. }
+            | Event::BackoffOver
             | Event::LameDuck => Vec::new(),
         }
     }
@@ -307,6 +415,9 @@ impl State {
             | Event::RecordFailed
             | Event::Ended { .. }
             | Event::AgentLost { .. }
+            | Event::Healthy
+            | Event::Overdue
+            | Event::Sick { .. }
             | Event::Undeployed => Vec::new(),
         }
     }
@@ -316,7 +427,14 @@ impl State {
             // It was told to stop while it was being taken over, started or recorded.
             Event::Adopted | Event::Started | Event::Recorded | Event::RecordFailed => vec![Effect::Undeploy],
             Event::Undeployed | Event::StartFailed | Event::AdoptFailed => self.finish(),
-            Event::Ended { .. } | Event::AgentLost { .. } | Event::BackoffOver | Event::Stop | Event::LameDuck => Vec::new(),
+            Event::Healthy
+            | Event::Overdue
+            | Event::Sick { .. }
+            | Event::Ended { .. }
+            | Event::AgentLost { .. }
+            | Event::BackoffOver
+            | Event::Stop
+            | Event::LameDuck => Vec::new(),
         }
     }
 
@@ -326,15 +444,25 @@ impl State {
         }
     }
 
-    fn fail(&mut self) -> Vec<Effect> {
-        if self.restarts_allowed { self.back_off() } else { self.finish() }
+    fn record(&mut self) -> Vec<Effect> {
+        self.phase = Phase::Recording;
+        vec![Effect::Record]
+    }
+
+    fn recover(&mut self) -> Vec<Effect> {
+        self.phase = Phase::Recovering;
+        vec![Effect::Undeploy]
+    }
+
+    /// It is over, and comes back if it may.
+    fn fail(&mut self, failed: bool) -> Vec<Effect> {
+        if self.rules.allow_restart(failed, self.restarts) { self.back_off() } else { self.finish() }
     }
 
     fn back_off(&mut self) -> Vec<Effect> {
         self.phase = Phase::BackingOff;
         self.streak = self.streak.saturating_add(1);
-        let pause = FIRST_BACKOFF.saturating_mul(1 << self.streak.saturating_sub(1).min(16)).min(MAX_BACKOFF);
-        vec![Effect::BackOff(pause)]
+        vec![Effect::BackOff(self.rules.pause(self.streak))]
     }
 
     fn finish(&mut self) -> Vec<Effect> {
@@ -344,123 +472,4 @@ impl State {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn any_event() -> impl Strategy<Value = Event> {
-        prop_oneof![
-            Just(Event::Adopted),
-            Just(Event::AdoptFailed),
-            Just(Event::Started),
-            Just(Event::StartFailed),
-            Just(Event::Recorded),
-            Just(Event::RecordFailed),
-            (any::<bool>(), 0_u64..100).prop_map(|(failed, s)| Event::Ended { failed, ran: Duration::from_secs(s) }),
-            (0_u64..100).prop_map(|s| Event::AgentLost { ran: Duration::from_secs(s) }),
-            Just(Event::BackoffOver),
-            Just(Event::Stop),
-            Just(Event::Undeployed),
-            Just(Event::LameDuck),
-        ]
-    }
-
-    fn running(state: State) -> State {
-        state.step(&Event::Started).0.step(&Event::Recorded).0
-    }
-
-    #[test]
-    fn failures_soon_after_the_start_wait_longer_each_time_and_a_proven_run_resets_that() {
-        let mut state = running(State::new(true));
-        let fail = |state: State, ran| {
-            let (state, effects) = state.step(&Event::Ended { failed: true, ran: Duration::from_secs(ran) });
-            let Some(Effect::BackOff(pause)) = effects.first().copied() else { panic!("{effects:?}") };
-            (running(state.step(&Event::BackoffOver).0), pause.as_millis())
-        };
-        let mut pauses = Vec::new();
-        for ran in [1, 1, 1, 61, 1] {
-            let (next, pause) = fail(state, ran);
-            state = next;
-            pauses.push(pause);
-        }
-        assert_eq!(pauses, [500, 1_000, 2_000, 500, 1_000]);
-        assert_eq!(state.restarts, 5);
-    }
-
-    #[test]
-    fn an_exit_of_zero_is_final_even_where_restarts_are_allowed() {
-        let (state, effects) = running(State::new(true)).step(&Event::Ended { failed: false, ran: Duration::ZERO });
-        assert_eq!((state.phase, effects), (Phase::Stopped, vec![Effect::Retire, Effect::Release]));
-    }
-
-    #[test]
-    fn what_an_earlier_process_accepted_is_tried_again_until_it_runs() {
-        let mut state = State::restored(false);
-        for _ in 0..20 {
-            let (failed, effects) = state.step(&Event::StartFailed);
-            assert!(matches!(effects.as_slice(), [Effect::BackOff(_)]), "{effects:?}");
-            state = failed.step(&Event::BackoffOver).0;
-        }
-        let (state, effects) = state.step(&Event::Started).0.step(&Event::Recorded);
-        assert_eq!(effects, [Effect::Announce]);
-        let (_, effects) = state.step(&Event::AgentLost { ran: Duration::ZERO });
-        assert_eq!(effects, [Effect::ReportAgentLost, Effect::Release, Effect::Retire], "from then on it is as any other");
-    }
-
-    #[test]
-    fn what_is_taken_over_was_announced_before_and_what_is_not_starts_anew() {
-        let left = State::left_running(true);
-        assert_eq!(left.first_effect(), Effect::Adopt);
-        let (adopted, effects) = left.clone().step(&Event::Adopted);
-        assert_eq!((adopted.phase, effects), (Phase::Running, Vec::new()));
-        let (failed, effects) = left.clone().step(&Event::AdoptFailed);
-        assert_eq!((&failed, effects), (&State::restored(true), vec![Effect::Start]));
-        let (stopping, effects) = left.step(&Event::Stop);
-        assert_eq!(effects, [], "it is not known yet what there is to stop");
-        assert_eq!(stopping.clone().step(&Event::Adopted).1, [Effect::Undeploy]);
-        assert_eq!(stopping.step(&Event::AdoptFailed).1, [Effect::Retire]);
-    }
-
-    #[test]
-    fn what_the_journal_does_not_take_is_not_accepted() {
-        let (state, effects) = State::new(true).step(&Event::Started).0.step(&Event::RecordFailed);
-        assert_eq!(effects, [Effect::Undeploy]);
-        assert_eq!(state.step(&Event::Undeployed).1, [Effect::Reject]);
-    }
-
-    proptest! {
-        /// Whatever happens in whatever order: announced once, ended once, and stopped for ever.
-        #[test]
-        fn every_accepted_workload_ends_in_exactly_one_retirement(
-            begun in 0_usize..3, restarts: bool, events in proptest::collection::vec(any_event(), 0..100),
-        ) {
-            let begin: [fn(bool) -> State; 3] = [State::new, State::restored, State::left_running];
-            let mut state = begin[begun](restarts);
-            let (mut announced, mut ended, mut recorded) = (0, 0, begun > 0);
-            for event in &events {
-                let before = state.clone();
-                let (next, effects) = state.step(event);
-                recorded |= before.phase == Phase::Recording && *event == Event::Recorded;
-                announced += effects.iter().filter(|e| **e == Effect::Announce).count();
-                ended += effects.iter().filter(|e| matches!(e, Effect::Retire | Effect::Reject)).count();
-                if before.phase == Phase::Stopped {
-                    prop_assert_eq!(&next.phase, &Phase::Stopped);
-                    prop_assert!(effects.is_empty());
-                }
-                prop_assert_eq!(next.phase == Phase::Stopped, ended == 1);
-                prop_assert!(announced <= 1);
-                prop_assert!(!effects.contains(&Effect::Announce) || recorded, "journalled before anybody is told");
-                prop_assert!(!effects.contains(&Effect::Retire) || next.accepted);
-                prop_assert!(!effects.contains(&Effect::Reject) || !next.accepted);
-                state = next;
-            }
-            // And from anywhere, a stop leads to the end.
-            let (state, _) = state.step(&Event::Stop);
-            let (state, _) = state.step(&Event::AdoptFailed);
-            let (state, _) = state.step(&Event::Started);
-            let (state, _) = state.step(&Event::Recorded);
-            let (state, _) = state.step(&Event::Undeployed);
-            prop_assert_eq!(state.phase, Phase::Stopped);
-        }
-    }
-}
+mod tests;

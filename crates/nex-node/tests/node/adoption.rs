@@ -21,11 +21,11 @@ const GREET: &[u8] = guest::GREET_MJS.as_bytes();
 const WHY: &str = "machines of a killed node are removed";
 
 impl World {
-    async fn start_on_doomed(&self, doomed: &Doomed, deployment: &Deployment) -> DeployResponse {
+    pub(crate) async fn start_on_doomed(&self, doomed: &Doomed, deployment: &Deployment) -> DeployResponse {
         Box::pin(self.client.deploy(deployment, &doomed.target, &self.keys)).await.unwrap()
     }
 
-    async fn summary(&self, started: &DeployResponse) -> WorkloadSummary {
+    pub(crate) async fn summary(&self, started: &DeployResponse) -> WorkloadSummary {
         self.workload(&started.id).await.unwrap_or_else(|| panic!("{} is gone", started.name))
     }
 
@@ -37,7 +37,7 @@ impl World {
 }
 
 /// The process that sleeps for so long.
-async fn sleeping(seconds: u32) -> i32 {
+pub(crate) async fn sleeping(seconds: u32) -> i32 {
     let line = format!("sleep\0{seconds}\0");
     let find = || processes().into_iter().find(|(_, it)| it.ends_with(&line)).map(|(pid, _)| pid);
     assert!(eventually(timeout(), async || find().is_some()).await, "nobody sleeps for {seconds} s");
@@ -122,7 +122,8 @@ async fn a_service_keeps_its_process_and_no_call_fails_while_the_node_is_killed_
     assert!(!warm_leader.is_alive() && warm.keys().all(|id| !now.contains_key(id)), "a warm agent is left");
     world.until("its lines arrive again", |it| ticks(it) > seen + 5).await;
     assert_eq!(world.logs().iter().filter(|(_, line)| line.text == "began").count(), 1, "it was not started again");
-    let counted = &world.node().registry().get(&function.id).unwrap().counters.succeeded;
+    let workload = world.node().registry().get(&function.id).unwrap();
+    let counted = &workload.counters.all()[0].succeeded;
     world.until("calls that nobody counted meanwhile are", |_| counted.load(Ordering::Relaxed) >= 400).await;
     let after = world.summary(&service).await;
     assert_eq!((&before.issuer, before.name), (&after.issuer, after.name));

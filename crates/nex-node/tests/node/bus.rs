@@ -116,7 +116,7 @@ async fn an_agent_hears_nothing_of_others_and_cannot_speak_for_them() {
     // It tries to end the workloads of others, to answer for them, and to be one of them.
     let exited = serde_json::to_vec(&AgentEvent::Exited { code: 0, message: String::new() }).unwrap();
     let instance = InstanceId::new(1);
-    let undeploy = serde_json::to_vec(&Undeploy { grace_ms: 0 }).unwrap();
+    let undeploy = serde_json::to_vec(&Undeploy { grace_ms: 0, signal: None }).unwrap();
     for other in &others {
         for (subject, body) in [
             (subject::event(other, &instance), exited.clone()),

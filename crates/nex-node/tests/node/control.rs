@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use nex_client::deploy::Deployment;
 use nex_protocol::deploy::WorkloadType;
-use nex_testkit::{guest, machines};
+use nex_testkit::{eventually, guest, machines};
 use serde_json::{Value, json};
 
-use crate::world::World;
+use crate::functions::relaying;
+use crate::world::{World, timeout};
 
 fn members(value: &Value) -> Vec<&str> {
     value.as_object().unwrap().keys().map(String::as_str).collect()
@@ -48,13 +49,28 @@ async fn every_verb_answers_once_in_the_envelope_of_0_2_7() {
     let wping = data(&world.ask("$NEX.WPING.default", "").await, "ping");
     assert_eq!(members(&wping), ["node_id", "running_machines", "tags", "target_xkey", "uptime", "version"]);
     let machine = &wping["running_machines"][0];
-    assert_eq!(members(machine), ["id", "issuer", "name", "namespace", "state", "triggers", "type", "uptime"]);
+    assert_eq!(
+        members(machine),
+        ["artifact", "id", "isolation", "issuer", "name", "namespace", "state", "triggers", "type", "uptime"]
+    );
     assert_eq!((&machine["id"], &machine["type"], &machine["state"]), (&json!(started.id), &json!("v8"), &json!("running")));
 
     let info = data(&world.ask(&format!("$NEX.INFO.default.{node}"), "").await, "info");
-    let shape = ["machines", "memory", "public_xkey", "supported_workload_types", "tags", "uptime", "version", "xkey_signature"];
+    let shape = [
+        "history",
+        "host",
+        "machines",
+        "memory",
+        "public_xkey",
+        "supported_workload_types",
+        "tags",
+        "uptime",
+        "version",
+        "xkey_signature",
+    ];
     assert_eq!(members(&info), shape);
     assert_eq!((&info["public_xkey"], &info["supported_workload_types"]), (&json!(xkey), &json!(["native", "v8", "wasm"])));
+    assert!(info["history"]["max_bytes"].as_u64() >= Some(1024 * 1024) && info["host"]["processors"].as_u64() >= Some(1));
     assert!(info["memory"]["total"].as_u64().unwrap() > info["memory"]["available"].as_u64().unwrap());
     let machine = &info["machines"][0];
     assert_eq!(members(machine), ["healthy", "id", "namespace", "uptime", "workload"]);
@@ -155,12 +171,50 @@ async fn the_node_is_a_nats_micro_service_named_nex() {
     let info = world.ask("$SRV.INFO.nex", "").await;
     assert_eq!((&info["metadata"]["node"], &info["metadata"]["nexus"]), (&json!(node.as_str()), &json!("test")));
     let subjects: Vec<_> = info["endpoints"].as_array().unwrap().iter().map(|it| it["subject"].as_str().unwrap()).collect();
-    assert_eq!(subjects.len(), 8, "{subjects:?}");
+    assert_eq!(subjects.len(), 9, "{subjects:?}");
     assert!(subjects.contains(&format!("$NEX.DEPLOY.*.{node}").as_str()), "{subjects:?}");
     let names: std::collections::BTreeSet<_> =
         info["endpoints"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap()).collect();
-    assert_eq!(names.len(), 8, "every endpoint has a name of its own");
+    assert_eq!(names.len(), 9, "every endpoint has a name of its own");
     let stats = world.ask("$SRV.STATS.nex", "").await;
-    assert_eq!(stats["endpoints"].as_array().unwrap().len(), 8);
+    assert_eq!(stats["endpoints"].as_array().unwrap().len(), 9);
     world.stop().await;
+}
+
+/// Functions are micro services of their own, by whichever way they are called: the node answers for them.
+async fn functions_are_micro_services(mut world: World) {
+    let deployment =
+        world.prepare("failing", WorkloadType::V8, b"(s, p) => { if (p.length) throw new Error('no'); return 1 }").await;
+    let deployment = Deployment { triggers: vec!["fn.one".into(), "fn.two.*".into()], ..deployment };
+    let started = world.deploy(&deployment).await;
+    let questions = |count: usize, subject: &str, body: &str| vec![(subject.to_owned(), body.as_bytes().to_vec()); count];
+    world.ask_all(&questions(3, "fn.one", "")).await;
+    world.ask_all(&questions(2, "fn.two.x", "y")).await;
+
+    let ping = world.ask("$SRV.PING.default-failing", "").await;
+    assert_eq!((&ping["id"], &ping["metadata"]["namespace"]), (&json!(started.id), &json!("default")), "{ping}");
+    let info = world.ask(&format!("$SRV.INFO.default-failing.{}", started.id), "").await;
+    let endpoint = json!({"name": "fn-two--", "subject": "fn.two.*", "queue_group": "nex.default.failing", "metadata": {}});
+    assert_eq!(info["endpoints"][1], endpoint, "{info}");
+    let stats = async || world.ask("$SRV.STATS.default-failing", "").await["endpoints"].clone();
+    let counted = |stats: &Value| (stats[0]["num_requests"].as_u64(), stats[1]["num_errors"].as_u64()) == (Some(3), Some(2));
+    // The agent tells a few times a second.
+    assert!(eventually(timeout(), async || counted(&stats().await)).await, "{}", stats().await);
+    let found = stats().await;
+    assert!(found[0]["average_processing_time"].as_u64() > Some(0) && found[0]["num_errors"] == json!(0), "{found}");
+    assert!(found[1]["last_error"].as_str().unwrap().contains("Error: no"), "{found}");
+    // Everybody is asked at once; each answers for itself, and no answer goes where it would be an order.
+    let all = world.ask_all(&questions(1, "$SRV.PING", "")).await.remove(0);
+    assert_eq!(all.len(), 2, "the node and the function: {all:?}");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_that_are_called_directly_are_micro_services() {
+    functions_are_micro_services(World::start(json!({})).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_whose_calls_the_node_relays_are_micro_services() {
+    functions_are_micro_services(relaying(json!({})).await).await;
 }

@@ -9,9 +9,10 @@ use nex_bus::settings::ConnectionSettings;
 use nex_client::artifact::DEFAULT_BUCKET;
 use nex_client::deploy::Target;
 use nex_node::Node;
-use nex_node::journal::{Journal, OwedEvent, WorkloadRecord};
+use nex_node::journal::{EndedRecord, Journal, OwedEvent, WorkloadRecord};
 use nex_process::ProcessId;
 use nex_protocol::claims::{Claims, sign};
+use nex_protocol::control::EndedWorkload;
 use nex_protocol::deploy::{DeployRequest, DeployResponse, Location, WorkloadType};
 use nex_protocol::envelope;
 use nex_protocol::event::CloudEvent;
@@ -307,7 +308,8 @@ async fn what_is_owed_is_told_once_under_its_id_and_an_end_that_was_told_is_not_
     {
         let journal = Journal::open(&world.state().join("journal.redb")).unwrap();
         assert_eq!(journal.owed().unwrap(), []);
-        journal.end_workload(WorkloadId::new(1), owed).await.unwrap();
+        let ended = EndedRecord { namespace: "default".parse().unwrap(), told: EndedWorkload::default() };
+        journal.end_workload(WorkloadId::new(1), owed, ended).await.unwrap();
     }
     for _ in 0..2 {
         world.start_node().await;

@@ -68,16 +68,24 @@ async fn call_all(world: &World, calls: &[(&str, &str)]) -> Vec<Message> {
         .collect()
 }
 
+/// A payload over the limit of the function that is asked.
+const TOO_LONG: &str = match std::str::from_utf8(&[b'x'; 1_001]) {
+    Ok(text) => text,
+    Err(_not) => "",
+};
+
 async fn failures_are_answered_at_once_and_told(mut world: World) {
     let mut moody = world.prepare("moody", WorkloadType::V8, MOODY.as_bytes()).await;
     moody.limits.call_timeout_ms = Some(1_000);
+    moody.limits.payload_bytes = Some(1_000);
     let started = world.deploy(&moody).await;
     let began = Instant::now();
     for (mood, code, text) in [
         ("throw", 500, "it failed on purpose"),
         ("inject", 500, "first  Nats-Service-Error-Code: 200    second"),
         ("long", 500, "xxxx"),
-        ("loop", 504, "function ran longer than its limit of 1000 ms"),
+        ("loop", 504, "function ran longer than its limit of 1000 ms and was stopped (call_timeout_ms)"),
+        (TOO_LONG, 413, "payload of 1001 bytes is over the limit of 1000 bytes (payload_bytes)"),
         ("big", 500, "over the limit of"),
         ("medium", 500, "over the limit of"),
     ] {
@@ -102,7 +110,7 @@ async fn failures_are_answered_at_once_and_told(mut world: World) {
         assert_eq!(line.level.as_str(), "ERROR");
         assert!(subject.ends_with(&format!(".moody.{}", started.id)), "{subject}");
     }
-    world.until("successes are told", |it| succeeded(it, "moody") == 7).await;
+    world.until("successes are told", |it| succeeded(it, "moody") == 8).await;
     world.stop().await;
 }
 

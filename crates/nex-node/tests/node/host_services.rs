@@ -25,6 +25,28 @@ const SERVANT: &str = "(subject, payload) => {
     } catch (error) { return String(error); }
 }";
 
+/// Counts and compares, with a bucket that others change as well.
+const COUNTER: &str = "(subject, payload) => {
+    const text = (bytes) => String.fromCharCode(...bytes), bytes = (text) => new TextEncoder().encode(text);
+    const { kv } = hostServices;
+    const first = kv.entry('key');
+    const revision = kv.update('key', bytes('one'), first.revision);
+    let late; try { kv.update('key', bytes('late'), first.revision); } catch (error) { late = String(error); }
+    const entry = kv.entry('key');
+    return [first.value, late.includes('409'), entry.revision === revision, text(entry.value), kv.increment('n'), kv.increment('n', 41)];
+}";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_compares_sets_and_counts() {
+    let mut world = World::start(json!({"host_services": {"services": {"kv": {"enabled": true}}}})).await;
+    let mut counter = world.prepare("counter", WorkloadType::V8, COUNTER.as_bytes()).await;
+    counter.triggers = vec!["fn.count".to_owned()];
+    world.deploy(&counter).await;
+    let reply = world.client.nats().request("fn.count", "".into()).await.unwrap();
+    assert_eq!(std::str::from_utf8(&reply.payload), Ok(r#"[null,true,true,"one",1,42]"#));
+    world.stop().await;
+}
+
 /// What a user may publish that has one bucket of each kind, and subjects that begin with its name.
 fn rights(user: &str) -> String {
     let of_bucket = |stream: &str, keys: &str| {

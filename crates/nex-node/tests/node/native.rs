@@ -55,6 +55,10 @@ while :; do sleep 0.1; done
     world.stop_workload(&started).await;
     world.until("the rest is heard", |it| it.has_logged("no line end")).await;
     let environment = world.logs().into_iter().find(|(_, line)| line.text.contains("GREETING=")).unwrap().1.text;
+    let own = ["NEX_NAMESPACE=default ", "NEX_NODE_ID=N", "NEX_WORKLOAD_ID=", "NEX_WORKLOAD_NAME=script "];
+    assert!(own.iter().all(|own| environment.contains(own)), "{environment}");
+    let is_own = |word: &&str| own.iter().any(|own| word.starts_with(own.trim_end()));
+    let environment = environment.split(' ').filter(|word| !is_own(word)).collect::<Vec<_>>().join(" ");
     for foreign in ["CARGO", "NEX_", "nex-agent", "SU", "eyJ"] {
         assert!(!environment.contains(foreign), "{environment}");
     }

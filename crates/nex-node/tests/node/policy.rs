@@ -2,7 +2,7 @@
 
 use nex_client::deploy::Deployment;
 use nex_protocol::claims::{Body, Claims, sign};
-use nex_protocol::deploy::{DeployRequest, DeployResponse, WorkloadType};
+use nex_protocol::deploy::{DeployRequest, DeployResponse, RequestedLimits, WorkloadType};
 use nex_protocol::digest::Digest;
 use nex_protocol::envelope::{self, ErrorCode, Failure, ReplyError};
 use nex_protocol::seal::{Environment, seal};
@@ -253,6 +253,39 @@ async fn limits_asked_for_are_bounded_by_those_of_the_node() {
         assert!(failure.code == ErrorCode::Denied && failure.message.contains(word), "{failure}");
     }
     (deployment.limits.memory_mib, deployment.limits.call_timeout_ms) = (Some(100), Some(9_000));
+    world.deploy(&deployment).await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_of_calls_are_bounded_by_those_of_the_node_and_named() {
+    let own = json!({"payload_bytes": 1_000, "reply_bytes": 2_000, "host_calls": 30, "log_bytes": 4_000, "cpu_ms": 50});
+    let mut world = World::start(json!({"workload_limits": own})).await;
+    let mut deployment = world.prepare("greet", WorkloadType::V8, GREET).await;
+    for (asked, word) in [
+        (
+            RequestedLimits { payload_bytes: Some(1_001), ..RequestedLimits::default() },
+            "payload_bytes of a workload on this node may be 1 to 1000",
+        ),
+        (
+            RequestedLimits { reply_bytes: Some(2_001), ..RequestedLimits::default() },
+            "reply_bytes of a workload on this node may be 1 to 2000",
+        ),
+        (
+            RequestedLimits { host_calls: Some(u64::MAX), ..RequestedLimits::default() },
+            "host_calls of a workload on this node may be 1 to 30",
+        ),
+        (
+            RequestedLimits { log_bytes: Some(0), ..RequestedLimits::default() },
+            "log_bytes of a workload on this node may be 1 to 4000",
+        ),
+        (RequestedLimits { cpu_ms: Some(51), ..RequestedLimits::default() }, "raise workload_limits.cpu_ms"),
+    ] {
+        deployment.limits = asked;
+        let failure = world.refused(&deployment).await;
+        assert!(failure.code == ErrorCode::Denied && failure.message.contains(word), "{failure}");
+    }
+    deployment.limits = RequestedLimits { reply_bytes: Some(2_000), host_calls: Some(1), ..RequestedLimits::default() };
     world.deploy(&deployment).await;
     world.stop().await;
 }

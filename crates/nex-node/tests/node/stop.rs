@@ -74,6 +74,38 @@ async fn only_the_issuer_stops_a_workload_and_only_with_a_token_made_for_that() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_operator_stops_one_workload_by_a_token_for_it_and_in_no_other_way() {
+    let operator = KeyPair::new_account();
+    let mut world = World::start(json!({"operators": [operator.public_key()]})).await;
+    let first = world.run("greet", WorkloadType::V8, GREET).await;
+    let second = world.run("greet", WorkloadType::V8, GREET).await;
+    let (node, namespace, now) = (world.target().node, "default".parse().unwrap(), nex_node::clock::unix_seconds());
+    let stop = |id: &str| Claims::to_stop("greet", &operator, now).bound_to_workload(&node, &namespace, &id.parse().unwrap());
+    for (namespace, claims, text) in [
+        ("default", Claims::to_stop("greet", &operator, now), "claims that name a workload also name the node"),
+        ("default", stop(&second.id), "its claims are for another workload"),
+        ("other", stop(&first.id), "No such workload"),
+        ("default", Claims { exp: None, ..stop(&first.id) }, "claims that name a workload also name the node"),
+    ] {
+        let answer = world.ask_stop(namespace, &first.id, &claims, &operator).await;
+        assert!(answer["error"].as_str().is_some_and(|error| error.contains(text)), "{text}: {answer}");
+    }
+    assert_eq!((world.node().registry().count(), world.events("workload_stopped_by_operator").len()), (2, 0));
+
+    let claims = stop(&first.id);
+    let stopped = world.ask_stop("default", &first.id, &claims, &operator).await;
+    assert_eq!(stopped["data"]["issuer"], json!(world.keys.issuer.public_key()), "{stopped}");
+    world.until("it is told", |it| it.events_of("workload_stopped_by_operator", &first.id).len() == 1).await;
+    let told = world.events_of("workload_stopped_by_operator", &first.id).remove(0).data;
+    assert_eq!((&told["operator"], &told["issuer"]), (&json!(operator.public_key()), &stopped["data"]["issuer"]));
+    world.until("its end is told", |it| it.events_of("workload_undeployed", &first.id).len() == 1).await;
+    let captured = world.ask_stop("default", &second.id, &claims, &operator).await;
+    assert!(captured["error"].as_str().is_some_and(|error| error.contains("its claims are for another workload")), "{captured}");
+    assert_eq!(world.node().registry().count(), 1);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_stops_at_once_end_a_workload_once() {
     let mut world = World::start(json!({})).await;
     let started = world.run("greet", WorkloadType::V8, GREET).await;

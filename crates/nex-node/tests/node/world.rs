@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 use nex_bus::connect::connect;
 use nex_bus::settings::ConnectionSettings;
 use nex_client::Client;
-use nex_client::artifact::{Artifact, DEFAULT_BUCKET, DEFAULT_BUCKET_BYTES, Upload};
+use nex_client::artifact::{Artifact, DEFAULT_BUCKET, LocalFile, NewBucket, Upload};
 use nex_client::deploy::{DeployError, Deployment, Keys, Target};
 use nex_client::request::RequestError;
 use nex_node::{Node, NodeConfig, NodeOptions, RawConfig};
@@ -104,6 +104,11 @@ impl World {
         self.node = Some(Box::new(node));
     }
 
+    /// What the next node is configured with.
+    pub(crate) fn set_config(&mut self, config: Value) {
+        self.config = config;
+    }
+
     pub(crate) fn state(&self) -> PathBuf {
         self.dir.path().join("state")
     }
@@ -129,7 +134,8 @@ impl World {
         let file = self.dir.path().join(key);
         fs::write(&file, bytes).unwrap();
         let location = Location::new(DEFAULT_BUCKET, key).unwrap();
-        let upload = Upload { location, jetstream_domain: None, bucket_bytes: DEFAULT_BUCKET_BYTES, file };
+        let file = LocalFile::read(file).await.unwrap();
+        let upload = Upload { location, jetstream_domain: None, new_bucket: NewBucket::default(), file };
         Box::pin(self.client.upload(&upload, |_, _| ())).await.unwrap().artifact
     }
 

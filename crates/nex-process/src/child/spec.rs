@@ -179,8 +179,8 @@ impl ChildSpec {
 
     /// Gives it a descriptor, under the number that it has here. It stays open here as long as this specification does.
     #[must_use]
-    pub fn inherit(mut self, fd: OwnedFd) -> Self {
-        self.inherited.push(Arc::new(fd));
+    pub fn inherit(mut self, fd: impl Into<Arc<OwnedFd>>) -> Self {
+        self.inherited.push(fd.into());
         self
     }
 

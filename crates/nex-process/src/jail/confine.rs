@@ -5,7 +5,7 @@ use std::fs;
 use super::error::JailError;
 use super::layout::Layout;
 use super::spec::JailSpec;
-use super::{fork, landlock, namespaces, privileges, root, seccomp};
+use super::{fork, image, landlock, namespaces, privileges, root, seccomp};
 use crate::confinement::{Confinement, LandlockLayer, Layer, Mode, UserLayer};
 
 /// Applies every layer; returns in the innermost process with a report of what holds.
@@ -15,7 +15,10 @@ pub(super) fn confine(spec: &JailSpec) -> Result<Confinement, JailError> {
     let namespaced = spec.mode != Mode::Plain;
     let guard = if namespaced { Some(namespaces::enter(spec)?) } else { None };
     if namespaced {
-        root::build(spec)?;
+        match &spec.image {
+            Some(file) => image::build(spec, file)?,
+            None => root::build(spec)?,
+        }
     }
     privileges::drop_all(spec)?;
     let layout = Layout::of(spec);

@@ -12,6 +12,8 @@
 //!
 //! **The network** is the namespace that the node started stage 1 in: one of its own where the node can make that, the host's elsewhere.
 //!
+//! **An image** as root ([`JailSpec::image`]) takes the place of what is seen of the host; everything else is as without one.
+//!
 //! **Functions** need less than that: an agent that runs some gives up the rest by [`restrict_to_functions`].
 //!
 //! **Files of the host that are seen**, read-only: `/usr` with its programs and libraries, names and certificates of `/etc`.
@@ -20,9 +22,11 @@ mod confine;
 mod error;
 mod fork;
 mod functions;
+mod image;
 mod landlock;
 mod layout;
 mod namespaces;
+mod places;
 mod privileges;
 mod probe;
 mod root;
@@ -35,6 +39,7 @@ use std::io::Read;
 pub use error::{JailError, MAX_LINE};
 pub use fork::KILL_SIGNAL;
 pub use functions::restrict_to_functions;
+pub use image::{IMAGE_DIRECTORIES, IMAGE_FILES};
 pub use layout::Layout;
 pub use probe::{detect, probe_main};
 pub use spec::{JailSpec, ProcessLimits};

@@ -87,6 +87,7 @@ fn spec(mode: Mode, uid: Option<u32>, mode_reason: Option<String>) -> JailSpec {
         network: Layer::Held,
         no_network: false,
         resolv_conf: None,
+        image: None,
         require: Vec::new(),
     }
 }

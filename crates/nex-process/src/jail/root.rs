@@ -6,15 +6,17 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sys::stat::{Mode as FileMode, umask};
-use nix::unistd::{chdir, getgid, getuid, pivot_root, sethostname};
+use nix::sys::stat::Mode as FileMode;
+use nix::unistd::{chdir, pivot_root, sethostname};
 
 use super::error::JailError;
+use super::places::{
+    ALLOW, HARDENED, RESOLV_CONF, accounts, bind, cut_off, devices, in_old, make_dir, memory, owner, proc, put, size,
+};
 use super::spec::JailSpec;
-use crate::confinement::Mode;
 
 /// Directories of programs and libraries; those that are links on the host are links in the jail.
 pub(super) const SYSTEM: [&str; 7] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
@@ -34,20 +36,12 @@ pub(super) const ETC: [&str; 13] = [
     "alternatives",
     "ld.so.cache",
 ];
-const RESOLV_CONF: &str = "resolv.conf";
-const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
-/// Parts of `/proc` that tell about the host and not about the jail.
-const MASKED: [&str; 5] = ["kcore", "keys", "timer_list", "sched_debug", "latency_stats"];
-
-const ALLOW: &str = "allow mounts in namespaces on this host (containers: the seccomp profile and AppArmor)";
-const HARDENED: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV);
+/// Where the host's root is until it is let go.
+const OLD: &str = "/old";
 
 /// Builds the root and moves into it.
 pub(super) fn build(spec: &JailSpec) -> Result<(), JailError> {
-    umask(FileMode::from_bits_truncate(0o022));
-    let none: Option<&str> = None;
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
-        .map_err(JailError::step("cutting mounts off from the host", ALLOW))?;
+    cut_off()?;
     // Links of /etc may lead anywhere on the host, so they are followed while the host's root is still ours.
     let etc = ETC.map(|name| (name, fs::canonicalize(Path::new("/etc").join(name))));
     become_root(&spec.artifact_dir).map_err(JailError::step("changing the root directory", ALLOW))?;
@@ -61,7 +55,7 @@ pub(super) fn build(spec: &JailSpec) -> Result<(), JailError> {
                 make_dir(Path::new("/etc"))?;
                 put(path, |path| fs::write(path, text))?;
             }
-            (_, Ok(source)) => put(path, |path| bind(&in_old(&source), path))?,
+            (_, Ok(source)) => put(path, |path| bind(&in_old(OLD, &source), path))?,
             (_, Err(_absent)) => {}
         }
     }
@@ -69,12 +63,12 @@ pub(super) fn build(spec: &JailSpec) -> Result<(), JailError> {
     let (uid, gid) = owner(spec);
     put("/etc/passwd".into(), |path| fs::write(path, accounts(uid, gid)))?;
     put("/etc/group".into(), |path| fs::write(path, format!("root:x:0:\nnex:x:{gid}:\n")))?;
-    devices(spec)?;
+    devices(spec, OLD)?;
     put("/proc".into(), proc)?;
     put("/tmp".into(), |path| memory(path, &format!("mode=1777,{}", size(spec)), HARDENED))?;
     let options = format!("mode=0700,uid={uid},gid={gid},{}", size(spec));
     put("/work".into(), |path| memory(path, &options, HARDENED))?;
-    put("/artifact".into(), |path| bind(&in_old(&spec.artifact_dir), path))?;
+    put("/artifact".into(), |path| bind(&in_old(OLD, &spec.artifact_dir), path))?;
     sethostname("nex").map_err(JailError::step("setting the host name", ALLOW))?;
     let_go().map_err(JailError::step("letting go of the host's root directory", ALLOW))
 }
@@ -95,135 +89,12 @@ fn let_go() -> io::Result<()> {
     Ok(())
 }
 
-/// Runs one step and names the path in the error.
-fn put(path: PathBuf, step: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), JailError> {
-    step(&path).map_err(|source| JailError::Mount { path, source })
-}
-
-fn make_dir(path: &Path) -> Result<(), JailError> {
-    fs::create_dir_all(path).map_err(|source| JailError::Mount { path: path.into(), source })
-}
-
-/// Where a path of the host is, until it is let go.
-fn in_old(path: &Path) -> PathBuf {
-    Path::new("/old").join(path.strip_prefix("/").unwrap_or(path))
-}
-
 fn system(path: &Path) -> io::Result<()> {
-    let source = in_old(path);
+    let source = in_old(OLD, path);
     match fs::symlink_metadata(&source) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
         Ok(found) if found.is_symlink() => symlink(fs::read_link(source)?, path),
         Ok(_) => bind(&source, path),
     }
-}
-
-fn devices(spec: &JailSpec) -> Result<(), JailError> {
-    make_dir(Path::new("/dev"))?;
-    for name in DEVICES {
-        put(Path::new("/dev").join(name), |path| {
-            fs::write(path, "")?;
-            let none: Option<&str> = None;
-            mount(Some(&in_old(path)), path, none, MsFlags::MS_BIND, none)?;
-            Ok(())
-        })?;
-    }
-    put("/dev/shm".into(), |path| memory(path, &format!("mode=1777,{}", size(spec)), HARDENED | MsFlags::MS_NOEXEC))?;
-    for (name, target) in [("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")] {
-        put(Path::new("/dev").join(name), |path| symlink(format!("/proc/self/fd{target}"), path))?;
-    }
-    Ok(())
-}
-
-/// A fresh `/proc`, read-only as a whole: nothing in it is a knob for a workload. Must come before the host's is let go, because
-/// the kernel gives an ordinary user a new one only while he can see an old one.
-fn proc(path: &Path) -> io::Result<()> {
-    fs::create_dir_all(path)?;
-    let (none, flags): (Option<&str>, _) = (None, HARDENED | MsFlags::MS_NOEXEC);
-    mount(Some("proc"), path, Some("proc"), flags, none)?;
-    for name in MASKED {
-        let masked = path.join(name);
-        if masked.exists() {
-            mount(Some("/dev/null"), &masked, none, MsFlags::MS_BIND, none)?;
-        }
-    }
-    mount(none, path, none, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | flags, none)?;
-    Ok(())
-}
-
-fn memory(path: &Path, options: &str, flags: MsFlags) -> io::Result<()> {
-    fs::create_dir_all(path)?;
-    mount(Some("nex"), path, Some("tmpfs"), flags, Some(options))?;
-    Ok(())
-}
-
-/// Size and number of files of a place in memory; without the second a million empty files would fill the kernel instead.
-fn size(spec: &JailSpec) -> String {
-    format!("size={},nr_inodes={}", spec.tmp_bytes, (spec.tmp_bytes / 4096).max(1024))
-}
-
-fn bind(source: &Path, path: &Path) -> io::Result<()> {
-    if fs::metadata(source)?.is_dir() {
-        fs::create_dir_all(path)?;
-    } else {
-        path.parent().map_or(Ok(()), fs::create_dir_all)?;
-        fs::write(path, "")?;
-    }
-    let none: Option<&str> = None;
-    mount(Some(source), path, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)?;
-    harden(path)
-}
-
-/// Makes a bound tree nosuid, nodev and read-only, with everything that is mounted inside it.
-#[expect(unsafe_code, reason = "mount_setattr(2) has no safe wrapper")]
-fn harden(path: &Path) -> io::Result<()> {
-    use std::os::unix::ffi::OsStrExt;
-
-    use nix::libc;
-    let attributes = libc::mount_attr {
-        attr_set: libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_RDONLY,
-        attr_clr: 0,
-        propagation: 0,
-        userns_fd: 0,
-    };
-    let name = std::ffi::CString::new(path.as_os_str().as_bytes())?;
-    // SAFETY: the path is a C string and the attributes a `mount_attr` of the size given; both outlive the call, which only reads.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            libc::AT_FDCWD,
-            name.as_ptr(),
-            libc::AT_RECURSIVE,
-            &raw const attributes,
-            size_of::<libc::mount_attr>(),
-        )
-    };
-    if result == 0 {
-        return Ok(());
-    }
-    let error = io::Error::last_os_error();
-    if error.raw_os_error() == Some(libc::ENOSYS) { harden_top(path) } else { Err(error) }
-}
-
-/// The same before Linux 5.12, without the mounts inside. Flags that are already there stay, as they may be locked.
-fn harden_top(path: &Path) -> io::Result<()> {
-    let present = nix::sys::statvfs::statvfs(path)?.flags();
-    let kept = MsFlags::from_bits_truncate(nix::libc::c_ulong::from(present.bits()));
-    let kept = kept & (HARDENED | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY | MsFlags::MS_NOATIME | MsFlags::MS_NODIRATIME);
-    let none: Option<&str> = None;
-    mount(none, path, none, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | HARDENED | kept, none)?;
-    Ok(())
-}
-
-fn owner(spec: &JailSpec) -> (u32, u32) {
-    match (spec.mode, spec.uid) {
-        (Mode::Privileged, Some(uid)) => (uid, uid),
-        _ => (getuid().as_raw(), getgid().as_raw()),
-    }
-}
-
-fn accounts(uid: u32, gid: u32) -> String {
-    let own = if uid == 0 { String::new() } else { format!("nex:x:{uid}:{gid}:nex:/work:/bin/sh\n") };
-    format!("root:x:0:0:root:/:/usr/sbin/nologin\n{own}")
 }

@@ -36,6 +36,8 @@ pub struct JailSpec {
     pub no_network: bool,
     /// What `/etc/resolv.conf` says, where it is not the host's. Only with an own root.
     pub resolv_conf: Option<String>,
+    /// What becomes the root, read-only: the file of an EROFS image, or a directory. Not in [`Mode::Plain`].
+    pub image: Option<PathBuf>,
     /// Layers that must not be missing.
     pub require: Vec<Part>,
 }
@@ -87,7 +89,7 @@ fn parse(spec: &[u8], identity: &[u8]) -> Result<(JailSpec, Vec<u8>), JailError>
 impl JailSpec {
     /// Refuses a contradictory specification.
     pub(super) fn check(&self) -> Result<(), JailError> {
-        let dirs = [Some(&self.artifact_dir), self.work_dir.as_ref()];
+        let dirs = [Some(&self.artifact_dir), self.work_dir.as_ref(), self.image.as_ref()];
         if dirs.into_iter().flatten().any(|dir| !dir.is_absolute()) {
             return Err(JailError::Contradiction("directories must be absolute"));
         }
@@ -96,6 +98,9 @@ impl JailSpec {
         }
         if self.mode == Mode::Plain && self.work_dir.is_none() {
             return Err(JailError::Contradiction("a plain jail needs a work directory"));
+        }
+        if self.mode == Mode::Plain && self.image.is_some() {
+            return Err(JailError::Contradiction("a plain jail has no root of its own, which an image needs"));
         }
         Ok(())
     }
@@ -118,6 +123,7 @@ mod tests {
             network: Layer::Held,
             no_network: false,
             resolv_conf: None,
+            image: None,
             require: vec![Part::Root],
         }
     }
@@ -153,6 +159,7 @@ mod tests {
         }
         assert!(JailSpec { mode: Mode::Privileged, uid: Some(712_000), ..spec() }.check().is_ok());
         assert!(JailSpec { mode: Mode::Plain, ..spec() }.check().is_err());
+        assert!(JailSpec { image: Some("relative".into()), ..spec() }.check().is_err());
         assert!(JailSpec { artifact_dir: "relative".into(), ..spec() }.check().is_err());
     }
 }

@@ -9,6 +9,14 @@ use bytes::Bytes;
 pub const RESERVED_PREFIX: &str = "Nex-";
 /// Prefix of a caller's headers that say which HTTP request its message stands for: `Nex-Http-Method`, `Nex-Http-Path`.
 pub const HTTP_PREFIX: &str = "Nex-Http-";
+/// Header of a caller: the method of the request.
+pub const HTTP_METHOD: &str = "Nex-Http-Method";
+/// Header of a caller: the path of the request, and its query.
+pub const HTTP_PATH: &str = "Nex-Http-Path";
+/// Header of a caller that has the request by HTTP: `http` or `https`.
+pub const HTTP_SCHEME: &str = "Nex-Http-Scheme";
+/// Header of a reply: decimal status of the response.
+pub const HTTP_STATUS: &str = "Nex-Http-Status";
 /// Header: [`TriggerKind`].
 pub const TRIGGER: &str = "Nex-Trigger";
 /// Header: the concrete subject of the call.
@@ -19,6 +27,8 @@ pub const DEADLINE_MS: &str = "Nex-Deadline-Ms";
 pub const ATTEMPT: &str = "Nex-Attempt";
 /// Header of the caller: W3C trace context, passed on as it is.
 pub const TRACEPARENT: &str = "traceparent";
+/// Header of the caller: what tracing systems add to it.
+pub const TRACESTATE: &str = "tracestate";
 /// Header of the outcome: `reply`, `ack`, `nak`, `term` or `error`.
 pub const OUTCOME: &str = "Nex-Outcome";
 /// Header of a `nak`: decimal ms until the next attempt.
@@ -96,10 +106,18 @@ pub enum Limit {
     Memory,
     /// `reply_bytes`
     Reply,
+    /// `payload_bytes`
+    Payload,
+    /// `host_calls`
+    HostCalls,
+    /// `log_bytes`
+    Log,
+    /// `cpu_ms`
+    Cpu,
 }
 
 impl Limit {
-    const ALL: [Self; 3] = [Self::Time, Self::Memory, Self::Reply];
+    const ALL: [Self; 7] = [Self::Time, Self::Memory, Self::Reply, Self::Payload, Self::HostCalls, Self::Log, Self::Cpu];
 
     /// Its name on the wire.
     #[must_use]
@@ -108,6 +126,10 @@ impl Limit {
             Self::Time => "time",
             Self::Memory => "memory",
             Self::Reply => "reply",
+            Self::Payload => "payload",
+            Self::HostCalls => "host_calls",
+            Self::Log => "log",
+            Self::Cpu => "cpu",
         }
     }
 }
@@ -168,4 +190,16 @@ pub enum Outcome {
     },
     /// It failed.
     Error(InvocationError),
+}
+
+/// The name of a header as it is written in messages: `content-type` as `Content-Type`, the form functions know from 0.2.7.
+#[must_use]
+pub fn canonical_name(name: &str) -> String {
+    let mut start = true;
+    let upper = |letter: char| {
+        let letter = if start { letter.to_ascii_uppercase() } else { letter };
+        start = letter == '-';
+        letter
+    };
+    name.chars().map(upper).collect()
 }

@@ -19,6 +19,19 @@ pub enum AgentEvent {
         /// For people.
         message: String,
     },
+    /// What its health check found: that it works, for the first time or again, or that it is sick.
+    Health {
+        /// Whether it works.
+        healthy: bool,
+        /// What the last failure was, for people.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        message: String,
+    },
+    /// A call of it is long past its deadline and does not end, also not where it is interrupted: nothing but the end of the agent ends it.
+    Stuck {
+        /// For people.
+        message: String,
+    },
     /// It was undeployed: all that is said of it was said before.
     Stopped,
     /// Calls served on the agent's own subscriptions of one trigger since the last report.

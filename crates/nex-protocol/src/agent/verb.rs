@@ -2,15 +2,27 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::deploy::{ConnectionDetails, WorkloadType};
+use crate::deploy::{ConnectionDetails, HealthCheck, StopSignal, WorkloadType};
 use crate::digest::Digest;
-use crate::id::{Namespace, WorkloadName};
+use crate::id::{InstanceId, Namespace, WorkloadName};
+
+/// What a ping asks besides; its body is empty as a rule.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ping {
+    /// Also the ids of the instances.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ids: bool,
+}
 
 /// Answer to a ping.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pong {
     /// Instances it hosts now, those that start or stop included.
     pub instances: u32,
+    /// Their ids, where they were asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ids: Vec<InstanceId>,
 }
 
 /// Node → agent on `agentint.<agent>.deploy.<instance>`.
@@ -26,6 +38,12 @@ pub struct Deploy {
     pub artifact: String,
     /// SHA-256 of the artifact; the agent verifies it.
     pub digest: Digest,
+    /// Whether its name says that it is TypeScript.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_typescript: bool,
+    /// Whether instances of other workloads are on the agent, or will be.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_shared: bool,
     /// What the node had compiled from it earlier.
     #[serde(default)]
     pub precompiled: Option<Precompiled>,
@@ -40,6 +58,9 @@ pub struct Deploy {
     /// Where the function subscribes its triggers itself; without it the node relays.
     #[serde(default)]
     pub triggers: Option<DirectTriggers>,
+    /// What tells whether the service works; nothing does if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthCheck>,
 }
 
 /// Machine code that the node had made from an artifact.
@@ -52,7 +73,7 @@ pub struct Precompiled {
 }
 
 /// Bounds on an instance, decided by the node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Longest call, ms.
     pub call_timeout_ms: u64,
@@ -62,6 +83,18 @@ pub struct Limits {
     pub concurrency: usize,
     /// Largest reply, bytes.
     pub reply_bytes: usize,
+    /// Largest payload of a call, bytes; unbounded if absent, as those below.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload_bytes: Option<u64>,
+    /// Most host calls of one call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_calls: Option<u64>,
+    /// Most that one call may log, bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_bytes: Option<u64>,
+    /// Most processor time of one call, ms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_ms: Option<u64>,
 }
 
 /// Triggers that an agent subscribes by itself on the workload connection.
@@ -80,6 +113,9 @@ pub struct DirectTriggers {
 pub struct Undeploy {
     /// Time the instance has to end by itself, ms.
     pub grace_ms: u64,
+    /// What a service is asked with, for the whole grace; SIGINT, and SIGTERM after half of it, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<StopSignal>,
 }
 
 /// Why an agent did not do what it was asked.

@@ -3,15 +3,16 @@
 use std::path::PathBuf;
 
 use nex_protocol::agent::{
-    AgentEvent, Answer, Deploy, DirectTriggers, EventAck, Handshake, Identity, Limits, LogEntry, Logs, Pong, Precompiled,
+    AgentEvent, Answer, Deploy, DirectTriggers, EventAck, Handshake, Identity, Limits, LogEntry, Logs, Ping, Pong, Precompiled,
     RejectCode, Undeploy, Welcome,
 };
 use nex_protocol::control::{
-    AuctionRequest, InfoResponse, LameDuckResponse, Machine, MachineWorkload, Memory, NodeSummary, Tags, WorkloadPingResponse,
-    WorkloadSummary,
+    AuctionRequest, HistoryEvent, HistoryLine, HistoryRequest, HistoryResponse, HistorySummary, HostUse, InfoResponse,
+    LameDuckResponse, Machine, MachineWorkload, Memory, NodeSummary, QuotaSummary, Tags, WorkloadPingResponse, WorkloadSummary,
 };
 use nex_protocol::deploy::{
-    ConnectionDetails, DeployRequest, DeployResponse, Location, RequestedLimits, StopRequest, StopResponse, WorkloadType,
+    ConnectionDetails, DeployRequest, DeployResponse, HealthCheck, JobPolicy, Location, RequestedHealth, RequestedLimits,
+    RunPolicy, StopRequest, StopResponse, WorkloadType,
 };
 use nex_protocol::digest::Digest;
 use nex_protocol::envelope::{ErrorCode, Failure, failure, kind, success};
@@ -85,8 +86,19 @@ fn questions_about_nodes() {
         tags: Some([("zone".to_owned(), "garden".to_owned())].into()),
         workload_types: Some(vec!["native".into()]),
         explain: true,
+        ..AuctionRequest::default()
     };
     check("auction-explain", &asked);
+    let (isolation, namespace) = (Some("process".into()), Some("default".into()));
+    check("auction-isolation", &AuctionRequest { isolation, namespace, ..asked.clone() });
+    let counted = AuctionRequest {
+        namespace: Some("default".into()),
+        issuer: Some(ISSUER.into()),
+        memory_mib: Some(64),
+        machine_class: Some("large".into()),
+        ..asked
+    };
+    check("auction-quotas", &counted);
     check_bytes("auction-reply", success(kind::AUCTION, &summary()));
     let declined = NodeSummary { declined: vec!["it does not take type wasm, only native".into()], ..summary() };
     check_bytes("auction-declined", success(kind::AUCTION, &declined));
@@ -135,8 +147,63 @@ fn answers_about_workloads() {
         memory: Some(Memory { total: 16_000_000, free: 8_000_000, available: 9_000_000 }),
         machines: vec![machine],
         supported_workload_types: vec!["native".into(), "v8".into(), "wasm".into()],
+        ..InfoResponse::default()
     };
     check_bytes("info-reply", success(kind::INFO, &info));
+    let quota =
+        QuotaSummary { of: "namespace default".into(), what: "memory".into(), unit: "MiB".into(), used: Some(60), most: 100 };
+    let more = InfoResponse {
+        host: Some(HostUse { at_ms: 5_000, busy_ms: 1_250, processors: 2 }),
+        quotas: vec![quota],
+        history: Some(HistorySummary { bytes: 4_096, max_bytes: 67_108_864, lost: 0 }),
+        ..info
+    };
+    check_bytes("info-reply-more", success(kind::INFO, &more));
+}
+
+#[test]
+fn what_was_kept() {
+    let request = HistoryRequest {
+        after: Some(1_700_000_000_000_001),
+        until: Some(1_700_000_000_000_009),
+        since_ms: Some(1_700_000_000_000),
+        tail: Some(20),
+        workload: Some("greet".into()),
+        level: Some(Level::Warn),
+    };
+    check("history", &request);
+    check("history-all", &HistoryRequest::default());
+    let line = HistoryLine {
+        seq: 1_700_000_000_000_002,
+        at_ms: 1_700_000_000_123,
+        id: WORKLOAD.into(),
+        name: "greet".into(),
+        level: Level::Error,
+        text: "no database".into(),
+    };
+    let page = HistoryResponse {
+        node_id: NODE.into(),
+        lines: vec![line],
+        until: 1_700_000_000_000_009,
+        next: Some(1_700_000_000_000_002),
+        damaged: 1,
+        is_cut: true,
+        ..HistoryResponse::default()
+    };
+    check_bytes("history-reply-logs", success(kind::HISTORY, &page));
+    let event = CloudEvent {
+        id: "0b0e7a52-58d2-4c3c-9d8a-1a2b3c4d5e6f".into(),
+        namespace: Some("default".into()),
+        ..CloudEvent::new(
+            event::kind::WORKLOAD_STARTED,
+            NODE.to_owned(),
+            "2026-01-02T03:04:05.678Z".to_owned(),
+            json!({"workload_name": "greet", "workload_id": WORKLOAD, "restarts": 0}),
+        )
+    };
+    let events = vec![HistoryEvent { seq: 1_700_000_000_000_003, at_ms: 1_700_000_000_124, event }];
+    let page = HistoryResponse { node_id: NODE.into(), events, until: 1_700_000_000_000_003, ..HistoryResponse::default() };
+    check_bytes("history-reply-events", success(kind::HISTORY, &page));
 }
 
 #[test]
@@ -155,12 +222,35 @@ fn deploy_and_stop() {
         trigger_subjects: Some(vec!["fn.greet".into()]),
         trigger_connection: Some(connection()),
         host_services: Some(connection()),
-        limits: Some(RequestedLimits { memory_mib: Some(64), call_timeout_ms: Some(500), concurrency: Some(8) }),
+        limits: Some(RequestedLimits {
+            memory_mib: Some(64),
+            call_timeout_ms: Some(500),
+            concurrency: Some(8),
+            ..RequestedLimits::default()
+        }),
         machine_class: Some("large".into()),
+        triggers: None,
         settle_ms: None,
         revision: None,
+        policy: None,
+        isolation: None,
+        secrets: None,
     };
     check("deploy", &request);
+    check("deploy-isolation", &DeployRequest { isolation: Some("isolate".into()), ..request.clone() });
+    let secrets = Some([("PASSWORD".to_owned(), "db".to_owned())].into());
+    check("deploy-secrets", &DeployRequest { secrets, ..request.clone() });
+    let health = RequestedHealth { probe: "http:80/ok".into(), interval_ms: Some(2_000), timeout_ms: None, threshold: Some(2) };
+    let policy = RunPolicy {
+        restart: Some("always".into()),
+        stop_signal: Some("SIGTERM".into()),
+        stop_grace_ms: Some(20_000),
+        health: Some(health),
+        job: None,
+    };
+    check("deploy-service", &DeployRequest { policy: Some(policy), ..request.clone() });
+    let policy = RunPolicy { job: Some(JobPolicy { retries: Some(3), deadline_ms: Some(60_000) }), ..RunPolicy::default() };
+    check("deploy-job", &DeployRequest { policy: Some(policy), ..request });
     let started =
         DeployResponse { started: true, id: WORKLOAD.into(), issuer: ISSUER.into(), name: "greet".into(), exit_code: None };
     check_bytes("deploy-reply", success(kind::RUN, &started));
@@ -196,7 +286,9 @@ fn events_and_log_lines() {
     check("event-node_started", &event(event::kind::NODE_STARTED, None, json!({"version": "0.1.0", "id": NODE, "tags": tags()})));
     let data = json!({"workload_name": "greet", "code": 0});
     check("event-workload_deployed", &event(event::kind::WORKLOAD_DEPLOYED, Some("default"), data));
-    check("log-line", &LogLine { text: "listening".into(), level: Level::Info, id: WORKLOAD.into() });
+    check("log-line", &LogLine { text: "listening".into(), level: Level::Info, id: WORKLOAD.into(), seq: None });
+    let seq = Some(1_700_000_000_000_002);
+    check("log-line-kept", &LogLine { text: "listening".into(), level: Level::Info, id: WORKLOAD.into(), seq });
 }
 
 #[test]
@@ -223,7 +315,7 @@ fn the_conversation_with_an_agent() {
     check("agent-handshake", &handshake);
     check("agent-welcome", &Welcome { accepted: true, message: String::new() });
     check("agent-refused", &Welcome { accepted: false, message: "nobody waits for this agent".into() });
-    check("agent-pong", &Pong { instances: 3 });
+    check("agent-pong", &Pong { instances: 3, ids: Vec::new() });
     check("agent-done", &Answer::Done);
     check("agent-rejected", &Answer::Rejected { code: RejectCode::Unsupported, message: "no such engine".into() });
     let subscribed =
@@ -234,22 +326,58 @@ fn the_conversation_with_an_agent() {
         r#type: WorkloadType::V8,
         artifact: "artifact".into(),
         digest: DIGEST.parse::<Digest>().unwrap(),
+        is_typescript: false,
+        is_shared: false,
         precompiled: None,
         argv: Vec::new(),
         environment: "eGt2MQ==".into(),
         sealed_by: XKEY.into(),
-        limits: Limits { call_timeout_ms: 5_000, memory_bytes: 67_108_864, concurrency: 8, reply_bytes: 1_048_576 },
+        limits: Limits {
+            call_timeout_ms: 5_000,
+            memory_bytes: 67_108_864,
+            concurrency: 8,
+            reply_bytes: 1_048_576,
+            ..Limits::default()
+        },
         triggers: Some(subscribed),
+        health: None,
     };
     check("agent-deploy", &deploy);
     check(
         "agent-deploy-relayed",
-        &Deploy { precompiled: Some(Precompiled { path: "compiled".into(), digest: deploy.digest }), triggers: None, ..deploy },
+        &Deploy {
+            precompiled: Some(Precompiled { path: "compiled".into(), digest: deploy.digest }),
+            triggers: None,
+            ..deploy.clone()
+        },
     );
-    check("agent-undeploy", &Undeploy { grace_ms: 5_000 });
+    check("agent-undeploy", &Undeploy { grace_ms: 5_000, signal: None });
+}
+
+#[test]
+fn agents_that_functions_share() {
+    let deploy: Deploy = serde_json::from_str(include_str!("agent-deploy.json")).unwrap();
+    check("agent-deploy-shared", &Deploy { is_shared: true, ..deploy });
+    check("agent-ping-ids", &Ping { ids: true });
+    check("agent-pong-ids", &Pong { instances: 1, ids: vec![WORKLOAD.parse().unwrap()] });
+}
+
+#[test]
+fn health_and_stop_signals_of_services() {
+    let deploy: Deploy = serde_json::from_str(include_str!("agent-deploy.json")).unwrap();
+    let health = HealthCheck::new("http:80/ok".parse().unwrap(), None, None, 3);
+    let service = Deploy { r#type: WorkloadType::Native, triggers: None, health: Some(health), ..deploy };
+    check("agent-deploy-checked", &service);
+    check("agent-undeploy-signal", &Undeploy { grace_ms: 5_000, signal: "SIGQUIT".parse().ok() });
+    check("agent-event-health", &AgentEvent::Health { healthy: false, message: "tcp:80 failed 3 times: nobody listens".into() });
+}
+
+#[test]
+fn what_an_agent_reports() {
     check("agent-logs", &Logs { lines: vec![LogEntry { stderr: true, text: "careful".into() }], dropped: 3 });
     check("agent-event-exited", &AgentEvent::Exited { code: -1, message: "killed by SIGKILL".into() });
     check("agent-event-stopped", &AgentEvent::Stopped);
+    check("agent-event-stuck", &AgentEvent::Stuck { message: "a call does not end".into() });
     let calls = AgentEvent::Calls {
         trigger: "fn.greet".into(),
         succeeded: 2,

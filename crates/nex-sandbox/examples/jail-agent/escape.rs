@@ -39,6 +39,32 @@ pub(crate) fn try_all(arguments: &[&str]) -> ExitCode {
     ExitCode::from(tries.0)
 }
 
+/// What must hold where the root is an image, which may be hostile itself. Arguments: a file of the host, links of the image.
+pub(crate) fn try_the_image(arguments: &[&str]) -> ExitCode {
+    let [secret, links @ ..] = arguments else { return ExitCode::FAILURE };
+    let mut tries = Tries(0);
+    for link in links {
+        tries.cannot(&format!("read the secret by {link}"), fs::read(format!("{link}{secret}")));
+        tries.cannot(&format!("write by {link}"), fs::write(format!("{link}/tmp-of-the-host"), "1"));
+    }
+    for place in ["/f", "/usr/f", "/usr/theirs", "/etc/passwd", "/etc/resolv.conf", "/.nex/f", "/.nex/old/f", "/.nex/own/f"] {
+        tries.cannot(&format!("write {place}"), fs::write(place, "1"));
+    }
+    tries.cannot("remove a file of the image", fs::remove_file("/usr/theirs"));
+    tries.cannot("chmod a file of the image", fs::set_permissions("/usr/theirs", fs::Permissions::from_mode(0o777)));
+    for device in ["/sda", "/mem"] {
+        tries.cannot(&format!("open the device {device}"), fs::File::open(device));
+    }
+    for hidden in ["/.nex/old/etc", "/.nex/own/etc-passwd", "/usr/bin", "/bin/sh"] {
+        tries.cannot(&format!("see {hidden}"), fs::metadata(hidden));
+    }
+    let own = format!(":{}:", Uid::current());
+    let accounts = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    tries.must("find itself among the accounts", if accounts.contains(&own) { Ok(()) } else { Err(accounts) });
+    tries.must("read the image", fs::read("/usr/theirs"));
+    ExitCode::from(tries.0)
+}
+
 /// What must hold even where a workload shares the host's directories and processes. Arguments as above.
 pub(crate) fn try_the_rest(arguments: &[&str]) -> ExitCode {
     let [secret, host_pid, socket] = arguments else { return ExitCode::FAILURE };

@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         ["--probe", uid] => return jail::probe_main(uid.parse().unwrap()),
         ["--whoami"] => println!("{}", nix::unistd::geteuid()),
         ["--escape", rest @ ..] => return escape::try_all(rest),
+        ["--escape-image", rest @ ..] => return escape::try_the_image(rest),
         ["--reach", rest @ ..] => return escape::try_the_rest(rest),
         ["--kill-all"] => drop(nix::sys::signal::kill(nix::unistd::Pid::from_raw(-1), Signal::SIGKILL)),
         ["--sleep"] => sleep(),

@@ -7,14 +7,13 @@ use std::sync::Arc;
 use nex_process::Deadline;
 use nex_process::jail::MAX_LINE;
 
-use super::error::GuestError;
 use super::guest::{self, Guest};
 use super::pending;
-use super::sandbox::MicroVm;
+use super::sandbox::{MicroVm, SLOT, empty_metadata};
 use super::shared::Shared;
 use super::store::Template;
 use super::template;
-use crate::error::CreateError;
+use crate::error::{CreateError, GuestError};
 use crate::spec::{MachineSize, SandboxSpec};
 
 /// Clones made for one sandbox, all but the last of them mute.
@@ -60,8 +59,19 @@ async fn start(
             None => Guest::connect(machine, by).await?,
         };
         tracing::debug!(id = %spec.id, "the guest is ready");
-        guest.identify(machine, kind, guest::identity_of(shared, &spec.identity, pending.link())?, by).await?;
+        let root = match &spec.image {
+            Some(image) => {
+                machine.swap_drive(SLOT.into(), image, by).await?;
+                Some(SLOT)
+            }
+            None => None,
+        };
+        guest.identify(machine, kind, guest::identity_of(shared, &spec.identity, pending.link(), root)?, by).await?;
         tracing::debug!(id = %spec.id, "the guest has its identity");
+        if root.is_some() {
+            // Nothing is attached later, which would empty it for a workload that is a file.
+            empty_metadata(machine, kind, by).await?;
+        }
         Ok(guest)
     };
     match pending.explain_failure(connected).await {

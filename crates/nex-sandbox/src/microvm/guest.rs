@@ -12,9 +12,8 @@ use rand::RngCore as _;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 
-use super::error::GuestError;
 use super::shared::Shared;
-use crate::error::CreateError;
+use crate::error::{CreateError, GuestError};
 
 /// Random bytes given to every guest.
 const ENTROPY: usize = 64;
@@ -136,8 +135,13 @@ fn unexpected(message: &FromGuest) -> GuestError {
     GuestError::Unexpected(format!("{message:?}").chars().take(200).collect())
 }
 
-/// The identity of a new guest, with its network, limits and entropy.
-pub(super) fn identity_of(shared: &Shared, identity: &[u8], link: &Attachment) -> Result<GuestIdentity, VmmError> {
+/// The identity of a new guest, with its network, limits and entropy, and the drive that its agent's root is made of.
+pub(super) fn identity_of(
+    shared: &Shared,
+    identity: &[u8],
+    link: &Attachment,
+    root: Option<u8>,
+) -> Result<GuestIdentity, VmmError> {
     let mut entropy = [0; ENTROPY];
     rand::rng().fill_bytes(&mut entropy);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -156,5 +160,6 @@ pub(super) fn identity_of(shared: &Shared, identity: &[u8], link: &Attachment) -
         time_unix_nanos: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
         entropy: BASE64.encode(&entropy),
         limits: shared.config.limits,
+        root,
     })
 }

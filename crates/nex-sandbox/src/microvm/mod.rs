@@ -14,7 +14,6 @@
 mod config;
 mod create;
 mod drives;
-mod error;
 mod guest;
 mod link;
 mod pending;
@@ -38,7 +37,6 @@ use nex_process::Deadline;
 use nex_vmm::{Vmm, VmmKind};
 
 pub use config::{MicroVmConfig, OpenError};
-pub use error::GuestError;
 
 use crate::error::CreateError;
 use crate::host::HostResources;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use nex_process::{Deadline, Exit};
-use nex_vmm::{Machine, VmmKind};
+use nex_vmm::{Machine, VmmError, VmmKind};
 use tokio::sync::Mutex;
 
 use super::guest::Guest;
@@ -22,8 +22,8 @@ use crate::record::SandboxRecord;
 use crate::report::ExitReport;
 use crate::sandbox::Sandbox;
 
-/// The drive that holds the artifact.
-const SLOT: u8 = 0;
+/// The drive that holds the artifact, or the root of a workload that is an image.
+pub(super) const SLOT: u8 = 0;
 /// Longest time to attach a drive; the guest mounts it in milliseconds.
 const ATTACH: Duration = Duration::from_secs(20);
 /// Longest time to send a guest a message.
@@ -76,10 +76,8 @@ impl MicroVm {
         let (drives, of) = (self.shared.drives.clone(), file.to_owned());
         let image = tokio::task::spawn_blocking(move || drives.of(&of)).await.map_err(|error| failed(error.into()))?;
         let image = image.map_err(|error| failed(io::Error::other(error)))?;
-        // Before the workload is in the guest: it could read its agent's identity there and impersonate it.
-        if self.shared.vmm.kind() == VmmKind::Firecracker {
-            machine.set_metadata(&serde_json::json!({}), by).await.map_err(|error| failed(io::Error::other(error)))?;
-        }
+        let emptied = empty_metadata(machine.as_ref(), self.shared.vmm.kind(), by).await;
+        emptied.map_err(|error| failed(io::Error::other(error)))?;
         machine.swap_drive(SLOT.into(), &image, by).await.map_err(|error| failed(io::Error::other(error)))?;
         let path = self.guest.lock().await.attach(SLOT, by).await.map_err(|error| failed(io::Error::other(error)))?;
         Ok(path.into())
@@ -109,6 +107,15 @@ impl MicroVm {
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         let told = by.bound(async { self.guest.lock().await.power_off(grace_ms, by).await }).await;
         matches!(told, Ok(Ok(())))
+    }
+}
+
+/// Empties what a guest was told of itself, before its workload is there: it could read its agent's identity and impersonate it.
+pub(super) async fn empty_metadata(machine: &dyn Machine, kind: VmmKind, by: Deadline) -> Result<(), VmmError> {
+    match kind {
+        VmmKind::Firecracker => machine.set_metadata(&serde_json::json!({}), by).await,
+        // Its guests are told on the channel.
+        VmmKind::Qemu => Ok(()),
     }
 }
 

@@ -115,13 +115,13 @@ impl ProcessConfig {
         Ok(())
     }
 
-    /// The limits of a sandbox of this size.
-    pub(super) fn limits(&self, size: Option<MachineSize>) -> Limits {
-        match size {
-            Some(MachineSize { vcpus, memory_mib }) => {
-                Limits { memory_bytes: u64::from(memory_mib) << 20, cpu_percent: Some(u32::from(vcpus) * 100), ..self.limits }
-            }
-            None => self.limits,
+    /// The limits of a sandbox of this size, or with this much memory.
+    pub(super) fn limits(&self, size: Option<MachineSize>, memory_mib: Option<u32>) -> Limits {
+        let memory = memory_mib.or(size.map(|size| size.memory_mib));
+        Limits {
+            memory_bytes: memory.map_or(self.limits.memory_bytes, |mib| u64::from(mib) << 20),
+            cpu_percent: size.map(|size| u32::from(size.vcpus) * 100).or(self.limits.cpu_percent),
+            ..self.limits
         }
     }
 }

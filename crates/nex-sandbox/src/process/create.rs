@@ -1,8 +1,8 @@
 //! Creates a process sandbox step by step. A failing step removes what the earlier ones made.
 
-use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nex_process::confinement::{Layer, Mode};
@@ -12,6 +12,7 @@ use nex_process::{ChildSpec, Deadline, Elapsed, Output, ProcessId, Stdin};
 use super::config::Limits;
 use super::sandbox::{ProcessSandbox, link_or_copy};
 use super::shared::Shared;
+use super::tool::Tool;
 use crate::error::CreateError;
 use crate::host::{Draft, directory, join, write_record};
 use crate::id::SandboxId;
@@ -25,13 +26,11 @@ use crate::spec::SandboxSpec;
 pub(super) enum Role {
     /// To run a workload.
     Agent,
-    /// To compile an artifact into a file, at most so many bytes, without a network.
-    Compiler { artifact: PathBuf, output: Arc<File>, max_bytes: u64 },
+    /// To make a file of another, without a network.
+    Tool(Tool),
 }
 
-/// Argument of an agent that compiles.
-const COMPILE: &str = "--compile";
-/// Name of its artifact.
+/// Name of a tool's artifact.
 const ARTIFACT: &str = "artifact";
 
 pub(super) async fn create(
@@ -46,7 +45,7 @@ pub(super) async fn create(
     if by.is_past() {
         return Err(CreateError::Late(Elapsed));
     }
-    let mut limits = shared.config.limits(spec.size);
+    let mut limits = shared.config.limits(spec.size, spec.memory_mib);
     let mut draft = Draft::new(&shared.host, shared.has_own_uids())?;
     let dir = directories(shared, &mut draft, &spec.id)?;
     let stderr_tail = StderrTail::default();
@@ -58,14 +57,12 @@ pub(super) async fn create(
         .stdout(to_log(&spec.id, "stdout", None))
         .stderr(to_log(&spec.id, "stderr", Some(stderr_tail.clone())));
     let mut link = None;
-    let no_network = matches!(role, Role::Compiler { .. });
+    let no_network = matches!(role, Role::Tool(_));
     match (role, shared.network()) {
-        (Role::Compiler { artifact, output, max_bytes }, _) => {
-            let (target, copied) = (dir.join("artifact").join(ARTIFACT), artifact.clone());
-            let linked = tokio::task::spawn_blocking(move || link_or_copy(&copied, &target)).await;
-            linked.map_err(io::Error::from).flatten().map_err(directory(&artifact))?;
-            limits.file_bytes = max_bytes;
-            agent = agent.args([COMPILE]).stdout(Output::File(output));
+        (Role::Tool(tool), _) => {
+            limits.file_bytes = tool.max_bytes;
+            limits.memory_bytes = tool.memory_bytes.unwrap_or(limits.memory_bytes);
+            agent = equip(agent, tool, &dir).await?;
         }
         (Role::Agent, Some(network)) => {
             let (attachment, netns) = network.attach_process(spec.id.as_str(), by).await?;
@@ -79,6 +76,7 @@ pub(super) async fn create(
         shared.detach(link.as_ref()).await;
     }
     let child = spawned?;
+    let image = spec.image;
     let record = SandboxRecord {
         id: spec.id,
         leader: child.id(),
@@ -95,11 +93,25 @@ pub(super) async fn create(
     let cgroup = shared.host.cgroup(&sandbox.record.id, &limits.of_cgroup())?;
     join(sandbox.record.cgroup.insert(cgroup).clone(), sandbox.record.leader.pid).await?;
     write_record(&sandbox.record)?;
-    let lines = [jail_spec(shared, &sandbox.record, &limits, no_network), b"\n".to_vec(), spec.identity, b"\n".to_vec()].concat();
+    let jail = jail_spec(shared, &sandbox.record, &limits, (no_network, image));
+    let lines = [jail, b"\n".to_vec(), spec.identity, b"\n".to_vec()].concat();
     if let Err(_broken) = by.bound(sandbox.feed(&lines)).await? {
         return Err(CreateError::Died(by.bound(sandbox.exited()).await?));
     }
     Ok(sandbox)
+}
+
+/// Gives a tool its artifact and its files.
+async fn equip(agent: ChildSpec, tool: Tool, dir: &Path) -> Result<ChildSpec, CreateError> {
+    let Tool { argument, artifact, output, spool, .. } = tool;
+    let (target, copied) = (dir.join("artifact").join(ARTIFACT), artifact.clone());
+    let linked = tokio::task::spawn_blocking(move || link_or_copy(&copied, &target)).await;
+    linked.map_err(io::Error::from).flatten().map_err(directory(&artifact))?;
+    let agent = agent.args([argument]).stdout(Output::File(output));
+    Ok(match spool {
+        Some(spool) => agent.args([spool.as_raw_fd().to_string()]).inherit(spool),
+        None => agent,
+    })
 }
 
 fn directories(shared: &Shared, draft: &mut Draft, id: &SandboxId) -> Result<PathBuf, CreateError> {
@@ -121,7 +133,7 @@ fn shared_processes(pids: u64) -> u64 {
     now + pids + ROOM
 }
 
-fn jail_spec(shared: &Shared, record: &SandboxRecord, limits: &Limits, no_network: bool) -> Vec<u8> {
+fn jail_spec(shared: &Shared, record: &SandboxRecord, limits: &Limits, (no_network, image): (bool, Option<PathBuf>)) -> Vec<u8> {
     let (config, confinement) = (&shared.config, &shared.confinement);
     let (dir, uid) = (&record.dir, record.uid);
     let limited = |name: &str| confinement.cgroup.controllers.iter().any(|controller| controller == name);
@@ -147,6 +159,7 @@ fn jail_spec(shared: &Shared, record: &SandboxRecord, limits: &Limits, no_networ
         network: confinement.network.clone(),
         no_network,
         resolv_conf: shared.network.resolv_conf(),
+        image,
         require: config.require.clone(),
     };
     serde_json::to_vec(&spec).unwrap_or_default()

@@ -9,16 +9,16 @@
 //!                     work/         scratch, only where there is no own root
 //! ```
 
-mod compile;
 mod config;
 mod create;
 mod probe;
 mod provider;
 mod sandbox;
 mod shared;
+mod tool;
 
-pub use compile::CompileError;
 pub use config::{InvalidConfig, Limits, ProcessConfig, ProcessNetwork};
 pub use probe::{OpenError, probe};
 pub use provider::ProcessProvider;
 pub use sandbox::ProcessSandbox;
+pub use tool::{ImageFiles, ToolError};

@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use nex_network::{Attachment, Network};
+use nex_process::confinement::Mode;
 use nex_process::{Confinement, Deadline, ProcessId};
 
 use super::config::{ProcessConfig, ProcessNetwork};
@@ -85,6 +86,21 @@ impl ProcessProvider {
         // Opened while it lived: not of a process that has its pid by now.
         leader.is_alive().then_some(())?;
         network.adopt_process(veth, netns.into(), by).await.ok()?
+    }
+
+    /// Whether a sandbox can have an image as its root here.
+    ///
+    /// # Errors
+    /// What this host lacks, for people.
+    pub fn takes_images(&self) -> Result<(), String> {
+        if self.confinement().mode != Mode::Privileged {
+            return Err("images are mounted, for which the node has to be root".to_owned());
+        }
+        let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+        match known.split_whitespace().any(|name| name == "erofs") {
+            true => Ok(()),
+            false => Err("this kernel has no EROFS; next: modprobe erofs".to_owned()),
+        }
     }
 
     /// What confines every sandbox of this provider.

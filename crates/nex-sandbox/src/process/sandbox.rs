@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use nex_network::NetworkError;
+use nex_process::cgroup::MemoryUse;
 use nex_process::{Child, Deadline, Exit, Rung, Signal};
 
 use super::shared::Shared;
@@ -84,8 +85,9 @@ impl ProcessSandbox {
         // Before the cgroup is removed: it holds the count of memory kills.
         let report = self.report(exit.unwrap_or(Exit::UNKNOWN));
         let removed = remove_leftover(&self.record, Deadline::after(REMOVAL)).await;
-        // By now its namespace is gone, or about to go.
-        self.shared.detach(self.record.veth.as_ref()).await;
+        // By now its namespace is gone, or about to go. The kernel takes a grace period to free a veth; nobody waits for that.
+        let (shared, link) = (Arc::clone(&self.shared), self.record.veth.clone());
+        self.shared.host.removal.spawn("detach", async move { shared.detach(link.as_ref()).await });
         self.settled.store(removed, Ordering::Release);
         self.shared.host.uids().free(self.record.uid);
         report
@@ -113,6 +115,15 @@ impl Sandbox for ProcessSandbox {
         .boxed()
     }
 
+    fn detach_file<'a>(&'a self, name: &'a str) -> BoxFuture<'a, ()> {
+        async move {
+            if check_file_name(name).is_ok() {
+                tokio::fs::remove_file(self.record.dir.join("artifact").join(name)).await.ok();
+            }
+        }
+        .boxed()
+    }
+
     fn restrict_network(&self) -> BoxFuture<'_, Result<(), NetworkError>> {
         async {
             match (self.shared.network(), &self.record.veth) {
@@ -125,6 +136,10 @@ impl Sandbox for ProcessSandbox {
 
     fn exited(&self) -> BoxFuture<'_, ExitReport> {
         async { self.report(self.ended().await) }.boxed()
+    }
+
+    fn memory(&self) -> Option<MemoryUse> {
+        self.record.cgroup.as_ref()?.memory()
     }
 
     fn stop(&self, grace: Duration) -> BoxFuture<'_, ExitReport> {

@@ -122,7 +122,13 @@ impl Fixture {
 }
 
 pub(crate) fn spec(id: &str, identity: &str) -> SandboxSpec {
-    SandboxSpec { id: SandboxId::parse(id).unwrap(), identity: identity.as_bytes().to_vec(), size: None }
+    SandboxSpec {
+        id: SandboxId::parse(id).unwrap(),
+        identity: identity.as_bytes().to_vec(),
+        size: None,
+        memory_mib: None,
+        image: None,
+    }
 }
 
 /// On the file system of the state directory, as a node's cache is.

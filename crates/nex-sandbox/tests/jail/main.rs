@@ -18,6 +18,7 @@ use nex_sandbox::{AttachError, CreateError, Sandbox, SandboxProvider, remove_lef
 use nix::time::{ClockId, clock_gettime};
 
 mod fixture;
+mod image;
 
 use fixture::{
     Fixture, config, fixture, fixture_near, fixture_with, has_own_root, holds_together, jail_agent, processes_of, reported, soon,

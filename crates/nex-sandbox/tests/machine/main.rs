@@ -29,7 +29,7 @@ async fn a_guest_that_does_not_answer_is_an_error_with_its_console_and_leaves_no
         Err(why) => skip!(test, why),
     };
     let id = SandboxId::parse("vm-1").unwrap();
-    let spec = SandboxSpec { id: id.clone(), identity: b"{}".to_vec(), size: None };
+    let spec = SandboxSpec { id: id.clone(), identity: b"{}".to_vec(), size: None, memory_mib: None, image: None };
     // Long enough for the monitor to exit if its guest cannot run; a guest without an agent powers off at once.
     let creating = fixture.provider.create(spec, Deadline::after(Duration::from_secs(40)));
     let (created, seen) = tokio::join!(creating, check_machine(&fixture, &id));
@@ -54,7 +54,13 @@ async fn a_creation_that_is_out_of_time_or_dropped_half_way_leaves_nothing() {
         Ok(fixture) => fixture,
         Err(why) => skip!(test, why),
     };
-    let spec = |id: &str| SandboxSpec { id: SandboxId::parse(id).unwrap(), identity: b"{}".to_vec(), size: None };
+    let spec = |id: &str| SandboxSpec {
+        id: SandboxId::parse(id).unwrap(),
+        identity: b"{}".to_vec(),
+        size: None,
+        memory_mib: None,
+        image: None,
+    };
     let error = fixture.provider.create(spec("late"), Deadline::after(Duration::from_millis(1500))).await.err().unwrap();
     let text = nex_protocol::envelope::chain(&error);
     eprintln!("{text}");

@@ -182,6 +182,11 @@ async fn provider(name: &str, dir: &Path, vmm: Arc<Played>) -> Result<MicroVmPro
     Ok(MicroVmProvider::open(config, vmm, network).unwrap())
 }
 
+fn spec() -> SandboxSpec {
+    let id = SandboxId::parse("vm-1").unwrap();
+    SandboxSpec { id, identity: b"{}".to_vec(), size: None, memory_mib: None, image: None }
+}
+
 #[tokio::test]
 async fn a_clone_that_does_not_answer_is_replaced_by_a_fresh_one_within_the_deadline() {
     let dir = tempfile::tempdir().unwrap();
@@ -190,8 +195,7 @@ async fn a_clone_that_does_not_answer_is_replaced_by_a_fresh_one_within_the_dead
         Ok(provider) => provider,
         Err(why) => skip!("a_clone_that_does_not_answer_is_replaced_by_a_fresh_one_within_the_deadline", why),
     };
-    let spec = SandboxSpec { id: SandboxId::parse("vm-1").unwrap(), identity: b"{}".to_vec(), size: None };
-    let sandbox = provider.create(spec, Deadline::after(WITHIN)).await.unwrap();
+    let sandbox = provider.create(spec(), Deadline::after(WITHIN)).await.unwrap();
     let clones = vmm.clones.lock().unwrap().clone();
     assert_eq!(clones.len(), 2);
     assert!(!clones[0].is_alive() && sandbox.record().leader == clones[1] && clones[1].is_alive());
@@ -207,8 +211,7 @@ async fn clones_that_never_answer_are_an_error_before_the_deadline_and_leave_not
         Ok(provider) => provider,
         Err(why) => skip!("clones_that_never_answer_are_an_error_before_the_deadline_and_leave_nothing", why),
     };
-    let spec = SandboxSpec { id: SandboxId::parse("vm-1").unwrap(), identity: b"{}".to_vec(), size: None };
-    let error = provider.create(spec, Deadline::after(Duration::from_secs(4))).await.err().unwrap();
+    let error = provider.create(spec(), Deadline::after(Duration::from_secs(4))).await.err().unwrap();
     let text = nex_protocol::envelope::chain(&error);
     assert!(text.contains("did not answer in time"), "{text}");
     let clones = vmm.clones.lock().unwrap().clone();

@@ -16,6 +16,8 @@ use crate::process::printable;
 
 /// Longest answer, bytes.
 const MAX_ANSWER: usize = 64 * 1024;
+/// Most headers of an answer.
+const MAX_HEADERS: usize = 16;
 
 /// Makes a request; every status but 2xx is a refusal.
 pub(super) async fn send(files: &Files, request: &Request) -> Result<(), VmmError> {
@@ -56,24 +58,15 @@ pub(crate) struct Answer {
 
 /// Reads an answer; `None` while it is incomplete.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Answer>, &'static str> {
-    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
-    let Some((head, rest)) = end.and_then(|end| bytes.split_at_checked(end + 4)) else { return Ok(None) };
-    let head = std::str::from_utf8(head).map_err(|_not_text| "the head of its answer is no text")?;
-    let mut lines = head.split("\r\n");
-    let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok());
-    let status = status.ok_or("its answer has no status")?;
-    let mut length = 0;
-    for (name, value) in lines.filter_map(|line| line.split_once(':')) {
-        if name.eq_ignore_ascii_case("content-length") {
-            length = value
-                .trim()
-                .parse()
-                .ok()
-                .filter(|length| *length <= MAX_ANSWER)
-                .ok_or("the length of its answer is not valid")?;
-        }
-    }
-    Ok(rest.get(..length).map(|body| Answer { status, body: body.to_vec() }))
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut head = httparse::Response::new(&mut headers);
+    let Ok(parsed) = head.parse(bytes) else { return Err("its answer is not HTTP") };
+    let (httparse::Status::Complete(end), Some(status)) = (parsed, head.code) else { return Ok(None) };
+    let length = head.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
+    let length = length.map_or(Some(0), |header| std::str::from_utf8(header.value).ok()?.trim().parse().ok());
+    let length = length.filter(|length| *length <= MAX_ANSWER).ok_or("the length of its answer is not valid")?;
+    let body = bytes.get(end..).and_then(|rest| rest.get(..length));
+    Ok(body.map(|body| Answer { status, body: body.to_vec() }))
 }
 
 /// The error message in an answer.
@@ -111,9 +104,7 @@ mod tests {
 
     #[test]
     fn an_absurd_answer_is_refused() {
-        for bad in
-            ["SSH-2.0\r\n\r\n", "HTTP/1.1 \u{fffd}\r\n\r\n", "HTTP/1.1 200 \r\ncontent-length: 99999999\r\n\r\n", "\r\n\r\n"]
-        {
+        for bad in ["SSH-2.0\r\n\r\n", "HTTP/1.1 \u{fffd}\r\n\r\n", "HTTP/1.1 200 \r\ncontent-length: 99999999\r\n\r\n"] {
             assert!(parse(bad.as_bytes()).is_err(), "{bad:?}");
         }
         assert!(parse(b"HTTP/1.1 200 \r\nContent-Length: -1\r\n\r\n").is_err());

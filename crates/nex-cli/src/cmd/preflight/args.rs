@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::starter::Init;
 use crate::args::NodeArgs;
-use crate::cmd::rootfs::RegistryArgs;
+use crate::registry::RegistryArgs;
 
 const EXAMPLES: &str = "Examples:
   nex node preflight                                   what is here and what is missing

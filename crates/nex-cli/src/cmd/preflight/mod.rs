@@ -21,6 +21,7 @@ pub(crate) use args::PreflightArgs;
 use crate::args::ConnectionArgs;
 use crate::env::Env;
 use crate::output::Output;
+use repair::RootParts;
 
 /// Checks, installs if requested and prints the list. Fails if something required is missing.
 pub(crate) async fn run(args: &PreflightArgs, connection: &ConnectionArgs, env: &Env, output: &mut Output) -> anyhow::Result<()> {
@@ -40,7 +41,8 @@ pub(crate) async fn run(args: &PreflightArgs, connection: &ConnectionArgs, env: 
         if args.verbose {
             output.note(format_args!("resources: {}", wanted.paths.layout.dir().display()));
         }
-        repair::repair(&wanted, args, agent.as_deref(), output).await?;
+        let base = args.install.registry.base(args.install.base.as_deref(), env).await?;
+        repair::repair(&wanted, args, &RootParts { agent: agent.as_deref(), base }, output).await?;
         checks.extend(wanted.checks(args.install.verify));
     }
     if args.verbose {

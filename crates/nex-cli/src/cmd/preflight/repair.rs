@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use nex_image::base::Base;
 use nex_image::resources::distribution::PackageManager;
 use nex_image::resources::{Mirror, Resource, ResourceStatus, Vmm, install, manifest, verify};
 use nex_image::rootfs::{RootfsSpec, build};
@@ -24,8 +25,16 @@ const PACKAGE_MANAGER_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// Lines of the package manager's output shown if it fails.
 const MAX_SHOWN_LINES: usize = 8;
 
+/// What a root image is built of.
+pub(super) struct RootParts<'a> {
+    /// The agent, if it was found.
+    pub(super) agent: Option<&'a Path>,
+    /// What else is in it.
+    pub(super) base: Base,
+}
+
 /// Installs what the arguments allow. What cannot be installed is noted here and stays in the list.
-pub(super) async fn repair(wanted: &Wanted, args: &PreflightArgs, agent: Option<&Path>, output: &Output) -> anyhow::Result<()> {
+pub(super) async fn repair(wanted: &Wanted, args: &PreflightArgs, parts: &RootParts<'_>, output: &Output) -> anyhow::Result<()> {
     let install = &args.install;
     let is_unattended = install.force || install.yes;
     let is_interactive = !args.check && !output.is_json() && io::stdin().is_terminal() && wanted.is_asked;
@@ -40,7 +49,7 @@ pub(super) async fn repair(wanted: &Wanted, args: &PreflightArgs, agent: Option<
         if !is_unattended && !ask(resource)? {
             anyhow::bail!("user canceled preflight; next: run it again, or with --check to see the whole list");
         }
-        if let Err(error) = install_resource(resource, wanted, args, agent, output).await {
+        if let Err(error) = install_resource(resource, wanted, args, parts, output).await {
             output.note(format_args!("cannot install {resource}: {error:#}"));
         }
     }
@@ -80,11 +89,11 @@ async fn install_resource(
     resource: Resource,
     wanted: &Wanted,
     args: &PreflightArgs,
-    agent: Option<&Path>,
+    parts: &RootParts<'_>,
     output: &Output,
 ) -> anyhow::Result<()> {
     if resource == Resource::RootImage {
-        return build_image(wanted, args, agent, output);
+        return build_image(wanted, parts, output);
     }
     let mirror = args.install.mirror.as_deref().map(Mirror::of);
     let downloaded = manifest::of(resource).map(|_| {
@@ -109,10 +118,9 @@ async fn install_resource(
     }
 }
 
-fn build_image(wanted: &Wanted, args: &PreflightArgs, agent: Option<&Path>, output: &Output) -> anyhow::Result<()> {
-    let agent = agent.context("there is no nex-agent to put into it; next: name one with --agent")?.to_owned();
-    let base = args.install.registry.base(args.install.base.as_deref())?;
-    let spec = RootfsSpec { base, agent, label: label(), mtime: None };
+fn build_image(wanted: &Wanted, parts: &RootParts<'_>, output: &Output) -> anyhow::Result<()> {
+    let agent = parts.agent.context("there is no nex-agent to put into it; next: name one with --agent")?.to_owned();
+    let spec = RootfsSpec { base: parts.base.clone(), agent, label: label(), mtime: None };
     let path = wanted.paths.rootfs();
     let mut report = steps_bar(output);
     let built = tokio::task::block_in_place(|| build(&spec, &path, &mut report))?;

@@ -12,11 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nex_process::TaskScope;
+use nex_protocol::control::ExitCause;
+use nex_protocol::deploy::Restart;
 use nex_protocol::id::WorkloadId;
 use rand::Rng as _;
 
 use self::process::Process;
-use self::world::{Shared, World, lock};
+use self::world::{Policy, Shared, World, lock};
 use super::command::Command;
 use super::state::{Phase, State};
 
@@ -31,8 +33,8 @@ async fn live_through(world: &Shared, host: &Arc<TaskScope>, ids: &[WorkloadId])
     let mut process = Process::new(world, host);
     let mut restored = BTreeSet::new();
     for id in ids {
-        let restarts = lock(world).chance(60);
-        let first = process.start(id, State::new(restarts), None);
+        let rules = lock(world).policy(id).rules;
+        let first = process.start(id, State::new(rules), None, Duration::ZERO);
         let (world, id) = (Arc::clone(world), id.clone());
         process.drivers.spawn("deployer", async move {
             if let Ok(Ok(())) = first.await {
@@ -49,9 +51,11 @@ async fn live_through(world: &Shared, host: &Arc<TaskScope>, ids: &[WorkloadId])
         tokio::time::sleep(pause).await;
         let stopped = lock(world).rng.random_range(0..ids.len() * 3);
         if let Some(id) = ids.get(stopped) {
+            lock(world).let_go.insert(id.clone());
             process.stop(id).await;
         }
         if lock(world).chance(20) {
+            lock(world).let_go.extend(ids.iter().cloned());
             for handle in process.handles.values() {
                 handle.commands.try_send(Command::LameDuck).ok();
             }
@@ -67,6 +71,24 @@ async fn live_through(world: &Shared, host: &Arc<TaskScope>, ids: &[WorkloadId])
     (process, restored)
 }
 
+/// What must be true of a workload long after anything went wrong.
+fn keeps_its_policy(world: &World, id: &WorkloadId, phase: Phase) {
+    let Policy { rules, deadline } = world.policies[id];
+    let is_sick = world.running.get(id).is_some_and(|agent| world.sick.contains(agent));
+    assert!(!is_sick, "{id} is sick and runs on");
+    if phase == Phase::Running && rules.is_gated {
+        assert!(world.running.get(id).is_some_and(|agent| world.well.contains(agent)), "{id} runs and never was well");
+    }
+    assert!(deadline.is_none() || phase == Phase::Stopped, "{id} is beyond its deadline and {}", phase.as_str());
+    if let Some(retries) = rules.retries {
+        let runs = world.recorded.get(id).copied().unwrap_or_default();
+        assert!(runs <= retries + 1, "{id} ran {runs} times and has {retries} retries");
+    }
+    if rules.restart == Restart::Always && world.deployed.contains_key(id) && !world.let_go.contains(id) {
+        assert_eq!(phase, Phase::Running, "{id} is to run always");
+    }
+}
+
 /// One node's life; gives how many instances were taken over in it.
 async fn run(seed: u64) -> u32 {
     let (world, host) = (World::new(seed), Arc::new(TaskScope::new("host")));
@@ -76,9 +98,11 @@ async fn run(seed: u64) -> u32 {
     lock(&world).is_quiet = true;
     tokio::time::sleep(SETTLED).await;
     for (id, handle) in &process.handles {
-        if handle.status.borrow().phase == Phase::Running {
+        let phase = handle.status.borrow().phase;
+        if phase == Phase::Running {
             assert!(lock(&world).running.contains_key(id), "{id} has ended and nobody saw it");
         }
+        keeps_its_policy(&lock(&world), id, phase);
     }
     for id in &ids {
         process.stop(id).await;
@@ -119,4 +143,22 @@ fn whatever_fails_every_accepted_workload_is_kept_and_ends_once() {
         adopted += u64::from(taken_over);
     }
     assert!(lives < SEEDS || adopted > lives / 10, "only {adopted} instances were taken over in {lives} lives");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_was_on_its_way_when_the_workload_ended_is_answered() {
+    let (world, host) = (World::new(1), Arc::new(TaskScope::new("host")));
+    let id = WorkloadId::new(0);
+    let rules = lock(&world).policy(&id).rules;
+    let mut process = Process::new(&world, &host);
+    drop(process.start(&id, State::new(rules), None, Duration::ZERO));
+    let commands = process.handles[&id].commands.clone();
+    let late = commands.clone().reserve_owned().await.unwrap();
+    process.stop(&id).await;
+    commands.closed().await;
+    let (done, wait) = tokio::sync::oneshot::channel();
+    late.send(Command::Stop { reason: "late".to_owned(), cause: ExitCause::Stopped, grace: Duration::ZERO, done });
+    let answered = tokio::time::timeout(Duration::from_secs(60), wait).await;
+    assert!(answered.is_ok(), "it waits for ever, as long as it holds its end");
+    process.drivers.shutdown(Duration::from_secs(60)).await;
 }

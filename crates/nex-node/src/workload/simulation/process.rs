@@ -5,18 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nex_process::{Deadline, TaskScope};
+use nex_protocol::control::ExitCause;
 use nex_protocol::id::{AgentId, InstanceId, WorkloadId};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::super::command::{Command, FirstStart, Status};
-use super::super::driver::{Driver, Timeouts};
+use super::super::driver::Driver;
+use super::super::outcome::Timeouts;
 use super::super::state::State;
 use super::runtime::SimulatedRuntime;
-use super::world::{Shared, lock};
+use super::world::{Entry, Policy, Shared, lock};
 use crate::agents::AgentRouter;
 
-const TIMEOUTS: Timeouts = Timeouts { deploy: Duration::from_secs(10), stop_grace: Duration::from_secs(5) };
+const DEPLOY: Duration = Duration::from_secs(10);
+const HEALTH: Duration = Duration::from_secs(30);
 
 /// A node process: its drivers, its router.
 pub(super) struct Process {
@@ -53,19 +57,22 @@ impl Process {
     pub(super) fn after_a_crash(world: &Shared, host: &Arc<TaskScope>) -> (Self, BTreeSet<WorkloadId>) {
         let mut process = Self::new(world, host);
         let left = lock(world).journal.clone();
-        let unknown: Vec<AgentId> = {
-            let world = lock(world);
-            world.agents.keys().filter(|agent| left.values().all(|(known, _)| known != *agent)).cloned().collect()
-        };
+        let known = |agent: &AgentId| left.values().any(|entry| entry.running.as_ref().is_some_and(|(known, _)| known == agent));
+        let unknown: Vec<AgentId> = lock(world).agents.keys().filter(|agent| !known(agent)).cloned().collect();
         unknown.iter().for_each(|agent| lock(world).end(agent));
-        for (id, (agent, instance)) in &left {
-            let (restarts, is_there) = {
-                let mut world = lock(world);
-                (world.chance(60), world.agents.contains_key(agent))
+        for (id, Entry { running, life, at }) in &left {
+            let (Policy { rules, .. }, found) = {
+                let world = lock(world);
+                (world.policies[id], running.clone().filter(|(agent, _)| world.agents.contains_key(agent)))
             };
-            let running = is_there.then(|| (agent.clone(), instance.clone()));
-            let state = if is_there { State::left_running(restarts) } else { State::restored(restarts) };
-            drop(process.start(id, state, running));
+            // As in `workload::start`.
+            let state = match life.backing_off_since {
+                Some(_) => State { announced: life.announced, ..State::backing_off(rules) },
+                None if found.is_some() || rules.retries.is_some() => State::left_running(rules),
+                None => State::restored(rules),
+            };
+            let waited = life.backing_off_since.map_or(Duration::ZERO, |_| at.elapsed());
+            drop(process.start(id, state.counting(life.restarts, life.streak), found, waited));
         }
         (process, left.into_keys().collect())
     }
@@ -75,6 +82,7 @@ impl Process {
         id: &WorkloadId,
         state: State,
         left: Option<(AgentId, InstanceId)>,
+        waited: Duration,
     ) -> oneshot::Receiver<FirstStart> {
         let runtime = SimulatedRuntime {
             id: id.clone(),
@@ -86,9 +94,12 @@ impl Process {
         };
         let (commands, inbox) = mpsc::channel(16);
         let (status, seen) = watch::channel(Status { phase: state.phase, restarts: 0, last_end: None });
-        let mut driver = Driver::new(runtime, state, TIMEOUTS, Some(Deadline::after(TIMEOUTS.deploy)), status);
+        let deadline = lock(&self.world).policies[id].deadline;
+        let life = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let timeouts = Timeouts { deploy: DEPLOY, stop_grace: Duration::from_secs(5), health: HEALTH, life };
+        let mut driver = Driver::new(runtime, state, timeouts, Some(Deadline::after(DEPLOY)), status);
         let first = driver.first_start();
-        self.drivers.spawn("driver", driver.run(inbox));
+        self.drivers.spawn("driver", driver.run(inbox, waited));
         self.handles.insert(id.clone(), Handle { commands, status: seen });
         first
     }
@@ -103,7 +114,17 @@ impl Process {
     pub(super) async fn stop(&self, id: &WorkloadId) {
         if let Some(handle) = self.handles.get(id) {
             let (done, wait) = oneshot::channel();
-            if handle.commands.send(Command::Stop { reason: "simulated", grace: Duration::ZERO, done }).await.is_ok() {
+            if handle
+                .commands
+                .send(Command::Stop {
+                    reason: "simulated".to_owned(),
+                    cause: ExitCause::Stopped,
+                    grace: Duration::from_secs(5),
+                    done,
+                })
+                .await
+                .is_ok()
+            {
                 wait.await.ok();
             }
         }

@@ -6,16 +6,19 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use nex_process::{Deadline, TaskScope};
 use nex_protocol::agent::AgentEvent;
+use nex_protocol::control::ExitCause;
 use nex_protocol::id::{AgentId, InstanceId, WorkloadId};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::super::driver::{End, Ended, Notice, Runtime};
+use super::super::driver::Runtime;
 use super::super::launch_error::LaunchError;
+use super::super::outcome::{End, Notice, Seen};
 use super::agent::{SimulatedAgent, live};
-use super::world::{Shared, lock};
+use super::world::{Entry, Shared, lock};
 use crate::agents::AgentRouter;
 use crate::agents::inbox::Inbox;
-use crate::journal::JournalError;
+use crate::journal::{JournalError, LifeRecord};
 
 pub(super) struct SimulatedRuntime {
     pub(super) id: WorkloadId,
@@ -47,10 +50,11 @@ impl Drop for SimulatedInstance {
 impl Runtime for SimulatedRuntime {
     type Instance = SimulatedInstance;
 
-    fn adopt(&mut self, by: Deadline) -> BoxFuture<'static, Result<SimulatedInstance, LaunchError>> {
+    fn adopt(&mut self, by: Deadline) -> BoxFuture<'static, Result<(SimulatedInstance, Duration), LaunchError>> {
         let (world, router, killed) = (Arc::clone(&self.world), self.router.clone(), self.killed.clone());
-        let (agent, instance) = self.left.take().unwrap();
+        let left = self.left.take();
         Box::pin(async move {
+            let Some((agent, instance)) = left else { return Err(LaunchError::Adoption("nothing is left".into())) };
             let inbox = router.open(&agent, &instance);
             let lost = lock(&world).agents.get(&agent).cloned().unwrap_or_default();
             let adopted = SimulatedInstance { agent, instance, inbox, lost, world: Arc::clone(&world), killed };
@@ -61,7 +65,7 @@ impl Runtime for SimulatedRuntime {
             let answered = by.bound(tokio::time::sleep(pause)).await.is_ok() && !fails;
             if answered && lock(&world).agents.contains_key(&adopted.agent) {
                 lock(&world).adopted += 1;
-                return Ok(adopted);
+                return Ok((adopted, Duration::ZERO));
             }
             Err(LaunchError::Adoption("a fault".into()))
         })
@@ -93,7 +97,9 @@ impl Runtime for SimulatedRuntime {
                     world.violations.push(format!("{id} runs on two agents"));
                 }
             }
+            let is_gated = lock(&world).policies[&id].rules.is_gated;
             let simulated = SimulatedAgent {
+                is_gated,
                 world: Arc::clone(&world),
                 workload: id,
                 agent: agent.clone(),
@@ -105,9 +111,9 @@ impl Runtime for SimulatedRuntime {
         })
     }
 
-    fn record(&self, instance: &SimulatedInstance) -> BoxFuture<'static, Result<(), JournalError>> {
+    fn record(&self, instance: Option<&SimulatedInstance>, life: LifeRecord) -> BoxFuture<'static, Result<(), JournalError>> {
         let (id, world) = (self.id.clone(), Arc::clone(&self.world));
-        let running = (instance.agent.clone(), instance.instance.clone());
+        let running = instance.map(|instance| (instance.agent.clone(), instance.instance.clone()));
         Box::pin(async move {
             let (pause, fails) = {
                 let mut world = lock(&world);
@@ -117,24 +123,33 @@ impl Runtime for SimulatedRuntime {
             if fails {
                 return Err(JournalError::simulated());
             }
-            lock(&world).journal.insert(id, running);
+            let mut world = lock(&world);
+            if running.is_some() {
+                *world.recorded.entry(id.clone()).or_default() += 1;
+            }
+            world.journal.insert(id, Entry { running, life, at: Instant::now() });
             Ok(())
         })
     }
 
-    fn ended<'a>(&'a mut self, instance: &'a mut SimulatedInstance) -> BoxFuture<'a, Ended> {
+    fn watch<'a>(&'a mut self, instance: &'a mut SimulatedInstance) -> BoxFuture<'a, Seen> {
         let world = Arc::clone(&self.world);
         Box::pin(async move {
             loop {
                 tokio::select! {
                     biased;
                     Some(event) = instance.inbox.events.recv() => match event {
-                        AgentEvent::Exited { code, message } => return Ended::Exited { code, signal: String::new(), message },
-                        AgentEvent::Stopped => {}
+                        AgentEvent::Exited { code, message } => {
+                            return Seen::Exited { cause: ExitCause::Exit, code, signal: String::new(), message };
+                        }
+                        AgentEvent::Stopped | AgentEvent::Stuck { .. } => {}
+                        AgentEvent::Health { healthy: true, .. } => return Seen::Healthy,
+                        AgentEvent::Health { healthy: false, message } => return Seen::Sick(message),
                         AgentEvent::Calls { succeeded, .. } => lock(&world).calls_told += succeeded,
                     },
                     () = instance.lost.cancelled() => {
-                        return Ended::AgentLost { agent: instance.agent.clone(), reason: "lost".into() };
+                        let agent = instance.agent.clone();
+                        return Seen::AgentLost { cause: ExitCause::Lost, agent, reason: "lost".into() };
                     }
                 }
             }
@@ -165,19 +180,26 @@ impl Runtime for SimulatedRuntime {
                 if !world.journal.contains_key(&self.id) {
                     world.violations.push(format!("{} is announced before it is in the journal", self.id));
                 }
+                let agent = world.running.get(&self.id).cloned();
+                let is_gated = world.policies[&self.id].rules.is_gated;
+                if is_gated && agent.is_some_and(|agent| !world.well.contains(&agent)) {
+                    world.violations.push(format!("{} is announced before it was well", self.id));
+                }
                 *world.deployed.entry(self.id.clone()).or_default() += 1;
             }
-            Notice::Undeployed { .. } => {
+            Notice::Undeployed(_) => {
                 if world.journal.contains_key(&self.id) {
                     world.violations.push(format!("{} is over and in the journal", self.id));
                 }
                 *world.undeployed.entry(self.id.clone()).or_default() += 1;
             }
-            Notice::Adopted
+            Notice::Started
+            | Notice::Adopted
             | Notice::NotAdopted(_)
             | Notice::StartFailed(_)
             | Notice::AgentLost { .. }
             | Notice::Restarting { .. }
+            | Notice::Sick(_)
             | Notice::NotRecorded(_) => {}
         }
     }

@@ -1,21 +1,32 @@
 //! What is true outside the node, and what the node has said: what the promises are checked against.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use nex_protocol::deploy::Restart;
 use nex_protocol::id::{AgentId, InstanceId, WorkloadId};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::super::rules::Rules;
 use crate::agents::AgentRouter;
+use crate::journal::LifeRecord;
 
 /// What is true outside the node, and what the node has said.
 pub(super) struct World {
     pub(super) rng: StdRng,
-    /// The workloads, each with what runs it.
-    pub(super) journal: BTreeMap<WorkloadId, (AgentId, InstanceId)>,
+    /// The workloads.
+    pub(super) journal: BTreeMap<WorkloadId, Entry>,
+    /// How each is kept.
+    pub(super) policies: BTreeMap<WorkloadId, Policy>,
+    /// How often a start of each was written down.
+    pub(super) recorded: BTreeMap<WorkloadId, u32>,
+    /// Agents whose health check has passed, and those that said that it fails.
+    pub(super) well: BTreeSet<AgentId>,
+    pub(super) sick: BTreeSet<AgentId>,
     /// What runs where, in truth.
     pub(super) running: BTreeMap<WorkloadId, AgentId>,
     /// The agents there are, and what ends them.
@@ -23,6 +34,8 @@ pub(super) struct World {
     /// The router of the node's process, while there is one.
     pub(super) router: Option<AgentRouter>,
     pub(super) adopted: u32,
+    /// Workloads that somebody stopped, and those of a node that drained.
+    pub(super) let_go: BTreeSet<WorkloadId>,
     pub(super) deployed: BTreeMap<WorkloadId, u32>,
     pub(super) undeployed: BTreeMap<WorkloadId, u32>,
     pub(super) calls_sent: u64,
@@ -36,6 +49,24 @@ pub(super) struct World {
     pub(super) violations: Vec<String>,
 }
 
+/// A workload in the journal.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    /// What runs it, if something does.
+    pub(super) running: Option<(AgentId, InstanceId)>,
+    pub(super) life: LifeRecord,
+    /// When that was written.
+    pub(super) at: Instant,
+}
+
+/// How a workload is kept.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Policy {
+    pub(super) rules: Rules,
+    /// When a job is over at the latest.
+    pub(super) deadline: Option<Instant>,
+}
+
 pub(super) type Shared = Arc<Mutex<World>>;
 
 pub(super) fn lock(world: &Shared) -> MutexGuard<'_, World> {
@@ -47,10 +78,15 @@ impl World {
         Arc::new(Mutex::new(Self {
             rng: StdRng::seed_from_u64(seed),
             journal: BTreeMap::new(),
+            policies: BTreeMap::new(),
+            recorded: BTreeMap::new(),
+            well: BTreeSet::new(),
+            sick: BTreeSet::new(),
             running: BTreeMap::new(),
             agents: BTreeMap::new(),
             router: None,
             adopted: 0,
+            let_go: BTreeSet::new(),
             deployed: BTreeMap::new(),
             undeployed: BTreeMap::new(),
             calls_sent: 0,
@@ -60,6 +96,24 @@ impl World {
             is_quiet: false,
             violations: Vec::new(),
         }))
+    }
+
+    /// Makes up how a workload is kept.
+    pub(super) fn policy(&mut self, id: &WorkloadId) -> Policy {
+        let restart = match self.rng.random_range(0..3) {
+            0 => Restart::Always,
+            1 => Restart::OnFailure,
+            _ => Restart::Never,
+        };
+        let mut policy = Policy { rules: Rules { seed: self.rng.random(), ..Rules::new(restart) }, deadline: None };
+        if self.chance(25) {
+            policy.rules = Rules { restart: Restart::OnFailure, retries: Some(self.rng.random_range(0..4)), ..policy.rules };
+            policy.deadline = self.chance(50).then(|| Instant::now() + self.pause(120_000));
+        } else {
+            policy.rules.is_gated = self.chance(50);
+        }
+        self.policies.insert(id.clone(), policy);
+        policy
     }
 
     pub(super) fn chance(&mut self, percent: u32) -> bool {

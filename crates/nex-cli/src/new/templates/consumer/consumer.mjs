@@ -1,0 +1,14 @@
+// Called with each message of the stream until it has dealt with it: an answer acknowledges, an error has it tried again after a pause,
+// and what fails for good is kept: nex dead ls.
+export default {
+  async fetch(request) {
+    const order = await request.json();
+    if (!Number.isInteger(order?.id)) throw new Error("an order has a whole number 'id'");
+    // The same for each delivery of a message: the stream that takes it keeps what follows from it once.
+    const once = `done-${request.headers.get("nats-stream")}-${request.headers.get("nats-sequence")}`;
+    const done = new TextEncoder().encode(JSON.stringify({ ...order, done: true }));
+    hostServices.messaging.publish("{{name}}.done", done, { headers: { "Nats-Msg-Id": once } });
+    console.log(`order ${order.id} is done`);
+    return new Response();
+  },
+};

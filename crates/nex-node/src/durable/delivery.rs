@@ -1,0 +1,249 @@
+//! One message of a durable trigger: from its arrival to the moment its stream hears what became of it.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use async_nats::jetstream::{self, AckKind};
+use async_nats::{HeaderMap, Message};
+use bytes::Bytes;
+use nex_bus::denials::Denial;
+use nex_protocol::agent::{Invocation, Outcome, TriggerKind};
+use nex_protocol::trigger::{DurableTrigger, Place, Source};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use super::board::Entry;
+use super::consumer::in_progress_every;
+use super::dead::DeadLetter;
+use super::failure::TriggerFailure;
+use super::jetstream::JetStream;
+use super::verdict::{self, Verdict};
+use crate::call_reporter::CallReporter;
+use crate::called::Called;
+use crate::trigger::AGENT_SLACK;
+use crate::workload::spec::WorkloadSpec;
+
+/// Pause before a message is given up once more, where the dead letters do not take it.
+const UNBURIED: Duration = Duration::from_secs(30);
+
+/// Pauses before a service that does not listen is asked again.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const MAX_PAUSE: Duration = Duration::from_secs(2);
+
+/// All that a message of one trigger needs.
+pub(super) struct Deliverer {
+    pub(super) jetstream: JetStream,
+    pub(super) spec: Arc<WorkloadSpec>,
+    pub(super) trigger: Arc<DurableTrigger>,
+    /// The trigger as a text.
+    pub(super) text: Arc<str>,
+    /// Where its messages are.
+    pub(super) place: Place,
+    pub(super) called: Called,
+    pub(super) reporter: CallReporter,
+    pub(super) entry: Arc<Entry>,
+    /// Calls under way, of all triggers of this copy.
+    pub(super) slots: Arc<Semaphore>,
+    /// Messages that wait for one.
+    pub(super) queued: AtomicUsize,
+    /// Told when a slot is free again.
+    pub(super) freed: Notify,
+    /// Told when no more is to be begun.
+    pub(super) stop: CancellationToken,
+}
+
+/// What a message says of itself.
+struct Head {
+    attempt: u32,
+    sequence: u64,
+}
+
+impl Deliverer {
+    /// A message that came while there is no more time for it: another copy may have it, at once.
+    pub(super) async fn give_back(&self, message: Message) {
+        self.acknowledge(&self.jetstream_message(message), AckKind::Nak(None)).await;
+    }
+
+    /// Deals with a message. It stays this node's as long as that takes.
+    pub(super) async fn deliver(self: Arc<Self>, message: Message, slot: Option<OwnedSemaphorePermit>) {
+        let message = self.jetstream_message(message);
+        let Ok(info) = message.info() else { return drop(slot) };
+        let head = Head { attempt: u32::try_from(info.delivered).unwrap_or(u32::MAX).max(1), sequence: info.stream_sequence };
+        self.entry.came(info.pending);
+        let slot = match slot {
+            Some(slot) => Some(slot),
+            None => self.wait_for_slot(&message).await,
+        };
+        self.attempt(&message, &head).await;
+        drop(slot);
+        self.freed.notify_one();
+    }
+
+    fn jetstream_message(&self, message: Message) -> jetstream::Message {
+        jetstream::Message { message, context: self.jetstream.context.clone() }
+    }
+
+    /// The slot of a message that has just come. There is one as a rule, for no more is asked for than there are; another trigger may have
+    /// been faster, and then it waits for one.
+    pub(super) fn slot(&self) -> Option<OwnedSemaphorePermit> {
+        let slot = Arc::clone(&self.slots).try_acquire_owned().ok();
+        if slot.is_none() {
+            self.queued.fetch_add(1, Ordering::Relaxed);
+        }
+        slot
+    }
+
+    async fn wait_for_slot(&self, message: &jetstream::Message) -> Option<OwnedSemaphorePermit> {
+        let slot = self.keeping(message, Arc::clone(&self.slots).acquire_owned()).await.ok();
+        self.queued.fetch_sub(1, Ordering::Relaxed);
+        slot
+    }
+
+    async fn attempt(&self, message: &jetstream::Message, head: &Head) {
+        let delivery = &self.trigger.delivery;
+        let verdict = match verdict::before(head.attempt, delivery) {
+            Some(reason) => Verdict::Dead(reason),
+            None if self.is_reserved(message) => Verdict::Dead("its subject is not for functions".to_owned()),
+            None => self.keeping(message, self.call(message, head)).await,
+        };
+        match verdict {
+            Verdict::Done => {
+                self.entry.done();
+                self.acknowledge(message, AckKind::Ack).await;
+            }
+            Verdict::Retry { pause, reason } => {
+                self.entry.retried(&reason);
+                let error = format!("attempt {} of {} failed: {reason}", head.attempt, delivery.max_deliver);
+                self.reporter.failed(&self.text, 1, [error.as_str()]);
+                self.retry(message, pause).await;
+            }
+            Verdict::Dead(reason) => self.keeping(message, self.give_up(message, head, &reason)).await,
+            Verdict::Untried => self.acknowledge(message, AckKind::Nak(None)).await,
+        }
+    }
+
+    /// Calls the function.
+    async fn call(&self, message: &jetstream::Message, head: &Head) -> Verdict {
+        let began = Instant::now();
+        let (trigger, subject) = match &self.trigger.source {
+            Source::Schedule(schedule) => (TriggerKind::Schedule, schedule.to_string()),
+            Source::Stream { .. } | Source::Kv { .. } | Source::Object { .. } => {
+                (TriggerKind::Stream, message.subject.to_string())
+            }
+        };
+        let invocation = Invocation { trigger, subject, deadline_ms: self.spec.limits.call_timeout_ms, attempt: head.attempt };
+        let mut headers = message.headers.clone().unwrap_or_default();
+        headers.insert(async_nats::header::NATS_STREAM, self.place.stream.as_str());
+        headers.insert(async_nats::header::NATS_SEQUENCE, head.sequence.to_string());
+        let Some((outcome, nanos)) = self.invoke(&invocation, &headers, &message.payload).await else { return Verdict::Untried };
+        let verdict = verdict::after(outcome, head.attempt, &self.trigger.delivery);
+        if verdict == Verdict::Done {
+            let nanos = nanos.unwrap_or_else(|| u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
+            self.reporter.succeeded(&self.text, 1, nanos);
+        }
+        verdict
+    }
+
+    /// Calls it, and where that is a service which does not listen yet, or not now, as soon as it does; nothing if it is told to stop first.
+    async fn invoke(&self, invocation: &Invocation, headers: &HeaderMap, payload: &Bytes) -> Option<(Outcome, Option<u64>)> {
+        let (mut pause, mut is_unheard) = (FIRST_PAUSE, false);
+        loop {
+            let called = self.called.invoke(invocation, Some(headers), payload.clone(), AGENT_SLACK);
+            let why = tokio::select! {
+                called = called => match called {
+                    Ok(done) => {
+                        if is_unheard {
+                            self.entry.heard();
+                        }
+                        return Some(done);
+                    }
+                    Err(nobody) => nobody.to_string(),
+                },
+                denial = self.denied() => TriggerFailure::Denied(denial).to_string(),
+            };
+            is_unheard = true;
+            if self.entry.failing(&why) {
+                self.reporter.note(format!("trigger {} waits: {why}", self.text));
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return None,
+                () = tokio::time::sleep(verdict::jittered(pause, rand::random())) => {}
+            }
+            pause = (pause * 2).min(MAX_PAUSE);
+        }
+    }
+
+    /// The server does not permit to ask the service.
+    async fn denied(&self) -> Denial {
+        match self.called.subject() {
+            Some(subject) => self.jetstream.denied(subject).await,
+            None => pending().await,
+        }
+    }
+
+    async fn give_up(&self, message: &jetstream::Message, head: &Head, reason: &str) {
+        let (stream, sequence) = (self.place.stream.as_str(), head.sequence);
+        let mut what = format!("given up after {} attempts: {reason}", head.attempt);
+        if self.trigger.delivery.keeps_dead {
+            let letter = DeadLetter {
+                message,
+                consumer: &self.place.consumer,
+                stream,
+                sequence,
+                attempts: head.attempt,
+                trigger: &self.text,
+                reason,
+            };
+            if let Err(why) = self.jetstream.bury(&self.spec, &letter).await {
+                let error = format!(
+                    "message {sequence} of {stream} is {what}; it cannot be kept as a dead letter, and is tried again: {why}"
+                );
+                self.entry.error(&error);
+                self.reporter.failed(&self.text, 1, [error.as_str()]);
+                return self.retry(message, UNBURIED).await;
+            }
+            what = format!("{what}; it is kept as a dead letter");
+        }
+        let error = format!("message {sequence} of {stream} is {what}");
+        self.entry.dead(&error);
+        self.reporter.failed(&self.text, 1, [error.as_str()]);
+        self.acknowledge(message, AckKind::Term).await;
+    }
+
+    async fn retry(&self, message: &jetstream::Message, pause: Duration) {
+        self.acknowledge(message, AckKind::Nak(Some(verdict::jittered(pause, rand::random())))).await;
+    }
+
+    /// Says what became of a message. Where that is not heard, it is delivered once more.
+    async fn acknowledge(&self, message: &jetstream::Message, kind: AckKind) {
+        if let Err(error) = message.ack_with(kind).await {
+            tracing::debug!(trigger = %self.text, %error, "what became of a message was not sent");
+        }
+    }
+
+    /// Waits for something, and says meanwhile that the message is in hand.
+    async fn keeping<T>(&self, message: &jetstream::Message, work: impl Future<Output = T>) -> T {
+        let every = in_progress_every(self.trigger.delivery.ack_wait);
+        let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + every, every);
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                _ = ticks.tick() => self.acknowledge(message, AckKind::Progress).await,
+            }
+        }
+    }
+
+    /// A stream may have got other subjects since it was looked at, or have messages of other streams.
+    fn is_reserved(&self, message: &jetstream::Message) -> bool {
+        let is_plain = matches!(&self.trigger.source, Source::Stream { filter, .. } if filter.as_ref().is_none_or(|it| !it.starts_with('$')));
+        is_plain && nex_protocol::subject::reaches_reserved(&message.subject) && !message.subject.starts_with("$NEX.dead.")
+    }
+}
+
+/// Headers of a message that is no message but says something of a request.
+pub(super) fn missing(headers: Option<&HeaderMap>) -> Option<usize> {
+    headers?.get("Nats-Pending-Messages")?.as_str().parse().ok()
+}

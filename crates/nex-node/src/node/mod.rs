@@ -1,0 +1,381 @@
+//! The node: everything started in order, and stopped in the reverse of it.
+//!
+//! Start: state directory and keys → user's NATS → internal bus → what an earlier process left is taken over or removed → pool → control
+//! API → `node_started`. Stop: no new requests → workloads → pool → bus → `node_stopped`.
+
+mod error;
+mod options;
+mod parts;
+mod reach;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::Client;
+use nex_bus::denials::{Action, Denial, Denials};
+use nex_http::{Gateway, GatewayError, HttpConfig};
+use nex_process::{Deadline, TaskScope};
+use nex_protocol::deploy::WorkloadType;
+use nex_protocol::event::SYSTEM;
+use nex_protocol::id::WorkloadId;
+use nex_protocol::subject;
+use tokio::sync::watch;
+
+pub use self::error::NodeError;
+pub use self::options::NodeOptions;
+use self::parts::DriverParts;
+use self::reach::{addresses, reach};
+use crate::admission::Admission;
+use crate::artifacts::Artifacts;
+use crate::bus::{BusKeys, InternalBus};
+use crate::config::{LiveConfig, NodeConfig};
+use crate::control::ControlApi;
+use crate::events::Events;
+use crate::history::History;
+use crate::identity::Identity;
+use crate::journal::{Journal, JournalError, WorkloadRecord};
+use crate::leftovers;
+use crate::outbox::Outbox;
+use crate::pool::Status as PoolStatus;
+use crate::quota::DeployRates;
+use crate::registry::Registry;
+use crate::restore;
+use crate::sandbox::{Host, Sandboxes};
+use crate::state_dir::{self, StateDir};
+use crate::status::{Drain, NodeStatus, VERSION};
+use crate::workload::Workloads;
+use crate::workload::runtime::DriverServices;
+
+/// Time between two heartbeats.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+/// Longest wait for NATS when the node stops; it may be gone.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a node has before it connects to anything.
+struct NodeResources {
+    state: StateDir,
+    identity: Identity,
+    journal: Journal,
+    sandboxes: Sandboxes,
+    denials: Denials,
+    services: nex_host::Config,
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    nats: Client,
+    status: Arc<NodeStatus>,
+    admission: Arc<Admission>,
+    control: ControlApi,
+    http: Option<Gateway>,
+    bus: InternalBus,
+    sandboxes: Sandboxes,
+    background: TaskScope,
+    agents: TaskScope,
+    /// Owner of the outbox's task.
+    telling: TaskScope,
+    _state: StateDir,
+}
+
+impl Node {
+    /// Starts a node; when this returns, it answers.
+    ///
+    /// # Errors
+    /// [`NodeError`]; whatever was begun is undone.
+    pub async fn start(options: NodeOptions) -> Result<Self, NodeError> {
+        // Boxed: it is large, and there is one per process.
+        Box::pin(Self::begin(options)).await
+    }
+
+    async fn begin(mut options: NodeOptions) -> Result<Self, NodeError> {
+        for warning in &options.config.warnings {
+            tracing::warn!("{warning}");
+        }
+        let state = state_dir::patiently(|| StateDir::open(&options.state_dir)).await?;
+        let identity = Identity::load(&state, options.nexus.clone())?;
+        let journal = Journal::open(&state.path("journal.redb"))?;
+        let host = Host {
+            node: &identity.node,
+            state_dir: state.root(),
+            agent_binary: &options.agent_binary,
+            resource_dir: &options.resource_dir,
+            nats: &addresses(&options).await,
+        };
+        let services = options.config.host_services.services.iter();
+        let services = services.map(|(name, it)| (name.clone(), it.enabled, it.config.clone()));
+        let services = nex_host::Config::new(services).map_err(NodeError::HostServices)?;
+        let (mut left, bus) = (journal.workloads()?, journal.bus()?);
+        if options.config.fresh {
+            leftovers::forget(std::mem::take(&mut left), &journal, &identity.node).await?;
+        }
+        let sandboxes = Box::pin(Sandboxes::open(&options.config, host)).await?;
+        if let Some(bus) = bus.filter(|bus| bus.process.is_alive())
+            // Agents that were left running lose it for no longer than they have to.
+            && let Err(error) = sandboxes.permit_bus(bus.port()).await
+        {
+            tracing::debug!(%error, "agents that were left running do not reach their bus yet");
+        }
+        options.config.isolation.offered = sandboxes.isolations();
+        if let Some(contradiction) = options.config.isolation.contradiction() {
+            if left.is_empty() {
+                sandboxes.sweep(&BTreeSet::new()).await;
+                sandboxes.close().await;
+            }
+            return Err(NodeError::Isolation(contradiction));
+        }
+        let denials = Denials::default();
+        let nats = match reach(&options.connection, &denials, !left.is_empty()).await {
+            Ok(nats) => nats,
+            Err(error) => {
+                if left.is_empty() {
+                    sandboxes.sweep(&BTreeSet::new()).await;
+                    sandboxes.close().await;
+                }
+                // What runs goes on otherwise, and its network with it: the next process may be let in.
+                return Err(error.into());
+            }
+        };
+        let resources = NodeResources { state, identity, journal, sandboxes: sandboxes.clone(), denials, services };
+        let begun = Box::pin(Self::begin_on(resources, options, nats, left)).await;
+        if begun.is_err() {
+            // What was not taken over yet, and the network, which outlives this process.
+            sandboxes.sweep(&BTreeSet::new()).await;
+            sandboxes.close().await;
+        }
+        begun
+    }
+
+    async fn begin_on(
+        resources: NodeResources,
+        options: NodeOptions,
+        nats: Client,
+        left: Vec<(WorkloadId, WorkloadRecord)>,
+    ) -> Result<Self, NodeError> {
+        let NodeResources { state, identity, journal, sandboxes, denials, services } = resources;
+        let NodeOptions { connection, mut config, nats_server, .. } = options;
+        leave_out_images(&mut config, &sandboxes);
+        let identity = Arc::new(identity);
+        let artifacts = Artifacts::new(state.path("artifacts"));
+        artifacts.sweep();
+        tracing::info!("Established node NATS connection to: {}", connection.shown_servers());
+        let keys = Arc::new(BusKeys::load(&state)?);
+        let listen = (sandboxes.bus_host(), config.bus_port);
+        let bus = InternalBus::start(nats_server, state.path("bus"), Arc::clone(&keys), listen, journal.clone()).await?;
+        sandboxes.permit_bus(bus.port()).await?;
+        tracing::info!(client_url = bus.url(), "Internal NATS server started");
+        let left = leftovers::take_over(left, &sandboxes).await;
+        let (agents, telling) = (TaskScope::new("agents"), TaskScope::new("telling"));
+        let history = History::open(state.path("history"), config.history_bytes, &identity.node);
+        let outbox = begin_to_tell(&telling, &nats, &journal, &history)?;
+        let parts = DriverParts {
+            nats: &nats,
+            denials: denials.clone(),
+            outbox: &outbox,
+            history,
+            bus: &bus,
+            keys,
+            journal,
+            artifacts,
+            sandboxes: &sandboxes,
+            agents: &agents,
+        };
+        let drivers = parts.services(&config, &identity, connection, services).await?;
+        let status = Arc::new(NodeStatus::new(&config, sandboxes.tags(), &identity));
+        let admission = Arc::new(Admission {
+            registry: Registry::new(config.node_limits),
+            rates: DeployRates::default(),
+            identity,
+            config: LiveConfig::new(config),
+            state: state.root().to_owned(),
+            drivers,
+            outbox,
+        });
+        let http = serve_http(&nats, admission.config.now().http.clone()).await?;
+        let returning = restore::admit(&admission, left);
+        let control = ControlApi::start(&nats, &status, &admission).await.map_err(NodeError::Nats)?;
+        denials.settle(&nats).await;
+        check_permissions(&denials)?;
+        let Admission { identity, registry, drivers: services, .. } = &*admission;
+        tracing::info!(public_xkey = %identity.xkey.public_key(), "Use this key as the recipient for encrypted run requests");
+        tracing::info!(id = %identity.node, version = VERSION, "NATS execution engine awaiting commands");
+        services.events.node_started(&status.tags());
+        let background = TaskScope::new("background");
+        let beats = heartbeat(services.events.clone(), Arc::clone(identity), Arc::clone(&status), registry.clone());
+        background.spawn("heartbeat", beats);
+        background.spawn("restore", restore::run(Arc::clone(&admission), returning));
+        Ok(Self { nats, status, admission, control, http, bus, sandboxes, background, agents, telling, _state: state })
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.admission.identity
+    }
+
+    /// Its control connection.
+    #[must_use]
+    pub fn nats(&self) -> &Client {
+        &self.nats
+    }
+
+    /// Its workloads.
+    #[must_use]
+    pub fn registry(&self) -> &Workloads {
+        &self.admission.registry
+    }
+
+    /// How its pool of standard agents is.
+    #[must_use]
+    pub fn pool_status(&self) -> watch::Receiver<PoolStatus> {
+        self.admission.drivers.launcher.pools.status()
+    }
+
+    /// Waits until an agent is warm.
+    ///
+    /// # Errors
+    /// [`NodeError::FirstAgent`] when the very first one cannot be made.
+    pub async fn warm(&self) -> Result<(), NodeError> {
+        let mut status = self.pool_status();
+        let seen = status.wait_for(|status| status.proven || status.last_failure.is_some()).await;
+        match seen.ok().and_then(|status| status.last_failure.clone().filter(|_| !status.proven)) {
+            Some(why) => Err(NodeError::FirstAgent(why)),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes from a configuration what can be changed while the node runs, see [`crate::config::RELOADED`]. What runs already goes on.
+    pub fn reload(&self, config: NodeConfig) {
+        self.status.set_demands(config.demands);
+        self.admission.config.reload(config);
+    }
+
+    /// Waits until the node drains and nothing is left to run, or until the end that was set to that.
+    pub async fn drained(&self) {
+        let mut drain = self.status.drains().await;
+        loop {
+            let at_the_end = async {
+                match drain.until {
+                    Some(until) => tokio::time::sleep_until(until.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.admission.registry.is_empty() => return,
+                () = at_the_end => return,
+                () = self.status.drains_otherwise(drain) => drain = self.next_drain(drain).await,
+            }
+        }
+    }
+
+    async fn next_drain(&self, last: Drain) -> Drain {
+        let drain = self.status.drains().await;
+        if drain == last { std::future::pending().await } else { drain }
+    }
+
+    /// Ends this process's work and leaves what runs to the next one: takes no more requests, ends the warm agents, tells the world. The
+    /// caller has to exit then without dropping the node, which would end the rest.
+    pub async fn leave(&self) {
+        let Admission { registry, drivers, outbox, .. } = &*self.admission;
+        self.control.stop(Duration::from_secs(2)).await;
+        self.stop_http().await;
+        self.background.shutdown(Duration::ZERO).await;
+        drivers.launcher.compiler.stop().await;
+        self.agents.shutdown(Duration::from_secs(5)).await;
+        let left = registry.count();
+        if Deadline::after(SHUTDOWN_TIMEOUT).bound(publish_shutdown(drivers, outbox, &self.nats)).await.is_err() {
+            tracing::warn!("NATS does not answer, so nobody was told that this node stops");
+        }
+        tracing::info!(left, "node stopped; its workloads run on for the next process");
+    }
+
+    /// Requests under way are answered while what answers them is still there.
+    async fn stop_http(&self) {
+        if let Some(http) = &self.http {
+            http.stop(self.admission.config.now().stop_grace).await;
+        }
+    }
+
+    /// Stops everything, in order, and leaves nothing behind.
+    pub async fn stop(self) {
+        let Admission { config, registry, drivers, outbox, .. } = &*self.admission;
+        self.control.stop(Duration::from_secs(2)).await;
+        self.stop_http().await;
+        // Nothing is restored from here on: what was not started yet stays in the journal.
+        self.background.shutdown(Duration::ZERO).await;
+        let workloads = registry.all();
+        futures::future::join_all(workloads.iter().map(|workload| workload.shut_down("node shutdown"))).await;
+        drivers.scope.shutdown(config.now().stop_grace).await;
+        drivers.launcher.shared.stop().await;
+        drivers.launcher.compiler.stop().await;
+        drivers.launcher.images.stop().await;
+        // The warm agents go with the pool's driver.
+        self.agents.shutdown(Duration::from_secs(5)).await;
+        self.sandboxes.close().await;
+        self.bus.stop().await;
+        if Deadline::after(SHUTDOWN_TIMEOUT).bound(publish_shutdown(drivers, outbox, &self.nats)).await.is_err() {
+            tracing::warn!("NATS does not answer, so nobody was told that this node stops");
+        }
+        self.telling.shutdown(Duration::ZERO).await;
+        tracing::info!("node stopped");
+    }
+}
+
+/// Begins to tell, and to keep, what happens, with what an earlier process did not tell.
+fn begin_to_tell(scope: &TaskScope, nats: &Client, journal: &Journal, history: &History) -> Result<Outbox, JournalError> {
+    history.start(scope);
+    let outbox = Outbox::start(scope, nats.clone(), journal.clone());
+    for (workload, event) in journal.owed()? {
+        tracing::info!(workload_id = %workload, "an earlier process of this node did not tell that it ended");
+        // It may be kept already: who asks tells by its id.
+        history.event(event.event.namespace.as_deref().unwrap_or(SYSTEM), &event.event);
+        outbox.owed(workload, &event);
+    }
+    Ok(outbox)
+}
+
+async fn publish_shutdown(drivers: &DriverServices, outbox: &Outbox, nats: &Client) {
+    drivers.events.node_stopped();
+    let by = Deadline::after(SHUTDOWN_TIMEOUT);
+    tokio::join!(outbox.flushed(by), drivers.history.flushed(by));
+    if let Err(error) = nats.drain().await {
+        tracing::debug!(%error, "the control connection was closed already");
+    }
+    nats.flush().await.ok();
+}
+
+/// Whether the node may subscribe what it has to.
+fn check_permissions(denials: &Denials) -> Result<(), Denial> {
+    let denied = |begins: &str| denials.take(|denial| denial.action == Action::Subscribe && denial.subject.starts_with(begins));
+    // It came later than the others: who permits those only has a node that keeps, and cannot be asked.
+    if let Some(denial) = denied(subject::HISTORY) {
+        tracing::warn!("nobody can ask what this node has kept of logs and events: {denial}");
+    }
+    denied("$NEX.").map_or(Ok(()), Err)
+}
+
+/// Listens for HTTP, if the node is to.
+async fn serve_http(nats: &Client, config: Option<HttpConfig>) -> Result<Option<Gateway>, GatewayError> {
+    let Some(config) = config else { return Ok(None) };
+    let gateway = Gateway::start(nats.clone(), config).await?;
+    tracing::info!(address = %gateway.address(), "HTTP requests to functions are served");
+    Ok(Some(gateway))
+}
+
+/// Takes no images where the sandboxes cannot run them.
+fn leave_out_images(config: &mut NodeConfig, sandboxes: &Sandboxes) {
+    if let Err(why) = sandboxes.images()
+        && config.workload_types.contains(&WorkloadType::Oci)
+    {
+        tracing::info!("no workloads of type oci are taken: {why}");
+        config.workload_types.retain(|kind| *kind != WorkloadType::Oci);
+    }
+}
+
+async fn heartbeat(events: Events, identity: Arc<Identity>, status: Arc<NodeStatus>, registry: Workloads) {
+    loop {
+        tokio::time::sleep(HEARTBEAT).await;
+        events.heartbeat(&identity.nexus, &status.uptime(), &status.tags(), registry.count());
+    }
+}

@@ -1,0 +1,61 @@
+//! Which secrets a workload uses, and what they were when it was last started. [`crate::secrets`] reads them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+
+use nex_protocol::id::SecretName;
+
+/// The secrets of a workload: its variables by the names of their secrets, and what they were when it was last started.
+#[derive(Default)]
+pub struct Wanted {
+    variables: BTreeMap<String, SecretName>,
+    known: Mutex<BTreeMap<SecretName, Known>>,
+}
+
+/// A secret as it was last read.
+#[derive(Clone)]
+pub(crate) struct Known {
+    pub(crate) version: u64,
+    pub(crate) value: String,
+}
+
+impl Wanted {
+    /// These, by variable.
+    #[must_use]
+    pub fn new(variables: BTreeMap<String, SecretName>) -> Self {
+        Self { variables, known: Mutex::default() }
+    }
+
+    /// Whether a variable gets its value from a secret.
+    #[must_use]
+    pub fn has(&self, variable: &str) -> bool {
+        self.variables.keys().any(|own| own.eq_ignore_ascii_case(variable))
+    }
+
+    /// The names of the secrets, each once.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let names: BTreeSet<_> = self.variables.values().map(ToString::to_string).collect();
+        names.into_iter().collect()
+    }
+
+    /// The variables, and the names of their secrets.
+    #[must_use]
+    pub fn variables(&self) -> &BTreeMap<String, SecretName> {
+        &self.variables
+    }
+
+    pub(crate) fn known(&self, name: &SecretName) -> Option<Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    pub(crate) fn learn(&self, name: &SecretName, known: Known) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), known);
+    }
+}
+
+impl std::fmt::Debug for Wanted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wanted").field("variables", &self.variables).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,32 @@
+//! Services with policies, by flags and by file.
+
+use crate::world::World;
+
+#[test]
+fn a_service_is_accepted_when_it_is_well_and_replaced_by_none_that_is_not() {
+    let world = World::new();
+    let _up = world.up(&[]);
+    let well = world.file("well.sh", "#!/bin/sh\nsleep 0.5; touch /tmp/well; echo well\nexec sleep 1000\n");
+    let check = ["--health", "cmd:test -f /tmp/well", "--health-interval", "200ms"];
+    let flags =
+        [&["devrun", &well, "--name", "service", "--restart", "on-failure", "--stop-signal", "TERM"], &check[..]].concat();
+    world.nex(&[&flags[..], &["--health-threshold", "50"]].concat()).expect(0).says(&["accepted"]);
+    let before = world.ps();
+    assert_eq!((before.len(), before[0]["state"].as_str()), (1, Some("running")));
+    let sick = world.file("sick.sh", "#!/bin/sh\necho 'no database' >&2\nexec sleep 1000\n");
+    let flags = [&["devrun", &sick, "--name", "service"], &check[..]].concat();
+    let failed = world.nex(&flags).expect(1);
+    failed.says(&["did not pass its health check within 0.6 s", "no database", "the old copy still runs"]);
+    assert_eq!(world.ps()[0]["id"], before[0]["id"]);
+    world.nex(&["devrun", &well, "--restart", "sometimes"]).expect(2).says(&["always, on-failure or never"]);
+    world.nex(&["devrun", &well, "--health", "ping"]).expect(2).says(&["cmd:WORDS, tcp:PORT, http:PORT/PATH or nats:SUBJECT"]);
+    // A file says the same.
+    let file = "project = 'p'\n[workloads.service]\nfile = 'well.sh'\nrestart = 'always'\nstop_signal = 'SIGTERM'\n\
+                health = 'cmd:test -f /tmp/well'\nhealth_interval = '200ms'\nhealth_threshold = 50\n";
+    world.file("nex.toml", file);
+    world.nex(&["apply"]).expect(0).says(&["~ service: replace 1 copy"]);
+    world.nex(&["apply"]).expect(0).says(&["= service: unchanged, 1 copy"]);
+    world.file("nex.toml", file.replace("= 50", "= 60"));
+    world.nex(&["apply"]).expect(0).says(&["its settings have changed"]);
+    world.nex(&["stop", "service"]).expect(0);
+}
