@@ -3,6 +3,8 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
@@ -28,6 +30,12 @@ pub(crate) fn target_dir() -> Result<PathBuf> {
     Ok(dir.into())
 }
 
+/// A line that a program wrote, and where to.
+enum Said {
+    Output(String),
+    Error(String),
+}
+
 /// Runs a program to its end, its output on the terminal.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     println!("\n$ {}", line(command));
@@ -38,14 +46,34 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs a program to its end, its output on the terminal, and passes each line to a function.
+/// Runs a program to its end, its output and its errors on the terminal, and passes each line of both to a function.
 pub(crate) fn run_watching(command: &mut Command, mut look: impl FnMut(&str)) -> Result<()> {
     println!("\n$ {}", line(command));
-    let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot run {}", line(command)))?;
-    for said in BufReader::new(child.stdout.take().context("its output was not taken")?).lines() {
-        let said = said?;
-        println!("{said}");
-        look(&said);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().with_context(|| format!("cannot run {}", line(command)))?;
+    let output = BufReader::new(child.stdout.take().context("its output was not taken")?);
+    let errors = BufReader::new(child.stderr.take().context("its errors were not taken")?);
+    // Of each stream in its order; how the two mix is not known to anybody who reads them from pipes.
+    let (said, lines) = mpsc::channel();
+    let also = said.clone();
+    let readers = [
+        thread::spawn(move || output.lines().map_while(Result::ok).for_each(|line| drop(said.send(Said::Output(line))))),
+        thread::spawn(move || errors.lines().map_while(Result::ok).for_each(|line| drop(also.send(Said::Error(line))))),
+    ];
+    for line in lines {
+        match line {
+            Said::Output(line) => {
+                println!("{line}");
+                look(&line);
+            }
+            Said::Error(line) => {
+                eprintln!("{line}");
+                look(&line);
+            }
+        }
+    }
+    for reader in readers {
+        drop(reader.join());
     }
     let status = child.wait()?;
     if !status.success() {

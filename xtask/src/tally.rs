@@ -1,17 +1,21 @@
-//! Counts tests.
+//! Counts tests, and keeps what failed to be said once more at the end.
 
 use std::fmt;
 
-/// The counts, read from the output of test programs.
+/// The counts, read from the output of test programs, and what cargo said of those that failed. A program that dies counts no test,
+/// and what was said of it is far above by the end of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     passed: u64,
     failed: u64,
+    /// A test that failed, a program that did not end well and how; in their order.
+    failures: Vec<String>,
 }
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} passed, {} failed", self.passed, self.failed)
+        write!(f, "{} passed, {} failed", self.passed, self.failed)?;
+        self.failures.iter().try_for_each(|failure| write!(f, "\n  {failure}"))
     }
 }
 
@@ -21,8 +25,13 @@ impl Tally {
         self.passed
     }
 
-    /// Reads a line of output.
+    /// Reads a line of output or of errors.
     pub(crate) fn read(&mut self, line: &str) {
+        let failed_test = line.starts_with("test ") && line.ends_with(" ... FAILED");
+        let failed_program = line.starts_with("error: ") && line.contains("test failed, to rerun pass");
+        if failed_test || failed_program || line.trim_start().starts_with("process didn't exit successfully: ") {
+            self.failures.push(line.trim().to_owned());
+        }
         let Some(counts) = line.strip_prefix("test result: ") else { return };
         let count = |what: &str| {
             let before = counts.split(what).next()?;
@@ -44,5 +53,19 @@ mod tests {
         tally.read("test something ... ok");
         tally.read("test result: FAILED. 3 passed; 12 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.60s");
         assert_eq!((tally.passed, tally.failed), (20, 12));
+    }
+
+    #[test]
+    fn what_failed_is_said_at_the_end_and_a_program_that_died_too() {
+        let mut tally = Tally::default();
+        tally.read("test a::b ... FAILED");
+        tally.read("test a::c ... ok");
+        tally.read("error: test failed, to rerun pass `-p nex-node --test node`");
+        tally.read("Caused by:");
+        tally.read("  process didn't exit successfully: `target/debug/deps/node-1` (signal: 11, SIGSEGV: invalid memory reference)");
+        let said = tally.to_string();
+        let lines = said.lines().collect::<Vec<_>>();
+        assert_eq!(lines.len(), 4, "{said}");
+        assert!(lines[1].contains("a::b") && lines[2].contains("--test node") && lines[3].contains("signal: 11"), "{said}");
     }
 }
