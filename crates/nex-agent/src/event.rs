@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_nats::{Client, HeaderMap, Request};
 use bytes::Bytes;
-use nex_protocol::agent::report::EVENT_SEQUENCE;
+use nex_protocol::agent::report::SEQUENCE;
 use nex_protocol::agent::{AgentEvent, EventAck, subject};
 use nex_protocol::id::{AgentId, InstanceId};
 use tokio::sync::Mutex;
@@ -44,7 +44,7 @@ impl EventSender {
 
     async fn send(&self, instance: &InstanceId, sequence: u64, body: Bytes) -> bool {
         let mut headers = HeaderMap::new();
-        headers.insert(EVENT_SEQUENCE, sequence.to_string());
+        headers.insert(SEQUENCE, sequence.to_string());
         let request = Request::new().payload(body).headers(headers).timeout(Some(ACK_TIMEOUT));
         let answer = self.bus.send_request(subject::event(&self.agent, instance), request).await;
         let ack = answer.ok().and_then(|answer| serde_json::from_slice::<EventAck>(&answer.payload).ok());

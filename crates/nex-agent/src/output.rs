@@ -1,7 +1,12 @@
-//! An instance's lines on their way to the node: in batches, in order, the loss of any of them reported.
+//! An instance's lines on their way to the node: in batches, one after the other, each sent again until the node has taken it. What is
+//! written meanwhile waits where its bytes are counted; the loss of any of it is reported.
 
-use async_nats::Client;
+use std::time::Duration;
+
+use async_nats::{Client, HeaderMap, Request};
+use bytes::Bytes;
 use nex_engine::{Line, Lines, Output, Stream};
+use nex_protocol::agent::report::SEQUENCE;
 use nex_protocol::agent::{LogEntry, Logs, subject};
 use nex_protocol::id::{AgentId, InstanceId};
 use tokio::sync::{mpsc, oneshot};
@@ -13,12 +18,17 @@ const BATCH: usize = 128;
 /// Bytes of text at which a message is full. A line more and six bytes of JSON for each of them are still what a node takes.
 const BATCH_BYTES: usize = 64 * 1024;
 
-/// Waits until what was written is on the bus. Cheap to clone.
+/// Time the node has to take a batch before it is sent again.
+const TAKE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Pause before that where the answer came at once: nobody is on the bus.
+const RESEND_PAUSE: Duration = Duration::from_millis(100);
+
+/// Waits until the node has what was written. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Flush(mpsc::Sender<oneshot::Sender<()>>);
 
 impl Flush {
-    /// Every line written before this is published when it returns.
+    /// The node has every line written before this when it returns.
     pub(crate) async fn lines(&self) {
         let (done, wait) = oneshot::channel();
         if self.0.send(done).await.is_ok() {
@@ -31,17 +41,19 @@ impl Flush {
 pub(crate) fn to_bus(bus: Client, agent: &AgentId, instance: &InstanceId) -> (Output, Flush, impl Future<Output = ()> + use<>) {
     let (output, lines) = Output::channel(BACKLOG);
     let (flush, flushes) = mpsc::channel(1);
-    let forwarder = LogForwarder { bus, subject: subject::log(agent, instance) };
+    let forwarder = LogForwarder { bus, subject: subject::log(agent, instance), sequence: 0 };
     (output, Flush(flush), forwarder.run(lines, flushes))
 }
 
 struct LogForwarder {
     bus: Client,
     subject: String,
+    /// Number of the last batch.
+    sequence: u64,
 }
 
 impl LogForwarder {
-    async fn run(self, mut lines: Lines, mut flushes: mpsc::Receiver<oneshot::Sender<()>>) {
+    async fn run(mut self, mut lines: Lines, mut flushes: mpsc::Receiver<oneshot::Sender<()>>) {
         loop {
             tokio::select! {
                 // Lines first: when it is a flush's turn, there are none left.
@@ -64,7 +76,7 @@ impl LogForwarder {
         }
     }
 
-    async fn send_dropped(&self, lines: &Lines) {
+    async fn send_dropped(&mut self, lines: &Lines) {
         let last = Logs { lines: Vec::new(), dropped: lines.take_dropped() };
         if last.dropped > 0 {
             self.send(&last).await;
@@ -72,7 +84,7 @@ impl LogForwarder {
     }
 
     /// Sends a line and those that wait behind it, as many as one message takes.
-    async fn forward(&self, first: Line, lines: &mut Lines) {
+    async fn forward(&mut self, first: Line, lines: &mut Lines) {
         let mut batch = Logs { lines: Vec::new(), dropped: lines.take_dropped() };
         let (mut next, mut bytes) = (Some(first), 0);
         while let Some(Line { stream, text }) = next {
@@ -84,10 +96,20 @@ impl LogForwarder {
         self.send(&batch).await;
     }
 
-    async fn send(&self, batch: &Logs) {
-        self.bus.publish(self.subject.clone(), serde_json::to_vec(batch).unwrap_or_default().into()).await.ok();
-        // While the bus is away the lines wait where their bytes are counted, and not in the client, which counts messages.
-        self.bus.flush().await.ok();
+    /// Returns when the node has taken it, however long it is away.
+    async fn send(&mut self, batch: &Logs) {
+        self.sequence += 1;
+        let body = Bytes::from(serde_json::to_vec(batch).unwrap_or_default());
+        while !self.offer(body.clone()).await {
+            tokio::time::sleep(RESEND_PAUSE).await;
+        }
+    }
+
+    async fn offer(&self, body: Bytes) -> bool {
+        let mut headers = HeaderMap::new();
+        headers.insert(SEQUENCE, self.sequence.to_string());
+        let request = Request::new().payload(body).headers(headers).timeout(Some(TAKE_TIMEOUT));
+        self.bus.send_request(self.subject.clone(), request).await.is_ok()
     }
 }
 

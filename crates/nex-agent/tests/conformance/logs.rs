@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use nex_protocol::agent::Answer;
+use nex_protocol::agent::{Answer, Logs};
 use nex_protocol::deploy::WorkloadType;
 use nex_protocol::id::InstanceId;
 use nex_testkit::eventually;
@@ -63,4 +63,22 @@ async fn a_flood_of_lines_while_the_bus_is_away_costs_bounded_memory_and_is_coun
     assert!(grown < GROWTH, "the agent grew by {grown} bytes");
     node.server.restart().await;
     while node.logs().await.dropped == 0 {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_that_nobody_took_are_sent_again_under_their_number_and_the_next_ones_wait() {
+    let mut node = Node::start().await;
+    let script = b"#!/bin/sh\necho one\nsleep 0.5\necho two\nexec sleep 1000\n";
+    let service = node.prepare(WorkloadType::Native, "talker", script).await;
+    assert_eq!(node.deploy(&InstanceId::new(1), &service).await, Answer::Done);
+    let text = |logs: &Logs| logs.lines.iter().map(|line| line.text.clone()).collect::<Vec<_>>();
+    let (first, lines) = node.lines(false).await;
+    assert_eq!(text(&lines), ["one"], "L3");
+    for take in [false, true] {
+        let (number, lines) = node.lines(take).await;
+        assert_eq!((number, text(&lines)), (first, vec!["one".to_owned()]), "L3");
+    }
+    let (number, lines) = node.lines(true).await;
+    assert!(number > first, "L3: {number} after {first}");
+    assert_eq!(text(&lines), ["two"], "L3");
 }

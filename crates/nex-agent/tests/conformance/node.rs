@@ -143,7 +143,7 @@ impl Node {
         loop {
             let message = tokio::time::timeout(TIMEOUT, self.heard.next()).await.expect("an event").unwrap();
             let Some((_, FromAgent::Event(instance))) = FromAgent::parse(&message.subject) else { continue };
-            let sequence = message.headers.as_ref().unwrap().get(report::EVENT_SEQUENCE).unwrap().as_str().parse().unwrap();
+            let sequence = message.headers.as_ref().unwrap().get(report::SEQUENCE).unwrap().as_str().parse().unwrap();
             if acknowledge {
                 let ack = serde_json::to_vec(&EventAck { sequence }).unwrap();
                 self.bus.publish(message.reply.unwrap(), ack.into()).await.unwrap();
@@ -152,13 +152,22 @@ impl Node {
         }
     }
 
-    /// The next message of log lines of any instance.
+    /// The next message of log lines of any instance, which is taken.
     pub(crate) async fn logs(&mut self) -> Logs {
+        self.lines(true).await.1
+    }
+
+    /// The next message of log lines of any instance, and its number. Whether it is taken is the caller's choice.
+    pub(crate) async fn lines(&mut self, take: bool) -> (u64, Logs) {
         loop {
             let message = tokio::time::timeout(TIMEOUT, self.heard.next()).await.expect("log lines").unwrap();
             if let Some((_, FromAgent::Log(_))) = FromAgent::parse(&message.subject) {
                 assert!(message.payload.len() <= 512 * 1024, "L1: a message of {} bytes", message.payload.len());
-                return serde_json::from_slice(&message.payload).unwrap();
+                if take {
+                    self.bus.publish(message.reply.unwrap(), "".into()).await.unwrap();
+                }
+                let sequence = message.headers.as_ref().unwrap().get(report::SEQUENCE).unwrap().as_str().parse().unwrap();
+                return (sequence, serde_json::from_slice(&message.payload).unwrap());
             }
         }
     }

@@ -116,7 +116,7 @@ impl Node {
                 }
                 Some((_, FromAgent::Event(_))) => {
                     let sequence =
-                        message.headers.as_ref().unwrap().get(report::EVENT_SEQUENCE).unwrap().as_str().parse().unwrap();
+                        message.headers.as_ref().unwrap().get(report::SEQUENCE).unwrap().as_str().parse().unwrap();
                     let ack = serde_json::to_vec(&EventAck { sequence }).unwrap();
                     self.bus.publish(message.reply.clone().unwrap(), ack.into()).await.unwrap();
                     match serde_json::from_slice(&message.payload).unwrap() {

@@ -34,6 +34,8 @@ pub(super) struct InboxSender {
     pub(super) events: mpsc::Sender<AgentEvent>,
     logs: mpsc::Sender<Bytes>,
     budget: Arc<LogBudget>,
+    /// Number of the last message of log lines.
+    last_log: u64,
     pub(super) host_calls: mpsc::Sender<HostCall>,
 }
 
@@ -76,7 +78,7 @@ pub(super) fn inbox() -> (InboxSender, Inbox) {
     let (logs, messages) = mpsc::channel(LOG_MESSAGES);
     let (host_calls, host_call_inbox) = mpsc::channel(HOST_CALLS);
     let budget = Arc::new(LogBudget::default());
-    let sender = InboxSender { events, logs, budget: Arc::clone(&budget), host_calls };
+    let sender = InboxSender { events, logs, budget: Arc::clone(&budget), last_log: 0, host_calls };
     (sender, Inbox { events: event_inbox, logs: LogReceiver { messages, budget }, host_calls: Some(host_call_inbox) })
 }
 
@@ -86,8 +88,14 @@ pub(crate) fn closed() -> Inbox {
 }
 
 impl InboxSender {
-    /// Takes a message of log lines, or drops and counts it.
-    pub(super) fn log(&self, payload: Bytes) {
+    /// Takes a message of log lines, or drops and counts it. One that has no higher number than the last one is that one again.
+    pub(super) fn log(&mut self, sequence: Option<u64>, payload: Bytes) {
+        if let Some(sequence) = sequence {
+            if sequence <= self.last_log {
+                return;
+            }
+            self.last_log = sequence;
+        }
         let bytes = payload.len();
         let waiting = self.budget.waiting.fetch_add(bytes, Ordering::AcqRel);
         if bytes > MAX_LOG || waiting.saturating_add(bytes) > LOG_BYTES || self.logs.try_send(payload).is_err() {
@@ -128,18 +136,18 @@ mod tests {
 
     #[tokio::test]
     async fn logs_beyond_the_budget_are_dropped_and_counted_and_room_comes_back() {
-        let (sender, mut inbox) = inbox();
+        let (mut sender, mut inbox) = inbox();
         let line = |text: &str| Bytes::from(format!(r#"{{"lines":[{{"stderr":false,"text":"{text}"}}],"dropped":0}}"#));
         let large = line(&"x".repeat(MAX_LOG - 100));
         let fitting = LOG_BYTES / large.len();
-        (0..=fitting).for_each(|_| sender.log(large.clone()));
+        (0..=fitting).for_each(|_| sender.log(None, large.clone()));
         let first = inbox.logs.recv().await.unwrap();
         assert_eq!((first.logs.lines.len(), first.lost_bytes), (1, large.len() as u64));
         for _ in 1..fitting {
             inbox.logs.recv().await.unwrap();
         }
-        sender.log(line(&"x".repeat(MAX_LOG)));
-        sender.log(line("after"));
+        sender.log(None, line(&"x".repeat(MAX_LOG)));
+        sender.log(None, line("after"));
         let second = inbox.logs.recv().await.unwrap();
         let larger_than_any = line(&"x".repeat(MAX_LOG)).len() as u64;
         assert_eq!((second.logs.lines[0].text.as_str(), second.lost_bytes), ("after", larger_than_any));
@@ -148,8 +156,8 @@ mod tests {
 
     #[tokio::test]
     async fn nonsense_is_an_empty_batch() {
-        let (sender, mut inbox) = inbox();
-        sender.log("}{".into());
+        let (mut sender, mut inbox) = inbox();
+        sender.log(None, "}{".into());
         assert!(inbox.logs.recv().await.unwrap().logs.lines.is_empty());
     }
 }

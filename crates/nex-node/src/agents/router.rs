@@ -7,9 +7,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_nats::{Client, HeaderValue, Message, Subject};
+use bytes::Bytes;
 use futures::StreamExt as _;
 use nex_process::TaskScope;
-use nex_protocol::agent::report::EVENT_SEQUENCE;
+use nex_protocol::agent::report::SEQUENCE;
 use nex_protocol::agent::subject::{ALL_AGENTS, FromAgent, is_inbox_of};
 use nex_protocol::agent::{AgentEvent, EventAck, Handshake, Welcome};
 use nex_protocol::id::{AgentId, InstanceId};
@@ -116,12 +117,12 @@ impl AgentRouter {
             FromAgent::Handshake => self.handshake(bus, &agent, reply, &message.payload).await,
             FromAgent::Event(instance) => {
                 if let Some(ack) = self.event(&agent, &instance, &message) {
-                    answer(bus, reply, &ack).await;
+                    answer_json(bus, reply, &ack).await;
                 }
             }
             FromAgent::Log(instance) => {
-                if let Some(inbox) = self.inbox(&agent, &instance) {
-                    inbox.log(message.payload);
+                if self.log(&agent, &instance, &message) {
+                    answer(bus, reply, "").await;
                 }
             }
             FromAgent::HostCall { instance, call } => {
@@ -148,7 +149,7 @@ impl AgentRouter {
             tracing::warn!(agent_id = %agent, reason, "handshake refused");
         }
         let welcome = Welcome { accepted: refusal.is_none(), message: refusal.unwrap_or_default() };
-        answer(bus, reply, &welcome).await;
+        answer_json(bus, reply, &welcome).await;
     }
 
     /// Takes an event once, whatever how often it is sent. Without an acknowledgement the agent sends it again.
@@ -156,7 +157,7 @@ impl AgentRouter {
     /// An exit that somebody waits for is never acknowledged: what follows from it ends the agent, and a node that is killed before that
     /// is told once more.
     pub(crate) fn event(&self, agent: &AgentId, instance: &InstanceId, message: &Message) -> Option<EventAck> {
-        let header = message.headers.as_ref()?.get(EVENT_SEQUENCE).map(HeaderValue::as_str)?;
+        let header = message.headers.as_ref()?.get(SEQUENCE).map(HeaderValue::as_str)?;
         let sequence: u64 = header.parse().ok()?;
         let mut ports = self.lock();
         let port = ports.get_mut(agent)?;
@@ -175,6 +176,21 @@ impl AgentRouter {
             port.sequence = sequence;
         }
         (port.exit != Some(sequence)).then_some(EventAck { sequence })
+    }
+
+    /// Takes log lines once, however often they are sent; says whether the agent is to know so. Lines of an instance that is about to be
+    /// taken over wait for that; those that nobody waits for are dropped.
+    fn log(&self, agent: &AgentId, instance: &InstanceId, message: &Message) -> bool {
+        let mut ports = self.lock();
+        let Some(port) = ports.get_mut(agent) else { return false };
+        if port.awaited.contains(instance) {
+            return false;
+        }
+        let sequence = message.headers.as_ref().and_then(|headers| headers.get(SEQUENCE)?.as_str().parse().ok());
+        if let Some(inbox) = port.instances.get_mut(instance) {
+            inbox.log(sequence, message.payload.clone());
+        }
+        true
     }
 
     /// Whether an agent is known here, and who still waits for its handshake.
@@ -201,9 +217,13 @@ fn read_event(agent: &AgentId, payload: &[u8]) -> Option<AgentEvent> {
         .ok()
 }
 
-async fn answer<T: Serialize>(bus: &Client, reply: Option<Subject>, body: &T) {
+async fn answer_json<T: Serialize>(bus: &Client, reply: Option<Subject>, body: &T) {
+    answer(bus, reply, serde_json::to_vec(body).unwrap_or_default()).await;
+}
+
+async fn answer(bus: &Client, reply: Option<Subject>, body: impl Into<Bytes>) {
     if let Some(reply) = reply {
-        bus.publish(reply, serde_json::to_vec(body).unwrap_or_default().into()).await.ok();
+        bus.publish(reply, body.into()).await.ok();
     }
 }
 
@@ -214,7 +234,7 @@ mod tests {
 
     fn message(sequence: &str, event: &AgentEvent) -> Message {
         let mut headers = HeaderMap::new();
-        headers.insert(EVENT_SEQUENCE, sequence);
+        headers.insert(SEQUENCE, sequence);
         let payload: bytes::Bytes = serde_json::to_vec(event).unwrap().into();
         let length = payload.len();
         Message { subject: "x".into(), reply: None, payload, headers: Some(headers), status: None, description: None, length }
@@ -288,6 +308,23 @@ mod tests {
         assert!(inbox.events.try_recv().is_ok());
         let taken = router.event(&agent, &instance, &calls(&refused.to_string(), 0));
         assert_eq!(taken, Some(EventAck { sequence: refused }));
+    }
+
+    #[test]
+    fn lines_are_taken_once_and_those_of_an_instance_that_is_about_to_be_taken_over_wait_for_that() {
+        let router = AgentRouter::default();
+        let (agent, instance) = (AgentId::new(1), InstanceId::new(2));
+        let mut lines = calls("1", 0);
+        lines.payload = r#"{"lines":[{"stderr":false,"text":"line"}]}"#.into();
+        assert!(!router.log(&agent, &instance, &lines), "nobody knows the agent");
+        router.await_instances(&agent, [instance.clone()].into());
+        assert!(!router.log(&agent, &instance, &lines));
+        let mut inbox = router.open(&agent, &instance);
+        assert!(router.log(&agent, &instance, &lines) && router.log(&agent, &instance, &lines));
+        assert_eq!(inbox.logs.try_recv().unwrap().logs.lines.len(), 1);
+        assert!(inbox.logs.try_recv().is_none(), "it was taken twice");
+        router.close(&agent, &instance);
+        assert!(router.log(&agent, &instance, &lines), "what nobody reads is sent again for ever");
     }
 
     #[test]

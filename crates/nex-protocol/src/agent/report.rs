@@ -1,10 +1,10 @@
 //! What an agent reports of an instance. Lifecycle events are lossless: numbered, acknowledged, sent again until they are, in order.
-//! Logs are lossy: bounded in bytes, with a count of what was lost.
+//! Logs are lossy: bounded in bytes, with a count of what was lost; what was sent is sent again until it is taken.
 
 use serde::{Deserialize, Serialize};
 
-/// Header of an event: its decimal number among the agent's events, rising.
-pub const EVENT_SEQUENCE: &str = "Nex-Sequence";
+/// Header of an event: its decimal number among the agent's events, rising. Of log lines: the number of the message among the instance's.
+pub const SEQUENCE: &str = "Nex-Sequence";
 /// Errors told one by one in a report of calls; the count tells of all.
 pub const MAX_ERRORS: usize = 20;
 
@@ -57,7 +57,7 @@ pub struct EventAck {
     pub sequence: u64,
 }
 
-/// Agent → node on `hostint.<agent>.log.<instance>`: lines in the order they were written.
+/// Agent → node, a request on `hostint.<agent>.log.<instance>`: lines in the order they were written. The answer is empty.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Logs {
     /// The lines.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_nats::{HeaderMap, Message};
 use nex_protocol::agent::AgentEvent;
-use nex_protocol::agent::report::EVENT_SEQUENCE;
+use nex_protocol::agent::report::SEQUENCE;
 use nex_protocol::id::{AgentId, InstanceId, WorkloadId};
 use rand::Rng as _;
 use tokio_util::sync::CancellationToken;
@@ -112,7 +112,7 @@ async fn tell(it: &SimulatedAgent, sequence: &mut u64, event: &AgentEvent) -> bo
 /// delivers twice.
 async fn deliver(it: &SimulatedAgent, sequence: u64, event: &AgentEvent) {
     let mut headers = HeaderMap::new();
-    headers.insert(EVENT_SEQUENCE, sequence.to_string());
+    headers.insert(SEQUENCE, sequence.to_string());
     let payload = bytes::Bytes::from(serde_json::to_vec(event).unwrap());
     let length = payload.len();
     let message =
