@@ -78,23 +78,27 @@ pub(crate) async fn forget(
 ) -> Result<(), JournalError> {
     for (id, WorkloadRecord { namespace, request, life, .. }) in workloads {
         let claims = request.workload_jwt.as_deref().and_then(|token| Claims::decode(token).ok());
-        let (name, issuer) = claims.map(|claims| (claims.sub, claims.iss)).unwrap_or_default();
+        let (name, issuer, token) = claims.map(|claims| (claims.sub, claims.iss, claims.jti)).unwrap_or_default();
         let end = End { cause: ExitCause::NodeStopped, code: -1, reason: "its node was started afresh".to_owned() };
         tracing::info!(workload_id = %id, name, "a workload of the last process is forgotten");
         let event = events::end_of(node, &namespace, &name, &id, &end);
         let exit = LastExit { code: end.code, reason: end.reason, cause: end.cause, at: clock::unix_seconds() };
         let (id_text, r#type) = (id.to_string(), request.r#type.unwrap_or_default());
         let told = EndedWorkload { id: id_text, name, r#type, issuer, restarts: life.restarts, exit, ..EndedWorkload::default() };
-        journal.end_workload(id, event, EndedRecord { namespace, told }).await?;
+        journal.end_workload(id, event, EndedRecord { namespace, token, told }, true).await?;
     }
     Ok(())
 }
 
 async fn adopt(running: &RunningRecord, sandboxes: &Sandboxes) -> Option<Box<dyn Sandbox>> {
     let handshake = &running.agent.handshake;
-    if handshake.protocol != PROTOCOL || handshake.version != VERSION {
-        tracing::info!(agent_id = %running.agent.id, version = handshake.version, "an agent of another version is removed");
+    if handshake.protocol != PROTOCOL {
+        let (protocol, version) = (handshake.protocol, &handshake.version);
+        tracing::warn!(agent_id = %running.agent.id, protocol, version, "an agent of another protocol is removed; its workloads are started anew");
         return None;
+    }
+    if handshake.version != VERSION {
+        tracing::info!(agent_id = %running.agent.id, version = handshake.version, "an agent of another version runs on");
     }
     sandboxes.adopt(&SandboxId::parse(running.agent.id.as_str()).ok()?).await
 }

@@ -2,6 +2,7 @@
 
 use nix::sys::signal::Signal;
 
+use crate::caller::Callers;
 use crate::crash::running_on;
 use crate::leftovers::Watch;
 use crate::world::World;
@@ -35,6 +36,37 @@ fn what_runs_goes_on_while_a_supervisor_starts_the_node_again_and_ends_when_some
     let node = world.node_up(&[]);
     assert_eq!(world.ps(), Vec::<serde_json::Value>::new());
     node.interrupt().expect(0);
+}
+
+#[test]
+fn another_nex_takes_over_under_load_and_the_old_one_may_be_removed() {
+    let world = World::with_nats();
+    let node = world.node_up_in("old", &["--on-terminate", "leave"]);
+    let mut watch = Watch::new(node.pid());
+    let service = world.file("service.sh", SLEEPER);
+    world.nex(&["devrun", &service]).expect(0);
+    let function = world.file("echo.js", "() => 'reply'");
+    world.nex(&["devrun", &function, "--trigger", "echo"]).expect(0);
+    let callers = Callers::start(&world, "echo");
+    world.eventually("calls are answered", || callers.answered() > 500);
+    watch.look();
+    node.signal(Signal::SIGTERM);
+    node.ends().expect(0).says(&["left=2"]);
+    std::fs::remove_dir_all(world.path("old")).unwrap();
+    let left = running_on(&watch, &world);
+    let seen = callers.answered();
+    world.eventually("calls are answered while no node runs", || callers.answered() > seen + 500);
+    let node = world.node_up_in("new", &["--on-terminate", "leave"]);
+    world.eventually("both are taken over", || world.ps().iter().filter(|it| it["state"] == "running").count() == 2);
+    assert_eq!(running_on(&watch, &world), left, "the same processes");
+    let seen = callers.answered();
+    world.eventually("calls are answered by the next one", || callers.answered() > seen + 500);
+    callers.all_were_answered(&world);
+    // What is deployed now comes from the new directory.
+    let another = world.file("another.sh", SLEEPER);
+    world.nex(&["devrun", &another]).expect(0);
+    node.interrupt().expect(0);
+    assert_eq!(world.processes(), []);
 }
 
 #[test]

@@ -170,6 +170,19 @@ impl World {
         node
     }
 
+    /// The same by a copy of the programs in another directory, as one that was installed there.
+    pub(crate) fn node_up_in(&self, dir: &str, more: &[&str]) -> Running {
+        let dir = self.path(dir);
+        std::fs::create_dir_all(&dir).unwrap();
+        for program in ["nex", "nex-agent"] {
+            std::fs::copy(dist_binary(program), dir.join(program)).unwrap();
+        }
+        let args = [&["node", "up"], more].concat();
+        let node = self.start_command(self.command(dir.join("nex").to_str().unwrap(), &args));
+        node.waits_for("is ready");
+        node
+    }
+
     /// A command of this world: nothing of the real user's configuration reaches it.
     pub(crate) fn command(&self, program: &str, args: &[&str]) -> Command {
         let program = if program == "nex" { dist_binary("nex") } else { PathBuf::from(program) };

@@ -15,6 +15,7 @@ use super::instance;
 use super::left::{LeftAgent, LeftSeat};
 use super::seating::Seating;
 use crate::pool::CreateFailed;
+use crate::status::VERSION;
 
 /// Time an agent has to end: calls of neighbours that are under way are answered.
 const GRACE: Duration = Duration::from_secs(1);
@@ -102,6 +103,12 @@ impl SharedAgents {
         };
         let most = self.most.min(usize::try_from(record.handshake.capacity).unwrap_or(usize::MAX));
         state.add(namespace, &agent, most);
+        if record.handshake.version != VERSION
+            && let Some(seating) = state.namespaces.get_mut(namespace)
+        {
+            // Those that sit there stay; what is deployed from now on gets an agent of this version.
+            seating.lose(agent.id());
+        }
         drop(state);
         (self.seat(namespace, agent, instance), left)
     }
