@@ -30,13 +30,16 @@ pub(crate) struct NodeArgs {
     pub(crate) pool_size: usize,
     /// Monitor of its microVMs; jailed processes if absent.
     pub(crate) monitor: Option<Monitor>,
+    /// Network of its workloads; a free one of the usual size if absent.
+    pub(crate) subnet: Option<String>,
 }
 
 impl NodeArgs {
     /// Connects to a server without credentials.
     pub(crate) fn to(url: &str) -> Self {
         let (user, password, user_jwt, user_seed) = (None, None, None, None);
-        Self { url: url.to_owned(), user, password, user_jwt, user_seed, state_dir: PathBuf::new(), pool_size: 1, monitor: None }
+        let (monitor, subnet) = (None, None);
+        Self { url: url.to_owned(), user, password, user_jwt, user_seed, state_dir: PathBuf::new(), pool_size: 1, monitor, subnet }
     }
 
     /// Connection settings of the node and its clients.
@@ -124,7 +127,8 @@ async fn respond(node: &NodeArgs, subject: &str) -> Result<()> {
 
 async fn run_node(args: NodeArgs) -> Result<()> {
     let sandbox = args.monitor.map_or(SandboxChoice::Process, Monitor::choice);
-    let config = NodeConfig { pool_size: args.pool_size, sandbox, ..NodeConfig::default() };
+    let mut config = NodeConfig { pool_size: args.pool_size, sandbox, ..NodeConfig::default() };
+    config.microvm.network.subnet = args.subnet.as_ref().map(|subnet| subnet.parse()).transpose()?;
     let options = NodeOptions {
         connection: args.connection(),
         config,

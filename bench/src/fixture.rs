@@ -72,6 +72,11 @@ impl Deployer {
 
 impl Fixture {
     pub(crate) async fn start(way: Way, pool_size: usize) -> Result<Self> {
+        Self::start_in(way, pool_size, None).await
+    }
+
+    /// With a network of this size for its workloads, rather than one that has room for about 250.
+    pub(crate) async fn start_in(way: Way, pool_size: usize, subnet: Option<&str>) -> Result<Self> {
         let (user, config) = match way {
             Way::Direct | Way::Shared | Way::MicroVm(_) => (None, String::new()),
             Way::Relayed => (Some("bench".to_owned()), "authorization { user: bench, password: bench }".to_owned()),
@@ -82,7 +87,7 @@ impl Fixture {
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o711))?;
         let monitor = if let Way::MicroVm(monitor) = way { Some(monitor) } else { None };
         let (url, state_dir) = (nats.url(), dir.path().join("state"));
-        let args = NodeArgs { password: user.clone(), user, state_dir, pool_size, monitor, ..NodeArgs::to(&url) };
+        let args = NodeArgs { password: user.clone(), user, state_dir, pool_size, monitor, subnet: subnet.map(Into::into), ..NodeArgs::to(&url) };
         let node = child::node(&args)?;
         let nats_client = connect(&args.connection()).await?;
         let client = Client::new(nats_client, "default".parse()?);

@@ -21,9 +21,14 @@ const IDLE: &str = "#!/bin/sh\nexec sleep 100000\n";
 /// How often the node is killed.
 const KILLS: usize = 3;
 
+/// Workloads for which the usual network has room, and one for more.
+const USUAL: usize = 200;
+const LARGE: &str = "10.213.0.0/20";
+
 /// Gives what did not come out as promised.
 pub(super) async fn run(workloads: usize) -> Result<Vec<String>> {
-    let mut fixture = Fixture::start(Way::Direct, 2).await?;
+    let subnet = (workloads > USUAL).then_some(LARGE);
+    let mut fixture = Fixture::start_in(Way::Direct, 2, subnet).await?;
     let service = fixture.deployment("idle", WorkloadType::Native, IDLE.as_bytes()).await?;
     let named = |number: usize| anyhow::Ok(Deployment { name: format!("idle-{number}").parse()?, ..service.clone() });
     let deployments = (0..workloads).map(named).collect::<Result<Vec<_>>>()?;
