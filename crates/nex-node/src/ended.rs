@@ -4,11 +4,12 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use nex_protocol::control::EndedWorkload;
+use nex_protocol::control::{EndedWorkload, ExitCause};
+use nex_protocol::id::Namespace;
 use nex_protocol::subject::ALL_NAMESPACES;
 
 use crate::clock;
-use crate::journal::{EndedRecord, IN_ALL, KEPT, OF_A_NAMESPACE};
+use crate::journal::{EndedRecord, IN_ALL, KEPT, OF_A_NAMESPACE, TokenId};
 
 /// What ended, the oldest first. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -45,6 +46,16 @@ impl EndedWorkloads {
                 && wanted.is_none_or(|wanted| wanted == ended.told.id || wanted.eq_ignore_ascii_case(&ended.told.name))
         };
         self.lock().iter().filter(is_wanted).map(EndedRecord::with_namespace).collect()
+    }
+
+    /// The one that was deployed by this token, unless somebody stopped it.
+    #[must_use]
+    pub fn unstopped(&self, namespace: &Namespace, token: &TokenId) -> Option<EndedWorkload> {
+        let is_it = |ended: &&EndedRecord| {
+            let of_token = ended.token == token.id && ended.told.issuer == token.issuer && !token.id.is_empty();
+            of_token && ended.namespace == *namespace && ended.told.exit.cause != ExitCause::Stopped
+        };
+        self.lock().iter().find(is_it).map(EndedRecord::with_namespace)
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<EndedRecord>> {

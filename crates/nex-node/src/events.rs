@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::clock;
 use crate::history::History;
-use crate::journal::OwedEvent;
+use crate::journal::{Damage, OwedEvent};
 use crate::outbox::Outbox;
 use crate::workload::outcome::End;
 use crate::workload::spec::WorkloadSpec;
@@ -35,6 +35,14 @@ impl Events {
     /// The node is ready.
     pub fn node_started(&self, tags: &Tags) {
         self.node_event(kind::NODE_STARTED, json!({"version": self.version, "id": self.node.as_str(), "tags": tags}));
+    }
+
+    /// Its journal was damaged.
+    pub fn journal_damaged(&self, damage: &Damage) {
+        let data = json!({
+            "id": self.node.as_str(), "message": damage.why, "kept": damage.kept.display().to_string(), "workloads": damage.workloads,
+        });
+        self.node_event(kind::JOURNAL_DAMAGED, data);
     }
 
     /// The node has stopped.
@@ -66,10 +74,12 @@ impl Events {
         self.node_event(kind::AGENT_STOPPED, data);
     }
 
-    /// A workload runs.
-    pub fn deployed(&self, spec: &WorkloadSpec) {
+    /// What tells that a workload runs.
+    #[must_use]
+    pub fn deployed(&self, spec: &WorkloadSpec) -> OwedEvent {
         let data = json!({"workload_name": spec.name.as_str(), "code": 0, "workload_id": spec.id.as_str()});
-        self.workload_event(kind::WORKLOAD_DEPLOYED, spec, data);
+        let event = self.about(kind::WORKLOAD_DEPLOYED, spec, data);
+        OwedEvent { subject: subject::event(spec.namespace.as_str(), &event.r#type), event }
     }
 
     /// An instance of it was started, after so many restarts.
@@ -111,7 +121,7 @@ impl Events {
     /// Tells an event that the journal has.
     pub fn owed(&self, workload: &WorkloadId, event: &OwedEvent) {
         self.keep(&event.event);
-        self.outbox.owed(workload.clone(), event);
+        self.outbox.owed(event.key(workload), event);
     }
 
     /// Calls of a function ended well; many within a moment make one event with their count.

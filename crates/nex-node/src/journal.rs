@@ -4,19 +4,21 @@
 //!
 //! Every write is on disk before its caller goes on. Values are JSON, so a later version reads an earlier one's.
 
+mod damage;
 mod ended;
 mod owed;
 mod tokens;
 
+pub use damage::Damage;
 pub use ended::{EndedRecord, IN_ALL, KEPT, OF_A_NAMESPACE};
 pub use owed::OwedEvent;
-pub use tokens::{Spending, SpentToken};
+pub use tokens::{Spending, SpentToken, TokenId};
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use nex_process::ProcessId;
+use nex_process::{ProcessId, crash_point};
 use nex_protocol::deploy::DeployRequest;
 use nex_protocol::digest::Digest;
 use nex_protocol::id::{InstanceId, Namespace, WorkloadId};
@@ -127,23 +129,27 @@ impl BusRecord {
 #[derive(Debug, Clone)]
 pub struct Journal {
     database: Arc<Database>,
+    damage: Option<Arc<Damage>>,
 }
 
 impl Journal {
-    /// Opens or makes the file.
+    /// Opens or makes the file. One that is damaged is kept aside, see [`Self::damage`].
     ///
     /// # Errors
     /// [`JournalError`].
     pub fn open(path: &Path) -> Result<Self, JournalError> {
-        let database = Database::create(path).map_err(failed("opening it"))?;
+        let (database, damage) = damage::open(path)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed("opening it"))?;
         let write = database.begin_write().map_err(failed("opening it"))?;
-        for table in [WORKLOADS, CHILDREN, owed::TABLE] {
-            write.open_table(table).map_err(failed("opening it"))?;
-        }
-        ended::open(&write).and_then(|()| tokens::open(&write)).map_err(failed("opening it"))?;
+        tokens::give_back(&write).map_err(failed("opening it"))?;
         write.commit().map_err(failed("opening it"))?;
-        Ok(Self { database: Arc::new(database) })
+        Ok(Self { database: Arc::new(database), damage: damage.map(Arc::new) })
+    }
+
+    /// What was found wrong with the file when it was opened.
+    #[must_use]
+    pub fn damage(&self) -> Option<&Damage> {
+        self.damage.as_deref()
     }
 
     /// The workloads that were accepted and are not over.
@@ -155,12 +161,30 @@ impl Journal {
         Ok(workloads.into_iter().filter_map(|(id, record)| Some((id.parse().ok()?, record))).collect())
     }
 
-    /// Records a workload; on disk when this returns.
+    /// Records a workload, for which its token stays used, and the event that tells that it runs, as long as nobody was told; on disk when
+    /// this returns.
     ///
     /// # Errors
     /// [`JournalError`].
-    pub async fn put_workload(&self, id: WorkloadId, record: WorkloadRecord) -> Result<(), JournalError> {
-        self.in_background(move |journal| journal.put(WORKLOADS, id.as_str(), &record)).await
+    pub async fn put_workload(
+        &self,
+        id: WorkloadId,
+        record: WorkloadRecord,
+        token: TokenId,
+        owed: Option<OwedEvent>,
+    ) -> Result<(), JournalError> {
+        self.in_background(move |journal| {
+            let doing = "writing an entry";
+            let bytes = serde_json::to_vec(&record).unwrap_or_default();
+            let write = journal.database.begin_write().map_err(failed(doing))?;
+            write.open_table(WORKLOADS).map_err(failed(doing))?.insert(id.as_str(), bytes.as_slice()).map_err(failed(doing))?;
+            tokens::settle(&write, &token).map_err(failed(doing))?;
+            if let Some(owed) = owed {
+                owed::owe(&write, &id, &owed).map_err(failed(doing))?;
+            }
+            write.commit().map_err(failed(doing))
+        })
+        .await
     }
 
     /// Forgets a workload of which nobody was told.
@@ -168,7 +192,14 @@ impl Journal {
     /// # Errors
     /// [`JournalError`].
     pub async fn remove_workload(&self, id: WorkloadId) -> Result<(), JournalError> {
-        self.in_background(move |journal| journal.remove(WORKLOADS, id.as_str())).await
+        self.in_background(move |journal| {
+            let doing = "removing an entry";
+            let write = journal.database.begin_write().map_err(failed(doing))?;
+            write.open_table(WORKLOADS).map_err(failed(doing))?.remove(id.as_str()).map_err(failed(doing))?;
+            owed::withdraw(&write, &id).map_err(failed(doing))?;
+            write.commit().map_err(failed(doing))
+        })
+        .await
     }
 
     /// The internal bus as this process, or an earlier one, started it.
@@ -201,9 +232,25 @@ impl Journal {
     /// [`JournalError`].
     pub async fn spend_token(&self, token: SpentToken, now: i64) -> Result<Spending, JournalError> {
         let database = Arc::clone(&self.database);
+        crash_point("journal: before a token is spent");
         let spent = tokio::task::spawn_blocking(move || tokens::spend(&database, &token, now)).await;
+        crash_point("journal: after a token was spent");
         // It ends otherwise only when the runtime does.
         spent.unwrap_or(Ok(Spending::TooMany)).map_err(failed("remembering a token"))
+    }
+
+    /// The request of a token was refused, or is done: it stays used.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub async fn settle_token(&self, token: TokenId) -> Result<(), JournalError> {
+        self.in_background(move |journal| {
+            let doing = "remembering a token";
+            let write = journal.database.begin_write().map_err(failed(doing))?;
+            tokens::settle(&write, &token).map_err(failed(doing))?;
+            write.commit().map_err(failed(doing))
+        })
+        .await
     }
 
     /// Writes wait for the disk: off the async threads.
@@ -212,7 +259,9 @@ impl Journal {
         write: impl FnOnce(&Self) -> Result<(), JournalError> + Send + 'static,
     ) -> Result<(), JournalError> {
         let journal = self.clone();
+        crash_point("journal: before a write");
         let written = tokio::task::spawn_blocking(move || write(&journal)).await;
+        crash_point("journal: after a write");
         written.unwrap_or_else(|error| Err(failed("writing an entry")(redb::Error::Io(std::io::Error::other(error)))))
     }
 

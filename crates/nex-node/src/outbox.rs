@@ -7,12 +7,14 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_nats::Client;
 use bytes::Bytes;
-use nex_process::{Deadline, TaskScope};
-use nex_protocol::id::WorkloadId;
+use futures::future::OptionFuture;
+use nex_process::{Deadline, TaskScope, crash_point};
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use crate::journal::{Journal, OwedEvent};
 
@@ -22,8 +24,10 @@ pub const LOG_BYTES: usize = 8 * 1024 * 1024;
 pub const EVENT_BYTES: usize = 2 * LOG_BYTES;
 /// What a message costs beside its body, bytes.
 const OVERHEAD: usize = 128;
-/// Most owed events that are told before the journal hears of it.
+/// Most owed events that are told before the journal hears of it, and how long it waits for more of them: a write of its own for each
+/// would be in the way of the next deploy's.
 const SETTLE_AT: usize = 64;
+const SETTLE_AFTER: Duration = Duration::from_millis(100);
 
 /// The queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -34,8 +38,8 @@ pub struct Full;
 struct Message {
     subject: String,
     body: Bytes,
-    /// The workload whose end it tells.
-    owed: Option<WorkloadId>,
+    /// Its key among what is owed, if it is.
+    owed: Option<String>,
 }
 
 impl Message {
@@ -55,7 +59,9 @@ struct Queue {
 struct Inner {
     queue: Mutex<Queue>,
     wake: Notify,
-    /// Whether everything told so far is with the client.
+    /// Somebody waits for the journal to hear of what was told.
+    hurry: Notify,
+    /// Whether everything told so far is with the client, and the journal has heard of it.
     idle: watch::Sender<bool>,
 }
 
@@ -69,7 +75,7 @@ impl Outbox {
     /// A queue that nobody empties; see [`Self::start`].
     #[must_use]
     pub fn new() -> Self {
-        let inner = Inner { queue: Mutex::default(), wake: Notify::new(), idle: watch::Sender::new(true) };
+        let inner = Inner { queue: Mutex::default(), wake: Notify::new(), hurry: Notify::new(), idle: watch::Sender::new(true) };
         Self { inner: Arc::new(inner) }
     }
 
@@ -90,9 +96,9 @@ impl Outbox {
     }
 
     /// Tells an event that is owed: one that is lost here is still in the journal, and told by the next start of the node.
-    pub fn owed(&self, workload: WorkloadId, OwedEvent { subject, event }: &OwedEvent) {
+    pub fn owed(&self, key: String, OwedEvent { subject, event }: &OwedEvent) {
         let body = serde_json::to_vec(event).unwrap_or_default().into();
-        self.tell(Message { subject: subject.clone(), body, owed: Some(workload) });
+        self.tell(Message { subject: subject.clone(), body, owed: Some(key) });
     }
 
     fn tell(&self, message: Message) {
@@ -119,9 +125,10 @@ impl Outbox {
         self.lock().bytes >= LOG_BYTES / 2
     }
 
-    /// Waits until everything told so far was taken by the connection; says whether it was in time.
+    /// Waits until everything told so far was taken by the connection, and is owed no more; says whether it was in time.
     pub async fn flushed(&self, by: Deadline) -> bool {
         let mut idle = self.inner.idle.subscribe();
+        self.inner.hurry.notify_one();
         by.bound(idle.wait_for(|idle| *idle)).await.is_ok_and(|waited| waited.is_ok())
     }
 
@@ -141,23 +148,36 @@ impl Outbox {
     }
 
     async fn publish_all(self, nats: Client, journal: Journal) {
-        let mut told = Vec::new();
+        let (mut told, mut settle_at) = (Vec::new(), None);
         loop {
             let next = self.lock().messages.pop_front();
-            if told.len() >= SETTLE_AT || (next.is_none() && !told.is_empty()) {
-                settle(&nats, &journal, std::mem::take(&mut told)).await;
-            }
             let Some(message) = next else {
                 // Nothing is lost by a client that is not connected: it keeps what it took.
-                if self.lock().messages.is_empty() {
+                if told.is_empty() && self.lock().messages.is_empty() {
                     self.inner.idle.send_replace(true);
                 }
-                self.inner.wake.notified().await;
+                let settles = OptionFuture::from(settle_at.map(tokio::time::sleep_until));
+                tokio::select! {
+                    () = self.inner.wake.notified() => continue,
+                    () = self.inner.hurry.notified() => {}
+                    Some(()) = settles => {}
+                }
+                settle_at = None;
+                settle(&nats, &journal, std::mem::take(&mut told)).await;
                 continue;
             };
+            if told.len() >= SETTLE_AT {
+                settle_at = None;
+                settle(&nats, &journal, std::mem::take(&mut told)).await;
+            }
             let cost = message.cost();
             match nats.publish(message.subject, message.body).await {
-                Ok(()) => told.extend(message.owed),
+                Ok(()) => {
+                    if message.owed.is_some() {
+                        settle_at = settle_at.or_else(|| Some(Instant::now() + SETTLE_AFTER));
+                    }
+                    told.extend(message.owed);
+                }
                 Err(error) => tracing::debug!(%error, "a message could not be published"),
             }
             let mut queue = self.lock();
@@ -171,10 +191,14 @@ impl Outbox {
 }
 
 /// What the server has is owed no more.
-async fn settle(nats: &Client, journal: &Journal, told: Vec<WorkloadId>) {
+async fn settle(nats: &Client, journal: &Journal, told: Vec<String>) {
+    if told.is_empty() {
+        return;
+    }
     if nats.flush().await.is_err() {
         return;
     }
+    crash_point("outbox: the server has it");
     if let Err(error) = journal.told(told).await {
         let error = nex_protocol::envelope::chain(&error);
         tracing::error!(error, "the journal does not forget events that were told; the next start tells them again");

@@ -5,6 +5,7 @@
 pub mod cgroup;
 pub mod child;
 pub mod confinement;
+pub mod crash_point;
 pub mod deadline;
 pub mod guest;
 pub mod jail;
@@ -18,6 +19,7 @@ pub mod usage;
 
 pub use child::{Child, ChildSpec, Exit, LineSink, Output, Rung, SpawnError, Stdin, Stopped};
 pub use confinement::Confinement;
+pub use crash_point::crash_point;
 pub use deadline::{Deadline, Elapsed};
 pub use nix::sys::signal::Signal;
 pub use process_id::ProcessId;

@@ -106,11 +106,13 @@ impl ProcessId {
     /// Every process whose working or root directory is this one or inside it.
     #[must_use]
     pub fn all_inside(dir: &std::path::Path) -> Vec<Self> {
+        // As the kernel names it.
+        let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
         let pids =
             fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         let lives_there = |pid: &i32| {
             let links = [format!("/proc/{pid}/cwd"), format!("/proc/{pid}/root")];
-            links.iter().any(|link| fs::read_link(link).is_ok_and(|found| found.starts_with(dir)))
+            links.iter().any(|link| fs::read_link(link).is_ok_and(|found| found.starts_with(&dir)))
         };
         pids.filter(lives_there).filter_map(Self::of).collect()
     }

@@ -32,6 +32,8 @@ pub mod kind {
     pub const WORKLOAD_RESTARTING: &str = "workload_restarting";
     /// A node has lost some of what it was to keep (new); it is in the history only.
     pub const HISTORY_LOST: &str = "history_lost";
+    /// A node's journal was damaged, and begins again with what could be read of it (new).
+    pub const JOURNAL_DAMAGED: &str = "journal_damaged";
     /// An operator of the node stops what somebody else has started (new).
     pub const WORKLOAD_STOPPED_BY_OPERATOR: &str = "workload_stopped_by_operator";
     /// Calls of a function ended well.

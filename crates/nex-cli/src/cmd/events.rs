@@ -115,6 +115,7 @@ fn as_line(event: &NamespacedEvent, zone: &TimeZone, style: Style) -> String {
         | kind::WORKLOAD_UNHEALTHY
         | kind::WORKLOAD_RESTARTING
         | kind::HISTORY_LOST
+        | kind::JOURNAL_DAMAGED
         | kind::NODE_STOPPED
         | kind::NODE_ENTERED_LAMEDUCK => style.warn(&event.r#type),
         kind::HEARTBEAT => style.dim(kind::HEARTBEAT),

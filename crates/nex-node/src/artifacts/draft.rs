@@ -4,6 +4,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use nex_process::crash_point;
+
 /// How the name of a file begins that is on its way into the cache.
 pub(super) const DRAFT: &str = "draft-";
 
@@ -33,7 +35,9 @@ impl Draft {
     pub(super) fn keep(&mut self, path: &Path) -> io::Result<()> {
         self.file.sync_all()?;
         set_readable(&self.path)?;
+        crash_point("artifact: before it is named");
         fs::rename(&self.path, path)?;
+        crash_point("artifact: it is named");
         self.kept = true;
         Ok(())
     }

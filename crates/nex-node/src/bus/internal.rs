@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_nats::Client;
 use nex_bus::connect::connect;
 use nex_bus::settings::ConnectionSettings;
-use nex_process::{Deadline, ProcessId, TaskScope};
+use nex_process::{Deadline, ProcessId, TaskScope, crash_point};
 use tokio::sync::oneshot;
 
 use super::auth::BusKeys;
@@ -72,7 +72,7 @@ impl InternalBus {
             (Some(known), Ok(proof)) => (proof, Some(known.clone())),
             _ => (BusProof::make(&dir, host)?, None),
         };
-        let starter = Starter { program, dir, keys, proof, host, journal };
+        let starter = Starter { program, dir: dir.clone(), keys, proof, host, journal };
         let adopted = match known.as_ref().filter(|known| known.process.is_alive()) {
             Some(known) => starter.adopt(known).await,
             None => None,
@@ -80,8 +80,9 @@ impl InternalBus {
         let (server, client) = match adopted {
             Some(adopted) => adopted,
             None => {
-                if let Some(left) = left {
-                    end(left.process).await;
+                // A process that is killed between a start and its record leaves a server that no journal names.
+                for left in left.map(|left| left.process).into_iter().chain(ProcessId::all_inside(&dir)) {
+                    end(left).await;
                 }
                 starter.start(known.map(|known| port_of(&known.url)), port).await?
             }
@@ -164,6 +165,7 @@ impl Starter {
         let (listen, now) = ((self.host, port), clock::unix_seconds());
         let config = |ports: &str| self.keys.server_config(listen, ports, now) + &self.proof.server_config();
         let server = BusServer::start(&self.program, &self.dir, config).await?;
+        crash_point("bus: it listens");
         let record = BusRecord { process: server.process(), url: server.url().to_owned() };
         self.journal.put_bus(&record).map_err(BusError::Journal)?;
         Ok(server)

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nex_process::{Child, ChildSpec, Deadline, Output, ProcessId, Rung, Signal, SpawnError};
+use nex_process::{Child, ChildSpec, Deadline, Output, ProcessId, Rung, Signal, SpawnError, crash_point};
 use serde::Deserialize;
 
 /// Why there is no internal bus.
@@ -90,10 +90,13 @@ impl BusServer {
         crate::state_dir::write_private(&config_file, text.as_bytes())?;
         let child = ChildSpec::new(program)
             .args([std::ffi::OsStr::new("-c"), config_file.as_os_str()])
+            // By this it is found where nobody has recorded it.
+            .current_dir(dir)
             // What it says before it has read where its log is.
             .stdout(Output::Append(log.clone()))
             .stderr(Output::Append(log.clone()))
             .spawn()?;
+        crash_point("bus: its process is started");
         let by = Deadline::after(START);
         let ready = by.bound(async {
             tokio::select! {

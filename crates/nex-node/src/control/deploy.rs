@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nex_process::shares::{Share, Shares};
 use nex_process::{Deadline, Elapsed};
 use nex_protocol::deploy::{DeployRequest, DeployResponse, HealthCheck, IMAGE_TIMEOUT, WorkloadType};
-use nex_protocol::envelope::{ErrorCode, Failure};
+use nex_protocol::envelope::{ErrorCode, Failure, chain};
 use nex_protocol::id::Namespace;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -16,6 +16,7 @@ use super::{body, settle, token};
 use crate::admission::{Admission, AdmittedDeploy};
 use crate::artifacts::RemoteArtifact;
 use crate::clock;
+use crate::journal::TokenId;
 use crate::policy;
 use crate::status::NodeStatus;
 
@@ -88,7 +89,7 @@ impl Deploys {
         let health = admitted.policy.health.as_ref().map_or(Duration::ZERO, HealthCheck::start_time);
         let patience = Deadline::at(by.instant() + settle::longest(&request) + health);
         let _alone = patience.bound(self.requests.take(&key.to_string())).await.map_err(no_time)?;
-        if let Some(answer) = self.repeats.find(&key, registry, &namespace, &request) {
+        if let Some(answer) = self.repeats.find(&key, (registry, &drivers.ended), (&namespace, &admitted.claims), &request) {
             return answer;
         }
         let charge = policy::charge(config, &namespace, &request, &admitted);
@@ -103,8 +104,14 @@ impl Deploys {
         let offer =
             Box::pin(connections.permitted(bucket, self.admission.look_up(&request, &admitted, &mut reservation, by))).await?;
         token::spend(&drivers.journal, &admitted.claims, "deploy", admitted.spent_until, now).await?;
+        let token = TokenId::from(&admitted.claims);
         let deploy = AdmittedDeploy { namespace, request, admitted, reservation };
         let answer = Box::pin(self.start(deploy, offer, turn, by)).await;
+        if answer.is_err()
+            && let Err(error) = drivers.journal.settle_token(token).await
+        {
+            tracing::error!(error = %chain(&error), "the token of a refused deploy is not known to be used");
+        }
         self.repeats.remember(key, &answer);
         answer
     }

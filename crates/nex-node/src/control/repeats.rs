@@ -1,16 +1,20 @@
 //! A deploy that is asked for again, with the same token and the same request: by a client that lost the answer. It gets that answer, and
 //! nothing is started twice.
 //!
-//! Answers are remembered in memory for a while; what was accepted and lives is in the registry, also after the node was started again.
+//! Answers are remembered in memory for a while; what was accepted and lives is in the registry, and what ended by itself among the ended,
+//! also after the node was started again.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
+use nex_protocol::claims::Claims;
+use nex_protocol::control::EndedWorkload;
 use nex_protocol::deploy::{DeployRequest, DeployResponse};
 use nex_protocol::digest::Digest;
 use nex_protocol::envelope::Failure;
 use nex_protocol::id::Namespace;
 
+use crate::ended::EndedWorkloads;
 use crate::workload::Workloads;
 
 /// Answers remembered.
@@ -37,8 +41,8 @@ impl Repeats {
     pub(super) fn find(
         &self,
         key: &Digest,
-        registry: &Workloads,
-        namespace: &Namespace,
+        (registry, ended): (&Workloads, &EndedWorkloads),
+        (namespace, claims): (&Namespace, &Claims),
         request: &DeployRequest,
     ) -> Option<Answer> {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -51,8 +55,12 @@ impl Repeats {
         let is_it = |spec: &crate::workload::spec::WorkloadSpec| {
             spec.request.workload_jwt.as_ref() == Some(token) && spec.namespace == *namespace && spec.request == *request
         };
-        let found = registry.all().into_iter().find(|workload| is_it(&workload.spec))?;
-        Some(Ok(DeployResponse::started(&found.spec.id, &found.spec.claims.iss, &found.spec.name)))
+        if let Some(found) = registry.all().into_iter().find(|workload| is_it(&workload.spec)) {
+            return Some(Ok(DeployResponse::started(&found.spec.id, &found.spec.claims.iss, &found.spec.name)));
+        }
+        // It ran, and ended before it was asked for again.
+        let EndedWorkload { id, issuer, name, exit, .. } = ended.unstopped(namespace, &claims.into())?;
+        Some(Ok(DeployResponse { started: true, id, issuer, name, exit_code: Some(exit.code) }))
     }
 
     /// Remembers an answer, and forgets the oldest where there are too many.

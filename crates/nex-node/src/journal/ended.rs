@@ -24,6 +24,9 @@ pub const OF_A_NAMESPACE: usize = 64;
 pub struct EndedRecord {
     /// Its namespace.
     pub namespace: Namespace,
+    /// The id of the token that it was deployed by; empty in entries of older nodes.
+    #[serde(default)]
+    pub token: String,
     /// What is told of it, its last lines included.
     pub told: EndedWorkload,
 }
@@ -96,7 +99,7 @@ mod tests {
 
     fn ended(namespace: &str, id: &str, at: i64) -> EndedRecord {
         let told = EndedWorkload { id: id.into(), exit: LastExit { at, ..LastExit::default() }, ..EndedWorkload::default() };
-        EndedRecord { namespace: namespace.parse().unwrap(), told }
+        EndedRecord { namespace: namespace.parse().unwrap(), token: String::new(), told }
     }
 
     #[test]

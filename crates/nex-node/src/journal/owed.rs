@@ -1,8 +1,10 @@
-//! Events that the world is owed: that of a workload's end is written down in the step that forgets the workload, and forgotten when NATS
-//! has it. What a killed node did not get to tell, the next one tells, under the same event id.
+//! Events that the world is owed: that a workload runs is written down in the step that first records it, that it has ended in the one
+//! that forgets it, and either is forgotten when NATS has it. What a killed node did not get to tell, the next one tells, under the same
+//! event id.
 
-use nex_protocol::event::CloudEvent;
+use nex_protocol::event::{CloudEvent, kind};
 use nex_protocol::id::WorkloadId;
+use redb::{Error, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use super::ended::{self, EndedRecord};
@@ -19,45 +21,78 @@ pub struct OwedEvent {
     pub event: CloudEvent,
 }
 
+impl OwedEvent {
+    /// Its key: of one workload the event of its start comes first.
+    #[must_use]
+    pub fn key(&self, workload: &WorkloadId) -> String {
+        key(workload, &self.event.r#type)
+    }
+}
+
+fn key(workload: &WorkloadId, kind: &str) -> String {
+    format!("{workload}.{kind}")
+}
+
+/// Remembers an event of a workload.
+pub(super) fn owe(write: &WriteTransaction, workload: &WorkloadId, owed: &OwedEvent) -> Result<(), Error> {
+    let bytes = serde_json::to_vec(owed).unwrap_or_default();
+    write.open_table(TABLE)?.insert(owed.key(workload).as_str(), bytes.as_slice())?;
+    Ok(())
+}
+
+/// Forgets that the world was to hear that it runs: nobody will.
+pub(super) fn withdraw(write: &WriteTransaction, workload: &WorkloadId) -> Result<(), Error> {
+    write.open_table(TABLE)?.remove(key(workload, kind::WORKLOAD_DEPLOYED).as_str())?;
+    Ok(())
+}
+
 impl Journal {
-    /// Forgets a workload that is over, and remembers the event that tells so and how it ended; all or nothing.
+    /// Forgets a workload that is over, and remembers the event that tells so and how it ended; all or nothing. That it ran, if nobody
+    /// was told so, nobody is told any more.
     ///
     /// # Errors
     /// [`JournalError`].
-    pub async fn end_workload(&self, id: WorkloadId, owed: OwedEvent, ended: EndedRecord) -> Result<(), JournalError> {
+    pub async fn end_workload(
+        &self,
+        id: WorkloadId,
+        owed: OwedEvent,
+        ended: EndedRecord,
+        announced: bool,
+    ) -> Result<(), JournalError> {
         self.in_background(move |journal| {
             let doing = "ending an entry";
-            let bytes = serde_json::to_vec(&owed).unwrap_or_default();
             let write = journal.database.begin_write().map_err(failed(doing))?;
             write.open_table(WORKLOADS).map_err(failed(doing))?.remove(id.as_str()).map_err(failed(doing))?;
-            write.open_table(TABLE).map_err(failed(doing))?.insert(id.as_str(), bytes.as_slice()).map_err(failed(doing))?;
+            if !announced {
+                withdraw(&write, &id).map_err(failed(doing))?;
+            }
+            owe(&write, &id, &owed).map_err(failed(doing))?;
             ended::keep(&write, &ended).map_err(failed(doing))?;
             write.commit().map_err(failed(doing))
         })
         .await
     }
 
-    /// What is owed, by the workload that it tells of.
+    /// What is owed, by its key.
     ///
     /// # Errors
     /// [`JournalError`].
-    pub fn owed(&self) -> Result<Vec<(WorkloadId, OwedEvent)>, JournalError> {
-        let owed = self.all::<OwedEvent>(TABLE)?;
-        Ok(owed.into_iter().filter_map(|(id, event)| Some((id.parse().ok()?, event))).collect())
+    pub fn owed(&self) -> Result<Vec<(String, OwedEvent)>, JournalError> {
+        self.all::<OwedEvent>(TABLE)
     }
 
     /// Forgets what was told.
     ///
     /// # Errors
     /// [`JournalError`].
-    pub async fn told(&self, workloads: Vec<WorkloadId>) -> Result<(), JournalError> {
+    pub async fn told(&self, keys: Vec<String>) -> Result<(), JournalError> {
         self.in_background(move |journal| {
             let doing = "removing an entry";
             let write = journal.database.begin_write().map_err(failed(doing))?;
             {
                 let mut table = write.open_table(TABLE).map_err(failed(doing))?;
-                for id in &workloads {
-                    table.remove(id.as_str()).map_err(failed(doing))?;
+                for key in &keys {
+                    table.remove(key.as_str()).map_err(failed(doing))?;
                 }
             }
             write.commit().map_err(failed(doing))

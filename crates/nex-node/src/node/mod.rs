@@ -34,7 +34,7 @@ use crate::control::ControlApi;
 use crate::events::Events;
 use crate::history::History;
 use crate::identity::Identity;
-use crate::journal::{Journal, JournalError, WorkloadRecord};
+use crate::journal::{Damage, Journal, JournalError, WorkloadRecord};
 use crate::leftovers;
 use crate::outbox::Outbox;
 use crate::pool::Status as PoolStatus;
@@ -96,6 +96,13 @@ impl Node {
         let state = state_dir::patiently(|| StateDir::open(&options.state_dir)).await?;
         let identity = Identity::load(&state, options.nexus.clone())?;
         let journal = Journal::open(&state.path("journal.redb"))?;
+        if let Some(Damage { why, kept, workloads }) = journal.damage() {
+            tracing::error!(
+                why, kept = %kept.display(), workloads,
+                "the node's journal was damaged and begins again with the workloads that could be read; what else ran is ended; next: check \
+                 the disk under the state directory, and deploy again what is missing"
+            );
+        }
         let host = Host {
             node: &identity.node,
             state_dir: state.root(),
@@ -201,6 +208,7 @@ impl Node {
         tracing::info!(public_xkey = %identity.xkey.public_key(), "Use this key as the recipient for encrypted run requests");
         tracing::info!(id = %identity.node, version = VERSION, "NATS execution engine awaiting commands");
         services.events.node_started(&status.tags());
+        services.journal.damage().into_iter().for_each(|damage| services.events.journal_damaged(damage));
         let background = TaskScope::new("background");
         let beats = heartbeat(services.events.clone(), Arc::clone(identity), Arc::clone(&status), registry.clone());
         background.spawn("heartbeat", beats);
@@ -326,11 +334,11 @@ impl Node {
 fn begin_to_tell(scope: &TaskScope, nats: &Client, journal: &Journal, history: &History) -> Result<Outbox, JournalError> {
     history.start(scope);
     let outbox = Outbox::start(scope, nats.clone(), journal.clone());
-    for (workload, event) in journal.owed()? {
-        tracing::info!(workload_id = %workload, "an earlier process of this node did not tell that it ended");
+    for (key, event) in journal.owed()? {
+        tracing::info!(event = key, "an earlier process of this node may not have told this");
         // It may be kept already: who asks tells by its id.
         history.event(event.event.namespace.as_deref().unwrap_or(SYSTEM), &event.event);
-        outbox.owed(workload, &event);
+        outbox.owed(key, &event);
     }
     Ok(outbox)
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, OptionFuture};
-use nex_process::Deadline;
+use nex_process::{Deadline, crash_point};
 use nex_protocol::control::ExitCause;
 use nex_protocol::id::AgentId;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -30,7 +30,7 @@ pub trait Runtime: Send + 'static {
     /// Finds an agent and has it start the workload.
     fn start(&self, by: Deadline) -> BoxFuture<'static, Result<Self::Instance, LaunchError>>;
     /// Writes the workload into the journal, with the instance that runs it, or with none while it is to be started again.
-    fn record(&self, instance: Option<&Self::Instance>, life: LifeRecord) -> BoxFuture<'static, Result<(), JournalError>>;
+    fn record(&mut self, instance: Option<&Self::Instance>, life: LifeRecord) -> BoxFuture<'static, Result<(), JournalError>>;
     /// Waits for what an instance comes to: its end, or news of its health; meanwhile passes on what it reports.
     ///
     /// # Cancel safety
@@ -292,6 +292,7 @@ impl<R: Runtime> Driver<R> {
 
     async fn carry_out(&mut self, effects: Vec<Effect>) {
         for effect in effects {
+            crash_point(effect.name());
             match effect {
                 Effect::Adopt => {
                     let adopt = self.runtime.adopt(Deadline::after(ADOPTION));

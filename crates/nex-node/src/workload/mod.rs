@@ -119,7 +119,8 @@ pub fn start(
         health: spec.policy.health.as_ref().map_or(Duration::ZERO, HealthCheck::start_time),
         life: spec.policy.job.and_then(|job| job.deadline).map(|deadline| deadline.saturating_sub(age)),
     };
-    let (mut state, mut by, mut waited, mut left) = (State::new(rules), None, Duration::ZERO, None);
+    let mut runtime = NodeRuntime::new(Arc::clone(&spec), services, unregister, Arc::clone(&counters), logs);
+    let (mut state, mut by, mut waited) = (State::new(rules), None, Duration::ZERO);
     match origin {
         Origin::Deployed(deadline) => by = Some(deadline),
         Origin::Restored(before) => {
@@ -135,13 +136,10 @@ pub fn start(
                 None => State::restored(rules),
             };
             state = state.counting(life.restarts, life.streak);
-            left = found;
+            runtime = runtime.taking_over(found).counting(state.restarts);
         }
     }
     let (status, seen) = watch::channel(Status { phase: state.phase, restarts: state.restarts, last_end: None });
-    let runtime = NodeRuntime::new(Arc::clone(&spec), services, unregister, Arc::clone(&counters), logs)
-        .taking_over(left)
-        .counting(state.restarts);
     let meter = runtime.meter();
     let mut driver = Driver::new(runtime, state, timeouts, by, status);
     let first = driver.first_start();

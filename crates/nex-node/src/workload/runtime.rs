@@ -27,7 +27,7 @@ use crate::events::Events;
 use crate::history::History;
 use crate::host_calls::HostCallServer;
 use crate::identity::Identity;
-use crate::journal::{EndedRecord, Journal, JournalError, LifeRecord, OwedEvent, WorkloadRecord};
+use crate::journal::{EndedRecord, Journal, JournalError, LifeRecord, OwedEvent, TokenId, WorkloadRecord};
 use crate::logs::Log;
 use crate::quota::LogRates;
 use crate::tail::{Tail, Tails};
@@ -86,6 +86,10 @@ pub(super) struct NodeRuntime {
     services: Arc<DriverServices>,
     unregister: Unregister,
     reports: Reports,
+    /// Whether an earlier process has recorded it, and with it what tells that it runs: this one does not tell so.
+    is_restored: bool,
+    /// What tells that it runs, until that is told.
+    deployed_event: Option<OwedEvent>,
     /// What tells of its end, once the journal has it.
     end_event: Option<(OwedEvent, EndedRecord)>,
     tail: Arc<Tail>,
@@ -146,6 +150,8 @@ impl NodeRuntime {
             restarts: 0,
             tells_of_loss: true,
             left: None,
+            is_restored: false,
+            deployed_event: None,
             end_event: None,
             scope,
         }
@@ -180,12 +186,12 @@ impl NodeRuntime {
                 .flatten()
                 .filter(|settings| settings.sealed.len() <= SETTINGS),
         };
-        EndedRecord { namespace: spec.namespace.clone(), told }
+        EndedRecord { namespace: spec.namespace.clone(), token: spec.claims.jti.clone(), told }
     }
 
-    /// With what an earlier process left running of it.
+    /// Of an earlier process, with what that left running of it.
     pub(super) fn taking_over(self, left: Option<LeftRunning>) -> Self {
-        Self { left, ..self }
+        Self { is_restored: true, left, ..self }
     }
 
     /// Having been started again so often.
@@ -219,7 +225,7 @@ impl Runtime for NodeRuntime {
         })
     }
 
-    fn record(&self, instance: Option<&NodeInstance>, life: LifeRecord) -> BoxFuture<'static, Result<(), JournalError>> {
+    fn record(&mut self, instance: Option<&NodeInstance>, life: LifeRecord) -> BoxFuture<'static, Result<(), JournalError>> {
         let record = WorkloadRecord {
             namespace: self.spec.namespace.clone(),
             request: self.spec.request.clone(),
@@ -228,8 +234,12 @@ impl Runtime for NodeRuntime {
             running: instance.map(|instance| instance.launched.record()),
             life,
         };
-        let (journal, id) = (self.services.journal.clone(), self.spec.id.clone());
-        Box::pin(async move { journal.put_workload(id, record).await })
+        if !life.announced && !self.is_restored {
+            self.deployed_event.get_or_insert_with(|| self.services.events.deployed(&self.spec));
+        }
+        let (journal, id, token) = (self.services.journal.clone(), self.spec.id.clone(), TokenId::from(&self.spec.claims));
+        let owed = self.deployed_event.clone();
+        Box::pin(async move { journal.put_workload(id, record, token, owed).await })
     }
 
     fn watch<'a>(&'a mut self, instance: &'a mut NodeInstance) -> BoxFuture<'a, Seen> {
@@ -334,7 +344,9 @@ impl Runtime for NodeRuntime {
         match notice {
             Notice::Started => events.started(spec, self.restarts),
             Notice::Deployed => {
-                events.deployed(spec);
+                if let Some(event) = self.deployed_event.take() {
+                    events.owed(&spec.id, &event);
+                }
                 tracing::info!(workload_id = %spec.id, name = %spec.name, namespace = %spec.namespace, kind = %spec.kind, "workload deployed");
             }
             Notice::Adopted => {
@@ -381,14 +393,14 @@ impl Runtime for NodeRuntime {
     fn forget(&mut self, end: Option<&End>) -> BoxFuture<'static, ()> {
         (self.unregister)(&self.spec.id);
         self.end_event = end.map(|end| (self.services.events.undeployed(&self.spec, end), self.ended_record(end)));
-        let owed = self.end_event.clone();
+        let (owed, announced) = (self.end_event.clone(), self.deployed_event.is_none());
         let (services, spec) = (Arc::clone(&self.services), Arc::clone(&self.spec));
         Box::pin(async move {
             services.host_calls.forget(&spec);
             services.launcher.durable.forget(&spec);
             services.launcher.shared.forget(&spec.id);
             let forgotten = match owed {
-                Some((event, ended)) => services.journal.end_workload(spec.id.clone(), event, ended).await,
+                Some((event, ended)) => services.journal.end_workload(spec.id.clone(), event, ended, announced).await,
                 None => services.journal.remove_workload(spec.id.clone()).await,
             };
             if let Err(error) = forgotten {

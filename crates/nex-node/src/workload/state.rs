@@ -158,6 +158,26 @@ pub enum Effect {
     Retire,
 }
 
+impl Effect {
+    /// Its name, for a test that ends the process before it is carried out.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Adopt => "workload: adopt",
+            Self::Start => "workload: start",
+            Self::AwaitHealth => "workload: await health",
+            Self::Record => "workload: record",
+            Self::Announce => "workload: announce",
+            Self::ReportAgentLost => "workload: report its agent lost",
+            Self::Release => "workload: release",
+            Self::BackOff(_) => "workload: back off",
+            Self::Undeploy => "workload: undeploy",
+            Self::Reject => "workload: reject",
+            Self::Retire => "workload: retire",
+        }
+    }
+}
+
 impl State {
     /// A workload that is being deployed; the first effect is [`Effect::Start`].
     #[must_use]

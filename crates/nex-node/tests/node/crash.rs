@@ -9,8 +9,9 @@ use nex_bus::settings::ConnectionSettings;
 use nex_client::artifact::DEFAULT_BUCKET;
 use nex_client::deploy::Target;
 use nex_node::Node;
-use nex_node::journal::{EndedRecord, Journal, OwedEvent, WorkloadRecord};
+use nex_node::journal::{EndedRecord, Journal, OwedEvent, TokenId, WorkloadRecord};
 use nex_process::ProcessId;
+use nex_process::crash_point::{self, Plan};
 use nex_protocol::claims::{Claims, sign};
 use nex_protocol::control::EndedWorkload;
 use nex_protocol::deploy::{DeployRequest, DeployResponse, Location, WorkloadType};
@@ -78,13 +79,19 @@ impl World {
         }
     }
 
+    pub(crate) fn spawn_doomed(&self) -> std::process::Child {
+        self.spawn_doomed_at(None)
+    }
+
+    /// Starts the node in another process, which is killed at a point of its own.
     #[expect(clippy::disallowed_methods, reason = "a process to kill")]
-    fn spawn_doomed(&self) -> std::process::Child {
+    pub(crate) fn spawn_doomed_at(&self, point: Option<&Plan>) -> std::process::Child {
         let password = self.connection.password.as_ref().map(nex_bus::settings::Secret::expose);
         let told = json!({"url": self.nats.url(), "state": self.state(), "user": self.connection.user, "password": password});
         std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "crash::a_node_in_a_process_of_its_own", "--nocapture"])
             .env(CHILD, told.to_string())
+            .envs(point.map(|point| (crash_point::VARIABLE, point.to_string())))
             .stdout(std::process::Stdio::null())
             .stderr(std::process::Stdio::null())
             .spawn()
@@ -260,6 +267,17 @@ async fn a_node_that_stopped_in_order_starts_empty_and_its_state_has_one_node_on
 }
 
 impl World {
+    /// The journal of a node that was killed. What that had just forked may hold it for a moment.
+    pub(crate) async fn left_journal(&self) -> Journal {
+        let opened = std::sync::Mutex::new(None);
+        let open = async || {
+            let journal = Journal::open(&self.state().join("journal.redb")).ok();
+            journal.map(|journal| *opened.lock().unwrap() = Some(journal)).is_some()
+        };
+        assert!(eventually(timeout(), open).await, "the journal cannot be opened");
+        opened.into_inner().unwrap().unwrap()
+    }
+
     /// What the journal says now; nothing while it is being written.
     pub(crate) fn journal(&self) -> Option<Journal> {
         let copy = self.dir.path().join("journal.copy");
@@ -277,7 +295,8 @@ async fn the_end_of_a_workload_is_told_by_the_next_process_if_its_own_was_killed
     let started = world.client.deploy(&service, &doomed.target, &world.keys).await.unwrap();
     world.nats.kill9();
     kill9(agent);
-    let is_owed = || std::future::ready(world.journal().is_some_and(|it| it.owed().is_ok_and(|owed| !owed.is_empty())));
+    let is_end = |owed: &(String, OwedEvent)| owed.1.event.r#type == "workload_undeployed";
+    let is_owed = || std::future::ready(world.journal().is_some_and(|it| it.owed().is_ok_and(|owed| owed.iter().any(is_end))));
     assert!(eventually(timeout(), is_owed).await, "the journal does not have the end");
     doomed.crash();
     world.nats.restart().await;
@@ -306,10 +325,10 @@ async fn what_is_owed_is_told_once_under_its_id_and_an_end_that_was_told_is_not_
     let event = CloudEvent::new("workload_undeployed", "node".into(), "2026-01-01T00:00:00Z".into(), json!({"workload_id": "x"}));
     let owed = OwedEvent { subject: "$NEX.events.default.workload_undeployed".into(), event: event.clone() };
     {
-        let journal = Journal::open(&world.state().join("journal.redb")).unwrap();
+        let journal = world.left_journal().await;
         assert_eq!(journal.owed().unwrap(), []);
-        let ended = EndedRecord { namespace: "default".parse().unwrap(), told: EndedWorkload::default() };
-        journal.end_workload(WorkloadId::new(1), owed, ended).await.unwrap();
+        let ended = EndedRecord { namespace: "default".parse().unwrap(), token: String::new(), told: EndedWorkload::default() };
+        journal.end_workload(WorkloadId::new(1), owed, ended, true).await.unwrap();
     }
     for _ in 0..2 {
         world.start_node().await;
@@ -318,6 +337,30 @@ async fn what_is_owed_is_told_once_under_its_id_and_an_end_that_was_told_is_not_
     }
     let told: Vec<CloudEvent> = world.events("workload_undeployed").into_iter().filter(|it| it.id == event.id).collect();
     assert_eq!(told, [event]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_with_a_damaged_journal_starts_and_says_so() {
+    let (mut world, doomed) = World::crashing().await;
+    let service = world.prepare("service", WorkloadType::Native, b"#!/bin/sh\nexec sleep 1000\n").await;
+    let started = world.client.deploy(&service, &doomed.target, &world.keys).await.unwrap();
+    let left = world.everything();
+    doomed.crash();
+    let path = world.state().join("journal.redb");
+    let nonsense = vec![0xa5; fs::read(&path).unwrap().len()];
+    fs::write(&path, &nonsense).unwrap();
+    world.start_node().await;
+    world.until("it is said", |it| !it.events("journal_damaged").is_empty()).await;
+    let told = &world.events("journal_damaged")[0].data;
+    assert_eq!((&told["workloads"], fs::read(told["kept"].as_str().unwrap()).unwrap()), (&json!(0), nonsense));
+    assert!(left.iter().all(|process| !process.is_alive()), "what nobody knows runs on");
+    assert!(world.workload(&started.id).await.is_none());
+    // A token that was signed in the second of the damage counts as used.
+    let damaged = nex_node::clock::unix_seconds();
+    assert!(eventually(timeout(), async || nex_node::clock::unix_seconds() > damaged).await);
+    let again = world.deploy(&service).await;
+    world.stop_workload(&again).await;
+    world.stop().await;
 }
 
 /// Two namespaces with one trigger cannot come from one node's deploys; whatever brought them into its journal, one of them is served.
@@ -329,10 +372,11 @@ async fn a_restored_workload_gets_no_trigger_that_another_namespace_has() {
     doomed.crash();
     let other = WorkloadId::new(u32::MAX);
     {
-        let journal = Journal::open(&world.state().join("journal.redb")).unwrap();
+        let journal = world.left_journal().await;
         let (_, record) = journal.workloads().unwrap().remove(0);
+        let claims = Claims::decode(record.request.workload_jwt.as_ref().unwrap()).unwrap();
         let record = WorkloadRecord { namespace: "other".parse().unwrap(), ..record };
-        journal.put_workload(other.clone(), record).await.unwrap();
+        journal.put_workload(other.clone(), record, TokenId::from(&claims), None).await.unwrap();
     }
     world.start_node().await;
     is_back(&world, &started).await;

@@ -219,7 +219,7 @@ async fn a_killed_nodes_shared_agent_is_taken_over_with_all_its_functions_and_no
         world.call(&started.name, "you").await;
     }
     {
-        let journal = nex_node::journal::Journal::open(&world.state().join("journal.redb")).unwrap();
+        let journal = world.left_journal().await;
         journal.remove_workload(forgotten.id.parse().unwrap()).await.unwrap();
     }
     world.start_node().await;

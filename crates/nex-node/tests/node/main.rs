@@ -11,6 +11,8 @@ mod control;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod crash_points;
+#[cfg(test)]
 mod drain;
 #[cfg(test)]
 mod durable;

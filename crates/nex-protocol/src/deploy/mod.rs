@@ -170,7 +170,7 @@ pub struct DeployResponse {
     pub issuer: String,
     /// Workload name.
     pub name: String,
-    /// Set to 0 where it has done its work and ended while it was to settle (new).
+    /// Its exit code, where it has ended: 0 while it was to settle, any where this answers a request that came again (new).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use nex_process::confinement::{Layer, Mode};
 use nex_process::jail::{JailSpec, MAX_LINE, ProcessLimits};
-use nex_process::{ChildSpec, Deadline, Elapsed, Output, ProcessId, Stdin};
+use nex_process::{ChildSpec, Deadline, Elapsed, Output, ProcessId, Stdin, crash_point};
 
 use super::config::Limits;
 use super::sandbox::{ProcessSandbox, link_or_copy};
@@ -48,6 +48,7 @@ pub(super) async fn create(
     let mut limits = shared.config.limits(spec.size, spec.memory_mib);
     let mut draft = Draft::new(&shared.host, shared.has_own_uids())?;
     let dir = directories(shared, &mut draft, &spec.id)?;
+    crash_point("sandbox: its directories are made");
     let stderr_tail = StderrTail::default();
     let mut agent = ChildSpec::new(&shared.config.agent_binary)
         .current_dir(&dir)
@@ -68,6 +69,7 @@ pub(super) async fn create(
             let (attachment, netns) = network.attach_process(spec.id.as_str(), by).await?;
             agent = agent.netns_fd(netns);
             link = Some(attachment);
+            crash_point("sandbox: its network is made");
         }
         (Role::Agent, None) => {}
     }
@@ -76,6 +78,7 @@ pub(super) async fn create(
         shared.detach(link.as_ref()).await;
     }
     let child = spawned?;
+    crash_point("sandbox: its process is started");
     let image = spec.image;
     let record = SandboxRecord {
         id: spec.id,
@@ -92,12 +95,15 @@ pub(super) async fn create(
     let mut sandbox = ProcessSandbox::new(shared, record, child, stderr_tail);
     let cgroup = shared.host.cgroup(&sandbox.record.id, &limits.of_cgroup())?;
     join(sandbox.record.cgroup.insert(cgroup).clone(), sandbox.record.leader.pid).await?;
+    crash_point("sandbox: its process is in its cgroup");
     write_record(&sandbox.record)?;
+    crash_point("sandbox: it is recorded");
     let jail = jail_spec(shared, &sandbox.record, &limits, (no_network, image));
     let lines = [jail, b"\n".to_vec(), spec.identity, b"\n".to_vec()].concat();
     if let Err(_broken) = by.bound(sandbox.feed(&lines)).await? {
         return Err(CreateError::Died(by.bound(sandbox.exited()).await?));
     }
+    crash_point("sandbox: its process runs on");
     Ok(sandbox)
 }
 

@@ -12,7 +12,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use nex_network::NetworkError;
 use nex_process::cgroup::MemoryUse;
-use nex_process::{Child, Deadline, Exit, Rung, Signal};
+use nex_process::{Child, Deadline, Exit, Rung, Signal, crash_point};
 
 use super::shared::Shared;
 use crate::error::AttachError;
@@ -84,7 +84,9 @@ impl ProcessSandbox {
         };
         // Before the cgroup is removed: it holds the count of memory kills.
         let report = self.report(exit.unwrap_or(Exit::UNKNOWN));
+        crash_point("sandbox: its process is gone");
         let removed = remove_leftover(&self.record, Deadline::after(REMOVAL)).await;
+        crash_point("sandbox: it is removed");
         // By now its namespace is gone, or about to go. The kernel takes a grace period to free a veth; nobody waits for that.
         let (shared, link) = (Arc::clone(&self.shared), self.record.veth.clone());
         self.shared.host.removal.spawn("detach", async move { shared.detach(link.as_ref()).await });

@@ -111,7 +111,7 @@ impl Runtime for SimulatedRuntime {
         })
     }
 
-    fn record(&self, instance: Option<&SimulatedInstance>, life: LifeRecord) -> BoxFuture<'static, Result<(), JournalError>> {
+    fn record(&mut self, instance: Option<&SimulatedInstance>, life: LifeRecord) -> BoxFuture<'static, Result<(), JournalError>> {
         let (id, world) = (self.id.clone(), Arc::clone(&self.world));
         let running = instance.map(|instance| (instance.agent.clone(), instance.instance.clone()));
         Box::pin(async move {
