@@ -86,6 +86,9 @@ pub struct Deployment {
     pub revision: Option<String>,
     /// How a service is kept; as [`Deployment::essential`] says if absent. Nodes of 0.2.7 take no notice of it.
     pub policy: Option<RunPolicy>,
+    /// The copy of the issuer's on the same node that is to be stopped when this one runs: where quotas have no room for both, the node
+    /// stops it. Nodes of 0.2.7 take no notice of it.
+    pub replaces: Option<WorkloadId>,
 }
 
 impl fmt::Debug for Deployment {
@@ -125,6 +128,7 @@ impl Deployment {
             settle: None,
             revision: None,
             policy: None,
+            replaces: None,
         }
     }
 
@@ -181,6 +185,7 @@ impl Deployment {
             policy: self.policy.clone(),
             secrets: (!self.secrets.is_empty())
                 .then(|| self.secrets.iter().map(|(variable, name)| (variable.clone(), name.to_string())).collect()),
+            replaces: self.replaces.as_ref().map(ToString::to_string),
         })
     }
 }

@@ -45,6 +45,15 @@ struct Inner<W> {
 struct Held {
     charge: Charge,
     triggers: Vec<String>,
+    replaced: Option<Replaced>,
+}
+
+/// The workload that one under way is to replace.
+#[derive(Debug, Clone)]
+struct Replaced {
+    id: WorkloadId,
+    /// Whether there is no room for both.
+    lends_room: bool,
 }
 
 impl<W> Inner<W> {
@@ -54,10 +63,21 @@ impl<W> Inner<W> {
 }
 
 impl<W: AsRef<WorkloadSpec>> Inner<W> {
-    /// What all count for, but one that is under way.
-    fn charges(&self, but: Option<u64>) -> impl Iterator<Item = &Charge> + Clone {
-        let running = self.workloads.values().map(|workload| &(**workload).as_ref().charge);
+    /// What all count for, but one that is under way, and one that is to be replaced.
+    fn charges(&self, but: Option<u64>, replaced: Option<&WorkloadId>) -> impl Iterator<Item = &Charge> + Clone {
+        let running = self.workloads.iter().filter(move |(id, _)| Some(*id) != replaced);
+        let running = running.map(|(_, workload)| &(**workload).as_ref().charge);
         running.chain(self.reserved.iter().filter(move |(key, _)| Some(**key) != but).map(|(_, held)| &held.charge))
+    }
+
+    fn replaceable(&self, charge: &Charge, is_it: impl Fn(&WorkloadSpec) -> bool) -> Option<WorkloadId> {
+        let is_replaced =
+            |id: &WorkloadId| self.reserved.values().any(|held| held.replaced.as_ref().is_some_and(|it| it.id == *id));
+        let is_own = |spec: &WorkloadSpec| {
+            (Some(&spec.namespace), Some(&spec.claims.iss)) == (charge.namespace.as_ref(), charge.issuer.as_ref())
+        };
+        let all = self.workloads.iter().map(|(id, workload)| (id, (**workload).as_ref()));
+        all.filter(|(id, spec)| is_own(spec) && is_it(spec) && !is_replaced(id)).map(|(id, _)| id.clone()).next()
     }
 }
 
@@ -96,37 +116,54 @@ impl<W: AsRef<WorkloadSpec>> Registry<W> {
     /// # Errors
     /// [`NoRoom::Workloads`].
     pub fn has_room(&self) -> Result<(), NoRoom> {
-        self.room(&self.lock())
+        self.room(&self.lock(), None)
     }
 
-    fn room(&self, inner: &Inner<W>) -> Result<(), NoRoom> {
-        match self.limits.workloads.is_some_and(|most| inner.load() >= most) {
+    fn room(&self, inner: &Inner<W>, replaced: Option<&WorkloadId>) -> Result<(), NoRoom> {
+        let load = inner.load() - usize::from(replaced.is_some());
+        match self.limits.workloads.is_some_and(|most| load >= most) {
             true => Err(NoRoom::Workloads),
             false => Ok(()),
         }
     }
 
-    /// Takes room for one more workload, within the quotas of those it counts for.
+    /// The workload of the same namespace and issuer that one with this charge may replace, where no other deploy does that already.
+    #[must_use]
+    pub fn replaceable(&self, charge: &Charge, is_it: impl Fn(&WorkloadSpec) -> bool) -> Option<WorkloadId> {
+        self.lock().replaceable(charge, is_it)
+    }
+
+    /// Takes room for one more workload, within the quotas of those it counts for. One that it replaces lends its room, if it must.
     ///
     /// # Errors
     /// [`NoRoom::Workloads`], [`NoRoom::Quota`].
-    pub fn reserve(&self, quotas: &Quotas, charge: Charge) -> Result<Reservation<W>, NoRoom> {
+    pub fn reserve(&self, quotas: &Quotas, charge: Charge, replaced: Option<WorkloadId>) -> Result<Reservation<W>, NoRoom> {
         let mut inner = self.lock();
-        self.room(&inner)?;
-        quotas.admit(&charge, &inner.charges(None))?;
-        Ok(self.hold(&mut inner, charge))
+        let fits = |inner: &Inner<W>, replaced: Option<&WorkloadId>| {
+            self.room(inner, replaced)?;
+            Ok::<_, NoRoom>(quotas.admit(&charge, &inner.charges(None, replaced))?)
+        };
+        // Somebody else's deploy may have come first.
+        let replaced = replaced.and_then(|id| inner.replaceable(&charge, |spec| spec.id == id));
+        let alone = fits(&inner, None);
+        let lends_room = alone.is_err();
+        match &replaced {
+            Some(id) if lends_room => fits(&inner, Some(id))?,
+            _ => alone?,
+        }
+        Ok(self.hold(&mut inner, charge, replaced.map(|id| Replaced { id, lends_room })))
     }
 
     /// Takes room for a workload that was here before: it is never refused.
     #[must_use]
     pub fn readmit(&self, charge: Charge) -> Reservation<W> {
-        self.hold(&mut self.lock(), charge)
+        self.hold(&mut self.lock(), charge, None)
     }
 
-    fn hold(&self, inner: &mut Inner<W>, charge: Charge) -> Reservation<W> {
+    fn hold(&self, inner: &mut Inner<W>, charge: Charge, replaced: Option<Replaced>) -> Reservation<W> {
         let key = inner.next;
         inner.next = key.wrapping_add(1);
-        inner.reserved.insert(key, Held { charge, triggers: Vec::new() });
+        inner.reserved.insert(key, Held { charge, triggers: Vec::new(), replaced });
         self.tell(inner);
         Reservation { registry: self.clone(), key }
     }
@@ -149,13 +186,14 @@ impl<W: AsRef<WorkloadSpec>> Registry<W> {
         self.lock().workloads.len()
     }
 
-    /// Why another workload would be refused right now.
+    /// Why another workload would be refused right now, or one in the place of a workload of this name.
     #[must_use]
-    pub fn full(&self, quotas: &Quotas, charge: &Charge) -> Vec<String> {
+    pub fn full(&self, quotas: &Quotas, charge: &Charge, replaced: Option<&str>) -> Vec<String> {
         let inner = self.lock();
-        let most = self.limits.workloads.filter(|most| inner.load() >= *most);
+        let replaced = replaced.and_then(|name| inner.replaceable(charge, |spec| spec.name.as_str() == name));
+        let most = self.limits.workloads.filter(|_| self.room(&inner, replaced.as_ref()).is_err());
         let full = most.map(|most| format!("it runs its maximum of {most} workloads"));
-        let exceeded = quotas.admit(charge, &inner.charges(None)).err().map(|exceeded| exceeded.to_string());
+        let exceeded = quotas.admit(charge, &inner.charges(None, replaced.as_ref())).err().map(|exceeded| exceeded.to_string());
         full.into_iter().chain(exceeded).collect()
     }
 
@@ -163,7 +201,7 @@ impl<W: AsRef<WorkloadSpec>> Registry<W> {
     #[must_use]
     pub fn quotas(&self, quotas: &Quotas, namespace: &str) -> Vec<QuotaSummary> {
         let inner = self.lock();
-        quotas.summary(namespace, &inner.charges(None))
+        quotas.summary(namespace, &inner.charges(None, None))
     }
 
     /// Forgets a workload.
@@ -200,18 +238,36 @@ impl<W: AsRef<WorkloadSpec>> Reservation<W> {
             return Err(NoRoom::WorkloadBytes);
         }
         let mut inner = self.registry.lock();
-        let others = inner.charges(Some(self.key)).map(|charge| charge.demand.artifact_bytes).fold(0, u64::saturating_add);
-        if limits.total_bytes.is_some_and(|most| others.saturating_add(bytes) > most) {
-            return Err(NoRoom::TotalBytes);
-        }
         let Some(held) = inner.reserved.get(&self.key) else { return Ok(()) };
-        let mut charge = held.charge.clone();
+        let (mut charge, mut replaced) = (held.charge.clone(), held.replaced.clone());
         charge.demand.artifact_bytes = bytes;
-        quotas.admit(&charge, &inner.charges(Some(self.key)))?;
+        let fits = |replaced: Option<&WorkloadId>| {
+            let others = inner.charges(Some(self.key), replaced);
+            let total = others.clone().map(|charge| charge.demand.artifact_bytes).fold(bytes, u64::saturating_add);
+            if limits.total_bytes.is_some_and(|most| total > most) {
+                return Err(NoRoom::TotalBytes);
+            }
+            Ok(quotas.admit(&charge, &others)?)
+        };
+        match (fits(None), &mut replaced) {
+            (Err(_), Some(replaced)) => {
+                fits(Some(&replaced.id))?;
+                replaced.lends_room = true;
+            }
+            (alone, _) => alone?,
+        }
         if let Some(held) = inner.reserved.get_mut(&self.key) {
-            held.charge = charge;
+            (held.charge, held.replaced) = (charge, replaced);
         }
         Ok(())
+    }
+
+    /// The workload that has to go when this one runs: there is no room for both.
+    #[must_use]
+    pub fn lender(&self) -> Option<WorkloadId> {
+        let inner = self.registry.lock();
+        let replaced = inner.reserved.get(&self.key)?.replaced.as_ref()?;
+        replaced.lends_room.then(|| replaced.id.clone())
     }
 
     /// Whom it counts for, and what.

@@ -150,7 +150,7 @@ async fn start(
     let config = NodeConfig { valid_issuers: Vec::new(), ..NodeConfig::clone(&admission.config.now()) };
     let admitted = policy::admit(&request, &namespace, &config, &admission.identity.xkey, clock::unix_seconds())?;
     let charge = policy::charge(&config, &namespace, &request, &admitted);
-    let mut reservation = admission.registry.reserve(&config.quotas, charge)?;
+    let mut reservation = admission.registry.reserve(&config.quotas, charge, None)?;
     reservation.reserve_triggers(&namespace, &admitted.triggers.subjects)?;
     let deploy = AdmittedDeploy { namespace, request, admitted, reservation };
     Ok(Box::pin(admission.fetch_and_deploy(deploy, by)).await?.id)

@@ -213,6 +213,7 @@ async fn apply(one: &Resolved<'_>, change: &Change, keys: &Keys, session: &Sessi
             issuer: Some(keys.issuer.public_key()),
             memory_mib: settings.limits.memory_mib,
             machine_class: settings.machine.clone(),
+            replaces: (!change.replace.is_empty()).then(|| change.name.to_string()),
             ..one.auction.clone()
         };
         let auction = session.client.auction(&asked, session.discovery_timeout).await?;

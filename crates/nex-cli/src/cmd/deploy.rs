@@ -140,7 +140,8 @@ impl Deploy<'_> {
             output.note(format_args!("Workload {name} ({id}) already exists on node {node}; it runs until a new copy does"));
         }
         for target in targets {
-            let deployed = session.client.deploy(self.deployment, target, self.keys).await;
+            let deployed =
+                session.client.deploy(&in_place_of(self.deployment, copies.left.first(), target), target, self.keys).await;
             let deployed = copies.spare(deployed.map_err(Into::into))?;
             if deployed.exit_code.is_some() && !copies.left.is_empty() {
                 let why = "it ended at once, with exit code 0, so that there is nothing to replace the old copy with; next: leave the \
@@ -195,6 +196,12 @@ impl Deploy<'_> {
         let trigger = deployment.triggers.iter().find(|subject| !subject.contains(['*', '>'])).map(String::as_str);
         output.line(next_commands(name, id, trigger, repeated, output.style()))
     }
+}
+
+/// The deployment that says which copy it replaces, where that is on the same node.
+pub(crate) fn in_place_of(deployment: &Deployment, old: Option<&StopTarget>, target: &Target) -> Deployment {
+    let old = old.filter(|old| old.node == target.node && old.name == deployment.name);
+    Deployment { replaces: old.map(|old| old.id.clone()), ..deployment.clone() }
 }
 
 /// Stops a copy that was replaced.

@@ -7,7 +7,7 @@ use nex_process::shares::{Share, Shares};
 use nex_process::{Deadline, Elapsed};
 use nex_protocol::deploy::{DeployRequest, DeployResponse, HealthCheck, IMAGE_TIMEOUT, WorkloadType};
 use nex_protocol::envelope::{ErrorCode, Failure, chain};
-use nex_protocol::id::Namespace;
+use nex_protocol::id::{Namespace, WorkloadId};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -71,9 +71,12 @@ impl Deploys {
         let Admission { identity, registry, drivers, .. } = &*self.admission;
         let with_issuers = self.admission.config_with_issuers().await;
         let config = &with_issuers.map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))?;
+        let request = body::parse::<DeployRequest>("deploy", body);
         // A full node says so first, as 0.2.7 does; room is taken when it is this deploy's turn.
-        registry.has_room()?;
-        let request: DeployRequest = body::parse("deploy", body)?;
+        if !request.as_ref().is_ok_and(|request| request.replaces.is_some()) {
+            registry.has_room()?;
+        }
+        let mut request = request?;
         let namespace: Namespace =
             namespace.parse().map_err(|error| Failure::new(ErrorCode::BadRequest, format!("Invalid deploy request: {error}")))?;
         let now = clock::unix_seconds();
@@ -93,11 +96,14 @@ impl Deploys {
             return answer;
         }
         let charge = policy::charge(config, &namespace, &request, &admitted);
+        let replaced = request.replaces.take();
+        let replaced =
+            replaced.and_then(|id| registry.replaceable(&charge, |spec| spec.id.as_str() == id && spec.name == admitted.name));
         // Before it waits: what cannot be taken anyway keeps nobody waiting. What counts is the room that it takes when it is its turn.
-        drop(registry.reserve(&config.quotas, charge.clone())?);
+        drop(registry.reserve(&config.quotas, charge.clone(), replaced.clone())?);
         self.admission.rates.take(&config.quotas, &charge, Instant::now())?;
         let turn = self.turn(&namespace, &admitted.claims.iss, by).await?;
-        let mut reservation = registry.reserve(&config.quotas, charge)?;
+        let mut reservation = registry.reserve(&config.quotas, charge, replaced)?;
         reservation.reserve_triggers(&namespace, &admitted.triggers.subjects)?;
         // Asked for first: a token is not used up by an artifact that is not there.
         let (bucket, connections) = (&admitted.location.bucket, &drivers.launcher.connections);
@@ -127,6 +133,7 @@ impl Deploys {
         let (settles, time) = (deploy.request.settle_ms.is_some(), settle::longest(&deploy.request));
         let (bucket, launcher) = (&deploy.admitted.location.bucket, &self.admission.drivers.launcher);
         let artifact = Box::pin(launcher.connections.permitted(bucket, launcher.artifacts.take(offer, by))).await?;
+        let lender = deploy.reservation.lender();
         // Boxed: a deploy's future is large, and one of many requests.
         let mut started = Box::pin(self.admission.deploy(deploy, artifact, by)).await?;
         started.workload.began().await;
@@ -134,10 +141,24 @@ impl Deploys {
         drop(turn);
         self.admission.runs(&mut started).await?;
         // A job is there to end: how is told by who asks what has ended.
-        match settles && started.workload.spec.policy.job.is_none() {
-            true => settle::settle(started, time).await,
-            false => Ok(started.response),
+        let response = match settles && started.workload.spec.policy.job.is_none() {
+            true => settle::settle(started, time).await?,
+            false => started.response,
+        };
+        if let Some(lender) = lender.filter(|_| response.exit_code.is_none()) {
+            self.stop_replaced(&lender, &response.id);
         }
+        Ok(response)
+    }
+
+    /// Stops what has lent its room. Its deployer would, but who has gone by then would have more than his quota.
+    fn stop_replaced(&self, old: &WorkloadId, by: &str) {
+        let Some(workload) = self.admission.registry.get(old.as_str()) else { return };
+        let (admission, reason) = (Arc::clone(&self.admission), format!("replaced by {by}"));
+        self.admission.drivers.scope.spawn("replaced workload", async move {
+            workload.stop(&reason).await;
+            Box::pin(admission.retire(&workload.spec)).await;
+        });
     }
 
     /// Waits for a turn; who has many deploys under way waits for those and keeps nobody else waiting.

@@ -45,7 +45,7 @@ impl Queries {
             declined.push("it is in lame duck mode".to_owned());
         }
         let config = self.config.now();
-        declined.extend(self.registry.full(&config.quotas, &asked_for(&request, &config)));
+        declined.extend(self.registry.full(&config.quotas, &asked_for(&request, &config), request.replaces.as_deref()));
         match declined.is_empty() {
             true => Some(self.summary()),
             false => request.explain.then(|| NodeSummary { declined, ..self.summary() }),

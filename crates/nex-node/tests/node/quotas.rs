@@ -57,6 +57,48 @@ async fn deploys_that_come_together_never_exceed_a_quota_and_refusals_name_it() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_replacement_has_the_room_of_what_it_replaces_and_nobody_has_more_by_that() {
+    for limits in [json!({"quotas": {"namespace": {"workloads": 2}}}), json!({"node_limits": {"max_workloads": 2}})] {
+        let mut world = World::start(limits).await;
+        let sleeper = world.idle("sleeper").await;
+        let (old, other) = (world.deploy(&sleeper).await, world.deploy(&sleeper).await);
+        let asks = |issuer: &str, replaces: Option<&str>| AuctionRequest {
+            issuer: Some(issuer.to_owned()),
+            replaces: replaces.map(str::to_owned),
+            ..AuctionRequest::default()
+        };
+        let (issuer, stranger) = (world.keys.issuer.public_key(), KeyPair::new_account());
+        for (asked, bids) in [
+            (asks(&issuer, Some("sleeper")), 1),
+            (asks(&issuer, None), 0),
+            (asks(&issuer, Some("another")), 0),
+            (asks(&stranger.public_key(), Some("sleeper")), 0),
+        ] {
+            let auction = world.client.auction(&asked, std::time::Duration::from_secs(5)).await.unwrap();
+            assert_eq!(auction.bids.len(), bids, "{asked:?}: {auction:?}");
+        }
+        // Of another name, of another issuer, and where it does not start: what runs stays.
+        let in_place = |it: &Deployment| Deployment { replaces: old.id.parse().ok(), ..it.clone() };
+        assert_eq!(world.refused(&in_place(&world.idle("another").await)).await.code, ErrorCode::Unavailable);
+        let strangers = Keys { issuer: stranger, sender: XKey::new() };
+        Box::pin(world.client.deploy(&in_place(&sleeper), &world.target(), &strangers)).await.unwrap_err();
+        let broken = world.prepare("broken", WorkloadType::Native, b"#!/bin/sh\nexit 3\n").await;
+        let broken = Deployment { name: sleeper.name.clone(), settle: Some(std::time::Duration::from_secs(5)), ..broken };
+        assert_eq!(world.refused(&in_place(&broken)).await.code, ErrorCode::Failed);
+        assert!(world.workload(&old.id).await.is_some());
+        // Nobody but the node stops the old one here, and several at once have its room only once.
+        let (sleeper, target) = (in_place(&sleeper), world.target());
+        let answers = join_all((0..4).map(|_| Box::pin(world.client.deploy(&sleeper, &target, &world.keys)))).await;
+        assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1, "{answers:?}");
+        world.until("the old one has gone", |it| it.node().registry().count() == 2).await;
+        assert!(world.workload(&old.id).await.is_none() && world.workload(&other.id).await.is_some());
+        let ended = world.events_of("workload_undeployed", &old.id);
+        assert!(serde_json::to_string(&ended).unwrap().contains("replaced by "), "{ended:?}");
+        Box::pin(world.stop()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_taken_counts_after_a_crash_and_room_comes_back_with_each_end() {
     let (mut world, doomed) = World::crashing().await;
     let sleeper = world.idle("sleeper").await;

@@ -44,6 +44,9 @@ pub struct AuctionRequest {
     /// Class of machine that it asks for (new).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub machine_class: Option<String>,
+    /// Name of a workload of this issuer that it would replace: on a node that has one, that lends its room in the quotas (new).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<String>,
     /// Asks nodes that decline to answer too and say why (new; nodes of 0.2.7 stay silent).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub explain: bool,

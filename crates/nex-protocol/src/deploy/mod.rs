@@ -102,6 +102,10 @@ pub struct DeployRequest {
     /// Variables whose values are secrets of its issuer, by the secrets' names, see [`crate::secret`] (new).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secrets: Option<BTreeMap<String, String>>,
+    /// Id of a workload of the same name and issuer on the node, which is stopped as soon as this one runs: where the quotas have no room
+    /// for both, it lends its own, and the node stops it (new).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<String>,
 }
 
 /// How a workload was deployed: its request without the token, and its environment (new). Has no `Debug`: it holds secrets.

@@ -15,7 +15,7 @@ use nex_protocol::id::{NodeId, WorkloadId, WorkloadName};
 use tokio::time::Instant;
 
 use crate::check::Usage;
-use crate::cmd::deploy::{by_hand, stop_replaced};
+use crate::cmd::deploy::{by_hand, in_place_of, stop_replaced};
 use crate::cmd::stop::StopTarget;
 use crate::cmd::upload::{BucketArgs, upload};
 use crate::exit::request_error;
@@ -180,7 +180,7 @@ impl Turns<'_> {
     ) -> anyhow::Result<()> {
         let Live { deployment, targets, own, .. } = live;
         for target in targets.iter() {
-            let response = self.session.client.deploy(deployment, target, self.keys).await?;
+            let response = self.session.client.deploy(&in_place_of(deployment, old.front(), target), target, self.keys).await?;
             if let Some(code) = response.exit_code {
                 return Err(EndedAtOnce(code).into());
             }
