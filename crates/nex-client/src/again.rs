@@ -45,6 +45,7 @@ impl Deployment {
             settle: request.settle_ms.map(Duration::from_millis),
             revision: request.revision,
             policy: request.policy,
+            placement: request.placement.unwrap_or_default(),
             ..Self::new(name, r#type, artifact)
         };
         for text in request.triggers.unwrap_or_default() {

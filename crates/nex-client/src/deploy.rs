@@ -6,8 +6,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nex_protocol::claims::{self, Claims};
 use nex_protocol::deploy::{
-    ConnectionDetails, DeployRequest, DeployResponse, IMAGE_TIMEOUT, Isolation, RequestedLimits, RunPolicy, StopRequest,
-    StopResponse, WorkloadType, request_digest,
+    ConnectionDetails, DeployRequest, DeployResponse, IMAGE_TIMEOUT, Isolation, RequestedLimits, RequestedPlacement, RunPolicy,
+    StopRequest, StopResponse, WorkloadType, request_digest,
 };
 use nex_protocol::digest::Digest;
 use nex_protocol::envelope::kind;
@@ -86,6 +86,8 @@ pub struct Deployment {
     pub revision: Option<String>,
     /// How a service is kept; as [`Deployment::essential`] says if absent. Nodes of 0.2.7 take no notice of it.
     pub policy: Option<RunPolicy>,
+    /// By what its nodes are chosen. Nodes only repeat it; those of 0.2.7 do not.
+    pub placement: RequestedPlacement,
     /// The copy of the issuer's on the same node that is to be stopped when this one runs: where quotas have no room for both, the node
     /// stops it. Nodes of 0.2.7 take no notice of it.
     pub replaces: Option<WorkloadId>,
@@ -128,6 +130,7 @@ impl Deployment {
             settle: None,
             revision: None,
             policy: None,
+            placement: RequestedPlacement::default(),
             replaces: None,
         }
     }
@@ -185,6 +188,7 @@ impl Deployment {
             policy: self.policy.clone(),
             secrets: (!self.secrets.is_empty())
                 .then(|| self.secrets.iter().map(|(variable, name)| (variable.clone(), name.to_string())).collect()),
+            placement: (self.placement != RequestedPlacement::default()).then(|| self.placement.clone()),
             replaces: self.replaces.as_ref().map(ToString::to_string),
         })
     }

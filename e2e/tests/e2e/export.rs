@@ -11,7 +11,8 @@ const SERVICE: &str = "#!/bin/sh\necho \"$WORDS\"\nexec sleep 1000\n";
 #[test]
 fn what_runs_is_written_and_applying_it_changes_nothing() {
     let mut world = World::new();
-    let _up = world.up(&[]);
+    let _up = world.up(&["--tag", "region=eu"]);
+    let node = world.node_id();
     world.nex(&["export"]).expect(1).says(&["nothing of ours runs"]);
     let service = world.file("service.sh", SERVICE);
     let greet = world.file("greet.mjs", guest::GREET_MJS);
@@ -21,6 +22,7 @@ fn what_runs_is_written_and_applying_it_changes_nothing() {
     world.nex(&[&["devrun", &service][..], &policy, &environment].concat()).expect(0);
     world.nex(&["devrun", &greet, "--trigger_subject", "fn.greet", "--memory-mib", "32", "--copies", "2"]).expect(0);
     world.nex(&["devrun", &greet, "--name", "plain"]).expect(0);
+    world.nex(&["devrun", &greet, "--name", "placed", "--node", &node, "--tag", "region=eu", "--spread"]).expect(0);
     let toml = "project = 'shop'\n[workloads.applied]\nfile = 'service.sh'\nenvironment = { WORDS = 'x' }\nhealth = 'cmd:true'\n";
     world.file("shop/nex.toml", toml);
     world.file("shop/service.sh", SERVICE);
@@ -30,13 +32,15 @@ fn what_runs_is_written_and_applying_it_changes_nothing() {
     let written = std::fs::read_to_string(world.path("all.toml")).unwrap();
     assert!(!written.contains("two words\\nand") && !written.contains("hunter2"), "{written}");
     assert!(written.contains("project = \"shop\"") && written.contains("secret = \"db\""), "{written}");
+    assert!(written.contains(&format!("nodes = [\"{node}\"]")) && written.contains("spread = true"), "{written}");
+    assert!(written.contains("[workloads.placed.tags]\nregion = \"eu\""), "{written}");
     for file in ["all.toml", "all.env/servicesh/WORDS"] {
         let mode = std::fs::metadata(world.path(file)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{file}");
     }
     let planned = world.nex(&["apply", "all.toml", "--dry-run"]).expect(0);
     let unchanged =
-        ["= applied: unchanged, 1 copy", "= greetmjs: unchanged, 2 copies", "= plain: unchanged", "= servicesh: unchanged"];
+        ["= applied: unchanged, 1 copy", "= greetmjs: unchanged, 2 copies", "= plain: unchanged", "= placed: unchanged", "= servicesh: unchanged"];
     planned.says(&unchanged).says(&["All is as it should be"]);
 
     world.nex(&["export", "all.toml"]).expect(2).says(&["is there already", "--force"]);

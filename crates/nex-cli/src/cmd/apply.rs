@@ -13,7 +13,7 @@ use nex_client::auction::Auction;
 use nex_client::deploy::{Deployment, Keys, Target};
 use nex_client::discover::Found;
 use nex_protocol::control::{AuctionRequest, WorkloadPingRequest};
-use nex_protocol::deploy::WorkloadType;
+use nex_protocol::deploy::{RequestedPlacement, WorkloadType};
 use nex_protocol::id::NodeId;
 use nex_protocol::seal::NATS_CREDS;
 use serde_json::{Value, json};
@@ -248,7 +248,8 @@ fn targets(auction: &Auction, change: &Change, one: &Resolved<'_>) -> anyhow::Re
 }
 
 fn deployment(one: &Resolved<'_>, artifact: Artifact) -> Deployment {
-    let Wanted { name, settings, settle, .. } = one.wanted;
+    let wanted = one.wanted;
+    let Wanted { name, settings, settle, .. } = wanted;
     let is_job = settings.policy.as_ref().is_some_and(|policy| policy.job.is_some());
     let fresh = Deployment::new(name.clone(), one.r#type, artifact);
     Deployment {
@@ -269,6 +270,11 @@ fn deployment(one: &Resolved<'_>, artifact: Artifact) -> Deployment {
         },
         policy: settings.policy.clone(),
         revision: Some(one.revision.to_string()),
+        placement: RequestedPlacement {
+            nodes: wanted.nodes.iter().map(ToString::to_string).collect(),
+            tags: wanted.tags.clone(),
+            spread: wanted.spread,
+        },
         ..fresh
     }
 }

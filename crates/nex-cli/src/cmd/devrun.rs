@@ -7,7 +7,7 @@ use clap::{ArgAction, Args};
 use clap_complete::engine::ArgValueCompleter;
 use nex_client::artifact::LocalFile;
 use nex_protocol::control::AuctionRequest;
-use nex_protocol::deploy::WorkloadType;
+use nex_protocol::deploy::{RequestedPlacement, WorkloadType};
 use nex_protocol::id::{NodeId, WorkloadName};
 
 use super::deploy::{Copies, Deploy, by_hand};
@@ -130,6 +130,7 @@ pub(crate) async fn run(args: &DevrunArgs, connection: &ConnectionArgs, env: &En
     };
     let (targets, uploaded) = copies.spare(prepared.await)?;
     let (mut deployment, is_default_trigger) = plan.deployment(uploaded.artifact, "Workload published in devmode".into());
+    deployment.placement = args.placement();
     deployment.revision = Some(copies.spare(by_hand(&deployment, &keys, &session).await)?);
     if let Some(saves) = saves {
         let (file, nodes, spread, bucket) = (args.file.as_path(), args.nodes.as_slice(), args.spread, args.bucket);
@@ -163,6 +164,15 @@ impl DevrunArgs {
             wishes.resize(usize::from(count), None);
         }
         wishes
+    }
+
+    /// By what the nodes are chosen, for who deploys it again.
+    fn placement(&self) -> RequestedPlacement {
+        RequestedPlacement {
+            nodes: self.nodes.iter().map(ToString::to_string).collect(),
+            tags: self.tags.iter().cloned().collect(),
+            spread: self.spread,
+        }
     }
 
     /// Images are made of many files, which are written one after the other.

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use nex_protocol::deploy::{DeployRequest, DeployedSettings, JobPolicy, RequestedHealth, RunPolicy, WorkloadType};
+use nex_protocol::deploy::{
+    DeployRequest, DeployedSettings, JobPolicy, RequestedHealth, RequestedPlacement, RunPolicy, WorkloadType,
+};
 use nex_protocol::id::WorkloadName;
 use nex_protocol::seal::NATS_CREDS;
 
@@ -93,6 +95,7 @@ fn of_request(request: DeployRequest, name: &WorkloadName) -> RawWorkload {
     }
     let usual = if is_function || is_job { None } else { Some(milliseconds(SETTLE)) };
     let secrets = request.secrets.unwrap_or_default().into_iter();
+    let RequestedPlacement { nodes, tags, spread } = request.placement.unwrap_or_default();
     let (credentials, secrets): (Vec<_>, Vec<_>) = secrets.partition(|(key, _)| key == NATS_CREDS);
     RawWorkload {
         url: request.location.map(|location| location.to_string()),
@@ -128,6 +131,9 @@ fn of_request(request: DeployRequest, name: &WorkloadName) -> RawWorkload {
         log_bytes: limits.log_bytes,
         machine: request.machine_class,
         isolation: request.isolation,
+        nodes,
+        tags,
+        spread,
         ..RawWorkload::default()
     }
 }
@@ -192,6 +198,14 @@ mod tests {
         assert!(matches!(&one.source, Source::Stored(location) if location.to_string() == "nats://B/k"));
         assert_eq!((&one.settings.policy, &one.settings.argv), (&service.request.policy, &service.request.argv.clone().unwrap()));
         assert_eq!((one.settings.secrets["PASSWORD"].as_str(), one.settings.secrets[NATS_CREDS].as_str()), ("db", "bus"));
+        let node = KeyPair::new_server().public_key();
+        service.request.placement = Some(RequestedPlacement {
+            nodes: vec![node.clone()],
+            tags: [("region".to_owned(), "eu".to_owned())].into(),
+            spread: true,
+        });
+        let placed = &again(service.clone()).workloads[0];
+        assert_eq!((placed.nodes[0].as_str(), placed.tags["region"].as_str(), placed.spread), (node.as_str(), "eu", true));
         service.request.settle_ms = None;
         assert_eq!(again(service).workloads[0].settle.unwrap().0, None);
         let mut function = settings("v8");

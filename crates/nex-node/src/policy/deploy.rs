@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use nex_protocol::agent;
 use nex_protocol::claims::{Claims, Place};
-use nex_protocol::deploy::{CheckedPolicy, DeployRequest, Isolation, Location, WorkloadType, is_revision, request_digest};
+use nex_protocol::deploy::{
+    CheckedPolicy, DeployRequest, Isolation, Location, MAX_PLACES, WorkloadType, is_revision, request_digest,
+};
 use nex_protocol::digest::Digest;
 use nex_protocol::id::{Namespace, SecretName, WorkloadName};
 use nex_protocol::seal::{self, Binding, Environment};
@@ -92,6 +94,9 @@ pub fn admit(
     machine_class(request, config)?;
     if request.revision.as_deref().is_some_and(|revision| !is_revision(revision)) {
         return Err(DeployRefusal::Revision);
+    }
+    if request.placement.as_ref().is_some_and(|placement| !placement.is_bounded()) {
+        return Err(DeployRefusal::TooMany { what: "nodes or tags", most: MAX_PLACES });
     }
     let policy = policy(request, kind)?;
     let (asked, has_class) = (request.isolation.as_deref(), request.machine_class.is_some());

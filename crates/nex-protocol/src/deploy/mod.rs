@@ -3,6 +3,7 @@
 mod isolation;
 mod limits;
 mod location;
+mod placement;
 pub mod policy;
 mod probe;
 mod workload_type;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use self::isolation::{Isolation, UnknownIsolation};
 pub use self::limits::RequestedLimits;
 pub use self::location::{InvalidLocation, Location};
+pub use self::placement::{MAX_PLACES, RequestedPlacement};
 pub use self::policy::{CheckedPolicy, InvalidPolicy, Job, JobPolicy, RequestedHealth, Restart, RunPolicy, StopSignal};
 pub use self::probe::{HealthCheck, InvalidProbe, Probe};
 pub use self::workload_type::{UnknownType, WorkloadType};
@@ -102,6 +104,9 @@ pub struct DeployRequest {
     /// Variables whose values are secrets of its issuer, by the secrets' names, see [`crate::secret`] (new).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secrets: Option<BTreeMap<String, String>>,
+    /// What its node was chosen by (new).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub placement: Option<RequestedPlacement>,
     /// Id of a workload of the same name and issuer on the node, which is stopped as soon as this one runs: where the quotas have no room
     /// for both, it lends its own, and the node stops it (new).
     #[serde(skip_serializing_if = "Option::is_none")]
