@@ -1,13 +1,17 @@
 //! Who this node is: a server nkey and a curve key, made once and kept, and the nexus it belongs to.
 
 use std::fmt;
+use std::path::Path;
 
 use nex_protocol::claims::Place;
 use nex_protocol::id::NodeId;
 use nex_protocol::seal;
 use nkeys::{KeyPair, XKey};
 
-use crate::state_dir::{StateDir, StateError};
+use crate::state_dir::{KEYS, StateDir, StateError};
+
+/// File of the server key.
+const NODE_KEY: &str = "node.nk";
 
 /// The node's keys and its place among others.
 pub struct Identity {
@@ -34,7 +38,7 @@ impl Identity {
     /// [`StateError`].
     pub fn load(state: &StateDir, nexus: String) -> Result<Self, StateError> {
         let (node, key) = state.key(
-            "node.nk",
+            NODE_KEY,
             || KeyPair::new_server().seed().ok(),
             |seed| {
                 let key = KeyPair::from_seed(seed).ok()?;
@@ -45,6 +49,13 @@ impl Identity {
         // A key that was made from its seed has one to sign with.
         let xkey_signature = seal::sign_xkey(&key, &xkey.public_key()).unwrap_or_default();
         Ok(Self { node, nexus, xkey, xkey_signature })
+    }
+
+    /// Who the node of a state directory is, if one was started there and its key can be read.
+    #[must_use]
+    pub fn read(state_dir: &Path) -> Option<NodeId> {
+        let seed = std::fs::read_to_string(state_dir.join(KEYS).join(NODE_KEY)).ok()?;
+        KeyPair::from_seed(seed.trim()).ok()?.public_key().parse().ok()
     }
 
     /// This node and a namespace on it, to be compared with what claims are bound to.

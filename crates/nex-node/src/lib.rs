@@ -4,7 +4,7 @@
 //!
 //! | room | what is in it |
 //! |---|---|
-//! | [`node`], [`status`] | start, stop, and what the node says of itself |
+//! | [`node`], [`status`], [`rehearsal`] | start, stop, what the node says of itself; what a start would meet |
 //! | [`config`] | the JSON configuration: as written, and as meant |
 //! | [`state_dir`], [`journal`], [`identity`], [`leftovers`], [`restore`] | what outlives the process |
 //! | [`bus`] | the internal NATS server and who may say what on it |
@@ -49,6 +49,7 @@ pub mod policy;
 pub mod pool;
 pub mod quota;
 pub mod registry;
+pub mod rehearsal;
 mod restore;
 pub mod sandbox;
 pub mod secrets;

@@ -23,6 +23,9 @@ use nix::fcntl::{Flock, FlockArg};
 const LAST_HOLDER: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// Directory of the node's keys in its state directory.
+pub(crate) const KEYS: &str = "keys";
+
 /// Why the state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
@@ -119,7 +122,7 @@ impl StateDir {
     /// [`StateError::InUse`] when another node holds it, [`StateError::Io`].
     pub fn open(root: &Path) -> Result<Self, StateError> {
         make_private(root)?;
-        for part in ["keys", "artifacts", "bus"] {
+        for part in [KEYS, "artifacts", "bus"] {
             make_private(&root.join(part))?;
         }
         let lock = Lock::take(&root.join("lock"))?;
@@ -148,7 +151,7 @@ impl StateDir {
         make: impl FnOnce() -> Option<String>,
         accept: impl FnOnce(&str) -> Option<K>,
     ) -> Result<K, StateError> {
-        let path = self.root.join("keys").join(name);
+        let path = self.root.join(KEYS).join(name);
         let io = |source| StateError::Io { path: path.clone(), source };
         let bad = || StateError::Key { path: path.clone() };
         let seed = match fs::read_to_string(&path) {

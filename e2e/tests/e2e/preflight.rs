@@ -1,7 +1,9 @@
 //! `nex node preflight`: what a node needs, and whether it is here.
 
+use nex_testkit::NatsOptions;
 use serde_json::Value;
 
+use crate::permissions::{documented, flags};
 use crate::world::World;
 
 fn check<'a>(checks: &'a Value, what: &str) -> &'a Value {
@@ -32,11 +34,17 @@ fn what_is_missing_is_named_with_what_to_do_and_fails() {
     let mut world = World::new();
     let ended = world.nex(&["node", "preflight", "--agent", "/no/such/agent"]).expect(1);
     ended.says(&["⛔ Dependency Missing - nex-agent", "/no/such/agent", "   next: put nex-agent beside nex", "1 of "]);
-    // A NATS server may be somewhere else, or be started later.
-    world
-        .nex(&["node", "preflight"])
-        .expect(0)
-        .says(&["⚠️  Weaker without - NATS with JetStream: no NATS server at", &world.url()]);
+    // Where somebody says it is and it is not, no node starts; who says nothing may have `nex up` start one.
+    let ended = world.nex(&["node", "preflight"]).expect(1);
+    ended.says(&["⛔ Dependency Missing - NATS with JetStream: no NATS server at", &world.url()]);
+    world.nex(&["node", "up"]).expect(6);
+    let old = world.file("bin/nats-server", "#!/bin/sh\necho nats-server: v2.10.26\n");
+    std::fs::set_permissions(&old, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let ended = world.nex(&["node", "preflight", "--nats-server", &old]).expect(1);
+    ended.says(&["⛔ Dependency Missing - nats-server, for the internal bus: ", "is NATS server 2.10.26, older than 2.12"]);
+    let port = world.port().to_string();
+    let ended = world.nex(&["up", "--port", &port, "--nats-server", &old]).expect(1);
+    ended.says(&["is NATS server 2.10.26, older than 2.12", "install a newer one"]);
     world.unset("NEX_NATS_SERVER");
     world.set("PATH", "/no/such/directory");
     let ended = world.nex(&["node", "preflight"]).expect(1);
@@ -47,6 +55,67 @@ fn what_is_missing_is_named_with_what_to_do_and_fails() {
     // Another program is not the agent of this version.
     let ended = world.nex(&["node", "preflight", "--agent", "/bin/true"]).expect(1);
     ended.says(&["⛔ Dependency Missing - nex-agent of this version: /bin/true"]);
+}
+
+/// What preflight says, and whether a node then starts, for the same arguments.
+fn verdicts(world: &World, more: &[&str]) -> (i32, i32) {
+    let preflight = world.nex(&[&["node", "preflight"], more].concat());
+    let node = world.start(&[&["node", "up"], more].concat());
+    match node.says_either("is ready", "error: ") {
+        Ok(()) => (preflight.code, node.interrupt().code),
+        Err(_) => (preflight.code, node.ends().code),
+    }
+}
+
+#[test]
+fn preflight_says_of_a_configuration_what_a_node_does_with_it() {
+    let world = World::with_nats();
+    for (text, code) in [
+        (r#"{"sandbox": "auto"}"#, 0),
+        (r#"{"sandbox": "auto", "machine_template": {"vcpu_count": 1, "memsize_mib": 256}}"#, 0),
+        (r#"{"sandbox": "firecracker", "default_resource_dir": "/no/such"}"#, 1),
+        (r#"{"isolation": {"floor": "microvm"}, "no_sandbox": true}"#, 1),
+        (r#"{"host_services": {"services": {"http": {"enabled": true, "config": {"allow_privat": true}}}}}"#, 1),
+        (r#"{"no_sandbox": true, "require": ["namespaces"]}"#, 0),
+    ] {
+        let config = world.file("node.json", text);
+        assert_eq!(verdicts(&world, &["--config", &config]), (code, code), "{text}");
+    }
+    // Nothing of a rehearsal stays, and a node that runs is told of.
+    let left = std::fs::read_dir(world.path("state")).unwrap().flatten().map(|entry| entry.file_name());
+    assert_eq!(left.filter(|name| name.to_string_lossy().starts_with("preflight")).count(), 0);
+    let node = world.node_up(&[]);
+    world.nex(&["node", "preflight"]).expect(1).says(&["another node runs on the state directory"]);
+    node.interrupt();
+}
+
+#[test]
+fn preflight_names_every_permission_that_a_node_lacks() {
+    let without = |lines: &[&str]| lines.iter().fold(documented(), |all, line| all.replacen(&format!("\"{line}\"\n"), "", 1));
+    for (lacking, code) in [
+        (&[][..], 0),
+        (&["$NEX.PING", "$NEX.DEPLOY.*.*"], 1),
+        (&["$NEX.events.>", "$JS.API.STREAM.INFO.OBJ_NEXCLIFILES", "$NEX.HISTORY.*.*.*"], 0),
+    ] {
+        let world = World::with_nats_like(NatsOptions { config: without(lacking), ..NatsOptions::default() });
+        let user = flags("node");
+        let user: Vec<&str> = user.iter().map(String::as_str).collect();
+        let mut preflight = world.nex(&[&["node", "preflight"], user.as_slice()].concat()).expect(code);
+        for line in lacking {
+            preflight = preflight.says(&[line.split('*').next().unwrap().trim_end_matches('>')]);
+        }
+        assert_eq!(preflight.text().contains("all that a node needs"), lacking.is_empty(), "{}", preflight.text());
+        assert_eq!(preflight.text().matches("permission on NATS").count(), lacking.len().max(1), "{}", preflight.text());
+    }
+}
+
+#[test]
+fn a_nats_without_jetstream_is_told_by_preflight_and_by_the_node() {
+    let world = World::with_nats_like(NatsOptions { jetstream: false, ..NatsOptions::default() });
+    world.nex(&["node", "preflight"]).expect(0).says(&["⚠️  Weaker without - NATS with JetStream: this NATS has no JetStream"]);
+    let node = world.node_up(&[]);
+    node.waits_for("this NATS has no JetStream, without which nothing can be deployed");
+    node.interrupt();
 }
 
 #[test]

@@ -4,7 +4,9 @@ mod auth;
 mod internal;
 mod proof;
 mod server;
+mod version;
 
 pub use auth::{AgentUser, BusKeys};
 pub use internal::InternalBus;
 pub use server::{BusError, BusServer, find_nats_server};
+pub use version::{VersionError, program_version, server_lacks};

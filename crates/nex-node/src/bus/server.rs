@@ -6,6 +6,8 @@ use std::time::Duration;
 use nex_process::{Child, ChildSpec, Deadline, Output, ProcessId, Rung, Signal, SpawnError, crash_point};
 use serde::Deserialize;
 
+use super::version::{VersionError, program_version};
+
 /// Why there is no internal bus.
 #[derive(Debug, thiserror::Error)]
 pub enum BusError {
@@ -15,6 +17,9 @@ pub enum BusError {
     /// The program does not start.
     #[error("cannot start the internal NATS server")]
     Spawn(#[from] SpawnError),
+    /// It is none that can be started.
+    #[error(transparent)]
+    Version(#[from] VersionError),
     /// It starts and does not listen.
     #[error("the NATS server did not listen within {} s; next: see why in its log, {log}", .waited.as_secs())]
     NotReady {
@@ -78,6 +83,7 @@ impl BusServer {
     /// # Errors
     /// [`BusError`].
     pub async fn start(program: &Path, dir: &Path, config: impl FnOnce(&str) -> String) -> Result<Self, BusError> {
+        program_version(program).await?;
         let ports = dir.join("ports");
         let (config_file, log) = (dir.join("server.conf"), dir.join("server.log"));
         match std::fs::remove_dir_all(&ports) {

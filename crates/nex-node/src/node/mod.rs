@@ -25,10 +25,11 @@ use tokio::sync::watch;
 pub use self::error::NodeError;
 pub use self::options::NodeOptions;
 use self::parts::DriverParts;
-use self::reach::{addresses, reach};
+pub(crate) use self::reach::addresses;
+use self::reach::reach;
 use crate::admission::Admission;
 use crate::artifacts::Artifacts;
-use crate::bus::{BusKeys, InternalBus};
+use crate::bus::{BusKeys, InternalBus, server_lacks};
 use crate::config::{LiveConfig, NodeConfig};
 use crate::control::ControlApi;
 use crate::events::Events;
@@ -40,6 +41,7 @@ use crate::outbox::Outbox;
 use crate::pool::Status as PoolStatus;
 use crate::quota::DeployRates;
 use crate::registry::Registry;
+use crate::rehearsal;
 use crate::restore;
 use crate::sandbox::{Host, Sandboxes};
 use crate::state_dir::{self, StateDir};
@@ -110,9 +112,7 @@ impl Node {
             resource_dir: &options.resource_dir,
             nats: &addresses(&options).await,
         };
-        let services = options.config.host_services.services.iter();
-        let services = services.map(|(name, it)| (name.clone(), it.enabled, it.config.clone()));
-        let services = nex_host::Config::new(services).map_err(NodeError::HostServices)?;
+        let services = rehearsal::host_services(&options.config)?;
         let (mut left, bus) = (journal.workloads()?, journal.bus()?);
         if options.config.fresh {
             leftovers::forget(std::mem::take(&mut left), &journal, &identity.node).await?;
@@ -167,6 +167,9 @@ impl Node {
         let artifacts = Artifacts::new(state.path("artifacts"));
         artifacts.sweep();
         tracing::info!("Established node NATS connection to: {}", connection.shown_servers());
+        if let Some(lacks) = server_lacks(&nats.server_info().version) {
+            tracing::warn!("{lacks}");
+        }
         let keys = Arc::new(BusKeys::load(&state)?);
         let listen = (sandboxes.bus_host(), config.bus_port);
         let bus = InternalBus::start(nats_server, state.path("bus"), Arc::clone(&keys), listen, journal.clone()).await?;
@@ -204,6 +207,9 @@ impl Node {
         let control = ControlApi::start(&nats, &status, &admission).await.map_err(NodeError::Nats)?;
         denials.settle(&nats).await;
         check_permissions(&denials)?;
+        if let Err(lacking) = rehearsal::jetstream(&nats, &denials).await {
+            tracing::warn!("{lacking}");
+        }
         let Admission { identity, registry, drivers: services, .. } = &*admission;
         tracing::info!(public_xkey = %identity.xkey.public_key(), "Use this key as the recipient for encrypted run requests");
         tracing::info!(id = %identity.node, version = VERSION, "NATS execution engine awaiting commands");

@@ -35,7 +35,7 @@ pub(super) async fn reach(
 }
 
 /// Where the user's NATS servers are, the node's and the workloads', as far as that can be looked up now.
-pub(super) async fn addresses(options: &NodeOptions) -> Vec<SocketAddr> {
+pub(crate) async fn addresses(options: &NodeOptions) -> Vec<SocketAddr> {
     let workloads = options.config.host_services.nats_url.as_deref().map(nex_bus::settings::split_servers);
     let mut found = Vec::new();
     for server in options.connection.servers.iter().chain(workloads.iter().flatten()) {

@@ -19,8 +19,10 @@ use crate::env::Env;
 pub(super) struct Wanted {
     /// The monitor.
     pub(super) vmm: Vmm,
-    /// Whether the configuration demands microVMs, rather than prefers them.
+    /// Whether somebody asked for microVMs, so that what is missing may be installed.
     pub(super) is_asked: bool,
+    /// Whether the node does not start without them; else it falls back to jailed processes.
+    is_required: bool,
     /// Paths of the resources.
     pub(super) paths: ResourcePaths,
     /// Requirements of the guests' network that the host does not meet.
@@ -49,9 +51,9 @@ impl Wanted {
             cni_bin_path,
             agent: agent.map(agent_id).transpose()?,
         };
-        // Without a configuration a node falls back to jailed processes.
+        let is_required = vmm != Vmm::Either;
         let is_asked = vmm != Vmm::Either || is_configured(args);
-        Ok(Some(Self { vmm, is_asked, paths, lacks: network_lacks(config) }))
+        Ok(Some(Self { vmm, is_asked, is_required, paths, lacks: network_lacks(config) }))
     }
 
     /// Finds the resources.
@@ -63,7 +65,7 @@ impl Wanted {
     pub(super) fn checks(&self, is_verified: bool) -> Vec<Check> {
         let mut checks = vec![self.kvm()];
         for found in self.find() {
-            let required = found.required && self.is_asked;
+            let required = found.required && self.is_required;
             let Some(path) = &found.path else {
                 checks.push(Check::new(found.resource.to_string(), required, Err(anyhow::anyhow!("{}", found.why)), &found.next));
                 continue;
@@ -82,11 +84,11 @@ impl Wanted {
         const WHAT: &str = "guests' network";
         if self.lacks.is_empty() {
             let found = "rights, /dev/net/tun and the packet filter's program".to_owned();
-            return vec![Check::new(WHAT, self.is_asked, Ok(found), "")];
+            return vec![Check::new(WHAT, self.is_required, Ok(found), "")];
         }
         let programs: Vec<&str> = self.find().iter().filter_map(|found| found.resource.program()).collect();
         let lacks = self.lacks.iter().filter(|lack| !programs.iter().any(|program| lack.what.ends_with(&format!(" {program}"))));
-        lacks.map(|lack| Check::new(WHAT, self.is_asked, Err(anyhow::anyhow!("no {}", lack.what)), &lack.advice)).collect()
+        lacks.map(|lack| Check::new(WHAT, self.is_required, Err(anyhow::anyhow!("no {}", lack.what)), &lack.advice)).collect()
     }
 
     fn kvm(&self) -> Check {
@@ -115,6 +117,6 @@ impl Wanted {
 }
 
 /// Whether there is a file or flag that decides about sandboxes.
-pub(super) fn is_configured(args: &NodeArgs) -> bool {
+fn is_configured(args: &NodeArgs) -> bool {
     args.sandbox.is_some() || args.load().is_ok_and(|loaded| loaded.file.is_some())
 }

@@ -3,6 +3,7 @@
 //! | room | what is in it |
 //! |---|---|
 //! | [`node`] | checks of every node and of jailed processes |
+//! | [`nats`] | the user's NATS, and what it permits |
 //! | [`microvm`] | checks of microVMs |
 //! | [`repair`] | installs what is missing |
 //! | [`args`], [`check`], [`starter`] | arguments, results, and the starter configuration |
@@ -10,6 +11,7 @@
 mod args;
 mod check;
 mod microvm;
+mod nats;
 mod node;
 mod repair;
 mod starter;
@@ -21,6 +23,8 @@ pub(crate) use args::PreflightArgs;
 use crate::args::ConnectionArgs;
 use crate::env::Env;
 use crate::output::Output;
+use check::Check;
+use nex_node::{NodeConfig, rehearsal};
 use repair::RootParts;
 
 /// Checks, installs if requested and prints the list. Fails if something required is missing.
@@ -45,6 +49,7 @@ pub(crate) async fn run(args: &PreflightArgs, connection: &ConnectionArgs, env: 
         repair::repair(&wanted, args, &RootParts { agent: agent.as_deref(), base }, output).await?;
         checks.extend(wanted.checks(args.install.verify));
     }
+    checks.extend(rehearse(args, &config, connection, env, &checks).await);
     if args.verbose {
         let dirs = env.path.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(":");
         output.note(format_args!("searched: {dirs}"));
@@ -56,4 +61,19 @@ pub(crate) async fn run(args: &PreflightArgs, connection: &ConnectionArgs, env: 
             anyhow::bail!("{missing} of {} checks failed; next: do what the list says, then run preflight again", checks.len())
         }
     }
+}
+
+/// Makes the sandboxes that the node would make, where nothing is known to be missing that they need.
+async fn rehearse(
+    args: &PreflightArgs,
+    config: &NodeConfig,
+    connection: &ConnectionArgs,
+    env: &Env,
+    checks: &[Check],
+) -> Option<Check> {
+    let is_hopeless = checks.iter().any(|check| check.fails() && !nats::is_of_nats(check));
+    let settings = connection.settings(env).ok().filter(|_| !is_hopeless)?;
+    let options = node::options(&args.node, config, settings, env).ok()?;
+    let found = Box::pin(rehearsal::sandboxes(&options)).await.map_err(Into::into);
+    Some(Check::new("sandboxes, as a node makes them", true, found, "see the reason, and what is missing above"))
 }

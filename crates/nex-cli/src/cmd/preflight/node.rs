@@ -1,25 +1,23 @@
-//! Checks of every node: configuration, NATS, state directory, agent, and the confinement of jailed processes.
+//! Checks of every node: configuration, state directory, agent, and the confinement of jailed processes.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use nex_bus::connect::connect_with;
-use nex_bus::denials::Denials;
-use nex_node::NodeConfig;
+use nex_bus::settings::ConnectionSettings;
+use nex_node::bus::program_version;
 use nex_node::config::SandboxChoice;
 use nex_node::sandbox::UID_BASE;
+use nex_node::{NodeConfig, NodeOptions, rehearsal};
 use nex_process::{ChildSpec, Deadline, Output as ChildOutput};
 
 use super::args::PreflightArgs;
 use super::check::Check;
-use super::microvm::is_configured;
+use super::nats;
 use crate::args::{ConnectionArgs, NodeArgs};
 use crate::env::Env;
 
-/// Oldest supported `nats-server`.
-const MIN_NATS_SERVER: (u64, u64) = (2, 12);
 /// Timeout of each check.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -40,6 +38,9 @@ pub(super) fn configuration(args: &NodeArgs) -> (Vec<Check>, NodeConfig) {
         .names()
         .map_or_else(|| "nothing that clients of 0.2.7 cannot offer".to_owned(), |it| it.replace(',', ", "));
     checks.push(Check::new("demanded of deploys and stops", false, Ok(demands), ""));
+    if let Err(wrong) = rehearsal::host_services(&loaded.config) {
+        checks.push(Check::new("host services", true, Err(wrong.into()), "correct the file"));
+    }
     checks.push(Check::new("host services act with", false, Ok(rights_of_host_services(&loaded.config)), ""));
     let next = "remove the field, or leave it: the node starts without it";
     let warnings = loaded.config.warnings.iter().map(|warning| anyhow::anyhow!("{warning}"));
@@ -61,25 +62,41 @@ fn rights_of_host_services(config: &NodeConfig) -> String {
     format!("a user of their own in {}; elsewhere {others}", named.join(", "))
 }
 
+/// What a node would be started with, as far as it is there.
+pub(super) fn options(
+    args: &NodeArgs,
+    config: &NodeConfig,
+    connection: ConnectionSettings,
+    env: &Env,
+) -> anyhow::Result<NodeOptions> {
+    Ok(NodeOptions {
+        connection,
+        state_dir: args.state_root(config, env)?.join("node"),
+        agent_binary: args.agent(config, env)?,
+        nats_server: args.nats_server(env)?,
+        resource_dir: args.resources(config, env)?,
+        nexus: args.nexus.clone(),
+        config: config.clone(),
+    })
+}
+
 /// Runs the checks.
 pub(super) async fn checks(args: &PreflightArgs, config: &NodeConfig, connection: &ConnectionArgs, env: &Env) -> Vec<Check> {
     let nats = match args.node.nats_server(env) {
-        Ok(path) => nats_version(&path).await,
+        Ok(path) => program_version(&path).await.map(|version| format!("{} {version}", path.display())).map_err(Into::into),
         Err(error) => Err(error),
     };
     let install = "install NATS server 2.12 or newer, or name it with --nats-server";
     let mut checks = vec![Check::new("nats-server, for the internal bus", true, nats, install)];
-    checks.push(Check::new("state directory", true, writable(&args.node, config, env), "name another with --state-dir"));
-    let start = "start 'nats-server -js', or let 'nex up' do it";
-    checks.push(Check::new("NATS with JetStream", false, jetstream(connection, env).await, start));
+    let state = args.node.state_root(config, env).and_then(|root| usable(&root));
+    checks.push(Check::new("state directory", true, state, "name another with --state-dir, or stop the other node"));
+    checks.extend(nats::checks(&args.node, config, connection, env).await);
     match args.node.agent(config, env) {
         Err(error) => checks.push(Check::new("nex-agent", true, Err(error), "put nex-agent beside nex, or name it with --agent")),
         Ok(agent) => {
             checks.push(agent_version(&agent).await);
             // With microVMs no workload runs in a jailed process of this host.
-            let uses_microvms = matches!(config.sandbox, SandboxChoice::Firecracker | SandboxChoice::Qemu)
-                || config.sandbox == SandboxChoice::Auto && is_configured(&args.node);
-            if !uses_microvms {
+            if !matches!(config.sandbox, SandboxChoice::Firecracker | SandboxChoice::Qemu) {
                 let required = nex_node::sandbox::required(config);
                 checks.extend(confinement(&agent, &required).await);
             }
@@ -138,37 +155,13 @@ async fn output_of(program: &Path, arguments: &[&str]) -> anyhow::Result<String>
     Ok(text)
 }
 
-async fn nats_version(path: &Path) -> anyhow::Result<String> {
-    let said = output_of(path, &["--version"]).await?;
-    let version = said.rsplit('v').next().unwrap_or_default().trim();
-    let mut parts = version.split('.').map(|part| part.parse::<u64>().ok());
-    match (parts.next().flatten(), parts.next().flatten()) {
-        (Some(major), Some(minor)) if (major, minor) >= MIN_NATS_SERVER => Ok(format!("{} {version}", path.display())),
-        _ => anyhow::bail!("{} is version {version}, older than {}.{}", path.display(), MIN_NATS_SERVER.0, MIN_NATS_SERVER.1),
-    }
-}
-
-fn writable(args: &NodeArgs, config: &NodeConfig, env: &Env) -> anyhow::Result<String> {
-    let root: PathBuf = args.state_root(config, env)?;
-    std::fs::create_dir_all(&root).with_context(|| format!("{} cannot be made", root.display()))?;
+/// Whether a node can keep its state there, and none does already.
+fn usable(root: &Path) -> anyhow::Result<String> {
+    std::fs::create_dir_all(root).with_context(|| format!("{} cannot be made", root.display()))?;
     let probe = root.join(".preflight");
     std::fs::write(&probe, b"")
         .and_then(|()| std::fs::remove_file(&probe))
         .with_context(|| format!("{} cannot be written to", root.display()))?;
+    rehearsal::is_free(&root.join("node"))?;
     Ok(root.display().to_string())
-}
-
-async fn jetstream(connection: &ConnectionArgs, env: &Env) -> anyhow::Result<String> {
-    let settings = connection.settings(env)?;
-    let denials = Denials::default();
-    let client = connect_with(&settings, &denials).await?;
-    let context = async_nats::jetstream::new(client);
-    tokio::select! {
-        account = context.query_account() => {
-            account.context("JetStream does not answer; artifacts cannot be fetched without it")?;
-            Ok(settings.shown_servers())
-        }
-        // A user with the least permissions may not ask this; the server has been reached.
-        denial = denials.first() => Ok(format!("{}, where JetStream cannot be asked for: {denial}", settings.shown_servers())),
-    }
 }
