@@ -4,7 +4,7 @@
 //! NATS is away it is started again with what it had. A version older than that is refused, for whoever can write to the bucket could put
 //! one back that was rotated away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_nats::Client;
@@ -89,6 +89,28 @@ impl Secrets {
             environment.insert(variable.clone(), value);
         }
         Ok(environment)
+    }
+
+    /// Whether a secret of the workload is another version than the one that it was started with, which this node can open; not known of one
+    /// that an earlier process started.
+    ///
+    /// # Errors
+    /// [`SecretFailure`], for the first that cannot be had: what runs keeps what it has then.
+    pub async fn has_changed(&self, spec: &WorkloadSpec, by: Deadline) -> Result<Option<bool>, SecretFailure> {
+        let (mut changed, mut is_known) = (false, true);
+        for name in spec.secrets.variables().values().collect::<BTreeSet<_>>() {
+            let place = Place { namespace: &spec.namespace, issuer: &spec.claims.iss, name };
+            let record = Box::pin(self.record(spec, place, by)).await?;
+            let unusable = |why| SecretFailure::Unusable { name: name.clone(), why };
+            let secret = Secret::read(&record, place).map_err(unusable)?;
+            let known = spec.secrets.known(name);
+            is_known &= known.is_some();
+            if known.is_some_and(|known| secret.version() > known.version) {
+                secret.open(&self.identity.node, &self.identity.xkey).map_err(unusable)?;
+                changed = true;
+            }
+        }
+        Ok(if changed { Some(true) } else { is_known.then_some(false) })
     }
 
     async fn value(&self, spec: &WorkloadSpec, name: &SecretName, by: Deadline) -> Result<String, SecretFailure> {

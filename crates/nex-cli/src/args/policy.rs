@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use nex_protocol::deploy::{JobPolicy, Probe, RequestedHealth, Restart, RunPolicy, StopSignal, WorkloadType};
+use nex_protocol::deploy::{JobPolicy, OnSecretChange, Probe, RequestedHealth, Restart, RunPolicy, StopSignal, WorkloadType};
 
 use crate::check::{self, Usage};
 
@@ -33,8 +33,11 @@ pub(crate) struct PolicyArgs {
     /// Failures in a row until it is started again; the first pass has as many intervals [default: 3]
     #[arg(long, value_name = "FAILURES", requires = "health")]
     pub(crate) health_threshold: Option<u32>,
+    /// What becomes of it when one of its secrets is set again: none, or restart [default: none]
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) on_secret_change: Option<OnSecretChange>,
     /// Run it to its end, as a job: it is started again only when it fails, and only --retries times
-    #[arg(long, conflicts_with_all = ["essential", "restart", "health"])]
+    #[arg(long, conflicts_with_all = ["essential", "restart", "health", "on_secret_change"])]
     pub(crate) job: bool,
     /// How often a job that fails is tried again [default: 0]
     #[arg(long, value_name = "TIMES", requires = "job")]
@@ -65,6 +68,7 @@ impl PolicyArgs {
                 timeout_ms: self.health_timeout.map(milliseconds),
                 threshold: self.health_threshold,
             }),
+            on_secret_change: self.on_secret_change.map(|what| what.to_string()),
             job: self.job.then(|| JobPolicy { retries: self.retries, deadline_ms: self.deadline.map(milliseconds) }),
         };
         if policy.is_empty() {

@@ -48,7 +48,7 @@ use crate::session::{self, Session};
   env_files = [\".env\"]
   # as the flags of devrun (triggers may be any of --trigger): type, argv (a list), essential, memory_mib,
   # call_timeout, concurrency, machine, isolation, settle, nodes (ids), spread, tags, description; of a service: nats_creds, restart, stop_signal,
-  # stop_grace, health, health_interval, health_timeout, health_threshold; of a job: job = true, retries,
+  # stop_grace, health, health_interval, health_timeout, health_threshold, on_secret_change; of a job: job = true, retries,
   # deadline. A job that has ended well within the last day is not run again
 
 Examples:

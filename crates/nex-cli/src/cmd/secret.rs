@@ -131,7 +131,7 @@ async fn set(args: &SetArgs, connection: &ConnectionArgs, env: &Env, output: &mu
     let names: std::collections::BTreeSet<_> = users.iter().map(|running| running.workload.name.as_str()).collect();
     let names: Vec<_> = names.into_iter().collect();
     output.line(format_args!(
-        "Used by {}: what runs keeps the old value until it is started again, or deployed by nex apply",
+        "Used by {}: functions have the new value at once; services when they are started again, with --on-secret-change restart at once",
         names.join(", ")
     ))
 }

@@ -47,6 +47,7 @@ pub(super) struct RawWorkload {
     pub(super) health_interval: Option<String>,
     pub(super) health_timeout: Option<String>,
     pub(super) health_threshold: Option<u32>,
+    pub(super) on_secret_change: Option<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) job: bool,
     pub(super) retries: Option<u32>,
@@ -111,6 +112,7 @@ pub(super) fn policy(raw: &RawWorkload) -> Result<PolicyArgs, Usage> {
         health_interval: time("health_interval", raw.health_interval.as_ref())?,
         health_timeout: time("health_timeout", raw.health_timeout.as_ref())?,
         health_threshold: raw.health_threshold,
+        on_secret_change: read("on_secret_change", raw.on_secret_change.as_ref())?,
         job: raw.job,
         retries: raw.retries,
         deadline: time("deadline", raw.deadline.as_ref())?,

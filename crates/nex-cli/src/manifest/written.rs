@@ -85,7 +85,7 @@ fn of_request(request: DeployRequest, name: &WorkloadName) -> RawWorkload {
     let kind = request.r#type.as_deref().and_then(|text| text.parse::<WorkloadType>().ok());
     let is_function = kind.is_some_and(WorkloadType::is_function);
     let (limits, policy) = (request.limits.unwrap_or_default(), request.policy.unwrap_or_default());
-    let RunPolicy { restart, stop_signal, stop_grace_ms, health, job } = policy;
+    let RunPolicy { restart, stop_signal, stop_grace_ms, health, job, on_secret_change } = policy;
     let RequestedHealth { probe, interval_ms, timeout_ms, threshold } = health.clone().unwrap_or_default();
     let (is_job, JobPolicy { retries, deadline_ms }) = (job.is_some(), job.unwrap_or_default());
     let mut triggers = request.trigger_subjects.unwrap_or_default();
@@ -117,6 +117,7 @@ fn of_request(request: DeployRequest, name: &WorkloadName) -> RawWorkload {
         health_interval: interval_ms.map(time),
         health_timeout: timeout_ms.map(time),
         health_threshold: threshold,
+        on_secret_change,
         job: is_job,
         retries,
         deadline: deadline_ms.map(time),
@@ -189,7 +190,7 @@ mod tests {
         service.request.secrets =
             Some([("PASSWORD".to_owned(), "db".to_owned()), (NATS_CREDS.to_owned(), "bus".to_owned())].into());
         service.request.policy = serde_json::from_str(
-            r#"{"restart":"always","stop_signal":"SIGTERM","stop_grace_ms":1500,"health":{"probe":"http:80/ok","threshold":2}}"#,
+            r#"{"restart":"always","stop_signal":"SIGTERM","stop_grace_ms":1500,"health":{"probe":"http:80/ok","threshold":2},"on_secret_change":"restart"}"#,
         )
         .unwrap();
         let manifest = again(service.clone());

@@ -43,6 +43,7 @@ use crate::quota::DeployRates;
 use crate::registry::Registry;
 use crate::rehearsal;
 use crate::restore;
+use crate::rotation;
 use crate::sandbox::{Host, Sandboxes};
 use crate::state_dir::{self, StateDir};
 use crate::status::{Drain, NodeStatus, VERSION};
@@ -218,6 +219,7 @@ impl Node {
         let background = TaskScope::new("background");
         let beats = heartbeat(services.events.clone(), Arc::clone(identity), Arc::clone(&status), registry.clone());
         background.spawn("heartbeat", beats);
+        background.spawn("rotation", rotation::run(Arc::clone(&admission)));
         background.spawn("restore", restore::run(Arc::clone(&admission), returning));
         Ok(Self { nats, status, admission, control, http, bus, sandboxes, background, agents, telling, _state: state })
     }

@@ -63,6 +63,13 @@ pub enum Command {
     },
     /// The node drains: no more restarts.
     LameDuck,
+    /// Start another instance in the place of the one that runs.
+    Renew {
+        /// Whether the old one runs until the new one does.
+        overlaps: bool,
+        /// Dropped when the new one runs, or was not started.
+        done: oneshot::Sender<()>,
+    },
 }
 
 /// How the first start went.

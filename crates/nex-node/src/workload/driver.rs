@@ -53,6 +53,9 @@ const ADOPTION: Duration = Duration::from_secs(10);
 /// How long an instance that was taken over has to tell that it has ended already, before it counts as too late.
 const LAST_CHANCE: Duration = Duration::from_secs(2);
 
+/// What comes of starting another instance in the place of the one that runs.
+type Renewal<I> = BoxFuture<'static, Result<I, LaunchError>>;
+
 enum Done<I> {
     Adopted(Result<(I, Duration), LaunchError>),
     Started(Result<I, LaunchError>),
@@ -70,6 +73,10 @@ pub struct Driver<R: Runtime> {
     /// The instance, and since when it runs.
     instance: Option<(R::Instance, Instant)>,
     work: Option<BoxFuture<'static, Done<R::Instance>>>,
+    /// An instance that is being started in the place of the one that runs, and whoever waits for it.
+    renewal: Option<(Renewal<R::Instance>, Vec<oneshot::Sender<()>>)>,
+    /// The end of one that was replaced.
+    replaced: Option<BoxFuture<'static, ()>>,
     end: End,
     last_end: Option<Arc<LastEnd>>,
     lost_agent: Option<AgentId>,
@@ -102,6 +109,8 @@ impl<R: Runtime> Driver<R> {
             state,
             instance: None,
             work: None,
+            renewal: None,
+            replaced: None,
             end: End::default(),
             last_end: None,
             lost_agent: None,
@@ -132,7 +141,7 @@ impl<R: Runtime> Driver<R> {
             first => self.carry_out(vec![first]).await,
         }
         while self.state.phase != Phase::Stopped {
-            let event = self.next_event(&mut inbox).await;
+            let Some(event) = self.next_event(&mut inbox).await else { continue };
             let was_checking = self.state.phase == Phase::Checking;
             let (state, effects) = self.state.clone().step(&event);
             self.state = state;
@@ -144,48 +153,115 @@ impl<R: Runtime> Driver<R> {
             self.status.send_replace(Status { phase: *phase, restarts: *restarts, last_end });
             self.carry_out(effects).await;
         }
+        if let Some((renewal, _)) = self.renewal.take()
+            && let Ok(instance) = renewal.await
+        {
+            self.runtime.release(instance);
+        }
         // A stop that is just being sent would stay in the channel, unanswered, as long as its sender keeps its end.
         inbox.close();
         while inbox.recv().await.is_some() {}
     }
 
-    /// Waits for the next thing that may move the state. Every branch is cancel safe: a channel, the runtime's promise, a future kept in
+    /// Waits for the next thing that happens, and tells it where it may move the state. Every branch is cancel safe: a channel, the runtime's promise, a future kept in
     /// `self`, and a point in time.
-    async fn next_event(&mut self, inbox: &mut mpsc::Receiver<Command>) -> Event {
+    async fn next_event(&mut self, inbox: &mut mpsc::Receiver<Command>) -> Option<Event> {
         let is_watched = matches!(self.state.phase, Phase::Running | Phase::Checking);
         let running = self.instance.as_mut().filter(|_| is_watched);
         let seen = OptionFuture::from(running.map(|(instance, _)| self.runtime.watch(instance)));
         let work = OptionFuture::from(self.work.as_mut());
         let is_counted = !matches!(self.state.phase, Phase::Adopting | Phase::Stopping | Phase::Recovering);
+        let renewal = OptionFuture::from(self.renewal.as_mut().map(|(renewal, _)| renewal));
+        let replaced = OptionFuture::from(self.replaced.as_mut());
         let expiry = OptionFuture::from(self.expiry.filter(|_| is_counted).map(tokio::time::sleep_until));
         tokio::select! {
             biased;
             Some(command) = inbox.recv() => self.on_command(command),
-            Some(seen) = seen => self.on_seen(seen),
+            Some(seen) = seen => Some(self.on_seen(seen)),
             Some(done) = work => {
                 self.work = None;
-                self.on_done(done)
+                Some(self.on_done(done))
+            }
+            Some(renewed) = renewal => self.on_renewed(renewed).await,
+            Some(()) = replaced => {
+                self.replaced = None;
+                None
             }
             Some(()) = expiry => {
                 self.expiry = None;
                 let reason = "its deadline is over".to_owned();
                 self.end = End { cause: ExitCause::Deadline, code: -1, reason };
-                Event::Stop
+                Some(Event::Stop)
             }
             // Nobody is left who could say anything: the node is going down.
-            else => Event::Stop,
+            else => Some(Event::Stop),
         }
     }
 
-    fn on_command(&mut self, command: Command) -> Event {
+    fn on_command(&mut self, command: Command) -> Option<Event> {
         match command {
             Command::Stop { reason, cause, grace, done } => {
                 self.stoppers.push(done);
                 self.grace = grace;
                 self.end = End { cause, reason, ..self.end };
-                Event::Stop
+                Some(Event::Stop)
             }
-            Command::LameDuck => Event::LameDuck,
+            Command::LameDuck => Some(Event::LameDuck),
+            Command::Renew { overlaps, done } => {
+                self.renew(overlaps, done);
+                None
+            }
+        }
+    }
+
+    /// Begins to start another instance: beside the one that runs, or after that has ended.
+    fn renew(&mut self, overlaps: bool, done: oneshot::Sender<()>) {
+        if let Some((_, waiting)) = &mut self.renewal {
+            // Whether it still sees what changed since nobody knows: who asks looks again.
+            return waiting.push(done);
+        }
+        if self.state.phase != Phase::Running {
+            return;
+        }
+        let old = self.instance.take_if(|_| !overlaps).map(|(old, _)| self.runtime.undeploy(old, self.grace));
+        let start = self.runtime.start(Deadline::after(self.timeouts.deploy + self.grace));
+        let renewal = async move {
+            OptionFuture::from(old).await;
+            start.await
+        };
+        self.renewal = Some((Box::pin(renewal), vec![done]));
+    }
+
+    /// The new instance takes the place of the old one, which answers what it has taken. One that does not start changes nothing, unless the
+    /// old one has ended for it.
+    async fn on_renewed(&mut self, renewed: Result<R::Instance, LaunchError>) -> Option<Event> {
+        // Whoever waits hears that it is over by this.
+        drop(self.renewal.take());
+        match renewed {
+            Ok(instance) if self.state.phase == Phase::Running => {
+                let old = self.instance.replace((instance, Instant::now()));
+                let recorded = match &self.instance {
+                    Some((instance, _)) => self.runtime.record(Some(instance), self.life(None)).await,
+                    None => Ok(()),
+                };
+                recorded.unwrap_or_else(|error| self.runtime.tell(&Notice::NotRecorded(&error)));
+                self.runtime.tell(&Notice::Started);
+                self.replaced = old.map(|(old, _)| self.runtime.undeploy(old, self.grace));
+                None
+            }
+            Ok(instance) => {
+                self.runtime.release(instance);
+                None
+            }
+            Err(error) => {
+                self.runtime.tell(&Notice::StartFailed(&error));
+                let has_ended = self.state.phase == Phase::Running && self.instance.is_none();
+                has_ended.then(|| {
+                    let reason = error.to_string();
+                    self.ended_by_itself(End { cause: ExitCause::NotStarted, code: -1, reason: reason.clone() }, reason);
+                    Event::Ended { failed: true, ran: Duration::ZERO }
+                })
+            }
         }
     }
 
@@ -351,8 +427,9 @@ impl<R: Runtime> Driver<R> {
 
     fn undeploy(&mut self) {
         let undeploy = self.instance.take().map(|(it, _)| self.runtime.undeploy(it, self.grace));
+        let replaced = self.replaced.take();
         self.work = Some(Box::pin(async move {
-            OptionFuture::from(undeploy).await;
+            tokio::join!(OptionFuture::from(undeploy), OptionFuture::from(replaced));
             Done::Undeployed
         }));
     }

@@ -208,6 +208,16 @@ impl Workload {
         self.commands.send(Command::LameDuck).await.ok();
     }
 
+    /// Starts it anew, with its secrets as they are now, if it runs: a function takes calls all the time. Returns when that is done.
+    pub(crate) async fn renew(&self) {
+        let (done, wait) = oneshot::channel();
+        // Two instances of a service would meet on its ports, and triggers that keep their messages wait anyway.
+        let overlaps = self.spec.kind.is_function() && self.spec.durable.is_empty();
+        if self.commands.send(Command::Renew { overlaps, done }).await.is_ok() {
+            wait.await.ok();
+        }
+    }
+
     /// Its line in an answer to WPING.
     #[must_use]
     pub fn summary(&self) -> WorkloadSummary {

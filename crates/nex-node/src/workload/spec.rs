@@ -6,7 +6,9 @@ use std::time::Duration;
 use nex_protocol::agent;
 use nex_protocol::claims::Claims;
 use nex_protocol::control::SealedSettings;
-use nex_protocol::deploy::{CheckedPolicy, ConnectionDetails, DeployRequest, DeployedSettings, Isolation, Restart, WorkloadType};
+use nex_protocol::deploy::{
+    CheckedPolicy, ConnectionDetails, DeployRequest, DeployedSettings, Isolation, OnSecretChange, Restart, WorkloadType,
+};
 use nex_protocol::id::{Namespace, WorkloadId, WorkloadName};
 use nex_protocol::seal::{self, Environment};
 use nex_protocol::subject;
@@ -96,6 +98,13 @@ impl WorkloadSpec {
         let text = serde_json::to_string(&settings).unwrap_or_default();
         let sealed = seal::seal(&Environment::from([(DeployedSettings::NAME.to_owned(), text)]), node, sender).ok()?;
         Some(SealedSettings { by: node.public_key(), sealed })
+    }
+
+    /// Whether it is started anew where one of its secrets has a new value.
+    #[must_use]
+    pub fn follows_secrets(&self) -> bool {
+        let wants = self.kind.is_function() || self.policy.on_secret_change == Some(OnSecretChange::Restart);
+        wants && !self.secrets.variables().is_empty()
     }
 
     /// Longest time of one call.

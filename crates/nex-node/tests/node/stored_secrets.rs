@@ -175,3 +175,57 @@ async fn a_service_knows_where_it_runs_and_has_its_credentials_in_a_file_of_its_
     }
     world.stop().await;
 }
+
+/// A function that tells what it knows backwards.
+const FUNCTION: &[u8] = b"() => [...env.TOKEN].reverse().join('')";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_has_a_new_value_without_a_redeploy_and_misses_no_call() {
+    let mut world = World::start(json!({})).await;
+    assert_eq!(world.set("db", "value-0", &world.keys).await, 0);
+    let mut function = world.prepare("teller", WorkloadType::V8, FUNCTION).await;
+    function.secrets.insert("TOKEN".into(), "db".parse().unwrap());
+    let started = world.deploy(&function).await;
+    assert_eq!(world.call("teller", "").await, "\"0-eulav\"");
+    // One after the other, without a pause, and then the last one counts.
+    for number in 1..=30 {
+        assert_eq!(world.set("db", &format!("value-{number}"), &world.keys).await, 1);
+    }
+    let mut answers = Vec::new();
+    while answers.last().is_none_or(|last: &String| last != "\"03-eulav\"") {
+        answers.push(world.call("teller", "").await);
+        assert!(answers.len() < 100_000, "{:?}", answers.last());
+    }
+    let told: std::collections::BTreeSet<_> = answers.iter().collect();
+    assert!(told.len() <= 10, "many changes are one: {told:?}");
+    let summary = world.workload(&started.id).await.unwrap();
+    assert_eq!((summary.state.as_str(), summary.restarts), ("running", 0));
+    // Another issuer's of the same name, nonsense in its place, and none at all change nothing.
+    let other = Keys { issuer: KeyPair::new_account(), sender: XKey::new() };
+    world.set("db", "s3cret of another", &other).await;
+    let (bucket, key) = (world.secrets_bucket().await, format!("{}.db", world.keys.issuer.public_key()));
+    bucket.put(key.as_str(), "nonsense".into()).await.unwrap();
+    bucket.delete(key.as_str()).await.unwrap();
+    world.set("another", "x", &world.keys).await;
+    assert_eq!(world.call("teller", "").await, "\"03-eulav\"");
+    world.until("one agent is left of all of them", |it| it.agents().len() - it.warm_agents().len() == 1).await;
+    assert!(world.logs().iter().all(|(_, line)| !line.text.contains("value-")));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_is_started_again_with_a_new_value_only_where_it_wants_that() {
+    let mut world = World::start(json!({})).await;
+    world.set("db", "first-value", &world.keys).await;
+    let keeps = world.service().await;
+    let policy = serde_json::from_str(r#"{"on_secret_change":"restart"}"#).unwrap();
+    let follows = Deployment { name: "follower".parse().unwrap(), policy: Some(policy), ..keeps.clone() };
+    let (kept, followed) = (world.deploy(&keeps).await, world.deploy(&follows).await);
+    world.until("both have the first one", |it| it.told("eulav-tsrif") == 2).await;
+    world.set("db", "second-value", &world.keys).await;
+    world.until("it has the second one", |it| it.told("eulav-dnoces") > 0).await;
+    let second = world.logs().into_iter().filter(|(_, line)| line.text == "backwards: eulav-dnoces");
+    assert!(second.map(|(_, line)| line.id).all(|id| id == followed.id));
+    assert_eq!(world.workload(&kept.id).await.unwrap().restarts, 0);
+    world.stop().await;
+}

@@ -28,6 +28,9 @@ pub struct RunPolicy {
     /// It is a job: it runs to its end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job: Option<JobPolicy>,
+    /// An [`OnSecretChange`]; none if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_secret_change: Option<String>,
 }
 
 /// A health check as it is asked for.
@@ -94,12 +97,49 @@ impl fmt::Display for Restart {
     }
 }
 
+/// What becomes of a service that runs when one of its secrets has a new value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnSecretChange {
+    /// It keeps the old one until it is started again.
+    None,
+    /// It is stopped and started again.
+    Restart,
+}
+
+impl OnSecretChange {
+    /// Its name on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Restart => "restart",
+        }
+    }
+}
+
+impl fmt::Display for OnSecretChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for OnSecretChange {
+    type Err = InvalidPolicy;
+    fn from_str(text: &str) -> Result<Self, InvalidPolicy> {
+        let all = [Self::None, Self::Restart];
+        all.into_iter().find(|one| one.as_str() == text).ok_or_else(|| InvalidPolicy::OnSecretChange(shown(text)))
+    }
+}
+
 /// What a policy says that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPolicy {
     /// No restart policy.
     #[error("'{0}' is no restart policy: expected always, on-failure or never")]
     Restart(String),
+    /// Nothing that can be done about a new secret.
+    #[error("'{0}' is nothing to do when a secret changes: expected none or restart")]
+    OnSecretChange(String),
     /// No signal that stops anything.
     #[error("'{0}' is no stop signal: expected one of {names}", names = StopSignal::NAMES.join(", "))]
     StopSignal(String),
@@ -190,6 +230,8 @@ pub struct CheckedPolicy {
     pub health: Option<HealthCheck>,
     /// Set for a job.
     pub job: Option<Job>,
+    /// What becomes of it when one of its secrets has a new value; nothing if absent.
+    pub on_secret_change: Option<OnSecretChange>,
 }
 
 /// A job.
@@ -214,7 +256,11 @@ impl RunPolicy {
     /// The first thing in it that cannot be.
     pub fn check(&self) -> Result<CheckedPolicy, InvalidPolicy> {
         let job = self.job.map(JobPolicy::check).transpose()?;
-        for (what, is_there) in [("restart policy", self.restart.is_some()), ("health check", self.health.is_some())] {
+        for (what, is_there) in [
+            ("restart policy", self.restart.is_some()),
+            ("health check", self.health.is_some()),
+            ("restart when a secret changes", self.on_secret_change.is_some()),
+        ] {
             if job.is_some() && is_there {
                 return Err(InvalidPolicy::OfAJob(what));
             }
@@ -225,6 +271,7 @@ impl RunPolicy {
             stop_grace: milliseconds("stop_grace_ms", self.stop_grace_ms, Duration::ZERO, MAX_STOP_GRACE)?,
             health: self.health.as_ref().map(RequestedHealth::check).transpose()?,
             job,
+            on_secret_change: self.on_secret_change.as_deref().map(str::parse).transpose()?,
         })
     }
 }
@@ -299,6 +346,8 @@ mod tests {
     fn what_cannot_be_is_refused_by_name() {
         for (text, expected) in [
             (r#"{"restart":"sometimes"}"#, "'sometimes' is no restart policy"),
+            (r#"{"on_secret_change":"reload"}"#, "'reload' is nothing to do when a secret changes"),
+            (r#"{"job":{},"on_secret_change":"restart"}"#, "a job has no restart when a secret changes"),
             (r#"{"stop_signal":"SIGSEGV"}"#, "'SIGSEGV' is no stop signal"),
             (r#"{"stop_signal":"9"}"#, "'9' is no stop signal"),
             (r#"{"stop_grace_ms":600001}"#, "stop_grace_ms has to be 0 to 600000"),
@@ -321,7 +370,7 @@ mod tests {
         fn no_policy_makes_the_check_panic(restart in ".{0,90}", signal in ".{0,90}", probe in ".{0,90}", number: u64, few: u32) {
             let health = RequestedHealth { probe, interval_ms: Some(number), timeout_ms: Some(number), threshold: Some(few) };
             let job = JobPolicy { retries: Some(few), deadline_ms: Some(number) };
-            let one = RunPolicy { restart: Some(restart), stop_signal: Some(signal), stop_grace_ms: Some(number), health: Some(health), job: None };
+            let one = RunPolicy { restart: Some(restart), stop_signal: Some(signal), stop_grace_ms: Some(number), health: Some(health), ..RunPolicy::default() };
             drop(one.check());
             drop(RunPolicy { job: Some(job), ..RunPolicy::default() }.check());
         }

@@ -1,0 +1,129 @@
+//! New values of secrets, for what runs already: functions, and services that want it, are started anew with them.
+//!
+//! A node hears of a new value on the subject of the bucket, which takes a permission of its own; without that, and for what was missed, it
+//! looks now and then. What it hears is a hint only: the record is read from the bucket, verified and opened before anything is started.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_nats::Client;
+use futures::StreamExt as _;
+use futures::stream;
+use nex_process::{Deadline, TaskScope};
+use nex_protocol::envelope::chain;
+use nex_protocol::id::Namespace;
+use nex_protocol::secret::{self, Place};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::admission::Admission;
+use crate::workload::Workload;
+
+/// How soon the secrets of a namespace are listened to that had no workloads.
+const TICK: Duration = Duration::from_secs(2);
+/// Time in which changes that come together become one.
+const GATHER: Duration = Duration::from_millis(200);
+/// How often secrets are looked at that nobody told of.
+const LOOK: Duration = Duration::from_secs(60);
+/// Longest time to read the secrets of a workload.
+const READ: Duration = Duration::from_secs(10);
+/// Workloads that are started anew at once.
+const AT_ONCE: usize = 4;
+/// Most subjects that are remembered; of more than these, all secrets are looked at.
+const MAX_TOLD: usize = 1_024;
+
+/// Starts workloads anew whose secrets have changed, until it is dropped.
+pub(crate) async fn run(admission: Arc<Admission>) {
+    let mut ears = Ears::new(admission.drivers.launcher.secrets.nats.clone());
+    let mut looked = Instant::now();
+    loop {
+        let followers = || admission.registry.all().into_iter().filter(|workload| workload.spec.follows_secrets());
+        ears.listen_to(followers().map(|workload| workload.spec.namespace.clone()).collect()).await;
+        let told = ears.told().await;
+        let looks = told.is_all || looked.elapsed() >= LOOK;
+        if looks {
+            looked = Instant::now();
+        }
+        let concerned = followers().filter(|workload| looks || told.concerns(workload));
+        stream::iter(concerned).for_each_concurrent(AT_ONCE, |workload| Box::pin(follow(&admission, workload))).await;
+    }
+}
+
+/// Starts one anew, if there is something new for it.
+async fn follow(admission: &Admission, workload: Arc<Workload>) {
+    let spec = &workload.spec;
+    match Box::pin(admission.drivers.launcher.secrets.has_changed(spec, Deadline::after(READ))).await {
+        Ok(Some(false)) => {}
+        // What an earlier process started may have an old one; a service would not want a new start for that alone.
+        Ok(None) if !spec.kind.is_function() => {}
+        Ok(Some(true) | None) => {
+            tracing::info!(workload_id = %spec.id, name = %spec.name, "a secret has a new value: the workload is started anew with it");
+            workload.renew().await;
+        }
+        Err(failure) => {
+            let why = chain(&failure);
+            tracing::debug!(workload_id = %spec.id, name = %spec.name, why, "the workload keeps the secrets that it has");
+        }
+    }
+}
+
+/// What was heard since the last time.
+#[derive(Debug, Default)]
+struct Told {
+    subjects: BTreeSet<String>,
+    /// Whether that is not all.
+    is_all: bool,
+}
+
+impl Told {
+    fn concerns(&self, workload: &Workload) -> bool {
+        let spec = &workload.spec;
+        let place = |name| Place { namespace: &spec.namespace, issuer: &spec.claims.iss, name };
+        !self.subjects.is_empty() && spec.secrets.variables().values().any(|name| self.subjects.contains(&place(name).subject()))
+    }
+}
+
+/// The subscriptions. Each has a task that keeps subjects and drops what comes with them, so that nothing piles up while workloads start.
+struct Ears {
+    nats: Client,
+    listening: BTreeMap<Namespace, TaskScope>,
+    heard: Arc<(Mutex<Told>, Notify)>,
+}
+
+impl Ears {
+    fn new(nats: Client) -> Self {
+        Self { nats, listening: BTreeMap::new(), heard: Arc::default() }
+    }
+
+    /// Listens to the buckets of these namespaces and of no others.
+    async fn listen_to(&mut self, namespaces: BTreeSet<Namespace>) {
+        self.listening.retain(|namespace, _| namespaces.contains(namespace));
+        for namespace in namespaces {
+            if self.listening.contains_key(&namespace) {
+                continue;
+            }
+            let Ok(mut changes) = self.nats.subscribe(format!("$KV.{}.>", secret::bucket(&namespace))).await else { continue };
+            let (scope, heard) = (TaskScope::new("secrets"), Arc::clone(&self.heard));
+            scope.spawn("secrets", async move {
+                while let Some(change) = changes.next().await {
+                    let mut told = heard.0.lock().unwrap_or_else(PoisonError::into_inner);
+                    match told.subjects.len() < MAX_TOLD {
+                        true => drop(told.subjects.insert(change.subject.to_string())),
+                        false => told.is_all = true,
+                    }
+                    heard.1.notify_one();
+                }
+            });
+            self.listening.insert(namespace, scope);
+        }
+    }
+
+    /// Waits for something to be heard, but not for long.
+    async fn told(&self) -> Told {
+        if tokio::time::timeout(TICK, self.heard.1.notified()).await.is_ok() {
+            tokio::time::sleep(GATHER).await;
+        }
+        std::mem::take(&mut *self.heard.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
