@@ -16,7 +16,7 @@ const SETTLE: Duration = Duration::from_secs(2);
 
 /// Something that a connection's user may not do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("denied: this user may not {} \"{subject}\"; next: permit it (docs/security.md says who needs what), or connect as another user", .action.verb())]
+#[error("denied: this user may not {} \"{subject}\"; next: {}", .action.verb(), self.advice())]
 pub struct Denial {
     /// What was tried.
     pub action: Action,
@@ -45,6 +45,15 @@ impl Action {
 }
 
 impl Denial {
+    fn advice(&self) -> &'static str {
+        match self.action {
+            Action::Publish if self.subject.starts_with("_INBOX") => {
+                "let it respond to what it is asked (allow_responses; docs/security.md says who needs what)"
+            }
+            _ => "permit it (docs/security.md says who needs what), or connect as another user",
+        }
+    }
+
     /// Reads what a server says: `Permissions Violation for Publish to "x"`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {

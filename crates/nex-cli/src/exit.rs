@@ -7,6 +7,7 @@ use nex_bus::denials::Denial;
 use nex_client::auction::NobodyBids;
 use nex_client::call::CallError;
 use nex_client::deploy::{DeployError, StopError};
+use nex_client::gather::GatherError;
 use nex_client::request::RequestError;
 use nex_process::Signal;
 use nex_protocol::control::{ExitCause, LastExit};
@@ -110,6 +111,9 @@ impl Exit {
             let usage = matches!(error, ContextError::Unknown { .. } | ContextError::Name(_) | ContextError::NoneSelected);
             return Some(if usage { Self::Usage } else { Self::NotConnected });
         }
+        if let Some(GatherError::Silence(_)) = part.downcast_ref() {
+            return Some(Self::Deadline);
+        }
         if let Some(error) = part.downcast_ref::<CallError>() {
             return matches!(error, CallError::TimedOut { .. }).then_some(Self::Deadline);
         }
@@ -194,6 +198,7 @@ mod tests {
             (late().into(), 5),
             (DeployError::Request(late()).into(), 5),
             (CallError::TimedOut { subject: "a".into(), waited: Duration::ZERO }.into(), 5),
+            (GatherError::Silence("$NEX.PING").into(), 5),
             (CallError::NobodyListens("a".into()).into(), 1),
         ];
         for (error, code) in cases {

@@ -61,7 +61,7 @@ impl Client {
     /// Every node that answers, at most `wait`.
     ///
     /// # Errors
-    /// [`GatherError`] when the question could not be sent; no nodes is no error.
+    /// [`GatherError`] when the question could not be sent, or nodes listen and cannot be heard; no nodes is no error.
     pub async fn nodes(&self, wait: Duration) -> Result<Vec<NodeSummary>, GatherError> {
         let mut answers = Gather::ask(&self.nats, subject::PING.to_owned(), Bytes::new(), wait).await?;
         let mut nodes = Vec::new();
@@ -71,6 +71,9 @@ impl Client {
                 Err(error) => tracing::debug!(%error, "skipped an answer to PING"),
             }
         }
+        if answers.is_silent() {
+            return Err(GatherError::Silence(subject::PING));
+        }
         Ok(nodes)
     }
 
@@ -79,7 +82,7 @@ impl Client {
     /// Nodes with no match stay silent, so a PING goes along: when all nodes have answered that and none this, it is over.
     ///
     /// # Errors
-    /// [`GatherError`] when the question could not be sent; no workloads is no error.
+    /// [`GatherError`] when the question could not be sent, or nodes listen and cannot be heard; no workloads is no error.
     pub async fn workloads(&self, wanted: Option<&str>, wait: Duration) -> Result<Vec<Running>, GatherError> {
         self.find(wanted, &WorkloadPingRequest::default(), wait).await.map(|found| found.running)
     }
@@ -87,7 +90,7 @@ impl Client {
     /// The same, with what else is asked for: what has ended lately, the last lines of each. Nodes of 0.2.7 tell of neither.
     ///
     /// # Errors
-    /// [`GatherError`] when the question could not be sent; no workloads is no error.
+    /// [`GatherError`] when the question could not be sent, or nodes listen and cannot be heard; no workloads is no error.
     pub async fn find(&self, wanted: Option<&str>, more: &WorkloadPingRequest, wait: Duration) -> Result<Found, GatherError> {
         self.find_on(subject::workload_ping(&self.namespace, wanted), more, wait).await
     }
@@ -95,7 +98,7 @@ impl Client {
     /// The same in all namespaces, which takes a permission of its own. Nodes of 0.2.7 tell nothing.
     ///
     /// # Errors
-    /// [`GatherError`] when the question could not be sent; no workloads is no error.
+    /// [`GatherError`] when the question could not be sent, or nodes listen and cannot be heard; no workloads is no error.
     pub async fn find_everywhere(
         &self,
         wanted: Option<&str>,
@@ -118,6 +121,7 @@ impl Client {
             tokio::select! {
                 answer = answers.next() => match answer {
                     Some(message) => found.add(&message.payload),
+                    None if !answers.has_answers() && present.is_silent() => return Err(GatherError::Silence(subject::PING)),
                     None => return Ok(found),
                 },
                 node = present.next(), if counting => if node.is_none() {

@@ -17,15 +17,24 @@ const QUIET: Duration = Duration::from_millis(100);
 /// Answers taken before a gather ends anyway.
 const MAX_ANSWERS: usize = 10_000;
 
-/// The question could not be asked.
+/// Nobody was asked, or nobody can be heard.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot ask on {subject}; next: check the connection to NATS and the permissions of its user")]
-pub struct GatherError {
-    /// The subject.
-    pub subject: String,
-    /// Why.
-    #[source]
-    pub source: async_nats::Error,
+pub enum GatherError {
+    /// The question could not be asked.
+    #[error("cannot ask on {subject}; next: check the connection to NATS and the permissions of its user")]
+    NotAsked {
+        /// The subject.
+        subject: String,
+        /// Why.
+        #[source]
+        source: async_nats::Error,
+    },
+    /// Somebody listens, and no answer comes.
+    #[error(
+        "somebody listens on {0}, and no answer comes; next: if that is a node, see in its log what NATS does not permit it: its user has to \
+         be allowed to respond (allow_responses, docs/security.md); or wait longer with --timeout"
+    )]
+    Silence(&'static str),
 }
 
 /// Answers under way.
@@ -37,6 +46,8 @@ pub(crate) struct Gather {
     last: Option<Instant>,
     quiet: Duration,
     count: usize,
+    /// Whether the server has said that nobody listens.
+    is_unheard: bool,
 }
 
 impl Gather {
@@ -54,9 +65,9 @@ impl Gather {
             nats.flush().await.map_err(Box::new)?;
             Ok::<_, async_nats::Error>(answers)
         };
-        let answers = asked.await.map_err(|source| GatherError { subject, source })?;
+        let answers = asked.await.map_err(|source| GatherError::NotAsked { subject, source })?;
         let started = Instant::now();
-        Ok(Self { answers, started, deadline: started + wait, last: None, quiet: QUIET, count: 0 })
+        Ok(Self { answers, started, deadline: started + wait, last: None, quiet: QUIET, count: 0, is_unheard: false })
     }
 
     /// The next answer; `None` when it is over. Cancel-safe.
@@ -65,6 +76,7 @@ impl Gather {
             let until = self.last.map_or(self.deadline, |last| self.deadline.min(last + self.quiet));
             let message = timeout_at(until, self.answers.next()).await.ok()??;
             if message.status == Some(StatusCode::NO_RESPONDERS) {
+                self.is_unheard = true;
                 return None;
             }
             if message.payload.is_empty() {
@@ -84,6 +96,11 @@ impl Gather {
     /// Whether anybody answered yet.
     pub(crate) fn has_answers(&self) -> bool {
         self.last.is_some()
+    }
+
+    /// Whether somebody listens and nobody has answered.
+    pub(crate) fn is_silent(&self) -> bool {
+        !self.has_answers() && !self.is_unheard
     }
 
     /// Ends the wait for a first answer after one more silence.

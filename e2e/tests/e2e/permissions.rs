@@ -194,3 +194,22 @@ fn without_any_of_a_callers_or_an_observers_permissions_its_subject_is_named() {
     without_each("caller");
     without_each("observer");
 }
+
+#[test]
+fn a_node_that_may_not_respond_is_no_empty_list() {
+    let line = "allow_responses: { max: 1000, expires: \"1m\" }";
+    let config = documented();
+    assert!(config.contains(line));
+    let world = with(config.replace(line, ""));
+    let node = world.start(&as_user(&flags("node"), &["node", "up"]));
+    node.waits_for("is ready");
+    let script = world.file("echo.js", "(subject, payload) => payload\n");
+    let deployer = flags("deployer");
+    let observer = flags("observer");
+    for (user, command) in [(&deployer, &["devrun", &script][..]), (&observer, &["ps"]), (&observer, &["logs", "echojs", "--tail", "1"])] {
+        let told = world.nex(&as_user(user, &[command, &["--timeout", "1s"]].concat()));
+        told.expect(5).says(&["somebody listens on $NEX.PING, and no answer comes", "allow_responses"]);
+    }
+    node.waits_for("let it respond to what it is asked (allow_responses");
+    node.interrupt();
+}

@@ -242,7 +242,7 @@ impl AuctionRequest {
         for wanted in self.workload_types.iter().flatten() {
             if !types.iter().any(|own| own.matches(wanted)) {
                 let own = types.iter().map(|t| t.as_str()).collect::<Vec<_>>().join(", ");
-                reasons.push(format!("it does not take type {wanted}, only {own}"));
+                reasons.push(format!("it does not take type {wanted}, only {own} (workload_types of its configuration)"));
             }
         }
         reasons
