@@ -73,7 +73,7 @@ mod tests {
         let (node, node_curve) = (KeyPair::new_server().public_key(), XKey::new().public_key());
         let target = Target { node: node.parse::<NodeId>().unwrap(), xkey: node_curve, is_signed: false };
         let keys = Keys { issuer: KeyPair::new_account(), sender: XKey::new() };
-        let body = deployment.request(&target, &"default".parse::<Namespace>().unwrap(), &keys).unwrap();
+        let body = deployment.request(&target, (&"default".parse::<Namespace>().unwrap(), None), &keys).unwrap();
         serde_json::from_slice(&body).unwrap()
     }
 

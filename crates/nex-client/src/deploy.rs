@@ -136,10 +136,16 @@ impl Deployment {
     }
 
     /// The request as it is sent: the environment names the token, and the token the digest of all the rest.
-    pub(crate) fn request(&self, target: &Target, namespace: &Namespace, keys: &Keys) -> Result<Vec<u8>, DeployError> {
+    pub(crate) fn request(
+        &self,
+        target: &Target,
+        (namespace, domain): (&Namespace, Option<String>),
+        keys: &Keys,
+    ) -> Result<Vec<u8>, DeployError> {
         let lifetime = i64::try_from(CLAIMS_LIFETIME.as_secs()).unwrap_or(i64::MAX);
         let claims = Claims::to_start(self.name.as_str(), &keys.issuer, &self.artifact.digest, now(), lifetime);
-        let mut request = self.unsigned(target, keys, &claims)?;
+        let artifact_domain = domain.filter(|_| self.artifact.jetstream_domain.is_none());
+        let mut request = DeployRequest { artifact_domain, ..self.unsigned(target, keys, &claims)? };
         let unsigned = serde_json::to_vec(&request).unwrap_or_default();
         // What was written here is an object.
         let digest = request_digest(&unsigned).unwrap_or_else(|_never| Digest::of(&unsigned));
@@ -174,6 +180,7 @@ impl Deployment {
             workload_jwt: None,
             environment: Some(seal::seal(&environment, &keys.sender, &target.xkey).map_err(DeployError::Seal)?),
             jsdomain: Some(self.artifact.jetstream_domain.clone().unwrap_or_default()),
+            artifact_domain: None,
             sender_public_key: Some(keys.sender.public_key()),
             target_node: Some(target.node.to_string()),
             trigger_subjects: some(&self.triggers),
@@ -292,7 +299,7 @@ impl Client {
             let (names, domain) = (deployment.secrets.values().collect(), deployment.artifact.jetstream_domain.as_deref());
             Box::pin(self.seal_secrets_to(target, names, &keys.issuer, domain)).await?;
         }
-        let body = deployment.request(target, &self.namespace, keys)?;
+        let body = deployment.request(target, (&self.namespace, self.nats.server_info().domain), keys)?;
         let of_image = if deployment.r#type == WorkloadType::Oci { IMAGE_TIMEOUT } else { Duration::ZERO };
         let timeout = self.deploy_timeout + of_image + deployment.settle.unwrap_or_default() + deployment.time_to_pass();
         let answer = match target.is_signed {

@@ -14,6 +14,7 @@
 //! | `apply`, `export` | a file that says what runs |
 //! | `replace`, `rollback` | the same deployed again, deploys that fail, and the version before brought back |
 //! | `jobs`, `lifecycle` | jobs, and the end of a node: left, drained, started afresh |
+//! | `leaf` | a leaf node with a JetStream domain of its own |
 //! | `keeping` | services that are started again, ended and checked as their policies say |
 //! | `microvm`, `microvm_*` | the same in virtual machines, and what those are for |
 //! | `call`, `tails` | functions called; logs and events watched |
@@ -50,6 +51,7 @@ mod image_store;
 mod images;
 mod isolation;
 mod jobs;
+mod leaf;
 mod keeping;
 #[path = "../../../xtask/src/leftovers.rs"]
 mod leftovers;

@@ -76,7 +76,7 @@ impl Deploys {
         if !request.as_ref().is_ok_and(|request| request.replaces.is_some()) {
             registry.has_room()?;
         }
-        let mut request = request?;
+        let mut request = self.in_its_domain(request?);
         let namespace: Namespace =
             namespace.parse().map_err(|error| Failure::new(ErrorCode::BadRequest, format!("Invalid deploy request: {error}")))?;
         let now = clock::unix_seconds();
@@ -120,6 +120,16 @@ impl Deploys {
         }
         self.repeats.remember(key, &answer);
         answer
+    }
+
+    /// Where the deployer's NATS server has another JetStream domain than the node's, as behind a leaf node, what he has uploaded is there.
+    fn in_its_domain(&self, mut request: DeployRequest) -> DeployRequest {
+        let own = self.admission.drivers.launcher.nats.server_info().domain;
+        let other = request.artifact_domain.take().filter(|domain| Some(domain) != own.as_ref());
+        if request.jsdomain.as_deref().is_none_or(str::is_empty) && other.is_some() {
+            request.jsdomain = other;
+        }
+        request
     }
 
     /// Fetches and starts what has used up its token.

@@ -66,6 +66,10 @@ pub struct DeployRequest {
     pub environment: Option<String>,
     /// JetStream domain of the artifact's bucket.
     pub jsdomain: Option<String>,
+    /// JetStream domain of the server that its deployer is connected to: where `jsdomain` is empty and the node's server has another domain,
+    /// the artifact lies in this one (new).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub artifact_domain: Option<String>,
     /// Who sealed the environment.
     pub sender_public_key: Option<String>,
     /// The node meant.
