@@ -11,7 +11,7 @@ use nex_bus::denials::Denial;
 use nex_bus::drain::Draining;
 use nex_bus::own_headers::to_function;
 use nex_bus::service_error;
-use nex_engine::{Call, CallError, Function};
+use nex_engine::{Call, CallError, Function, HostClient};
 use nex_process::TaskScope;
 use nex_protocol::agent::DirectTriggers;
 use nex_protocol::reply::ReplySubject;
@@ -94,6 +94,8 @@ pub(crate) async fn serve(
 #[derive(Clone)]
 pub(crate) struct Callee {
     pub(crate) function: Arc<dyn Function>,
+    /// Its host services.
+    pub(crate) host: Arc<dyn HostClient>,
     /// How many calls of it are under way at most.
     pub(crate) concurrency: usize,
     /// Where its calls go on that compute long, if that is another place.
@@ -151,7 +153,7 @@ impl Direct {
     async fn answer(&self, message: Message) {
         let began = Instant::now();
         let headers = to_function(message.headers.as_ref());
-        let call = Call { subject: message.subject.to_string(), payload: message.payload, headers };
+        let call = Call { subject: message.subject.to_string(), payload: message.payload, headers, host: None };
         let answer = invoke::call(&*self.callee.function, call).await;
         let took = began.elapsed();
         self.is_long.store(took > SHORT, Ordering::Relaxed);

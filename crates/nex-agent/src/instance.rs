@@ -146,6 +146,7 @@ impl Starter {
 
     async fn start_engine(&self, kind: WorkloadType, is_shared: bool, launch: Launch) -> Result<Started, InstanceError> {
         let (confinement, concurrency) = (&self.confinement, launch.limits.concurrency);
+        let host = Arc::clone(&launch.host);
         if kind.is_function() {
             self.engines.prepare(confinement, is_shared, concurrency)?;
         }
@@ -159,14 +160,14 @@ impl Starter {
                 self.lockdown.for_function()?;
                 let function = nex_engine_js::start(launch, restore).await?;
                 // It computes on threads of its own.
-                Ok(Started::Function(Callee { function: Arc::new(function), concurrency, computing: None }))
+                Ok(Started::Function(Callee { function: Arc::new(function), host, concurrency, computing: None }))
             }
             WorkloadType::Wasm => {
                 let engine = self.engines.prepared_wasm(confinement, is_shared, concurrency)?;
                 self.lockdown.for_function()?;
                 let started = engine.start(launch).await?;
                 let computing = if is_shared { computing() } else { None };
-                Ok(Started::Function(Callee { function: Arc::new(started.function), concurrency, computing }))
+                Ok(Started::Function(Callee { function: Arc::new(started.function), host, concurrency, computing }))
             }
             WorkloadType::Oci => {
                 self.lockdown.for_service()?;

@@ -8,8 +8,10 @@ use async_nats::{Client, Message};
 use futures::FutureExt as _;
 use nex_bus::invocation;
 use nex_bus::own_headers::to_function;
-use nex_engine::{Call, CallError, Function, Reply};
-use nex_protocol::agent::{InvocationError, Limit, Outcome};
+use nex_engine::{Call, CallError, Function, HostClient, Recorder, Reply};
+use nex_protocol::agent::{HostCalls, InvocationError, Limit, Outcome};
+
+use crate::direct::Callee;
 
 /// Calls a function. A call always ends with an answer, also where an engine has a mistake.
 pub(crate) async fn call(function: &dyn Function, call: Call) -> Result<Reply, CallError> {
@@ -34,18 +36,24 @@ pub(crate) fn error(error: &CallError) -> InvocationError {
 }
 
 /// Answers an invocation that the node sent.
-pub(crate) async fn answer(bus: &Client, function: Option<Arc<dyn Function>>, message: Message) {
+pub(crate) async fn answer(bus: &Client, callee: Option<Callee>, message: Message) {
     let began = Instant::now();
-    let (reply, outcome) = match (function, invocation::parse(&message)) {
-        (Some(function), Ok(invocation)) => {
+    let mut record = None;
+    let (reply, outcome) = match (callee, invocation::parse(&message)) {
+        (Some(callee), Ok(invocation)) => {
             let within = Duration::from_millis(invocation.deadline_ms);
             let headers = to_function(message.headers.as_ref());
-            let called = Call { subject: invocation.subject, payload: message.payload, headers };
-            let outcome = match tokio::time::timeout(within, call(&*function, called)).await {
+            let is_replay = matches!(invocation.host_calls, HostCalls::Replayed(_));
+            let recorder = recorder(callee.host, invocation.host_calls);
+            let host = recorder.clone().map(|recorder| recorder as Arc<dyn HostClient>);
+            let called = Call { subject: invocation.subject, payload: message.payload, headers, host };
+            let outcome = match tokio::time::timeout(within, call(&*callee.function, called)).await {
                 Ok(Ok(reply)) => Outcome::Reply(reply),
                 Ok(Err(failed)) => Outcome::Error(error(&failed)),
                 Err(_elapsed) => Outcome::Error(error(&CallError::Timeout(within))),
             };
+            let is_told = is_replay || !matches!(outcome, Outcome::Reply(_) | Outcome::Ack);
+            record = recorder.filter(|_| is_told).map(|recorder| recorder.record());
             (message.reply, outcome)
         }
         (None, _) => {
@@ -58,6 +66,18 @@ pub(crate) async fn answer(bus: &Client, function: Option<Arc<dyn Function>>, me
     };
     let Some(reply) = reply else { return };
     let nanos = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-    let (headers, body) = invocation::outcome(outcome, nanos);
+    let (mut headers, body) = invocation::outcome(outcome, nanos);
+    if let Some(record) = record {
+        invocation::add_calls(&mut headers, &record);
+    }
     bus.publish_with_headers(reply, headers, body).await.ok();
+}
+
+/// What keeps the host calls of a call, if it is to be told of them.
+fn recorder(services: Arc<dyn HostClient>, calls: HostCalls) -> Option<Arc<Recorder>> {
+    match calls {
+        HostCalls::Live => None,
+        HostCalls::Recorded => Some(Arc::new(Recorder::recording(services))),
+        HostCalls::Replayed(replay) => Some(Arc::new(Recorder::replaying(services, replay))),
+    }
 }

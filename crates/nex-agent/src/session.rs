@@ -158,13 +158,13 @@ impl Session {
     }
 
     async fn invoke(&self, callee: Option<Callee>, message: Message) {
-        let Some(Callee { function, computing, .. }) = callee else { return invoke::answer(&self.bus, None, message).await };
-        let Some(computing) = computing else { return invoke::answer(&self.bus, Some(function), message).await };
+        let computing = callee.as_ref().and_then(|callee| callee.computing.clone());
+        let Some(computing) = computing else { return invoke::answer(&self.bus, callee, message).await };
         let (bus, invoked, (done, over)) = (self.bus.clone(), TaskScope::new("invocation"), oneshot::channel());
         {
             let _elsewhere = computing.enter();
             invoked.spawn("invocation", async move {
-                invoke::answer(&bus, Some(function), message).await;
+                invoke::answer(&bus, callee, message).await;
                 done.send(()).ok();
             });
         }

@@ -4,8 +4,11 @@
 
 use async_nats::{HeaderMap, HeaderValue, Message};
 use bytes::Bytes;
-use nex_protocol::agent::invocation::{ATTEMPT, DEADLINE_MS, DELAY_MS, LIMIT, OUTCOME, RUNTIME_NS, SUBJECT, TRIGGER};
-use nex_protocol::agent::{Invocation, InvocationError, Outcome, Reply};
+use nex_protocol::agent::invocation::{
+    ATTEMPT, CALLS, DEADLINE_MS, DELAY_MS, LIMIT, OUTCOME, RECORD, REPLAY, RUNTIME_NS, SUBJECT, TRIGGER,
+};
+use nex_protocol::agent::{HostCalls, Invocation, InvocationError, Outcome, Reply};
+use nex_protocol::replay::Record;
 
 use crate::own_headers::{of_function, pass_on, to_function};
 use crate::service_error;
@@ -25,6 +28,11 @@ pub fn headers(invocation: &Invocation, callers: Option<&HeaderMap>) -> HeaderMa
     headers.insert(SUBJECT, invocation.subject.as_str());
     headers.insert(DEADLINE_MS, invocation.deadline_ms.to_string());
     headers.insert(ATTEMPT, invocation.attempt.to_string());
+    match &invocation.host_calls {
+        HostCalls::Live => {}
+        HostCalls::Recorded => headers.insert(RECORD, "failed"),
+        HostCalls::Replayed(replay) => headers.insert(REPLAY, serde_json::to_string(replay).unwrap_or_default()),
+    }
     headers
 }
 
@@ -39,6 +47,12 @@ pub fn parse(message: &Message) -> Result<Invocation, MalformedInvocation> {
         subject: header(message, SUBJECT).map(str::to_owned).ok_or(bad(SUBJECT))?,
         deadline_ms: header(message, DEADLINE_MS).and_then(|text| text.parse().ok()).ok_or(bad(DEADLINE_MS))?,
         attempt: header(message, ATTEMPT).and_then(|text| text.parse().ok()).ok_or(bad(ATTEMPT))?,
+        host_calls: match (header(message, REPLAY), header(message, RECORD)) {
+            // Not understood is not done: it would be live.
+            (Some(replay), _) => HostCalls::Replayed(serde_json::from_str(replay).map_err(|_unreadable| bad(REPLAY))?),
+            (None, Some(_)) => HostCalls::Recorded,
+            (None, None) => HostCalls::Live,
+        },
     })
 }
 
@@ -65,6 +79,17 @@ pub fn outcome(outcome: Outcome, nanos: u64) -> (HeaderMap, Bytes) {
     headers.insert(OUTCOME, name);
     headers.insert(RUNTIME_NS, nanos.to_string());
     (headers, body)
+}
+
+/// Adds the host calls to the headers of an outcome.
+pub fn add_calls(headers: &mut HeaderMap, record: &Record) {
+    headers.insert(CALLS, record.to_json());
+}
+
+/// Reads the host calls from an outcome, if it has them; one that is too large or unreadable has none.
+#[must_use]
+pub fn calls(message: &Message) -> Option<Record> {
+    header(message, CALLS).and_then(Record::read)
 }
 
 /// Reads an outcome, and the nanoseconds it took.
@@ -102,6 +127,7 @@ fn header<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
 mod tests {
     use super::*;
     use nex_protocol::agent::{Limit, TriggerKind};
+    use nex_protocol::replay::{Replay, Rest};
 
     fn message(headers: HeaderMap, payload: Bytes) -> Message {
         let length = payload.len();
@@ -110,13 +136,26 @@ mod tests {
 
     #[test]
     fn an_envelope_is_read_as_it_is_written_and_a_caller_cannot_forge_it() {
-        let invocation = Invocation { trigger: TriggerKind::Subject, subject: "a.b".into(), deadline_ms: 20, attempt: 3 };
+        let replay = Replay { record: Record::default(), rest: Rest::Live };
+        for host_calls in [HostCalls::Live, HostCalls::Recorded, HostCalls::Replayed(replay)] {
+            read_as_written(Invocation {
+                trigger: TriggerKind::Subject,
+                subject: "a.b".into(),
+                deadline_ms: 20,
+                attempt: 3,
+                host_calls,
+            });
+        }
+    }
+
+    fn read_as_written(invocation: Invocation) {
         let mut callers = HeaderMap::new();
         callers.insert("traceparent", "00-1-2-01");
         callers.append("X-Many", "1");
         callers.append("X-Many", "2");
         callers.insert("nex-subject", "forged");
         callers.insert("Nex-Attempt", "99");
+        callers.insert("nex-replay", "{}");
         callers.insert("Nex-Http-Method", "PUT");
         let headers = headers(&invocation, Some(&callers));
         assert_eq!(headers.get("traceparent").map(async_nats::HeaderValue::as_str), Some("00-1-2-01"));
@@ -143,6 +182,19 @@ mod tests {
         ] {
             let (headers, body) = outcome(written.clone(), 17);
             assert_eq!(read_outcome(message(headers, body)), (written, Some(17)));
+        }
+    }
+
+    #[test]
+    fn host_calls_come_with_an_outcome_and_those_of_an_agent_that_lies_are_none() {
+        let (mut headers, body) = outcome(Outcome::Ack, 1);
+        assert_eq!(calls(&message(headers.clone(), body.clone())), None);
+        let record = Record { calls: Vec::new(), left_out: 3 };
+        add_calls(&mut headers, &record);
+        assert_eq!(calls(&message(headers.clone(), body.clone())), Some(record));
+        for lie in ["{".to_owned(), "[".repeat(200_000), format!("{{\"calls\":[],\"left_out\":{}}}", "9".repeat(300_000))] {
+            headers.insert(CALLS, lie);
+            assert_eq!(calls(&message(headers.clone(), body.clone())), None);
         }
     }
 

@@ -57,7 +57,9 @@ fn ask(asking: &Asking<'_>, service: Service, (method, target, body, headers): A
     let mut request = HostRequest { service, method, target, body, headers };
     let Asking { script, budget, message } = asking;
     message.add_trace(&mut request);
-    let answer = async { tokio::time::timeout(budget.left(), script.host.call(request)).await };
+    let own = message.host();
+    let host = own.as_ref().unwrap_or(&script.host);
+    let answer = async { tokio::time::timeout(budget.left(), host.call(request)).await };
     let late = |_elapsed| HostError { code: 504, message: "host service did not answer within the call's time".to_owned() };
     script.handle.block_on(answer).map_err(late)?
 }

@@ -97,7 +97,7 @@ impl Isolate {
         cancelled: Arc<AtomicBool>,
     ) -> Result<Reply, CallError> {
         self.host.budget.renew(deadline, cancelled);
-        self.host.message.begin(call.headers.clone());
+        self.host.message.begin(call);
         let scope = self.vm.enter();
         match self.run(scope, call) {
             Ok(Some(reply)) => reply.and_then(|payload| self.host.message.finish(payload)),

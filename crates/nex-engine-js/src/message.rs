@@ -1,27 +1,35 @@
 //! The message of the present call beside its payload: its headers, and status and headers of the reply.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use nex_engine::{CallError, Reply, Response, Trace};
+use nex_engine::{Call, CallError, HostClient, Reply, Response, Trace};
 use nex_protocol::agent::invocation::Headers;
 use nex_protocol::host::HostRequest;
 
 use crate::value::{Fresh, Scope, Thrown, Value};
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Message {
     headers: RefCell<Headers>,
     trace: RefCell<Trace>,
     response: RefCell<Option<Response>>,
+    host: RefCell<Option<Arc<dyn HostClient>>>,
 }
 
 impl Message {
     /// Begins with the message of a call.
-    pub(crate) fn begin(&self, headers: Headers) {
-        self.trace.replace(Trace::of(&headers));
-        self.headers.replace(headers);
+    pub(crate) fn begin(&self, call: &Call) {
+        self.trace.replace(Trace::of(&call.headers));
+        self.headers.replace(call.headers.clone());
         self.response.replace(None);
+        self.host.replace(call.host.clone());
+    }
+
+    /// The host services of the call, if it has its own.
+    pub(crate) fn host(&self) -> Option<Arc<dyn HostClient>> {
+        self.host.borrow().clone()
     }
 
     /// Adds the call's trace to what is sent.

@@ -69,7 +69,11 @@ impl WasmFunction {
         };
         let given = self.given(&call)?;
         let is_http = matches!(&given, Given::Request(asked) if asked.is_http);
-        let host = HostCalls::new(Arc::clone(&self.host), self.limits.host_calls, Trace::of(&call.headers));
+        let host = HostCalls::new(
+            call.host.clone().unwrap_or_else(|| Arc::clone(&self.host)),
+            self.limits.host_calls,
+            Trace::of(&call.headers),
+        );
         let output = Outputs { reply: reply.clone(), errors: errors.clone(), is_reply_stdout: matches!(given, Given::Nothing) };
         let state = State::new(call, &self.environment, host.clone(), output, memory);
         let mut store = Store::new(&self.runtime.engine, state);

@@ -1,5 +1,7 @@
 //! A started function, and its calls.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,8 +9,10 @@ use futures::future::BoxFuture;
 use nex_protocol::agent::invocation::Headers;
 pub use nex_protocol::agent::invocation::Reply;
 
+use crate::host::HostClient;
+
 /// One call of a function.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Call {
     /// The subject that triggered it.
     pub subject: String,
@@ -16,6 +20,14 @@ pub struct Call {
     pub payload: Bytes,
     /// The message's headers, without those of the envelope.
     pub headers: Headers,
+    /// Host services of this call alone; those of its launch if absent.
+    pub host: Option<Arc<dyn HostClient>>,
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").field("subject", &self.subject).field("payload", &self.payload).finish_non_exhaustive()
+    }
 }
 
 /// Why a call failed. The text is for the caller and the log.

@@ -10,6 +10,7 @@ mod host;
 mod launch;
 pub mod native;
 mod output;
+mod record;
 mod response;
 mod trace;
 
@@ -19,5 +20,6 @@ pub use function::{Call, CallError, Function, Reply};
 pub use host::HostClient;
 pub use launch::{Launch, Limits};
 pub use output::{Line, LineWriter, Lines, MAX_LINE_BYTES, MAX_WAITING_BYTES, Output, Stream};
+pub use record::Recorder;
 pub use response::{Response, TooManyHeaders};
 pub use trace::Trace;

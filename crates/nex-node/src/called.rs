@@ -14,7 +14,7 @@ use nex_protocol::agent::invocation::OUTCOME;
 use nex_protocol::agent::{Invocation, InvocationError, Outcome, Reply};
 use serde::Deserialize;
 
-use crate::agents::Invoker;
+use crate::agents::{Invoked, Invoker};
 use crate::workload::spec::WorkloadSpec;
 
 /// `JetStream`'s code for a message that is for another stream.
@@ -61,7 +61,7 @@ impl Called {
         }
     }
 
-    /// One call, and the nanoseconds it took in the function where that is known. `slack` is the time beyond the invocation's deadline in
+    /// One call. `slack` is the time beyond the invocation's deadline in
     /// which an agent answers that it was reached.
     ///
     /// # Errors
@@ -72,10 +72,10 @@ impl Called {
         callers: Option<&HeaderMap>,
         payload: Bytes,
         slack: Duration,
-    ) -> Result<(Outcome, Option<u64>), NobodyListens> {
+    ) -> Result<Invoked, NobodyListens> {
         match self {
             Self::Function(invoker) => Ok(invoker.invoke(invocation, callers, payload, slack).await),
-            Self::Service(service) => Ok((service.ask(invocation, callers, payload).await?, None)),
+            Self::Service(service) => service.ask(invocation, callers, payload).await.map(Invoked::of),
         }
     }
 }

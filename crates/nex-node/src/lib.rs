@@ -11,7 +11,7 @@
 //! | [`sandbox`], [`agents`], [`pool`] | where agents live, what they say, and a pool of warm ones |
 //! | [`control`], [`policy`], [`issuers`], [`registry`], [`quota`] | requests, whether they may, whether there is room |
 //! | [`admission`], [`workload`], [`artifacts`], [`secrets`], `rotation` | from an admitted request to a workload, and its life |
-//! | [`trigger`], [`direct`], [`called`], [`connections`], [`host_calls`] | how a function is called, or a service asked, and what it may call |
+//! | [`trigger`], [`direct`], [`called`], [`callees`], [`connections`], [`host_calls`] | how a function is called, or a service asked, and what it may call |
 //! | [`durable`] | triggers whose messages are kept until they are dealt with |
 //! | [`embedded`] | the NATS server of `nex up` |
 //! | [`events`], [`logs`], [`tail`], [`ended`], [`call_reporter`], [`outbox`] | what the world is told |
@@ -23,6 +23,7 @@ pub mod artifacts;
 pub mod bus;
 pub mod call_reporter;
 pub mod called;
+pub mod callees;
 pub mod clock;
 mod compiler;
 pub mod config;

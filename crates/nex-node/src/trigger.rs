@@ -10,13 +10,14 @@ use async_nats::{Client, HeaderMap, HeaderName, Message, Subscriber};
 use nex_bus::drain::Draining;
 use nex_bus::service_error;
 use nex_process::TaskScope;
-use nex_protocol::agent::{Invocation, InvocationError, Outcome, Reply, TriggerKind};
+use nex_protocol::agent::{HostCalls, Invocation, InvocationError, Outcome, Reply, TriggerKind};
 use nex_protocol::reply::ReplySubject;
 use nex_protocol::subject::{redrive, trigger_queue};
 use nex_protocol::trigger::dead;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::agents::Invoked;
 use crate::call_reporter::CallReporter;
 use crate::called::Called;
 use crate::workload::spec::WorkloadSpec;
@@ -95,11 +96,12 @@ impl Relay {
             subject,
             deadline_ms: u64::try_from(self.call_timeout.as_millis()).unwrap_or(u64::MAX),
             attempt: 1,
+            host_calls: HostCalls::Live,
         };
         let reply = ReplySubject::of(reply.as_deref());
         let called = self.called.invoke(&invocation, headers.as_ref(), payload, AGENT_SLACK).await;
-        let (outcome, nanos) = called.unwrap_or_else(|nobody| {
-            (Outcome::Error(InvocationError { code: 503, message: nobody.to_string(), limit: None }), None)
+        let Invoked { outcome, nanos, .. } = called.unwrap_or_else(|nobody| {
+            Invoked::of(Outcome::Error(InvocationError { code: 503, message: nobody.to_string(), limit: None }))
         });
         let answer = match outcome {
             Outcome::Reply(answer) => Ok(answer),

@@ -20,6 +20,8 @@ pub mod kind {
     pub const LAME_DUCK: &str = "io.nats.nex.v1.lameduck_response";
     /// HISTORY (new)
     pub const HISTORY: &str = "io.nats.nex.v1.history_response";
+    /// REPLAY (new)
+    pub const REPLAY: &str = "io.nats.nex.v1.replay_response";
 }
 
 /// What kind of no a failure is; closed, so programs can act on it. Clients of 0.2.7 ignore it.

@@ -7,6 +7,7 @@
 //! | [`envelope`] | the frame of control replies, and the kinds of failure |
 //! | [`control`], [`deploy`] | bodies of the control API of Nex 0.2.7 |
 //! | [`trigger`] | what starts a function, and with which guarantees |
+//! | [`replay`] | host calls as they are recorded, and a call that is made again with them |
 //! | [`claims`], [`seal`], [`secret`] | who may, and for whose eyes |
 //! | [`event`], [`log`] | what a node tells the world |
 //! | [`agent`], [`host`] | what node and agents say on the internal bus |
@@ -25,6 +26,7 @@ pub mod id;
 pub mod image;
 pub mod image_store;
 pub mod log;
+pub mod replay;
 pub mod reply;
 pub mod seal;
 pub mod secret;

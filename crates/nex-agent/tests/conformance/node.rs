@@ -112,7 +112,13 @@ impl Node {
     }
 
     pub(crate) async fn invoke(&self, instance: &InstanceId, deadline_ms: u64, payload: &str) -> Outcome {
-        let invocation = Invocation { trigger: TriggerKind::Subject, subject: "calls.me".into(), deadline_ms, attempt: 1 };
+        let invocation = Invocation {
+            trigger: TriggerKind::Subject,
+            subject: "calls.me".into(),
+            deadline_ms,
+            attempt: 1,
+            host_calls: HostCalls::Live,
+        };
         let headers = nex_bus::invocation::headers(&invocation, None);
         let answer = self.ask(subject::invoke(&self.agent, instance), headers, payload.into()).await;
         nex_bus::invocation::read_outcome(answer).0

@@ -83,8 +83,13 @@ impl Node {
 
     /// Calls the function as a node does that relays a trigger.
     pub(crate) async fn call(&self, payload: &str) -> String {
-        let invocation =
-            Invocation { trigger: TriggerKind::Subject, subject: "calls.me".into(), deadline_ms: 20_000, attempt: 1 };
+        let invocation = Invocation {
+            trigger: TriggerKind::Subject,
+            subject: "calls.me".into(),
+            deadline_ms: 20_000,
+            attempt: 1,
+            host_calls: HostCalls::Live,
+        };
         let headers = nex_bus::invocation::headers(&invocation, None);
         let answer = self.request(subject::invoke(&self.agent, &self.instance), headers, payload.into()).await;
         String::from_utf8_lossy(&answer.payload).into_owned()

@@ -12,6 +12,7 @@ use nex_process::{Deadline, Elapsed};
 use nex_protocol::agent::{Answer, Deploy, Invocation, InvocationError, Outcome, Ping, Pong, RejectCode, Undeploy, subject};
 use nex_protocol::deploy::StopSignal;
 use nex_protocol::id::InstanceId;
+use nex_protocol::replay::Record;
 use serde::Serialize;
 
 use super::agent::{Agent, AgentLost};
@@ -164,6 +165,25 @@ impl Drop for Instance {
     }
 }
 
+/// What came of a call.
+#[derive(Debug)]
+pub struct Invoked {
+    /// Its outcome.
+    pub outcome: Outcome,
+    /// The nanoseconds it took in the function, where that is known.
+    pub nanos: Option<u64>,
+    /// Its host calls, where they were recorded.
+    pub calls: Option<Record>,
+}
+
+impl Invoked {
+    /// An outcome of which nothing else is known.
+    #[must_use]
+    pub fn of(outcome: Outcome) -> Self {
+        Self { outcome, nanos: None, calls: None }
+    }
+}
+
 /// Invokes one instance; it does not keep the agent alive. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Invoker {
@@ -173,17 +193,11 @@ pub struct Invoker {
 }
 
 impl Invoker {
-    /// One call, and the nanoseconds it took in the function. The agent has a moment more than the invocation's deadline to answer that
+    /// One call. The agent has a moment more than the invocation's deadline to answer that
     /// it was reached.
-    pub async fn invoke(
-        &self,
-        invocation: &Invocation,
-        callers: Option<&HeaderMap>,
-        payload: Bytes,
-        slack: Duration,
-    ) -> (Outcome, Option<u64>) {
+    pub async fn invoke(&self, invocation: &Invocation, callers: Option<&HeaderMap>, payload: Bytes, slack: Duration) -> Invoked {
         let failed =
-            |message: &str| (Outcome::Error(InvocationError { code: 500, message: message.to_owned(), limit: None }), None);
+            |message: &str| Invoked::of(Outcome::Error(InvocationError { code: 500, message: message.to_owned(), limit: None }));
         let Some(lost) = self.agent.upgrade().map(|agent| agent.lost()) else { return failed("the agent is gone") };
         let within = Duration::from_millis(invocation.deadline_ms) + slack;
         let headers = invocation::headers(invocation, callers);
@@ -193,7 +207,11 @@ impl Invoker {
             _lost = lost => return failed("the agent was lost during the call"),
         };
         match answer {
-            Ok(answer) => invocation::read_outcome(answer),
+            Ok(answer) => {
+                let calls = invocation::calls(&answer);
+                let (outcome, nanos) = invocation::read_outcome(answer);
+                Invoked { outcome, nanos, calls }
+            }
             Err(error) => match error.kind() {
                 RequestErrorKind::TimedOut => failed(&format!("the agent did not answer within {} ms", within.as_millis())),
                 RequestErrorKind::NoResponders => failed("the agent is gone"),

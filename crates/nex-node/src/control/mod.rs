@@ -11,6 +11,7 @@ mod lanes;
 mod micro;
 mod queries;
 mod repeats;
+mod replay;
 mod settle;
 mod stop;
 mod token;
@@ -36,6 +37,7 @@ use crate::control::endpoints::Endpoints;
 use crate::control::lanes::Lane;
 use crate::control::micro::Service;
 use crate::control::queries::Queries;
+use crate::control::replay::{Replays, Seen};
 use crate::control::stop::Stops;
 use crate::status::{NodeStatus, VERSION};
 
@@ -73,6 +75,7 @@ struct Api {
     queries: Queries,
     stops: Stops,
     deploys: Deploys,
+    replays: Replays,
     refusals: Lane,
     handlers: TaskScope,
 }
@@ -187,6 +190,7 @@ fn kind_of(control: Option<&Control>) -> &'static str {
         Some(Control::Stop { .. }) => kind::STOP,
         Some(Control::LameDuck) => kind::LAME_DUCK,
         Some(Control::History { .. }) => kind::HISTORY,
+        Some(Control::Replay { .. }) => kind::REPLAY,
     }
 }
 
@@ -212,6 +216,12 @@ impl Api {
                 journal: drivers.journal.clone(),
                 events: drivers.events.clone(),
                 admission: Arc::clone(admission),
+            },
+            replays: Replays {
+                identity: Arc::clone(identity),
+                registry: registry.clone(),
+                drivers: Arc::clone(drivers),
+                seen: Seen::default(),
             },
             deploys: Deploys::new(Arc::clone(status), Arc::clone(admission)),
             refusals: Lane::new(REFUSALS, REFUSALS * BODY_BYTES),
@@ -250,6 +260,10 @@ impl Api {
             }
             Control::History { namespace, kind: what } => {
                 self.answer(index, message, kind, queries.history(&namespace, what, body, by).map(|it| it.map(Some))).await;
+            }
+            Control::Replay { namespace } => {
+                let replayed = Box::pin(self.replays.replay(&namespace, body, by)).map(|it| it.map(Some));
+                self.answer(index, message, kind, replayed).await;
             }
             Control::LameDuck => {
                 self.answer(index, message, kind, self.stops.lame_duck(body).map(|it| Ok(Some(it)))).await;

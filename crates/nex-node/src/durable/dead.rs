@@ -8,8 +8,11 @@ use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::stream::{self, DiscardPolicy};
 use async_nats::jetstream::{self, ErrorCode};
 use bytes::Bytes;
+use nex_protocol::replay::{self, Record};
+use nex_protocol::seal::{self, Environment};
 use nex_protocol::subject::{dead_letter, dead_letter_stream};
 use nex_protocol::trigger::dead::{self, kept_as};
+use nkeys::XKey;
 use serde_json::json;
 
 use super::failure::TriggerFailure;
@@ -21,6 +24,8 @@ use crate::workload::spec::WorkloadSpec;
 const MAX_BYTES: i64 = 256 * 1024 * 1024;
 /// Time in which the same dead letter is kept once.
 const DUPLICATES: Duration = Duration::from_secs(10 * 60);
+/// Most bytes of headers that a stream takes, and some room.
+const MAX_HEADERS: usize = 63 * 1024;
 /// Longest reason, in characters.
 const MAX_REASON: usize = 1_024;
 
@@ -33,6 +38,10 @@ pub(super) struct DeadLetter<'a> {
     pub(super) attempts: u32,
     pub(super) trigger: &'a str,
     pub(super) reason: &'a str,
+    /// Its last host calls, where they are known.
+    pub(super) calls: Option<&'a Record>,
+    /// The node's curve key, which seals them.
+    pub(super) node: &'a XKey,
 }
 
 impl JetStream {
@@ -65,7 +74,10 @@ impl JetStream {
     pub(super) async fn bury(&self, spec: &WorkloadSpec, letter: &DeadLetter<'_>) -> Result<(), String> {
         let stream = dead_letter_stream(&spec.namespace);
         let subject = dead_letter(&spec.namespace, spec.name.as_str());
-        let headers = headers(spec, letter, &stream);
+        let mut headers = headers(spec, letter, &stream);
+        if let Some(sealed) = letter.calls.and_then(|calls| seal_calls(spec, calls, letter.node)) {
+            add_within(&mut headers, dead::CALLS, &sealed);
+        }
         let mut is_first = true;
         loop {
             let kept = self.publish(&subject, headers.clone(), letter.message.payload.clone()).await;
@@ -107,4 +119,22 @@ fn headers(spec: &WorkloadSpec, letter: &DeadLetter<'_>, stream: &str) -> Header
     // Whatever else takes this subject.
     headers.insert(async_nats::header::NATS_EXPECTED_STREAM, stream);
     headers
+}
+
+/// Host calls may have all that the function knows: only who deployed it can open them.
+fn seal_calls(spec: &WorkloadSpec, calls: &Record, node: &XKey) -> Option<String> {
+    let sender = spec.request.sender_public_key.as_deref()?;
+    let plain = Environment::from([(replay::CALLS.to_owned(), calls.to_json())]);
+    let sealed = seal::seal(&plain, node, sender).ok()?;
+    Some(format!("{} {sealed}", node.public_key()))
+}
+
+/// Adds a header if there is room for it: a stream refuses a message that has more.
+fn add_within(headers: &mut HeaderMap, name: &str, value: &str) {
+    let size = |name: &str, value: &str| name.len() + value.len() + 4;
+    let there: usize =
+        headers.iter().flat_map(|(name, values)| values.iter().map(move |value| size(name.as_ref(), value.as_str()))).sum();
+    if there + size(name, value) < MAX_HEADERS {
+        headers.insert(name, value);
+    }
 }

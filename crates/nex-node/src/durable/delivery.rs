@@ -9,7 +9,8 @@ use async_nats::jetstream::{self, AckKind};
 use async_nats::{HeaderMap, Message};
 use bytes::Bytes;
 use nex_bus::denials::Denial;
-use nex_protocol::agent::{Invocation, Outcome, TriggerKind};
+use nex_protocol::agent::{HostCalls, Invocation, TriggerKind};
+use nex_protocol::replay::Record;
 use nex_protocol::trigger::{DurableTrigger, Place, Source};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -20,8 +21,10 @@ use super::dead::DeadLetter;
 use super::failure::TriggerFailure;
 use super::jetstream::JetStream;
 use super::verdict::{self, Verdict};
+use crate::agents::Invoked;
 use crate::call_reporter::CallReporter;
 use crate::called::Called;
+use crate::identity::Identity;
 use crate::trigger::AGENT_SLACK;
 use crate::workload::spec::WorkloadSpec;
 
@@ -35,6 +38,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(2);
 /// All that a message of one trigger needs.
 pub(super) struct Deliverer {
     pub(super) jetstream: JetStream,
+    pub(super) identity: Arc<Identity>,
     pub(super) spec: Arc<WorkloadSpec>,
     pub(super) trigger: Arc<DurableTrigger>,
     /// The trigger as a text.
@@ -103,9 +107,9 @@ impl Deliverer {
 
     async fn attempt(&self, message: &jetstream::Message, head: &Head) {
         let delivery = &self.trigger.delivery;
-        let verdict = match verdict::before(head.attempt, delivery) {
-            Some(reason) => Verdict::Dead(reason),
-            None if self.is_reserved(message) => Verdict::Dead("its subject is not for functions".to_owned()),
+        let (verdict, calls) = match verdict::before(head.attempt, delivery) {
+            Some(reason) => (Verdict::Dead(reason), None),
+            None if self.is_reserved(message) => (Verdict::Dead("its subject is not for functions".to_owned()), None),
             None => self.keeping(message, self.call(message, head)).await,
         };
         match verdict {
@@ -119,13 +123,13 @@ impl Deliverer {
                 self.reporter.failed(&self.text, 1, [error.as_str()]);
                 self.retry(message, pause).await;
             }
-            Verdict::Dead(reason) => self.keeping(message, self.give_up(message, head, &reason)).await,
+            Verdict::Dead(reason) => self.keeping(message, self.give_up(message, head, (&reason, calls.as_ref()))).await,
             Verdict::Untried => self.acknowledge(message, AckKind::Nak(None)).await,
         }
     }
 
-    /// Calls the function.
-    async fn call(&self, message: &jetstream::Message, head: &Head) -> Verdict {
+    /// Calls the function. Its host calls are recorded where a dead letter may have to say what they were.
+    async fn call(&self, message: &jetstream::Message, head: &Head) -> (Verdict, Option<Record>) {
         let began = Instant::now();
         let (trigger, subject) = match &self.trigger.source {
             Source::Schedule(schedule) => (TriggerKind::Schedule, schedule.to_string()),
@@ -133,21 +137,27 @@ impl Deliverer {
                 (TriggerKind::Stream, message.subject.to_string())
             }
         };
-        let invocation = Invocation { trigger, subject, deadline_ms: self.spec.limits.call_timeout_ms, attempt: head.attempt };
+        let host_calls = match self.trigger.delivery.keeps_dead && self.spec.request.sender_public_key.is_some() {
+            true => HostCalls::Recorded,
+            false => HostCalls::Live,
+        };
+        let deadline_ms = self.spec.limits.call_timeout_ms;
+        let invocation = Invocation { trigger, subject, deadline_ms, attempt: head.attempt, host_calls };
         let mut headers = message.headers.clone().unwrap_or_default();
         headers.insert(async_nats::header::NATS_STREAM, self.place.stream.as_str());
         headers.insert(async_nats::header::NATS_SEQUENCE, head.sequence.to_string());
-        let Some((outcome, nanos)) = self.invoke(&invocation, &headers, &message.payload).await else { return Verdict::Untried };
+        let invoked = self.invoke(&invocation, &headers, &message.payload).await;
+        let Some(Invoked { outcome, nanos, calls }) = invoked else { return (Verdict::Untried, None) };
         let verdict = verdict::after(outcome, head.attempt, &self.trigger.delivery);
         if verdict == Verdict::Done {
             let nanos = nanos.unwrap_or_else(|| u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
             self.reporter.succeeded(&self.text, 1, nanos);
         }
-        verdict
+        (verdict, calls)
     }
 
     /// Calls it, and where that is a service which does not listen yet, or not now, as soon as it does; nothing if it is told to stop first.
-    async fn invoke(&self, invocation: &Invocation, headers: &HeaderMap, payload: &Bytes) -> Option<(Outcome, Option<u64>)> {
+    async fn invoke(&self, invocation: &Invocation, headers: &HeaderMap, payload: &Bytes) -> Option<Invoked> {
         let (mut pause, mut is_unheard) = (FIRST_PAUSE, false);
         loop {
             let called = self.called.invoke(invocation, Some(headers), payload.clone(), AGENT_SLACK);
@@ -183,7 +193,7 @@ impl Deliverer {
         }
     }
 
-    async fn give_up(&self, message: &jetstream::Message, head: &Head, reason: &str) {
+    async fn give_up(&self, message: &jetstream::Message, head: &Head, (reason, calls): (&str, Option<&Record>)) {
         let (stream, sequence) = (self.place.stream.as_str(), head.sequence);
         let mut what = format!("given up after {} attempts: {reason}", head.attempt);
         if self.trigger.delivery.keeps_dead {
@@ -195,6 +205,8 @@ impl Deliverer {
                 attempts: head.attempt,
                 trigger: &self.text,
                 reason,
+                calls,
+                node: &self.identity.xkey,
             };
             if let Err(why) = self.jetstream.bury(&self.spec, &letter).await {
                 let error = format!(

@@ -28,6 +28,7 @@ pub use failure::TriggerFailure;
 use crate::call_reporter::CallReporter;
 use crate::called::Called;
 use crate::connections::Connections;
+use crate::identity::Identity;
 use crate::trigger::AGENT_SLACK;
 use crate::workload::spec::WorkloadSpec;
 use board::Board;
@@ -42,6 +43,8 @@ pub struct DurableTriggers {
     connections: Connections,
     /// Subjects that are nobody's triggers.
     denied: Arc<[String]>,
+    /// The node, which seals what only deployers may see.
+    identity: Arc<Identity>,
     board: Board,
 }
 
@@ -59,8 +62,8 @@ pub struct Callee<'a> {
 impl DurableTriggers {
     /// On these connections; no trigger hears the denied subjects.
     #[must_use]
-    pub fn new(connections: Connections, denied: &[String]) -> Self {
-        Self { connections, denied: denied.into(), board: Board::default() }
+    pub fn new(connections: Connections, denied: &[String], identity: Arc<Identity>) -> Self {
+        Self { connections, denied: denied.into(), identity, board: Board::default() }
     }
 
     /// Finds or makes all that the triggers of a new workload need, so that what is wrong is said before it runs.
@@ -134,6 +137,7 @@ impl DurableTriggers {
         for (trigger, entry) in spec.durable.iter().zip(entries) {
             let deliverer = Deliverer {
                 jetstream: jetstream.clone(),
+                identity: Arc::clone(&self.identity),
                 spec: Arc::clone(spec),
                 trigger: Arc::clone(trigger),
                 text: trigger.to_string().into(),

@@ -12,6 +12,7 @@ use super::error::NodeError;
 use crate::agents::{AgentFactory, AgentRouter, SharedAgents};
 use crate::artifacts::Artifacts;
 use crate::bus::{BusKeys, InternalBus};
+use crate::callees::Callees;
 use crate::clock;
 use crate::compiler::Compiler;
 use crate::config::NodeConfig;
@@ -105,7 +106,8 @@ impl DriverParts<'_> {
                 sizes: config.microvm.classes.iter().map(|(name, class)| (name.clone(), class.size)).collect(),
                 artifacts,
                 nats: nats.clone(),
-                durable: DurableTriggers::new(connections.clone(), &config.deny_triggers),
+                durable: DurableTriggers::new(connections.clone(), &config.deny_triggers, Arc::clone(identity)),
+                callees: Callees::default(),
                 secrets: Secrets { nats: nats.clone(), identity: Arc::clone(identity), connections: connections.clone() },
                 connections,
                 direct,

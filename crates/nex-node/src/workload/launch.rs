@@ -24,6 +24,7 @@ use crate::agents::{Agent, AgentFactory, Instance, LeftAgent, Seat, SharedAgents
 use crate::artifacts::{Artifacts, Compiled, FetchError, RemoteArtifact};
 use crate::call_reporter::CallReporter;
 use crate::called::{Called, Service};
+use crate::callees::{self, Callees};
 use crate::clock;
 use crate::compiler::Compiler;
 use crate::connections::Connections;
@@ -62,6 +63,8 @@ pub struct Launcher {
     pub connections: Connections,
     /// Triggers that keep their messages.
     pub durable: DurableTriggers,
+    /// How workloads are called by the node.
+    pub callees: Callees,
     /// Where agents may subscribe by themselves.
     pub direct: Direct,
     /// What services are told of as `NATS_URL` where their deployers name no server.
@@ -202,16 +205,17 @@ impl Launcher {
         reporter: &CallReporter,
         by: Deadline,
     ) -> Result<(), LaunchError> {
-        let is_called = spec.kind.is_function() || !spec.durable.is_empty();
-        if !is_called || launched.direct.is_some() {
+        let called = &match spec.kind.is_function() {
+            true => Called::Function(launched.instance.invoker()),
+            false if spec.durable.is_empty() => return Ok(()),
+            false => Called::Service(Service::new(self.connections.triggers(spec, by).await?, spec)),
+        };
+        let slots = &Arc::new(Semaphore::new(spec.limits.concurrency));
+        self.callees.put(&spec.id, callees::Callee { called: called.clone(), slots: Arc::clone(slots) });
+        if launched.direct.is_some() {
             return Ok(());
         }
         let connection = self.connections.triggers(spec, by).await?;
-        let called = &match spec.kind.is_function() {
-            true => Called::Function(launched.instance.invoker()),
-            false => Called::Service(Service::new(connection.clone(), spec)),
-        };
-        let slots = &Arc::new(Semaphore::new(spec.limits.concurrency));
         launched.triggers.push(trigger::relay(&connection, spec, called, reporter, slots).await?);
         self.connections.check_triggers(spec, by).await?;
         launched.triggers.extend(self.durable.serve(spec, Callee { called, reporter, slots }, by).await?);

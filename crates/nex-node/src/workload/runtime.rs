@@ -398,6 +398,7 @@ impl Runtime for NodeRuntime {
         Box::pin(async move {
             services.host_calls.forget(&spec);
             services.launcher.durable.forget(&spec);
+            services.launcher.callees.forget(&spec.id);
             services.launcher.shared.forget(&spec.id);
             let forgotten = match owed {
                 Some((event, ended)) => services.journal.end_workload(spec.id.clone(), event, ended, announced).await,

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 
+use crate::replay::Replay;
+
 /// Prefix of the headers that are the envelope's; a caller's own headers with this prefix are not passed on, save [`HTTP_PREFIX`].
 pub const RESERVED_PREFIX: &str = "Nex-";
 /// Prefix of a caller's headers that say which HTTP request its message stands for: `Nex-Http-Method`, `Nex-Http-Path`.
@@ -25,6 +27,12 @@ pub const SUBJECT: &str = "Nex-Subject";
 pub const DEADLINE_MS: &str = "Nex-Deadline-Ms";
 /// Header: decimal number of the attempt, from 1.
 pub const ATTEMPT: &str = "Nex-Attempt";
+/// Header: the host calls are recorded, and the outcome of a call that failed has them.
+pub const RECORD: &str = "Nex-Record";
+/// Header: JSON of a [`Replay`] that answers the host calls; every outcome has them.
+pub const REPLAY: &str = "Nex-Replay";
+/// Header of an outcome: JSON of the [`Record`](crate::replay::Record) of the host calls, where it was asked for.
+pub const CALLS: &str = "Nex-Calls";
 /// Header of the caller: W3C trace context, passed on as it is.
 pub const TRACEPARENT: &str = "traceparent";
 /// Header of the caller: what tracing systems add to it.
@@ -95,6 +103,20 @@ pub struct Invocation {
     pub deadline_ms: u64,
     /// Which attempt this is, from 1.
     pub attempt: u32,
+    /// How its host calls are made.
+    pub host_calls: HostCalls,
+}
+
+/// How the host calls of a call are made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum HostCalls {
+    /// By the node.
+    #[default]
+    Live,
+    /// By the node, and told where the call failed.
+    Recorded,
+    /// From a record, and told.
+    Replayed(Replay),
 }
 
 /// A bound that a call ran into.

@@ -15,7 +15,7 @@ pub mod subject;
 pub mod verb;
 
 pub use handshake::{Handshake, Identity, Welcome};
-pub use invocation::{Invocation, InvocationError, Limit, Outcome, Reply, TriggerKind};
+pub use invocation::{HostCalls, Invocation, InvocationError, Limit, Outcome, Reply, TriggerKind};
 pub use report::{AgentEvent, EventAck, LogEntry, Logs};
 pub use verb::{Answer, Deploy, DirectTriggers, Limits, Ping, Pong, Precompiled, RejectCode, Undeploy};
 

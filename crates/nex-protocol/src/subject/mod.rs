@@ -44,6 +44,11 @@ pub enum Control {
         /// Of what.
         kind: HistoryKind,
     },
+    /// `$NEX.REPLAY.<ns>.<node>` (new)
+    Replay {
+        /// Where the workload lives.
+        namespace: String,
+    },
 }
 
 /// What a node keeps. Each has subjects of its own, so that who may see events need not be let see what workloads write.
@@ -75,7 +80,7 @@ impl HistoryKind {
 impl Control {
     /// The subjects a node subscribes.
     #[must_use]
-    pub fn subscriptions(node: &NodeId) -> [String; 9] {
+    pub fn subscriptions(node: &NodeId) -> [String; 10] {
         [
             "$NEX.AUCTION".to_owned(),
             "$NEX.PING".to_owned(),
@@ -86,6 +91,7 @@ impl Control {
             format!("$NEX.STOP.*.{node}"),
             format!("$NEX.LAMEDUCK.{node}"),
             format!("{HISTORY}*.{node}.*"),
+            format!("$NEX.REPLAY.*.{node}"),
         ]
     }
 
@@ -97,7 +103,8 @@ impl Control {
             | Self::Info { namespace }
             | Self::Deploy { namespace }
             | Self::Stop { namespace }
-            | Self::History { namespace, .. } => Some(namespace),
+            | Self::History { namespace, .. }
+            | Self::Replay { namespace } => Some(namespace),
             Self::Auction | Self::Ping | Self::LameDuck => None,
         }
     }
@@ -118,6 +125,7 @@ impl Control {
             ("STOP", Some(namespace)) => Some(Self::Stop { namespace }),
             ("LAMEDUCK", Some(_)) => Some(Self::LameDuck),
             ("HISTORY", Some(namespace)) => HistoryKind::parse(tokens.next()?).map(|kind| Self::History { namespace, kind }),
+            ("REPLAY", Some(namespace)) => Some(Self::Replay { namespace }),
             _ => None,
         }
     }
@@ -245,6 +253,12 @@ pub fn deploy(namespace: &Namespace, node: &NodeId) -> String {
 #[must_use]
 pub fn stop(namespace: &Namespace, node: &NodeId) -> String {
     format!("$NEX.STOP.{namespace}.{node}")
+}
+
+/// `$NEX.REPLAY.<ns>.<node>`: a message that a workload is called with once more, for its deployer only.
+#[must_use]
+pub fn replay(namespace: &Namespace, node: &NodeId) -> String {
+    format!("$NEX.REPLAY.{namespace}.{node}")
 }
 
 /// `$NEX.LAMEDUCK.<node>`

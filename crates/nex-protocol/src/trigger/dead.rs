@@ -18,6 +18,9 @@ pub const STREAM: &str = "Nex-Dead-Stream";
 pub const SEQUENCE: &str = "Nex-Dead-Sequence";
 /// Its subject there.
 pub const SUBJECT: &str = "Nex-Dead-Subject";
+/// The host calls of the last attempt: the node's curve key, a blank, and a [`Record`](crate::replay::Record) that it sealed to who deployed
+/// the workload; absent where there is none.
+pub const CALLS: &str = "Nex-Dead-Calls";
 /// What names of headers of the message itself begin with here, where a server or a node would act by them: `Nats-…`, `Nex-…`.
 pub const KEPT: &str = "Nex-Kept-";
 
