@@ -17,7 +17,7 @@ const EXAMPLES: &str = "Examples:
   nex stop echojs                    stop it
   nex node ls --json                 the nodes, for a program
 
-Exit codes: 0 done, 1 failed, 2 usage, 3 denied, 4 nobody bid, 5 deadline, 6 not connected";
+Exit codes: 0 done, 1 failed, 2 usage, 3 denied, 4 nobody bid, 5 deadline, 6 not connected, 7 replay differs";
 
 /// Run services and functions on a NATS system.
 #[derive(Debug, Parser)]
@@ -116,6 +116,8 @@ pub(crate) enum Command {
     /// Messages that triggers gave up: list, show, remove, redrive
     #[command(subcommand)]
     Dead(cmd::dead::DeadCommand),
+    /// Call a function once more with a message that is stored or was given up, and see what differs
+    Replay(cmd::replay::ReplayArgs),
     /// Watch what workloads write, and what they have written
     Logs(cmd::logs::LogsArgs),
     /// Watch what happens to nodes and workloads, and what has happened

@@ -22,6 +22,7 @@ pub(crate) mod node_stop;
 pub(crate) mod node_up;
 pub(crate) mod preflight;
 pub(crate) mod ps;
+pub(crate) mod replay;
 pub(crate) mod rollback;
 pub(crate) mod rootfs;
 pub(crate) mod run;

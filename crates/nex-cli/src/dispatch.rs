@@ -8,7 +8,7 @@ use crate::cli::{Cli, Command};
 use crate::cmd::node::NodeCommand;
 use crate::cmd::{
     apply, artifact, call, completion, dead, describe, devrun, events, export, help, image, issuer, lameduck, logs, new, node,
-    node_stop, node_up, preflight, ps, rollback, rootfs, run as run_artifact, secret, stop, top, up, whoami,
+    node_stop, node_up, preflight, ps, replay, rollback, rootfs, run as run_artifact, secret, stop, top, up, whoami,
 };
 use crate::env::Env;
 use crate::log_feed::LogFeed;
@@ -45,6 +45,7 @@ async fn run_command(cli: &Cli, env: &Env, output: &mut Output, feed: Option<Log
         Command::Apply(args) => return Box::pin(apply::run(args, connection, env, output)).await,
         Command::Export(args) => return Box::pin(export::run(args, connection, env, output)).await,
         Command::Rollback(args) => return Box::pin(rollback::run(args, connection, env, output)).await,
+        Command::Replay(args) => return Box::pin(replay::run(args, connection, env, output)).await,
         Command::Run(args) => return run_artifact::run(args, connection, env, output).await,
         Command::Secret(command) => return Box::pin(secret::run(command, connection, env, output)).await,
         Command::Stop(args) => return stop::run(args, connection, env, output).await,
@@ -66,9 +67,13 @@ async fn run_command(cli: &Cli, env: &Env, output: &mut Output, feed: Option<Log
         Command::Events(args) => until_interrupted(events::run(args, &session, output)).await,
         Command::Up(_) | Command::Devrun(_) | Command::Apply(_) | Command::Run(_) | Command::Stop(_) => Ok(()),
         Command::Completion(_) | Command::Rootfs(_) | Command::Secret(_) | Command::Version => Ok(()),
-        Command::Export(_) | Command::Rollback(_) | Command::Help(_) | Command::Issuer(_) | Command::New(_) | Command::Whoami => {
-            Ok(())
-        }
+        Command::Export(_)
+        | Command::Replay(_)
+        | Command::Rollback(_)
+        | Command::Help(_)
+        | Command::Issuer(_)
+        | Command::New(_)
+        | Command::Whoami => Ok(()),
     }
 }
 

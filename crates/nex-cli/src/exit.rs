@@ -8,6 +8,7 @@ use nex_client::auction::NobodyBids;
 use nex_client::call::CallError;
 use nex_client::deploy::{DeployError, StopError};
 use nex_client::gather::GatherError;
+use nex_client::replay::ReplayError;
 use nex_client::request::RequestError;
 use nex_process::Signal;
 use nex_protocol::control::{ExitCause, LastExit};
@@ -33,9 +34,23 @@ pub(crate) enum Exit {
     Deadline,
     /// There is no connection to NATS.
     NotConnected,
+    /// A message that was replayed came to something else than before.
+    Differs,
     /// A job that was waited for has failed; as a shell tells it.
     Job(u8),
 }
+
+/// A message that was replayed came to something else than its record says.
+#[derive(Debug)]
+pub(crate) struct Differs;
+
+impl std::fmt::Display for Differs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the replay differs from what was recorded")
+    }
+}
+
+impl std::error::Error for Differs {}
 
 /// A job that was waited for did not end well.
 #[derive(Debug)]
@@ -79,6 +94,7 @@ impl Exit {
             Self::NobodyBid => 4,
             Self::Deadline => 5,
             Self::NotConnected => 6,
+            Self::Differs => 7,
             Self::Job(code) => code,
         }
     }
@@ -97,6 +113,9 @@ impl Exit {
         }
         if let Some(job) = part.downcast_ref::<JobEnded>() {
             return Some(Self::Job(job.code()));
+        }
+        if part.is::<Differs>() {
+            return Some(Self::Differs);
         }
         if part.is::<NobodyBids>() {
             return Some(Self::NobodyBid);
@@ -147,6 +166,9 @@ fn request_in<'a>(part: &'a (dyn std::error::Error + 'static)) -> Option<&'a Req
     if let Some(StopError::Request(error)) = part.downcast_ref() {
         return Some(error);
     }
+    if let Some(ReplayError::Request(error)) = part.downcast_ref() {
+        return Some(error);
+    }
     part.downcast_ref()
 }
 
@@ -192,9 +214,11 @@ mod tests {
             (refused(ErrorCode::Denied, "no").into(), 3),
             (refused(ErrorCode::Failed, "invalid workload issuer: A").into(), 3),
             (DeployError::Request(refused(ErrorCode::Denied, "no")).into(), 3),
+            (ReplayError::Request(refused(ErrorCode::Denied, "no")).into(), 3),
             (Error::from(StopError::Request(refused(ErrorCode::Denied, "no"))).context("outer"), 3),
             (Denial { action: nex_bus::denials::Action::Publish, subject: "a".into() }.into(), 3),
             (NobodyBids { declined: vec![] }.into(), 4),
+            (Differs.into(), 7),
             (late().into(), 5),
             (DeployError::Request(late()).into(), 5),
             (CallError::TimedOut { subject: "a".into(), waited: Duration::ZERO }.into(), 5),

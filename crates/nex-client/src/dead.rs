@@ -9,8 +9,11 @@ use async_nats::jetstream::stream::{DeleteMessageErrorKind, RawMessageErrorKind,
 use async_nats::jetstream::{self, ErrorCode};
 use bytes::Bytes;
 use nex_protocol::id::WorkloadName;
+use nex_protocol::replay::{CALLS, Record};
+use nex_protocol::seal;
 use nex_protocol::subject::{dead_letter, dead_letter_stream, redrive};
 use nex_protocol::trigger::dead;
+use nkeys::XKey;
 
 use crate::Client;
 use crate::call::{CallError, Reply};
@@ -54,6 +57,13 @@ impl DeadLetter {
     #[must_use]
     pub fn says(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.as_str())
+    }
+
+    /// The host calls of its last attempt; nothing where they were not recorded, or where another curve key deployed the workload.
+    #[must_use]
+    pub fn calls(&self, deployer: &XKey) -> Option<Record> {
+        let (by, sealed) = self.says(dead::CALLS).split_once(' ')?;
+        Record::read(&seal::open(sealed, deployer, by).ok()?.remove(CALLS)?)
     }
 
     /// The headers of the message that it was.
@@ -138,7 +148,7 @@ impl DeadLetters {
             // Only what nobody acts by.
             Some(subject) => (subject.to_owned(), |name| dead::was_called(name) == Some(name)),
             // The node gives the others their names back; those of the letter's own publication are no message's.
-            None => (own().ok_or_else(nobody)?, |name| !name.starts_with("Nats-")),
+            None => (own().ok_or_else(nobody)?, |name| !name.starts_with("Nats-") && name != dead::CALLS),
         };
         let mut headers = HeaderMap::new();
         for (name, values) in letter.headers.iter().filter(|(name, _)| is_kept(name.as_ref())) {

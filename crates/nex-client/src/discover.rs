@@ -9,7 +9,7 @@ use nex_protocol::control::{
 };
 use nex_protocol::deploy::DeployedSettings;
 use nex_protocol::envelope::{self, kind};
-use nex_protocol::id::NodeId;
+use nex_protocol::id::{NodeId, WorkloadName};
 use nex_protocol::seal;
 use nex_protocol::subject;
 use nkeys::XKey;
@@ -144,6 +144,24 @@ impl Client {
         let Found { running, .. } = self.find(Some(id), &more, wait).await?;
         let of_it = running.iter().filter(|running| running.workload.id == id);
         Ok(of_it.filter_map(|running| running.workload.settings.as_ref()).find_map(|settings| open_settings(settings, sender)))
+    }
+
+    /// The same of the newest workload of a name that this curve key deployed.
+    ///
+    /// # Errors
+    /// [`GatherError`] when the question could not be sent.
+    pub async fn settings_of(
+        &self,
+        name: &WorkloadName,
+        sender: &XKey,
+        wait: Duration,
+    ) -> Result<Option<DeployedSettings>, GatherError> {
+        let more = WorkloadPingRequest { settings: true, ..WorkloadPingRequest::default() };
+        let Found { mut running, .. } = self.find(Some(name.as_str()), &more, wait).await?;
+        // Ids begin with the time they were made.
+        running.sort_by(|a, b| b.workload.id.cmp(&a.workload.id));
+        let named = running.iter().filter(|running| running.workload.name == name.as_str());
+        Ok(named.filter_map(|running| running.workload.settings.as_ref()).find_map(|settings| open_settings(settings, sender)))
     }
 
     /// What a node says of itself and of the namespace's workloads on it.

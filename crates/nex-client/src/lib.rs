@@ -12,6 +12,7 @@
 //! | [`request`] | one question to one node |
 //! | [`call`] | call a function |
 //! | [`dead`] | messages that triggers gave up |
+//! | [`replay`] | call a workload with a message once more, its host calls answered from their record |
 //! | [`watch`] | logs and events as they happen |
 //! | [`history`] | those that nodes have kept |
 //!
@@ -27,6 +28,7 @@ pub mod discover;
 pub mod gather;
 pub mod history;
 pub mod image;
+pub mod replay;
 pub mod request;
 pub mod secret;
 pub mod watch;

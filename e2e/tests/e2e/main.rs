@@ -21,7 +21,7 @@
 //! | `connect`, `micro` | ways to reach NATS, and what other NATS tools see |
 //! | `who` | issuers, operators, `ps` of all namespaces, `whoami` |
 //! | `permissions` | with the least permissions, and without each of them |
-//! | `triggers` | streams, schedules, dead letters |
+//! | `triggers`, `replay` | streams, schedules, dead letters, and messages called with once more |
 //! | `terminal`, `mistakes` | tables on terminals, and what is said of common mistakes |
 //! | `surface`, `readme` | help, completion, and the commands that the documents show |
 #![allow(
@@ -68,6 +68,7 @@ mod permissions;
 mod preflight;
 mod readme;
 mod replace;
+mod replay;
 mod rollback;
 mod rootfs;
 mod run_stop;

@@ -3,7 +3,7 @@
 use crate::world::World;
 
 /// Every command, with the commands above it.
-const COMMANDS: [&[&str]; 51] = [
+const COMMANDS: [&[&str]; 52] = [
     &[],
     &["up"],
     &["version"],
@@ -31,6 +31,7 @@ const COMMANDS: [&[&str]; 51] = [
     &["dead", "show"],
     &["dead", "rm"],
     &["dead", "redrive"],
+    &["replay"],
     &["logs"],
     &["events"],
     &["artifact"],

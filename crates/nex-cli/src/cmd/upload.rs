@@ -26,6 +26,12 @@ pub(crate) struct BucketArgs {
     bucket_replicas: u8,
 }
 
+impl Default for BucketArgs {
+    fn default() -> Self {
+        Self { bucketmaxbytes: None, bucket_replicas: 1 }
+    }
+}
+
 /// Versions of a workload's file that stay when room is made, even if none of them runs.
 const KEPT: usize = 1;
 /// Time in which somebody may upload a file and has not deployed it yet.
