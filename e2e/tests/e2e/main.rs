@@ -9,6 +9,7 @@
 //! | `devrun`, `nodes`, `run_stop` | workloads deployed, replaced, stopped; on one node and on two |
 //! | `watch` | `devrun --watch`: each save is live |
 //! | `new` | templates: written, built, deployed, called |
+//! | `examples` | each of the examples as it is |
 //! | `artifacts` | what was uploaded: listed, removed, given room |
 //! | `secrets` | values that workloads use by name |
 //! | `apply`, `export` | a file that says what runs |
@@ -43,6 +44,7 @@ mod connect;
 mod crash;
 mod devrun;
 mod ended;
+mod examples;
 mod export;
 mod guests;
 mod history;
