@@ -4,10 +4,12 @@ export default {
   async fetch(request) {
     const order = await request.json();
     if (!Number.isInteger(order?.id)) throw new Error("an order has a whole number 'id'");
-    // The same for each delivery of a message: the stream that takes it keeps what follows from it once.
+    // The same for each delivery of a message: the stream that is asked keeps what follows from it once, and answers when it has it.
     const once = `done-${request.headers.get("nats-stream")}-${request.headers.get("nats-sequence")}`;
     const done = new TextEncoder().encode(JSON.stringify({ ...order, done: true }));
-    hostServices.messaging.publish("{{name}}.done", done, { headers: { "Nats-Msg-Id": once } });
+    const stored = hostServices.messaging.request("{{name}}.done", done, { headers: { "Nats-Msg-Id": once } });
+    const { error } = JSON.parse(new TextDecoder().decode(stored));
+    if (error) throw new Error(error.description);
     console.log(`order ${order.id} is done`);
     return new Response();
   },
