@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_nats::jetstream::{self, stream};
 
 use nex_testkit::dist_binary;
+use nex_testkit::image::{Image, ImageLayer};
 
 use crate::world::World;
 
@@ -91,6 +92,37 @@ fn a_service_is_a_consumer_without_a_line_about_streams() {
     let file = service.to_str().unwrap();
     world.file("nex.toml", format!("[workloads.taker]\nfile = '{file}'\ntriggers = ['orders.new']\n"));
     world.nex(&["apply"]).expect(2).says(&["is not called by subjects", "have streams, buckets or schedules call it"]);
+}
+
+#[test]
+fn an_image_is_a_consumer_and_asked_on_time() {
+    if !nix::unistd::geteuid().is_root() {
+        nex_testkit::skip!("an_image_is_a_consumer_and_asked_on_time", "images need root");
+    }
+    let world = World::new();
+    let _up = world.up(&[]);
+    stream(&world, "ORDERS", "orders.>");
+    let program = std::fs::read(dist_binary("echo-service")).unwrap();
+    let layer = ImageLayer::default().file("bin/echo-service", 0o755, &program).finish();
+    let image = Image::new(vec![layer], &serde_json::json!({"Entrypoint": ["/bin/echo-service"]}));
+    let file = world.file("taker.tar", image.docker_archive());
+    let nats_url = format!("NATS_URL={}", world.url());
+    let triggers = ["--trigger", "stream:ORDERS?filter=orders.new&max-deliver=1", "--trigger", "every:1s?dead=none"];
+    let logs = world.start(&["logs", "--workload_name", "taker"]);
+    world.eventually("the tail listens", || logs.err().contains("Watching"));
+    world.nex(&[&["devrun", &file, &nats_url, "--name", "taker"], &triggers[..]].concat()).expect(0);
+    world.nex(&["call", "orders.new", "tea"]).expect(0);
+    logs.waits_for("got tea");
+    world.nex(&["call", "orders.new", "bad tea"]).expect(0);
+    world.eventually("it is given up", || dead(&world).len() == 1);
+    world.nex(&["dead", "ls"]).expect(0).says(&["taker", "no bad tea"]);
+    world.eventually("it is asked each second", || {
+        let told = world.nex(&["describe", "taker", "--json"]).expect(0).json();
+        told[0]["trigger_states"][1]["done"].as_u64() >= Some(2)
+    });
+    // What it does is its own: a message is asked of it once more, and that is said.
+    let number = dead(&world)[0]["number"].to_string();
+    world.nex(&["replay", &number]).expect(0).says(&["no bad tea", "its own, which are not seen", "The same as on record"]);
 }
 
 #[test]
