@@ -1,35 +1,27 @@
 //! Triggers that the agent subscribes by itself: messages on the workload connection become calls, and are answered there.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use async_nats::{Client, Message, Subscriber};
-use futures::future::poll_immediate;
 use nex_bus::connect::ConnectError;
 use nex_bus::denials::Denial;
 use nex_bus::drain::Draining;
 use nex_bus::own_headers::to_function;
 use nex_bus::service_error;
-use nex_engine::{Call, CallError, Function, HostClient};
+use nex_engine::{Call, CallError};
 use nex_process::TaskScope;
 use nex_protocol::agent::DirectTriggers;
 use nex_protocol::reply::ReplySubject;
-use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::unconstrained;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::connections::{Connected, WorkloadConnection, WorkloadConnections};
-use crate::invoke;
+use crate::invoke::{self, Callee, Row};
 use crate::report::{CallCounters, Report};
 
 /// Upper bound of a drain; callers give up earlier.
 const MAX_DRAIN: Duration = Duration::from_secs(600);
-/// A call shorter than this is not worth a task of its own.
-const SHORT: Duration = Duration::from_micros(50);
-/// Replies that may wait for one another before they are written.
-const REPLY_BATCH: usize = 16;
 
 /// Why triggers cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +69,6 @@ pub(crate) async fn serve(
             trigger,
             permits: Arc::clone(&permits),
             counters: Arc::clone(&counters),
-            is_long: AtomicBool::new(false),
         };
         scope.spawn("trigger", direct.run(subscription, scope.cancel_token(), scope.child("calls")));
     }
@@ -90,18 +81,6 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-/// What is called.
-#[derive(Clone)]
-pub(crate) struct Callee {
-    pub(crate) function: Arc<dyn Function>,
-    /// Its host services.
-    pub(crate) host: Arc<dyn HostClient>,
-    /// How many calls of it are under way at most.
-    pub(crate) concurrency: usize,
-    /// Where its calls go on that compute long, if that is another place.
-    pub(crate) computing: Option<Handle>,
-}
-
 struct Direct {
     client: Client,
     _connection: WorkloadConnection,
@@ -110,25 +89,23 @@ struct Direct {
     trigger: usize,
     permits: Arc<Semaphore>,
     counters: Arc<CallCounters>,
-    /// Whether the last call took long.
-    is_long: AtomicBool,
 }
 
 impl Direct {
     /// Until it is told to stop: then no more calls are taken, and those that were taken are answered.
     async fn run(self, subscription: Subscriber, stop: CancellationToken, calls: TaskScope) {
         let this = Arc::new(self);
-        let mut in_a_row = 0;
+        let mut row = Row::default();
         let mut messages = Draining::new(this.client.clone(), subscription, stop);
         while let Some(message) = messages.next().await {
             let Ok(permit) = Arc::clone(&this.permits).acquire_owned().await else { break };
-            this.begin(message, permit, &calls).await;
-            in_a_row += 1;
-            if in_a_row == REPLY_BATCH {
-                // The connection has its turn, and writes what there is.
-                in_a_row = 0;
-                tokio::task::yield_now().await;
-            }
+            let direct = Arc::clone(&this);
+            let answered = async move {
+                direct.answer(message).await;
+                drop(permit);
+            };
+            this.callee.begin(answered, &calls).await;
+            row.taken().await;
         }
         calls.shutdown(MAX_DRAIN).await;
         // The last answers are still on their way to the socket, and the agent may be gone in a moment.
@@ -136,27 +113,12 @@ impl Direct {
         this.counters.close(this.trigger);
     }
 
-    /// Short calls are answered here, one after the other: a task for each would wake another thread and, worse, have every
-    /// reply written by itself instead of many at once. A call that waits, or computes long, goes on in a task of its own.
-    async fn begin(self: &Arc<Self>, message: Message, permit: OwnedSemaphorePermit, calls: &TaskScope) {
-        let this = Arc::clone(self);
-        let mut call = Box::pin(async move {
-            this.answer(message).await;
-            drop(permit);
-        });
-        if self.is_long.load(Ordering::Relaxed) || unconstrained(poll_immediate(&mut call)).await.is_none() {
-            let _elsewhere = self.callee.computing.as_ref().map(Handle::enter);
-            calls.spawn("call", call);
-        }
-    }
-
     async fn answer(&self, message: Message) {
         let began = Instant::now();
         let headers = to_function(message.headers.as_ref());
         let call = Call { subject: message.subject.to_string(), payload: message.payload, headers, host: None };
-        let answer = invoke::call(&*self.callee.function, call).await;
+        let answer = self.callee.call(call).await;
         let took = began.elapsed();
-        self.is_long.store(took > SHORT, Ordering::Relaxed);
         let sent = match answer {
             Ok(answer) => service_error::answer(&self.client, ReplySubject::of(message.reply.as_deref()), answer)
                 .await

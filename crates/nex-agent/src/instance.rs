@@ -16,11 +16,12 @@ use nkeys::XKey;
 
 use crate::artifact::{self, ArtifactError};
 use crate::connections::WorkloadConnections;
-use crate::direct::{self, Callee, DirectError};
+use crate::direct::{self, DirectError};
 use crate::engines::{Engines, computing};
 use crate::event::EventSender;
 use crate::health::Checked;
 use crate::host_client::BusHostClient;
+use crate::invoke::Callee;
 use crate::lockdown::{Lockdown, LockdownError};
 use crate::output::{self, Flush};
 use crate::report::Report;
@@ -160,14 +161,14 @@ impl Starter {
                 self.lockdown.for_function()?;
                 let function = nex_engine_js::start(launch, restore).await?;
                 // It computes on threads of its own.
-                Ok(Started::Function(Callee { function: Arc::new(function), host, concurrency, computing: None }))
+                Ok(Started::Function(Callee::new((Arc::new(function), host), concurrency, None)))
             }
             WorkloadType::Wasm => {
                 let engine = self.engines.prepared_wasm(confinement, is_shared, concurrency)?;
                 self.lockdown.for_function()?;
                 let started = engine.start(launch).await?;
                 let computing = if is_shared { computing() } else { None };
-                Ok(Started::Function(Callee { function: Arc::new(started.function), host, concurrency, computing }))
+                Ok(Started::Function(Callee::new((Arc::new(started.function), host), concurrency, computing)))
             }
             WorkloadType::Oci => {
                 self.lockdown.for_service()?;

@@ -15,8 +15,8 @@ use nex_protocol::envelope::chain;
 use nex_protocol::id::InstanceId;
 use tokio_util::sync::CancellationToken;
 
-use crate::direct::Callee;
 use crate::instance::{Instance, Starter};
+use crate::invoke::Callee;
 
 /// Most instances of one agent.
 pub(crate) const CAPACITY: u32 = 10_000;

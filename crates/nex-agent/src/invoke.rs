@@ -2,21 +2,82 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use async_nats::{Client, Message};
 use futures::FutureExt as _;
+use futures::future::poll_immediate;
 use nex_bus::invocation;
 use nex_bus::own_headers::to_function;
 use nex_engine::{Call, CallError, Function, HostClient, Recorder, Reply};
+use nex_process::TaskScope;
 use nex_protocol::agent::{HostCalls, InvocationError, Limit, Outcome};
+use tokio::runtime::Handle;
+use tokio::task::unconstrained;
 
-use crate::direct::Callee;
+/// A call shorter than this is not worth a task of its own.
+const SHORT: Duration = Duration::from_micros(50);
+/// Replies that may wait for one another before they are written.
+const REPLY_BATCH: usize = 16;
 
-/// Calls a function. A call always ends with an answer, also where an engine has a mistake.
-pub(crate) async fn call(function: &dyn Function, call: Call) -> Result<Reply, CallError> {
-    let invoked = AssertUnwindSafe(function.invoke(call)).catch_unwind().await;
-    invoked.unwrap_or_else(|_panic| Err(CallError::Failed("the engine failed on this call".to_owned())))
+/// What is called.
+#[derive(Clone)]
+pub(crate) struct Callee {
+    function: Arc<dyn Function>,
+    /// Its host services.
+    host: Arc<dyn HostClient>,
+    /// How many calls of it are under way at most.
+    pub(crate) concurrency: usize,
+    /// Where its calls go on that compute long, if that is another place.
+    computing: Option<Handle>,
+    /// Whether the last call took long.
+    is_long: Arc<AtomicBool>,
+}
+
+impl Callee {
+    /// A function that no call was made of yet.
+    pub(crate) fn new(
+        (function, host): (Arc<dyn Function>, Arc<dyn HostClient>),
+        concurrency: usize,
+        computing: Option<Handle>,
+    ) -> Self {
+        Self { function, host, concurrency, computing, is_long: Arc::default() }
+    }
+
+    /// Calls it. A call always ends with an answer, also where an engine has a mistake.
+    pub(crate) async fn call(&self, call: Call) -> Result<Reply, CallError> {
+        let began = Instant::now();
+        let invoked = AssertUnwindSafe(self.function.invoke(call)).catch_unwind().await;
+        self.is_long.store(began.elapsed() > SHORT, Ordering::Relaxed);
+        invoked.unwrap_or_else(|_panic| Err(CallError::Failed("the engine failed on this call".to_owned())))
+    }
+
+    /// Takes a call from whoever reads messages. A short one is answered there, one after the other: a task for each would wake another
+    /// thread and, worse, have every reply written by itself instead of many at once. One that waits, or computes long, goes on in a task
+    /// of its own.
+    pub(crate) async fn begin(&self, answered: impl Future<Output = ()> + Send + 'static, calls: &TaskScope) {
+        let mut answered = Box::pin(answered);
+        if self.is_long.load(Ordering::Relaxed) || unconstrained(poll_immediate(&mut answered)).await.is_none() {
+            let _elsewhere = self.computing.as_ref().map(Handle::enter);
+            calls.spawn("call", answered);
+        }
+    }
+}
+
+/// The messages that one task has taken in a row.
+#[derive(Default)]
+pub(crate) struct Row(usize);
+
+impl Row {
+    /// One more; once in a while the connection has its turn, and writes what there is.
+    pub(crate) async fn taken(&mut self) {
+        self.0 += 1;
+        if self.0 == REPLY_BATCH {
+            self.0 = 0;
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 /// A failed call as its caller hears of it.
@@ -44,10 +105,10 @@ pub(crate) async fn answer(bus: &Client, callee: Option<Callee>, message: Messag
             let within = Duration::from_millis(invocation.deadline_ms);
             let headers = to_function(message.headers.as_ref());
             let is_replay = matches!(invocation.host_calls, HostCalls::Replayed(_));
-            let recorder = recorder(callee.host, invocation.host_calls);
+            let recorder = recorder(&callee.host, invocation.host_calls);
             let host = recorder.clone().map(|recorder| recorder as Arc<dyn HostClient>);
             let called = Call { subject: invocation.subject, payload: message.payload, headers, host };
-            let outcome = match tokio::time::timeout(within, call(&*callee.function, called)).await {
+            let outcome = match tokio::time::timeout(within, callee.call(called)).await {
                 Ok(Ok(reply)) => Outcome::Reply(reply),
                 Ok(Err(failed)) => Outcome::Error(error(&failed)),
                 Err(_elapsed) => Outcome::Error(error(&CallError::Timeout(within))),
@@ -74,10 +135,10 @@ pub(crate) async fn answer(bus: &Client, callee: Option<Callee>, message: Messag
 }
 
 /// What keeps the host calls of a call, if it is to be told of them.
-fn recorder(services: Arc<dyn HostClient>, calls: HostCalls) -> Option<Arc<Recorder>> {
+fn recorder(services: &Arc<dyn HostClient>, calls: HostCalls) -> Option<Arc<Recorder>> {
     match calls {
         HostCalls::Live => None,
-        HostCalls::Recorded => Some(Arc::new(Recorder::recording(services))),
-        HostCalls::Replayed(replay) => Some(Arc::new(Recorder::replaying(services, replay))),
+        HostCalls::Recorded => Some(Arc::new(Recorder::recording(Arc::clone(services)))),
+        HostCalls::Replayed(replay) => Some(Arc::new(Recorder::replaying(Arc::clone(services), replay))),
     }
 }

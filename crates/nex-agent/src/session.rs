@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use async_nats::{Client, Message};
+use async_nats::{Client, Message, Subscriber};
 use futures::StreamExt as _;
 use nex_bus::connect::{ConnectError, connect};
 use nex_bus::settings::ConnectionSettings;
@@ -20,12 +20,11 @@ use tokio::sync::oneshot;
 
 use crate::Place;
 use crate::connections::WorkloadConnections;
-use crate::direct::Callee;
 use crate::engines::Engines;
 use crate::event::EventSender;
 use crate::instance::Starter;
 use crate::instances::{CAPACITY, Instances};
-use crate::invoke;
+use crate::invoke::{self, Row};
 use crate::lockdown::Lockdown;
 
 /// Time the node has to answer the handshake, and one try of it: the bus may be started again in between.
@@ -48,7 +47,7 @@ pub(crate) async fn run(identity: Identity, entered: &jail::Entered, place: Plac
         ..ConnectionSettings::default()
     };
     let bus = reach(&settings).await.context("cannot reach the internal bus")?;
-    let mut requests = bus.subscribe(subject::verbs(&identity.agent)).await.context("cannot listen on the internal bus")?;
+    let requests = bus.subscribe(subject::verbs(&identity.agent)).await.context("cannot listen on the internal bus")?;
     let key = XKey::new();
     let message = match place {
         Place::Host => entered.report.to_string(),
@@ -67,19 +66,18 @@ pub(crate) async fn run(identity: Identity, entered: &jail::Entered, place: Plac
     };
     let session = Arc::new(Session { bus, instances: Instances::new(starter) });
     let verbs = TaskScope::new("verbs");
-    loop {
-        tokio::select! {
-            request = requests.next() => match request {
-                Some(request) => {
-                    let session = Arc::clone(&session);
-                    verbs.spawn("verb", async move { session.answer(request).await });
-                }
-                None => bail!("the internal bus closed the subscription"),
-            },
-            _ = terminated.recv() => {
-                session.instances.stop_all(GRACE).await;
-                return Ok(());
-            }
+    let (closed, is_closed) = oneshot::channel();
+    let (listening, tasks) = (Arc::clone(&session), verbs.child("verbs"));
+    // In a task, beside that of the connection: this one has a thread of its own, which would be woken for each message.
+    verbs.spawn("bus", async move {
+        listening.listen(requests, &tasks).await;
+        closed.send(()).ok();
+    });
+    tokio::select! {
+        _ = is_closed => bail!("the internal bus closed the subscription"),
+        _ = terminated.recv() => {
+            session.instances.stop_all(GRACE).await;
+            Ok(())
         }
     }
 }
@@ -130,15 +128,38 @@ struct Session {
 }
 
 impl Session {
-    /// Answers a verb, in a task of its own: a ping is answered while a deploy or a long stop is under way.
-    async fn answer(&self, message: Message) {
-        match Verb::parse(&message.subject) {
+    /// Hears the node until the bus has no more. A verb has a task of its own, so that a ping is answered while a deploy or a long stop is
+    /// under way; an invocation has one where it takes long.
+    async fn listen(self: &Arc<Self>, mut requests: Subscriber, tasks: &TaskScope) {
+        let mut row = Row::default();
+        while let Some(message) = requests.next().await {
+            match Verb::parse(&message.subject) {
+                Some(Verb::Invoke(instance)) => self.invoke(&instance, message, tasks).await,
+                verb => {
+                    let session = Arc::clone(self);
+                    tasks.spawn("verb", async move { session.answer(verb, message).await });
+                }
+            }
+            row.taken().await;
+        }
+    }
+
+    async fn invoke(&self, instance: &InstanceId, message: Message, tasks: &TaskScope) {
+        let (bus, callee) = (self.bus.clone(), self.instances.callee(instance));
+        match callee.clone() {
+            Some(called) => called.begin(async move { invoke::answer(&bus, callee, message).await }, tasks).await,
+            None => invoke::answer(&bus, None, message).await,
+        }
+    }
+
+    async fn answer(&self, verb: Option<Verb>, message: Message) {
+        match verb {
             Some(Verb::Ping) => {
                 let asked = serde_json::from_slice::<Ping>(&message.payload).unwrap_or_default();
                 let ids = if asked.ids { self.instances.ids() } else { Vec::new() };
                 self.reply(&message, &Pong { instances: self.instances.count(), ids }).await;
             }
-            Some(Verb::Invoke(instance)) => self.invoke(self.instances.callee(&instance), message).await,
+            Some(Verb::Invoke(instance)) => invoke::answer(&self.bus, self.instances.callee(&instance), message).await,
             Some(Verb::Deploy(instance)) => {
                 let answer = self.deploy(instance, &message.payload).await;
                 self.reply(&message, &answer).await;
@@ -155,20 +176,6 @@ impl Session {
                 self.reply(&message, &Answer::Rejected { code: RejectCode::Malformed, message: message_text }).await;
             }
         }
-    }
-
-    async fn invoke(&self, callee: Option<Callee>, message: Message) {
-        let computing = callee.as_ref().and_then(|callee| callee.computing.clone());
-        let Some(computing) = computing else { return invoke::answer(&self.bus, callee, message).await };
-        let (bus, invoked, (done, over)) = (self.bus.clone(), TaskScope::new("invocation"), oneshot::channel());
-        {
-            let _elsewhere = computing.enter();
-            invoked.spawn("invocation", async move {
-                invoke::answer(&bus, callee, message).await;
-                done.send(()).ok();
-            });
-        }
-        over.await.ok();
     }
 
     async fn deploy(&self, instance: InstanceId, body: &[u8]) -> Answer {

@@ -3,10 +3,12 @@
 //!
 //! Used where the agent must not hold the credentials of the workload connection; see [`crate::direct`] for where it may.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::{Client, HeaderMap, HeaderName, Message, Subscriber};
+use futures::{FutureExt as _, StreamExt as _, stream};
 use nex_bus::drain::Draining;
 use nex_bus::service_error;
 use nex_process::TaskScope;
@@ -61,8 +63,7 @@ pub async fn relay(
             permits: Arc::clone(permits),
             reporter: reporter.clone(),
         });
-        let calls = scope.child("calls");
-        scope.spawn("trigger", serve(subscription, relay, scope.cancel_token(), calls));
+        scope.spawn("trigger", serve(subscription, relay, scope.cancel_token()));
     }
     // A caller who sees the deploy's reply may call at once: the server has to know of the subscriptions by then.
     nats.flush().await.ok();
@@ -70,17 +71,25 @@ pub async fn relay(
 }
 
 /// Until it is told to stop: then no more calls are taken, and those that were taken are answered.
-async fn serve(subscription: Subscriber, relay: Arc<Relay>, stop: CancellationToken, calls: TaskScope) {
-    let mut messages = Draining::new(relay.nats.clone(), subscription, stop);
-    while let Some(message) = messages.next().await {
-        let Ok(permit) = Arc::clone(&relay.permits).acquire_owned().await else { return };
-        let relay = Arc::clone(&relay);
-        calls.spawn("call", async move {
-            relay.call(message).await;
+///
+/// All calls of a trigger are one task: what has come together goes on together, in one write to the bus and one back. A task for each would
+/// wake another thread for each message.
+async fn serve(subscription: Subscriber, relay: Arc<Relay>, stop: CancellationToken) {
+    let messages = Draining::new(relay.nats.clone(), subscription, stop);
+    let taken = stream::unfold((messages, &relay.permits), |(mut messages, permits)| async move {
+        let message = messages.next().await?;
+        let permit = Arc::clone(permits).acquire_owned().await.ok()?;
+        Some(((message, permit), (messages, permits)))
+    });
+    // As many as there are permits. Each has its own end, so that the last one has.
+    taken
+        .for_each_concurrent(None, |(message, permit)| async {
+            if AssertUnwindSafe(relay.call(message)).catch_unwind().await.is_err() {
+                tracing::error!(trigger = %relay.trigger, "relaying a call panicked");
+            }
             drop(permit);
-        });
-    }
-    calls.shutdown(relay.call_timeout + AGENT_SLACK).await;
+        })
+        .await;
 }
 
 impl Relay {
