@@ -228,250 +228,86 @@ impl State {
     /// Moves the workload. Events that mean nothing in a phase change nothing.
     #[must_use]
     pub fn step(mut self, event: &Event) -> (Self, Vec<Effect>) {
-        let effects = match self.phase {
-            Phase::Adopting => self.while_adopting(event),
-            Phase::Starting => self.while_starting(event),
-            Phase::Checking => self.while_checking(event),
-            Phase::Recording => self.while_recording(event),
-            Phase::Running => self.while_running(event),
-            Phase::Recovering => self.while_recovering(event),
-            Phase::BackingOff => self.while_backing_off(event),
-            Phase::Stopping => self.while_stopping(event),
-            Phase::Stopped => Vec::new(),
-        };
+        if let (Phase::Running, Event::Ended { ran, .. } | Event::AgentLost { ran } | Event::Sick { ran }) = (self.phase, event)
+            && *ran >= PROVEN
+        {
+            self.streak = 0;
+        }
+        let effects = self.take(event);
         if *event == Event::LameDuck {
             self.rules.restart = Restart::Never;
         }
         (self, effects)
     }
 
-    fn while_adopting(&mut self, event: &Event) -> Vec<Effect> {
-        match event {
-            Event::Adopted => {
-                self.phase = Phase::Running;
-                self.announced = true;
-                Vec::new()
-            }
+    /// What each event means in each phase.
+    fn take(&mut self, event: &Event) -> Vec<Effect> {
+        use Event::{
+            AdoptFailed, Adopted, AgentLost, BackoffOver, Ended, Healthy, LameDuck, Overdue, RecordFailed, Recorded, Sick,
+            StartFailed, Started, Stop, Undeployed,
+        };
+        use Phase::{Adopting, BackingOff, Checking, Recording, Recovering, Running, Starting, Stopped, Stopping};
+        match (self.phase, event) {
+            (Adopting, Adopted) => self.run(),
             // Whether it has done its work nobody knows: that was one of its tries.
-            Event::AdoptFailed if self.rules.retries.is_some() => self.fail(true),
-            Event::AdoptFailed => {
-                self.phase = Phase::Starting;
-                vec![Effect::Start]
-            }
-            Event::Stop => {
-                self.phase = Phase::Stopping;
-                Vec::new()
-            }
-            Event::Started
-            | Event::StartFailed
-            | Event::Recorded
-            | Event::RecordFailed
-            | Event::Ended { .. }
-            | Event::AgentLost { .. }
-            | Event::BackoffOver
-            | Event::Undeployed
-            | Event::Healthy
-            | Event::Overdue
-            | Event::Sick { .. }
-            | Event::LameDuck => Vec::new(),
-        }
-    }
+            (Adopting, AdoptFailed) if self.rules.retries.is_some() => self.fail(true),
+            (Adopting, AdoptFailed) => self.go(Starting, &[Effect::Start]),
 
-    fn while_starting(&mut self, event: &Event) -> Vec<Effect> {
-        match event {
-            Event::Started if self.rules.is_gated => {
-                self.phase = Phase::Checking;
-                vec![Effect::AwaitHealth]
-            }
-            Event::Started => self.record(),
-            Event::StartFailed if !self.accepted => self.finish(),
+            (Starting, Started) if self.rules.is_gated => self.go(Checking, &[Effect::AwaitHealth]),
+            (Starting, Started) | (Checking, Healthy) => self.go(Recording, &[Effect::Record]),
+            (Starting, StartFailed) if !self.accepted => self.finish(),
             // Accepted by an earlier process and not running yet: it comes back as soon as it can.
-            Event::StartFailed if !self.announced => self.back_off(),
-            Event::StartFailed => self.fail(true),
-            Event::Stop => {
-                self.phase = Phase::Stopping;
-                Vec::new()
-            }
-            Event::Adopted
-            | Event::AdoptFailed
-            | Event::Recorded
-            | Event::RecordFailed
-            | Event::Ended { .. }
-            | Event::AgentLost { .. }
-            | Event::BackoffOver
-            | Event::Undeployed
-            | Event::Healthy
-            | Event::Overdue
-            | Event::Sick { .. }
-            | Event::LameDuck => Vec::new(),
-        }
-    }
+            (Starting, StartFailed) if !self.announced => self.back_off(),
+            (Starting, StartFailed) => self.fail(true),
 
-    fn while_checking(&mut self, event: &Event) -> Vec<Effect> {
-        match event {
-            Event::Healthy => self.record(),
-            Event::Overdue => self.recover(),
-            Event::Ended { .. } | Event::AgentLost { .. } if !self.accepted => [self.finish(), vec![Effect::Release]].concat(),
-            Event::Ended { failed, .. } => [self.fail(*failed), vec![Effect::Release]].concat(),
-            Event::AgentLost { .. } => [vec![Effect::ReportAgentLost, Effect::Release], self.fail(true)].concat(),
-            Event::Stop => {
-                self.phase = Phase::Stopping;
-                vec![Effect::Undeploy]
-            }
-            Event::Adopted
-            | Event::AdoptFailed
-            | Event::Started
-            | Event::StartFailed
-            | Event::Sick { .. }
-            | Event::Recorded
-            | Event::RecordFailed
-            | Event::BackoffOver
-            | Event::Undeployed
-            | Event::LameDuck => Vec::new(),
-        }
-    }
-
-    fn while_recording(&mut self, event: &Event) -> Vec<Effect> {
-        match event {
             // What was accepted is in the journal already; only its agent is not.
-            Event::RecordFailed if !self.accepted => {
-                self.phase = Phase::Stopping;
-                vec![Effect::Undeploy]
-            }
-            Event::Recorded | Event::RecordFailed => {
-                self.phase = Phase::Running;
-                self.accepted = true;
-                if std::mem::replace(&mut self.announced, true) { Vec::new() } else { vec![Effect::Announce] }
-            }
-            Event::Stop => {
-                self.phase = Phase::Stopping;
-                Vec::new()
-            }
-            Event::Adopted
-            | Event::AdoptFailed
-            | Event::Started
-            | Event::StartFailed
-            | Event::Ended { .. }
-            | Event::AgentLost { .. }
-            | Event::BackoffOver
-            | Event::Undeployed
-            | Event::Healthy
-            | Event::Overdue
-            | Event::Sick { .. }
-            | Event::LameDuck => Vec::new(),
-        }
-    }
+            (Recording, RecordFailed) if !self.accepted => self.go(Stopping, &[Effect::Undeploy]),
+            (Recording, Recorded | RecordFailed) => self.run(),
 
-    fn while_running(&mut self, event: &Event) -> Vec<Effect> {
-        match event {
-            Event::Ended { failed, ran } => {
-                self.prove(*ran);
-                // The agent tells of the end until it is let go: first it is on disk.
-                [self.fail(*failed), vec![Effect::Release]].concat()
-            }
-            Event::AgentLost { ran } => {
-                self.prove(*ran);
-                [vec![Effect::ReportAgentLost, Effect::Release], self.fail(true)].concat()
-            }
-            Event::Sick { ran } => {
-                self.prove(*ran);
-                self.recover()
-            }
-            Event::Stop => {
-                self.phase = Phase::Stopping;
-                vec![Effect::Undeploy]
-            }
-            Event::Adopted
-            | Event::AdoptFailed
-            | Event::Started
-            | Event::StartFailed
-            | Event::Recorded
-            | Event::RecordFailed
-            | Event::BackoffOver
-            | Event::Undeployed
-            | Event::Healthy
-            | Event::Overdue
-            | Event::LameDuck => Vec::new(),
-        }
-    }
+            (Checking, Ended { .. } | AgentLost { .. }) if !self.accepted => [self.finish(), vec![Effect::Release]].concat(),
+            // The agent tells of the end until it is let go: first it is on disk.
+            (Checking | Running, Ended { failed, .. }) => [self.fail(*failed), vec![Effect::Release]].concat(),
+            (Checking | Running, AgentLost { .. }) => [vec![Effect::ReportAgentLost, Effect::Release], self.fail(true)].concat(),
+            (Checking, Overdue) | (Running, Sick { .. }) => self.go(Recovering, &[Effect::Undeploy]),
 
-    fn while_recovering(&mut self, event: &Event) -> Vec<Effect> {
-        match event {
-            Event::Undeployed if self.accepted => self.fail(true),
-            Event::Undeployed => self.finish(),
-            Event::Stop => {
-                self.phase = Phase::Stopping;
-                Vec::new()
-            }
-            Event::Adopted
-            | Event::AdoptFailed
-            | Event::Started
-            | Event::StartFailed
-            | Event::Healthy
-            | Event::Overdue
-            | Event::Sick { .. }
-            | Event::Recorded
-            | Event::RecordFailed
-            | Event::Ended { .. }
-            | Event::AgentLost { .. }
-            | Event::BackoffOver
-            | Event::LameDuck => Vec::new(),
-        }
-    }
-
-    fn while_backing_off(&mut self, event: &Event) -> Vec<Effect> {
-        match event {
-            Event::BackoffOver => {
-                self.phase = Phase::Starting;
+            (Recovering, Undeployed) if self.accepted => self.fail(true),
+            (BackingOff, BackoffOver) => {
                 self.restarts = self.restarts.saturating_add(1);
-                vec![Effect::Start]
+                self.go(Starting, &[Effect::Start])
             }
-            Event::Stop | Event::LameDuck => self.finish(),
-            Event::Adopted
-            | Event::AdoptFailed
-            | Event::Started
-            | Event::StartFailed
-            | Event::Recorded
-            | Event::RecordFailed
-            | Event::Ended { .. }
-            | Event::AgentLost { .. }
-            | Event::Healthy
-            | Event::Overdue
-            | Event::Sick { .. }
-            | Event::Undeployed => Vec::new(),
-        }
-    }
 
-    fn while_stopping(&mut self, event: &Event) -> Vec<Effect> {
-        match event {
+            (Adopting | Starting | Recording | Recovering, Stop) => self.go(Stopping, &[]),
+            (Checking | Running, Stop) => self.go(Stopping, &[Effect::Undeploy]),
             // It was told to stop while it was being taken over, started or recorded.
-            Event::Adopted | Event::Started | Event::Recorded | Event::RecordFailed => vec![Effect::Undeploy],
-            Event::Undeployed | Event::StartFailed | Event::AdoptFailed => self.finish(),
-            Event::Healthy
-            | Event::Overdue
-            | Event::Sick { .. }
-            | Event::Ended { .. }
-            | Event::AgentLost { .. }
-            | Event::BackoffOver
-            | Event::Stop
-            | Event::LameDuck => Vec::new(),
+            (Stopping, Adopted | Started | Recorded | RecordFailed) => vec![Effect::Undeploy],
+            (BackingOff, Stop | LameDuck) | (Recovering, Undeployed) | (Stopping, AdoptFailed | StartFailed | Undeployed) => {
+                self.finish()
+            }
+
+            // The rest means nothing.
+            (Starting | Checking | Recording | Running | Recovering | BackingOff, Adopted | AdoptFailed)
+            | (Adopting | Checking | Recording | Running | Recovering | BackingOff, Started | StartFailed)
+            | (Adopting | Starting | Recording | Running | Recovering | BackingOff | Stopping, Healthy | Overdue)
+            | (Adopting | Starting | Checking | Running | Recovering | BackingOff, Recorded | RecordFailed)
+            | (Adopting | Starting | Recording | Recovering | BackingOff | Stopping, Ended { .. } | AgentLost { .. })
+            | (Adopting | Starting | Checking | Recording | Recovering | BackingOff | Stopping, Sick { .. })
+            | (Adopting | Starting | Checking | Recording | Running | BackingOff, Undeployed)
+            | (Adopting | Starting | Checking | Recording | Running | Recovering | Stopping, BackoffOver | LameDuck)
+            | (Stopping, Stop)
+            | (Stopped, _) => Vec::new(),
         }
     }
 
-    fn prove(&mut self, ran: Duration) {
-        if ran >= PROVEN {
-            self.streak = 0;
-        }
+    fn go(&mut self, phase: Phase, effects: &[Effect]) -> Vec<Effect> {
+        self.phase = phase;
+        effects.to_vec()
     }
 
-    fn record(&mut self) -> Vec<Effect> {
-        self.phase = Phase::Recording;
-        vec![Effect::Record]
-    }
-
-    fn recover(&mut self) -> Vec<Effect> {
-        self.phase = Phase::Recovering;
-        vec![Effect::Undeploy]
+    /// It runs, and the world is told that once: of what is taken over it was.
+    fn run(&mut self) -> Vec<Effect> {
+        let is_known = self.announced || self.phase == Phase::Adopting;
+        (self.accepted, self.announced) = (true, true);
+        self.go(Phase::Running, if is_known { &[] } else { &[Effect::Announce] })
     }
 
     /// It is over, and comes back if it may.
@@ -480,14 +316,12 @@ impl State {
     }
 
     fn back_off(&mut self) -> Vec<Effect> {
-        self.phase = Phase::BackingOff;
         self.streak = self.streak.saturating_add(1);
-        vec![Effect::BackOff(self.rules.pause(self.streak))]
+        self.go(Phase::BackingOff, &[Effect::BackOff(self.rules.pause(self.streak))])
     }
 
     fn finish(&mut self) -> Vec<Effect> {
-        self.phase = Phase::Stopped;
-        vec![if self.accepted { Effect::Retire } else { Effect::Reject }]
+        self.go(Phase::Stopped, if self.accepted { &[Effect::Retire] } else { &[Effect::Reject] })
     }
 }
 
