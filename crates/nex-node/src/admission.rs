@@ -123,27 +123,23 @@ impl Admission {
         }
     }
 
-    /// Fetches the artifact, starts the workload and waits until it runs.
-    pub(crate) async fn fetch_and_deploy(
+    /// Takes a workload in: asks for its artifact, has its token `spent`, fetches the artifact, and begins to start it. A token is not
+    /// used up by an artifact that is not there.
+    pub(crate) async fn begin<E: From<AdmissionError>>(
         &self,
         mut deploy: AdmittedDeploy,
+        spent: impl Future<Output = Result<(), E>>,
         by: Deadline,
-    ) -> Result<DeployResponse, AdmissionError> {
-        let AdmittedDeploy { request, admitted, reservation, .. } = &mut deploy;
-        let offer = self.look_up(request, admitted, reservation, by).await?;
-        let artifact = self.drivers.launcher.artifacts.take(offer, by).await?;
-        let mut started = self.deploy(deploy, artifact, by).await?;
-        self.runs(&mut started).await?;
-        Ok(started.response)
+    ) -> Result<Started, E> {
+        let (bucket, launcher) = (deploy.admitted.location.bucket.clone(), &self.drivers.launcher);
+        let offer = Box::pin(launcher.connections.permitted(&bucket, self.look_up(&mut deploy, by))).await?;
+        spent.await?;
+        let taken = async { Ok::<_, AdmissionError>(launcher.artifacts.take(offer, by).await?) };
+        let artifact = Box::pin(launcher.connections.permitted(&bucket, taken)).await?;
+        Ok(Box::pin(self.start_new(deploy, artifact, by)).await?)
     }
 
-    /// Begins to start a workload whose artifact is there.
-    pub(crate) async fn deploy(
-        &self,
-        deploy: AdmittedDeploy,
-        artifact: Artifact,
-        by: Deadline,
-    ) -> Result<Started, AdmissionError> {
+    async fn start_new(&self, deploy: AdmittedDeploy, artifact: Artifact, by: Deadline) -> Result<Started, AdmissionError> {
         policy::check_digest(deploy.admitted.signed_digest.as_ref(), &artifact.digest)?;
         let id = WorkloadId::new(clock::unix_seconds_u32());
         let (spec, reservation) = specification(deploy, id, clock::unix_seconds(), artifact);
@@ -183,13 +179,8 @@ impl Admission {
     }
 
     /// The artifact as the object store has it, refused before a byte of it is fetched if it is too large or not the one signed for.
-    pub(crate) async fn look_up(
-        &self,
-        request: &DeployRequest,
-        admitted: &Admitted,
-        reservation: &mut Reservation<Workload>,
-        by: Deadline,
-    ) -> Result<RemoteArtifact, AdmissionError> {
+    async fn look_up(&self, deploy: &mut AdmittedDeploy, by: Deadline) -> Result<RemoteArtifact, AdmissionError> {
+        let AdmittedDeploy { request, admitted, reservation, .. } = deploy;
         let (nats, domain) = (&self.drivers.launcher.nats, request.jsdomain.as_deref());
         let offer = RemoteArtifact::look_up(nats, &admitted.location, domain, by).await?;
         if offer.bytes() == 0 {

@@ -153,5 +153,7 @@ async fn start(
     let mut reservation = admission.registry.reserve(&config.quotas, charge, None)?;
     reservation.reserve_triggers(&namespace, &admitted.triggers.subjects)?;
     let deploy = AdmittedDeploy { namespace, request, admitted, reservation };
-    Ok(Box::pin(admission.fetch_and_deploy(deploy, by)).await?.id)
+    let mut started = Box::pin(admission.begin(deploy, async { Ok::<_, AdmissionError>(()) }, by)).await?;
+    admission.runs(&mut started).await?;
+    Ok(started.response.id)
 }

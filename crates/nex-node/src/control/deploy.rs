@@ -14,7 +14,6 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::repeats::{self, Repeats};
 use super::{body, settle, token};
 use crate::admission::{Admission, AdmittedDeploy};
-use crate::artifacts::RemoteArtifact;
 use crate::clock;
 use crate::journal::TokenId;
 use crate::policy;
@@ -77,6 +76,8 @@ impl Deploys {
             registry.has_room()?;
         }
         let mut request = self.in_its_domain(request?);
+        // What is kept of the request, and compared when it comes again, is what is to run.
+        let replaces = request.replaces.take();
         let namespace: Namespace =
             namespace.parse().map_err(|error| Failure::new(ErrorCode::BadRequest, format!("Invalid deploy request: {error}")))?;
         let now = clock::unix_seconds();
@@ -96,29 +97,31 @@ impl Deploys {
             return answer;
         }
         let charge = policy::charge(config, &namespace, &request, &admitted);
-        let replaced = request.replaces.take();
         let replaced =
-            replaced.and_then(|id| registry.replaceable(&charge, |spec| spec.id.as_str() == id && spec.name == admitted.name));
+            replaces.and_then(|id| registry.replaceable(&charge, |spec| spec.id.as_str() == id && spec.name == admitted.name));
         // Before it waits: what cannot be taken anyway keeps nobody waiting. What counts is the room that it takes when it is its turn.
         drop(registry.reserve(&config.quotas, charge.clone(), replaced.clone())?);
         self.admission.rates.take(&config.quotas, &charge, Instant::now())?;
         let turn = self.turn(&namespace, &admitted.claims.iss, by).await?;
         let mut reservation = registry.reserve(&config.quotas, charge, replaced)?;
         reservation.reserve_triggers(&namespace, &admitted.triggers.subjects)?;
-        // Asked for first: a token is not used up by an artifact that is not there.
-        let (bucket, connections) = (&admitted.location.bucket, &drivers.launcher.connections);
-        let offer =
-            Box::pin(connections.permitted(bucket, self.admission.look_up(&request, &admitted, &mut reservation, by))).await?;
-        token::spend(&drivers.journal, &admitted.claims, "deploy", admitted.spent_until, now).await?;
-        let token = TokenId::from(&admitted.claims);
+        let (claims, until, mut is_spent) = (admitted.claims.clone(), admitted.spent_until, false);
+        let spent = async {
+            token::spend(&drivers.journal, &claims, "deploy", until, now).await?;
+            is_spent = true;
+            Ok(())
+        };
         let deploy = AdmittedDeploy { namespace, request, admitted, reservation };
-        let answer = Box::pin(self.start(deploy, offer, turn, by)).await;
-        if answer.is_err()
-            && let Err(error) = drivers.journal.settle_token(token).await
-        {
-            tracing::error!(error = %chain(&error), "the token of a refused deploy is not known to be used");
+        let answer = Box::pin(self.start(deploy, spent, turn, by)).await;
+        // What has used up no token may be tried again.
+        if is_spent {
+            if answer.is_err()
+                && let Err(error) = drivers.journal.settle_token(TokenId::from(&claims)).await
+            {
+                tracing::error!(error = %chain(&error), "the token of a refused deploy is not known to be used");
+            }
+            self.repeats.remember(key, &answer);
         }
-        self.repeats.remember(key, &answer);
         answer
     }
 
@@ -132,20 +135,18 @@ impl Deploys {
         request
     }
 
-    /// Fetches and starts what has used up its token.
+    /// Starts it, and waits until it runs and has settled.
     async fn start(
         &self,
         deploy: AdmittedDeploy,
-        offer: RemoteArtifact,
+        spent: impl Future<Output = Result<(), Failure>>,
         turn: Turn<'_>,
         by: Deadline,
     ) -> Result<DeployResponse, Failure> {
         let (settles, time) = (deploy.request.settle_ms.is_some(), settle::longest(&deploy.request));
-        let (bucket, launcher) = (&deploy.admitted.location.bucket, &self.admission.drivers.launcher);
-        let artifact = Box::pin(launcher.connections.permitted(bucket, launcher.artifacts.take(offer, by))).await?;
         let lender = deploy.reservation.lender();
         // Boxed: a deploy's future is large, and one of many requests.
-        let mut started = Box::pin(self.admission.deploy(deploy, artifact, by)).await?;
+        let mut started = Box::pin(self.admission.begin(deploy, spent, by)).await?;
         started.workload.began().await;
         // It was started: the next one need not wait until it is healthy and has settled.
         drop(turn);
