@@ -14,42 +14,13 @@ use tokio::time::Instant;
 
 use super::command::{Command, FirstStart, LastEnd, Status};
 use super::launch_error::LaunchError;
-use super::outcome::{End, Notice, Seen, Timeouts};
+use super::outcome::{End, Notice, Runtime, Seen, Timeouts};
 use super::state::{Effect, Event, Phase, State};
 use crate::clock;
 use crate::journal::{JournalError, LifeRecord};
 
-/// What carries out a driver's effects: the node's, or that of the simulation.
-pub trait Runtime: Send + 'static {
-    /// An instance that runs; dropping it kills it.
-    type Instance: Send + 'static;
-
-    /// Takes over the instance that an earlier process started; where that cannot be, it is ended and nothing is left of it.
-    /// Also says how long it has been running.
-    fn adopt(&mut self, by: Deadline) -> BoxFuture<'static, Result<(Self::Instance, Duration), LaunchError>>;
-    /// Finds an agent and has it start the workload.
-    fn start(&self, by: Deadline) -> BoxFuture<'static, Result<Self::Instance, LaunchError>>;
-    /// Writes the workload into the journal, with the instance that runs it, or with none while it is to be started again.
-    fn record(&mut self, instance: Option<&Self::Instance>, life: LifeRecord) -> BoxFuture<'static, Result<(), JournalError>>;
-    /// Waits for what an instance comes to: its end, or news of its health; meanwhile passes on what it reports.
-    ///
-    /// # Cancel safety
-    /// Nothing is lost when the future is dropped.
-    fn watch<'a>(&'a mut self, instance: &'a mut Self::Instance) -> BoxFuture<'a, Seen>;
-    /// Has the agent stop it, in order, within a grace; nothing is left of it then.
-    fn undeploy(&self, instance: Self::Instance, grace: Duration) -> BoxFuture<'static, ()>;
-    /// Lets go of an instance that has ended, in the background.
-    fn release(&self, instance: Self::Instance);
-    /// Tells the world. Never waits.
-    fn tell(&mut self, notice: &Notice<'_>);
-    /// Forgets the workload: the registry, its connections, the journal. Where the world is to hear how it ended, the journal has that
-    /// instead when this is done, until it was told.
-    fn forget(&mut self, end: Option<&End>) -> BoxFuture<'static, ()>;
-}
-
 /// Time an agent has to answer the process that takes it over: longer than the longest pause before it looks for its bus again.
 const ADOPTION: Duration = Duration::from_secs(10);
-
 /// How long an instance that was taken over has to tell that it has ended already, before it counts as too late.
 const LAST_CHANCE: Duration = Duration::from_secs(2);
 
@@ -189,8 +160,7 @@ impl<R: Runtime> Driver<R> {
             }
             Some(()) = expiry => {
                 self.expiry = None;
-                let reason = "its deadline is over".to_owned();
-                self.end = End { cause: ExitCause::Deadline, code: -1, reason };
+                self.end = End { cause: ExitCause::Deadline, code: -1, reason: "its deadline is over".to_owned() };
                 Some(Event::Stop)
             }
             // Nobody is left who could say anything: the node is going down.
@@ -281,13 +251,12 @@ impl<R: Runtime> Driver<R> {
                 self.complaint.clear();
                 Event::Healthy
             }
-            Seen::Sick(why) if self.state.phase == Phase::Checking => {
-                // It is not well yet; its time is not over either.
-                self.complaint = why;
-                Event::Sick { ran }
-            }
             Seen::Sick(why) => {
-                self.sick(format!("it is unhealthy: {why}"));
+                match self.state.phase {
+                    // It is not well yet; its time is not over either.
+                    Phase::Checking => self.complaint = why,
+                    _ => self.sick(format!("it is unhealthy: {why}")),
+                }
                 Event::Sick { ran }
             }
         }
@@ -316,6 +285,13 @@ impl<R: Runtime> Driver<R> {
         self.end = end;
     }
 
+    /// Why it is over, unless somebody stops it: then that is why.
+    fn did_not_run(&mut self, cause: ExitCause, error: &LaunchError) {
+        if self.state.phase != Phase::Stopping {
+            self.end = End { cause, code: -1, reason: error.to_string() };
+        }
+    }
+
     fn on_done(&mut self, done: Done<R::Instance>) -> Event {
         match done {
             Done::Adopted(Ok((instance, age))) => {
@@ -327,9 +303,7 @@ impl<R: Runtime> Driver<R> {
             }
             Done::Adopted(Err(error)) => {
                 self.runtime.tell(&Notice::NotAdopted(&error));
-                if self.state.phase != Phase::Stopping {
-                    self.end = End { cause: ExitCause::Lost, code: -1, reason: error.to_string() };
-                }
+                self.did_not_run(ExitCause::Lost, &error);
                 Event::AdoptFailed
             }
             Done::Started(Ok(instance)) => {
@@ -339,9 +313,7 @@ impl<R: Runtime> Driver<R> {
             }
             Done::Started(Err(error)) => {
                 self.runtime.tell(&Notice::StartFailed(&error));
-                if self.state.phase != Phase::Stopping {
-                    self.end = End { cause: ExitCause::NotStarted, code: -1, reason: error.to_string() };
-                }
+                self.did_not_run(ExitCause::NotStarted, &error);
                 self.refusal = Some(error);
                 Event::StartFailed
             }
@@ -353,11 +325,8 @@ impl<R: Runtime> Driver<R> {
             }
             Done::Overdue => {
                 let seconds = self.timeouts.health.as_secs_f64();
-                let why = if self.complaint.is_empty() {
-                    "nothing was heard of it".to_owned()
-                } else {
-                    std::mem::take(&mut self.complaint)
-                };
+                let complaint = std::mem::take(&mut self.complaint);
+                let why = if complaint.is_empty() { "nothing was heard of it" } else { &complaint };
                 self.sick(format!("it did not pass its health check within {seconds} s: {why}"));
                 Event::Overdue
             }
@@ -400,11 +369,7 @@ impl<R: Runtime> Driver<R> {
                         self.runtime.tell(&Notice::AgentLost { agent: &agent, reason: &self.end.reason });
                     }
                 }
-                Effect::Release => {
-                    if let Some((instance, _)) = self.instance.take() {
-                        self.runtime.release(instance);
-                    }
-                }
+                Effect::Release => self.instance.take().into_iter().for_each(|(instance, _)| self.runtime.release(instance)),
                 Effect::BackOff(pause) => {
                     self.runtime.tell(&Notice::Restarting { end: &self.end, pause });
                     let recorded = self.runtime.record(None, self.life(Some(clock::unix_seconds()))).await;

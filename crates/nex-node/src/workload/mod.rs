@@ -12,6 +12,7 @@ pub mod outcome;
 pub mod rules;
 pub mod runtime;
 pub mod secrets;
+mod serving;
 #[cfg(test)]
 mod simulation;
 pub mod spec;

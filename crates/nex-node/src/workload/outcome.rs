@@ -1,12 +1,42 @@
-//! What comes of an instance, and what the world is told of it.
+//! What a driver acts by, what comes of an instance, and what the world is told of it.
 
 use std::time::Duration;
 
+use futures::future::BoxFuture;
+use nex_process::Deadline;
 use nex_protocol::control::ExitCause;
 use nex_protocol::id::AgentId;
 
 use super::launch_error::LaunchError;
-use crate::journal::JournalError;
+use crate::journal::{JournalError, LifeRecord};
+
+/// What carries out a driver's effects: the node's, or that of the simulation.
+pub trait Runtime: Send + 'static {
+    /// An instance that runs; dropping it kills it.
+    type Instance: Send + 'static;
+
+    /// Takes over the instance that an earlier process started; where that cannot be, it is ended and nothing is left of it.
+    /// Also says how long it has been running.
+    fn adopt(&mut self, by: Deadline) -> BoxFuture<'static, Result<(Self::Instance, Duration), LaunchError>>;
+    /// Finds an agent and has it start the workload.
+    fn start(&self, by: Deadline) -> BoxFuture<'static, Result<Self::Instance, LaunchError>>;
+    /// Writes the workload into the journal, with the instance that runs it, or with none while it is to be started again.
+    fn record(&mut self, instance: Option<&Self::Instance>, life: LifeRecord) -> BoxFuture<'static, Result<(), JournalError>>;
+    /// Waits for what an instance comes to: its end, or news of its health; meanwhile passes on what it reports.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped.
+    fn watch<'a>(&'a mut self, instance: &'a mut Self::Instance) -> BoxFuture<'a, Seen>;
+    /// Has the agent stop it, in order, within a grace; nothing is left of it then.
+    fn undeploy(&self, instance: Self::Instance, grace: Duration) -> BoxFuture<'static, ()>;
+    /// Lets go of an instance that has ended, in the background.
+    fn release(&self, instance: Self::Instance);
+    /// Tells the world. Never waits.
+    fn tell(&mut self, notice: &Notice<'_>);
+    /// Forgets the workload: the registry, its connections, the journal. Where the world is to hear how it ended, the journal has that
+    /// instead when this is done, until it was told.
+    fn forget(&mut self, end: Option<&End>) -> BoxFuture<'static, ()>;
+}
 
 /// What an instance came to.
 #[derive(Debug, Clone, PartialEq, Eq)]

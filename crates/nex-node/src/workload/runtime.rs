@@ -1,25 +1,22 @@
 //! How a driver's effects are carried out on a node.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use nex_process::{Deadline, TaskScope};
-use nex_protocol::agent::AgentEvent;
 use nex_protocol::control::{EndedWorkload, ExitCause, LastExit};
 use nex_protocol::envelope::chain;
 use nex_protocol::id::WorkloadId;
 use nex_protocol::log::Level;
 
-use super::cause;
-use super::driver::Runtime;
 use super::launch::Launcher;
 use super::launch_error::LaunchError;
-use super::launched::{Launched, LeftRunning};
+use super::launched::LeftRunning;
 use super::meter::Meter;
-use super::outcome::{End, Notice, Seen};
+use super::outcome::{End, Notice, Runtime, Seen};
+use super::serving::{NodeInstance, Reports};
 use super::spec::WorkloadSpec;
-use crate::agents::inbox::{self, Inbox, LogBatch};
 use crate::call_reporter::{CallCounters, CallReporter};
 use crate::clock;
 use crate::ended::EndedWorkloads;
@@ -38,8 +35,6 @@ const BYTES: usize = 16 * 1024;
 const LINE: usize = 200;
 /// Longest settings that are kept of what somebody stopped, as they are sealed, bytes.
 const SETTINGS: usize = 64 * 1024;
-/// Longest complaint of a health check, bytes.
-const COMPLAINT: usize = 1_024;
 
 /// What the drivers of a node share.
 #[derive(Debug)]
@@ -104,30 +99,6 @@ pub(super) struct NodeRuntime {
     scope: TaskScope,
 }
 
-/// Where what an instance reports goes.
-#[derive(Clone)]
-struct Reports {
-    log: Arc<Mutex<Log>>,
-    calls: CallReporter,
-}
-
-/// An instance on a node, and the tasks that serve it.
-pub(super) struct NodeInstance {
-    launched: Launched,
-    lost: BoxFuture<'static, String>,
-    serving: TaskScope,
-}
-
-impl NodeInstance {
-    fn new(mut launched: Launched, host_calls: &HostCallServer, spec: Arc<WorkloadSpec>, serving: TaskScope) -> Self {
-        if let Some(calls) = launched.instance.inbox.host_calls.take() {
-            host_calls.serve(&serving, spec, calls);
-        }
-        let lost = launched.instance.agent().lost();
-        Self { launched, lost: Box::pin(async move { lost.await.to_string() }), serving }
-    }
-}
-
 impl NodeRuntime {
     /// The runtime of a workload that is in the registry.
     pub(super) fn new(
@@ -139,7 +110,7 @@ impl NodeRuntime {
     ) -> Self {
         let scope = TaskScope::new("workload");
         let calls = CallReporter::start(&scope, services.events.clone(), calls_log, Arc::clone(&spec), counters);
-        let reports = Reports { log: Arc::new(Mutex::new(log)), calls };
+        let reports = Reports::new(log, calls);
         Self {
             spec,
             services: Arc::clone(services),
@@ -231,7 +202,7 @@ impl Runtime for NodeRuntime {
             request: self.spec.request.clone(),
             digest: self.spec.artifact.digest,
             deployed_at: self.spec.deployed_at,
-            running: instance.map(|instance| instance.launched.record()),
+            running: instance.map(NodeInstance::record),
             life,
         };
         if !life.announced && !self.is_restored {
@@ -243,100 +214,15 @@ impl Runtime for NodeRuntime {
     }
 
     fn watch<'a>(&'a mut self, instance: &'a mut NodeInstance) -> BoxFuture<'a, Seen> {
-        let Self { reports, spec, tells_of_loss, .. } = self;
-        Box::pin(async move {
-            let NodeInstance { launched, lost, .. } = instance;
-            let (agent, is_shared) = (launched.instance.agent().id().clone(), launched.is_shared());
-            let Inbox { events, logs, .. } = &mut launched.instance.inbox;
-            loop {
-                tokio::select! {
-                    // What it said comes before the news of its end.
-                    biased;
-                    Some(event) = events.recv() => match event {
-                        AgentEvent::Exited { code, message: signal } => {
-                            // Its last lines were sent before this event.
-                            while let Some(batch) = logs.try_recv() {
-                                reports.lines(batch);
-                            }
-                            let memory = launched.instance.agent().memory();
-                            let (cause, why) = cause::of_exit(code, &signal, memory);
-                            reports.say(why.as_deref());
-                            let signal = why.unwrap_or(signal);
-                            let suffix = if signal.is_empty() { String::new() } else { format!(" ({signal})") };
-                            let message = format!("Exited workload: {}; vm: {}; status: {code}{suffix}", spec.name, spec.id);
-                            return Seen::Exited { cause, code, signal, message };
-                        }
-                        // Nobody here asked for it: the process that did was killed before it could tell so.
-                        AgentEvent::Stopped => {
-                            let reason = format!("the agent of {} had stopped it", spec.name);
-                            return Seen::AgentLost { cause: ExitCause::Lost, agent, reason };
-                        }
-                        AgentEvent::Stuck { message } if is_shared => {
-                            let why = launched.give_up(spec, &bounded(message));
-                            reports.say(Some(&why));
-                            *tells_of_loss = launched.instance.agent().is_untold();
-                            return Seen::AgentLost { cause: ExitCause::Limit, agent, reason: why };
-                        }
-                        // It has one thread less, and nobody else's.
-                        AgentEvent::Stuck { message } => reports.say(Some(&bounded(message))),
-                        AgentEvent::Health { healthy: true, .. } => return Seen::Healthy,
-                        AgentEvent::Health { healthy: false, message } => return Seen::Sick(bounded(message)),
-                        calls @ AgentEvent::Calls { .. } => reports.calls(calls),
-                    },
-                    why = &mut *lost => {
-                        while let Some(batch) = logs.try_recv() {
-                            reports.lines(batch);
-                        }
-                        let lost_agent = launched.instance.agent();
-                        let (cause, used_up) = cause::of_loss(lost_agent.memory());
-                        reports.say(used_up.as_deref());
-                        let why = used_up.unwrap_or(why);
-                        let shared = if is_shared { ", which it shared," } else { "" };
-                        let reason = format!("the agent of {}{shared} was lost: {why}", spec.name);
-                        *tells_of_loss = lost_agent.is_untold();
-                        return Seen::AgentLost { cause, agent, reason };
-                    }
-                    Some(batch) = logs.recv() => reports.lines(batch),
-                }
-            }
-        })
+        Box::pin(instance.watch(&self.spec, &self.reports, &mut self.tells_of_loss))
     }
 
     fn undeploy(&self, instance: NodeInstance, grace: Duration) -> BoxFuture<'static, ()> {
-        let (reports, signal) = (self.reports.clone(), self.spec.policy.stop_signal);
-        Box::pin(async move {
-            let NodeInstance { mut launched, serving, .. } = instance;
-            // Read while it is stopped: its last lines, and calls that end now.
-            let mut inbox = std::mem::replace(&mut launched.instance.inbox, inbox::closed());
-            let undeployed = async {
-                launched.undeploy(grace, signal).await;
-                launched
-            };
-            tokio::pin!(undeployed);
-            let launched = loop {
-                tokio::select! {
-                    launched = &mut undeployed => break launched,
-                    Some(event) = inbox.events.recv() => reports.calls(event),
-                    Some(batch) = inbox.logs.recv() => reports.lines(batch),
-                }
-            };
-            while let Ok(event) = inbox.events.try_recv() {
-                reports.calls(event);
-            }
-            while let Some(batch) = inbox.logs.try_recv() {
-                reports.lines(batch);
-            }
-            launched.end().await;
-            serving.shutdown(Duration::ZERO).await;
-        })
+        Box::pin(instance.undeploy(self.reports.clone(), grace, self.spec.policy.stop_signal))
     }
 
     fn release(&self, instance: NodeInstance) {
-        self.services.scope.spawn("release", async move {
-            let NodeInstance { launched, serving, .. } = instance;
-            launched.end().await;
-            serving.shutdown(Duration::ZERO).await;
-        });
+        self.services.scope.spawn("release", instance.end());
     }
 
     fn tell(&mut self, notice: &Notice<'_>) {
@@ -408,43 +294,5 @@ impl Runtime for NodeRuntime {
                 tracing::error!(workload_id = %spec.id, error = %chain(&error), "an ended workload stays in the journal");
             }
         })
-    }
-}
-
-/// The beginning of what an agent says of its workload.
-fn bounded(mut text: String) -> String {
-    text.truncate(text.floor_char_boundary(COMPLAINT));
-    text
-}
-
-impl Reports {
-    fn log(&self) -> MutexGuard<'_, Log> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What is to be read among the last lines.
-    fn say(&self, text: Option<&str>) {
-        if let Some(text) = text {
-            self.log().line(Level::Error, text.to_owned());
-        }
-    }
-
-    fn lines(&self, batch: LogBatch) {
-        let mut log = self.log();
-        log.lost(batch.logs.dropped, batch.lost_bytes);
-        for line in batch.logs.lines {
-            log.line(if line.stderr { Level::Error } else { Level::Info }, line.text);
-        }
-    }
-
-    fn calls(&self, event: AgentEvent) {
-        if let AgentEvent::Calls { trigger, succeeded, failed, elapsed_nanos, errors } = event {
-            if succeeded > 0 {
-                self.calls.succeeded(&trigger.as_str().into(), succeeded, elapsed_nanos);
-            }
-            if failed > 0 {
-                self.calls.failed(&trigger, failed, errors.iter().map(String::as_str));
-            }
-        }
     }
 }

@@ -11,9 +11,8 @@ use nex_protocol::id::{AgentId, InstanceId, WorkloadId};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::super::driver::Runtime;
 use super::super::launch_error::LaunchError;
-use super::super::outcome::{End, Notice, Seen};
+use super::super::outcome::{End, Notice, Runtime, Seen};
 use super::agent::{SimulatedAgent, live};
 use super::world::{Entry, Shared, lock};
 use crate::agents::AgentRouter;
