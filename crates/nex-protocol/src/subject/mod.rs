@@ -1,7 +1,9 @@
 //! Every subject, built and parsed; no other file formats one.
 
+mod discovery;
 mod pattern;
 
+pub use self::discovery::{Discovery, ServiceQuestion, function_service};
 pub use self::pattern::{covers, is_valid_pattern, overlap, reaches_reserved};
 
 use crate::id::{Namespace, NodeId, WorkloadId, WorkloadName};
@@ -129,80 +131,6 @@ impl Control {
             _ => None,
         }
     }
-}
-
-/// What other NATS tools ask of a micro service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Discovery {
-    /// `$SRV.PING`: who is there?
-    Ping,
-    /// `$SRV.INFO`: what does it serve?
-    Info,
-    /// `$SRV.STATS`: how much?
-    Stats,
-}
-
-impl Discovery {
-    /// The subjects that a process subscribes which answers for many services, that come and go.
-    pub const SUBSCRIPTIONS: [&str; 9] = [
-        "$SRV.PING",
-        "$SRV.PING.*",
-        "$SRV.PING.*.*",
-        "$SRV.INFO",
-        "$SRV.INFO.*",
-        "$SRV.INFO.*.*",
-        "$SRV.STATS",
-        "$SRV.STATS.*",
-        "$SRV.STATS.*.*",
-    ];
-
-    /// Its name in the type of its answer.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ping => "ping",
-            Self::Info => "info",
-            Self::Stats => "stats",
-        }
-    }
-}
-
-/// A question to micro services: to all, to those of a name, or to one of them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServiceQuestion {
-    /// What is asked.
-    pub what: Discovery,
-    service: Option<String>,
-    instance: Option<String>,
-}
-
-impl ServiceQuestion {
-    /// Reads the subject of a question that arrived on one of [`Discovery::SUBSCRIPTIONS`].
-    #[must_use]
-    pub fn parse(subject: &str) -> Option<Self> {
-        let mut tokens = subject.strip_prefix("$SRV.")?.split('.');
-        let what = match tokens.next()? {
-            "PING" => Discovery::Ping,
-            "INFO" => Discovery::Info,
-            "STATS" => Discovery::Stats,
-            _ => return None,
-        };
-        let mut next = || tokens.next().map(str::to_owned);
-        Some(Self { what, service: next(), instance: next() })
-    }
-
-    /// Whether it is for an instance of a service.
-    #[must_use]
-    pub fn is_for(&self, service: &str, instance: &str) -> bool {
-        self.service.as_deref().is_none_or(|asked| asked == service)
-            && self.instance.as_deref().is_none_or(|asked| asked == instance)
-    }
-}
-
-/// The name under which a function is a micro service. Namespaces and names have no dot, so that it is one token.
-#[must_use]
-pub fn function_service(namespace: &Namespace, name: &WorkloadName) -> String {
-    format!("{namespace}-{name}")
 }
 
 /// `$NEX.AUCTION`: who would take this?
@@ -396,10 +324,6 @@ mod tests {
         assert_eq!(Control::parse("$NEX.HISTORY.default.N1.logs"), Some(logs));
         assert_eq!(Control::parse("$NEX.HISTORY.default.N1.other"), None);
         assert_eq!(Control::parse("other"), None);
-        let asked = ServiceQuestion::parse("$SRV.INFO.nex").unwrap();
-        assert!(asked.what == Discovery::Info && asked.is_for("nex", "any") && !asked.is_for("other", "any"));
-        assert!(!ServiceQuestion::parse("$SRV.PING.nex.one").unwrap().is_for("nex", "two"));
-        assert_eq!(ServiceQuestion::parse("$SRV.NOTHING"), None);
     }
 
     #[test]
