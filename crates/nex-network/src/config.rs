@@ -9,6 +9,7 @@ use nex_netlink::Rate;
 use nex_process::Deadline;
 
 use crate::error::NetworkError;
+use crate::sysctl;
 
 /// How guests are connected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,6 +118,24 @@ const PREFIXES: std::ops::RangeInclusive<u8> = 16..=29;
 const MAX_ID: usize = 64;
 
 impl NetworkConfig {
+    /// What the host lacks for it, each with what helps.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        if sysctl::forwards() {
+            return Vec::new();
+        }
+        match self.kind {
+            NetworkKind::Builtin if !self.policy.leads_beyond() => Vec::new(),
+            NetworkKind::Builtin => vec![
+                "the policy lets guests out, but this host does not forward packets; next: sysctl -w net.ipv4.ip_forward=1"
+                    .to_owned(),
+            ],
+            NetworkKind::Cni(_) => vec![
+                "this host does not forward packets; the plug-in ptp will switch net.ipv4.ip_forward on for the whole host"
+                    .to_owned(),
+            ],
+        }
+    }
+
     pub(crate) fn check(&self) -> Result<(), NetworkError> {
         let wrong = |text: String| Err(NetworkError::Config(text));
         check_owner(&self.owner)?;

@@ -21,8 +21,8 @@ use crate::config::{CniConfig, NetworkConfig, NetworkKind, bound, check_id};
 use crate::error::NetworkError;
 use crate::gateway::{self, GatewayDevice};
 use crate::leftovers::{self, Stale, remove_leftovers};
+use crate::nft;
 use crate::rules::{self, Guests, Rules};
-use crate::{nft, sysctl};
 
 /// Longest time to undo an attachment in the background.
 const UNDO: Duration = Duration::from_secs(15);
@@ -88,7 +88,7 @@ impl Network {
     ) -> Result<Self, NetworkError> {
         let made = std::fs::create_dir_all(&config.state_dir);
         made.map_err(|source| NetworkError::File { action: "make", path: config.state_dir.clone(), source })?;
-        let warnings = warnings(&config);
+        let warnings = config.warnings();
         let guests = match config.kind {
             NetworkKind::Builtin => Guests::Named(gateway_device.names.tap_prefix()),
             NetworkKind::Cni(_) => Guests::Group(gateway_device.names.group()),
@@ -337,23 +337,4 @@ fn kind(config: &NetworkConfig, gateway_device: &GatewayDevice, listed: Option<s
             Kind::Cni(Box::new(Cni { owner, gateway_device, config, list, state_dir, limits, to_loopback }))
         }
     })
-}
-
-fn warnings(config: &NetworkConfig) -> Vec<String> {
-    if sysctl::forwards() {
-        return Vec::new();
-    }
-    match config.kind {
-        NetworkKind::Builtin if !config.policy.leads_beyond() => Vec::new(),
-        NetworkKind::Builtin => vec![
-            "the policy lets guests out, but this host does not forward packets; next: sysctl -w net.ipv4.ip_forward=1"
-                .to_owned(),
-        ],
-        NetworkKind::Cni(_) => {
-            vec![
-                "this host does not forward packets; the plug-in ptp will switch net.ipv4.ip_forward on for the whole host"
-                    .to_owned(),
-            ]
-        }
-    }
 }
