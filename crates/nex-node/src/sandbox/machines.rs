@@ -14,6 +14,7 @@ use nex_vmm::{Firecracker, Jailer, Qemu, RateLimiter, Vmm, VmmKind};
 use super::candidate::{Accel, Candidate};
 use super::host::{Host, SWEEP, UID_BASE, short};
 use super::network;
+use super::probe_cache::{self, ProbeCache};
 use crate::config::{NodeConfig, RawCni, SandboxChoice};
 
 /// Longest time to boot the first machine, unless configured: on KVM, where it takes one second and on a slow host ten, and emulated.
@@ -42,7 +43,7 @@ pub enum ProbeError {
 
 impl ProbeError {
     /// Whether a machine started but its guest did not come up: most likely this host cannot run guests.
-    pub(super) fn is_boot_timeout(&self) -> bool {
+    fn is_boot_timeout(&self) -> bool {
         matches!(self, Self::Open(OpenError::FirstMachine(CreateError::NotUp { .. } | CreateError::Died(_))))
     }
 }
@@ -53,6 +54,45 @@ pub fn resources(config: &NodeConfig, resource_dir: &Path) -> (PathBuf, PathBuf)
     let dir = config.microvm.resource_dir.as_deref().unwrap_or(resource_dir);
     let file = |given: &Option<PathBuf>, name: &str| given.clone().unwrap_or_else(|| dir.join(name));
     (file(&config.microvm.kernel, "vmlinux"), file(&config.microvm.rootfs, "rootfs.img"))
+}
+
+/// Tries the candidates in turn, except those known to fail.
+pub(super) async fn first_that_works(
+    config: &NodeConfig,
+    host: Host<'_>,
+    reasons: &mut Vec<String>,
+) -> Option<(MicroVmProvider, Candidate, Duration)> {
+    let (kernel, rootfs) = resources(config, host.resource_dir);
+    let mut cache = ProbeCache::load(host.state_dir);
+    let candidates = vmm_candidates(config, host.resource_dir, reasons);
+    if !candidates.is_empty() {
+        tracing::info!("Virtual machine manager starting");
+    }
+    for candidate in candidates {
+        if config.sandbox == SandboxChoice::Auto && candidate.accel == Accel::Emulation {
+            // QEMU's own policy calls its emulator no security boundary, and it runs in no jail here.
+            let instead = "next: say \"sandbox\": \"qemu\" to have it all the same";
+            reasons.push(format!("{candidate}: an emulator holds no hostile guest, and is slow; {instead}"));
+            continue;
+        }
+        let key = probe_cache::key(&candidate, &[&kernel, &rootfs]);
+        // If only Firecracker is allowed, try it even if it is known to fail.
+        let known = cache.get(&key).filter(|_| config.sandbox != SandboxChoice::Firecracker);
+        if let Some(why) = known {
+            reasons.push(format!("{candidate}: {why}"));
+            continue;
+        }
+        match Box::pin(open(config, host, &candidate)).await {
+            Ok((provider, boot)) => return Some((provider, candidate, boot)),
+            Err(why) => {
+                if candidate.accel == Accel::Kvm && why.is_boot_timeout() {
+                    cache.insert(key, why.to_string());
+                }
+                reasons.push(format!("{candidate}: {why}"));
+            }
+        }
+    }
+    None
 }
 
 /// The monitors to try, best first; `reasons` gets what is missing.

@@ -34,7 +34,6 @@ pub use timeouts::Timeouts;
 
 use crate::config::{NodeConfig, SandboxChoice};
 use host::{SWEEP, short};
-use probe_cache::ProbeCache;
 
 /// Longest time to probe the host.
 const PROBE: Duration = Duration::from_secs(30);
@@ -106,7 +105,7 @@ impl Sandboxes {
     pub async fn open(config: &NodeConfig, host: Host<'_>) -> Result<Self, SandboxError> {
         let mut reasons = Vec::new();
         if config.sandbox != SandboxChoice::Process {
-            if let Some((provider, candidate, boot)) = Box::pin(first_that_works(config, host, &mut reasons)).await {
+            if let Some((provider, candidate, boot)) = Box::pin(machines::first_that_works(config, host, &mut reasons)).await {
                 reasons.iter().for_each(|reason| tracing::info!("not used: {reason}"));
                 let boot_ms = boot.as_millis();
                 tracing::info!(monitor = %provider.kind(), accel = %candidate.accel, boot_ms, "workloads run in microVMs");
@@ -275,45 +274,6 @@ impl Sandboxes {
             ]),
         }
     }
-}
-
-/// Tries the candidates in turn, except those known to fail.
-async fn first_that_works(
-    config: &NodeConfig,
-    host: Host<'_>,
-    reasons: &mut Vec<String>,
-) -> Option<(MicroVmProvider, Candidate, Duration)> {
-    let (kernel, rootfs) = resources(config, host.resource_dir);
-    let mut cache = ProbeCache::load(host.state_dir);
-    let candidates = vmm_candidates(config, host.resource_dir, reasons);
-    if !candidates.is_empty() {
-        tracing::info!("Virtual machine manager starting");
-    }
-    for candidate in candidates {
-        if config.sandbox == SandboxChoice::Auto && candidate.accel == Accel::Emulation {
-            // QEMU's own policy calls its emulator no security boundary, and it runs in no jail here.
-            let instead = "next: say \"sandbox\": \"qemu\" to have it all the same";
-            reasons.push(format!("{candidate}: an emulator holds no hostile guest, and is slow; {instead}"));
-            continue;
-        }
-        let key = probe_cache::key(&candidate, &[&kernel, &rootfs]);
-        // If only Firecracker is allowed, try it even if it is known to fail.
-        let known = cache.get(&key).filter(|_| config.sandbox != SandboxChoice::Firecracker);
-        if let Some(why) = known {
-            reasons.push(format!("{candidate}: {why}"));
-            continue;
-        }
-        match Box::pin(machines::open(config, host, &candidate)).await {
-            Ok((provider, boot)) => return Some((provider, candidate, boot)),
-            Err(why) => {
-                if candidate.accel == Accel::Kvm && why.is_boot_timeout() {
-                    cache.insert(key, why.to_string());
-                }
-                reasons.push(format!("{candidate}: {why}"));
-            }
-        }
-    }
-    None
 }
 
 fn process_config(config: &NodeConfig, host: Host<'_>) -> ProcessConfig {
