@@ -7,6 +7,7 @@ mod error;
 mod options;
 mod parts;
 mod reach;
+mod telling;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,9 +16,8 @@ use std::time::Duration;
 use async_nats::Client;
 use nex_bus::denials::{Action, Denial, Denials};
 use nex_http::{Gateway, GatewayError, HttpConfig};
-use nex_process::{Deadline, TaskScope};
+use nex_process::TaskScope;
 use nex_protocol::deploy::WorkloadType;
-use nex_protocol::event::SYSTEM;
 use nex_protocol::id::WorkloadId;
 use nex_protocol::subject;
 use tokio::sync::watch;
@@ -32,12 +32,10 @@ use crate::artifacts::Artifacts;
 use crate::bus::{BusKeys, InternalBus, server_lacks};
 use crate::config::{LiveConfig, NodeConfig};
 use crate::control::ControlApi;
-use crate::events::Events;
 use crate::history::History;
 use crate::identity::Identity;
-use crate::journal::{Damage, Journal, JournalError, WorkloadRecord};
+use crate::journal::{Damage, Journal, WorkloadRecord};
 use crate::leftovers;
-use crate::outbox::Outbox;
 use crate::pool::Status as PoolStatus;
 use crate::quota::DeployRates;
 use crate::registry::Registry;
@@ -48,12 +46,6 @@ use crate::sandbox::{Host, Sandboxes};
 use crate::state_dir::{self, StateDir};
 use crate::status::{Drain, NodeStatus, VERSION};
 use crate::workload::Workloads;
-use crate::workload::runtime::DriverServices;
-
-/// Time between two heartbeats.
-const HEARTBEAT: Duration = Duration::from_secs(30);
-/// Longest wait for NATS when the node stops; it may be gone.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a node has before it connects to anything.
 struct NodeResources {
@@ -179,7 +171,7 @@ impl Node {
         let left = leftovers::take_over(left, &sandboxes).await;
         let (agents, telling) = (TaskScope::new("agents"), TaskScope::new("telling"));
         let history = History::open(state.path("history"), config.history_bytes, &identity.node);
-        let outbox = begin_to_tell(&telling, &nats, &journal, &history)?;
+        let outbox = telling::begin(&telling, &nats, &journal, &history)?;
         let parts = DriverParts {
             nats: &nats,
             denials: denials.clone(),
@@ -217,7 +209,7 @@ impl Node {
         services.events.node_started(&status.tags());
         services.journal.damage().into_iter().for_each(|damage| services.events.journal_damaged(damage));
         let background = TaskScope::new("background");
-        let beats = heartbeat(services.events.clone(), Arc::clone(identity), Arc::clone(&status), registry.clone());
+        let beats = telling::heartbeat(services.events.clone(), Arc::clone(identity), Arc::clone(&status), registry.clone());
         background.spawn("heartbeat", beats);
         background.spawn("rotation", rotation::run(Arc::clone(&admission)));
         background.spawn("restore", restore::run(Arc::clone(&admission), returning));
@@ -300,9 +292,7 @@ impl Node {
         drivers.launcher.compiler.stop().await;
         self.agents.shutdown(Duration::from_secs(5)).await;
         let left = registry.count();
-        if Deadline::after(SHUTDOWN_TIMEOUT).bound(publish_shutdown(drivers, outbox, &self.nats)).await.is_err() {
-            tracing::warn!("NATS does not answer, so nobody was told that this node stops");
-        }
+        telling::stopped(drivers, outbox, &self.nats).await;
         tracing::info!(left, "node stopped; its workloads run on for the next process");
     }
 
@@ -330,35 +320,10 @@ impl Node {
         self.agents.shutdown(Duration::from_secs(5)).await;
         self.sandboxes.close().await;
         self.bus.stop().await;
-        if Deadline::after(SHUTDOWN_TIMEOUT).bound(publish_shutdown(drivers, outbox, &self.nats)).await.is_err() {
-            tracing::warn!("NATS does not answer, so nobody was told that this node stops");
-        }
+        telling::stopped(drivers, outbox, &self.nats).await;
         self.telling.shutdown(Duration::ZERO).await;
         tracing::info!("node stopped");
     }
-}
-
-/// Begins to tell, and to keep, what happens, with what an earlier process did not tell.
-fn begin_to_tell(scope: &TaskScope, nats: &Client, journal: &Journal, history: &History) -> Result<Outbox, JournalError> {
-    history.start(scope);
-    let outbox = Outbox::start(scope, nats.clone(), journal.clone());
-    for (key, event) in journal.owed()? {
-        tracing::info!(event = key, "an earlier process of this node may not have told this");
-        // It may be kept already: who asks tells by its id.
-        history.event(event.event.namespace.as_deref().unwrap_or(SYSTEM), &event.event);
-        outbox.owed(key, &event);
-    }
-    Ok(outbox)
-}
-
-async fn publish_shutdown(drivers: &DriverServices, outbox: &Outbox, nats: &Client) {
-    drivers.events.node_stopped();
-    let by = Deadline::after(SHUTDOWN_TIMEOUT);
-    tokio::join!(outbox.flushed(by), drivers.history.flushed(by));
-    if let Err(error) = nats.drain().await {
-        tracing::debug!(%error, "the control connection was closed already");
-    }
-    nats.flush().await.ok();
 }
 
 /// Whether the node may subscribe what it has to.
@@ -386,12 +351,5 @@ fn leave_out_images(config: &mut NodeConfig, sandboxes: &Sandboxes) {
     {
         tracing::info!("no workloads of type oci are taken: {why}");
         config.workload_types.retain(|kind| *kind != WorkloadType::Oci);
-    }
-}
-
-async fn heartbeat(events: Events, identity: Arc<Identity>, status: Arc<NodeStatus>, registry: Workloads) {
-    loop {
-        tokio::time::sleep(HEARTBEAT).await;
-        events.heartbeat(&identity.nexus, &status.uptime(), &status.tags(), registry.count());
     }
 }
