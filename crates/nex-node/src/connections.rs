@@ -249,8 +249,10 @@ impl Connections {
     ) -> Result<T, E> {
         let is_of_stream = |denial: &Denial| denial.subject.split('.').any(|token| token == stream);
         tokio::select! {
-            done = work => done,
+            // Listened for before anything is asked: a denial that is there by then is none of this.
+            biased;
             denial = self.node.1.next(is_of_stream) => Err(denied(denial)),
+            done = work => done,
         }
     }
 

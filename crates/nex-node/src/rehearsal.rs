@@ -23,9 +23,12 @@ const ANSWER: Duration = Duration::from_secs(3);
 /// The bucket that deployers use unless they say otherwise, as a stream.
 const ARTIFACTS: &str = "OBJ_NEXCLIFILES";
 
-/// A NATS without JetStream.
+/// A NATS without JetStream, as far as the node can tell.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoJetStream {
+    /// The node's user may not ask.
+    #[error(transparent)]
+    Denied(#[from] Denial),
     /// No server of it has JetStream.
     #[error("this NATS has no JetStream, without which nothing can be deployed; next: start its server with -js")]
     Off,
@@ -39,11 +42,11 @@ pub enum NoJetStream {
     Silent,
 }
 
-/// Looks for JetStream by a question that the least permissions of a node allow. A user who may not ask it is told by a [`Denial`].
+/// Looks for JetStream by a question that the least permissions of a node allow.
 ///
 /// # Errors
 /// [`NoJetStream`].
-pub async fn jetstream(nats: &Client, denials: &Denials) -> Result<Result<(), Denial>, NoJetStream> {
+pub async fn jetstream(nats: &Client, denials: &Denials) -> Result<(), NoJetStream> {
     #[derive(Deserialize)]
     struct Answer {
         error: Option<Error>,
@@ -56,15 +59,17 @@ pub async fn jetstream(nats: &Client, denials: &Denials) -> Result<Result<(), De
     let denied = denials.next(|denial| denial.action == Action::Publish && denial.subject == question);
     let asked = tokio::time::timeout(ANSWER, nats.request(question.clone(), "".into()));
     let answer = tokio::select! {
+        // Listened for before anything is asked.
+        biased;
+        denial = denied => return Err(denial.into()),
         answer = asked => answer.map_err(|_late| NoJetStream::Silent)?,
-        denial = denied => return Ok(Err(denial)),
     };
     match answer {
         Err(error) if error.kind() == RequestErrorKind::NoResponders => Err(NoJetStream::Off),
         Err(_) => Err(NoJetStream::Silent),
         Ok(message) => match serde_json::from_slice::<Answer>(&message.payload).ok().and_then(|answer| answer.error) {
             Some(Error { code: 503 }) => Err(NoJetStream::NotForAccount),
-            _ => Ok(Ok(())),
+            _ => Ok(()),
         },
     }
 }

@@ -116,6 +116,10 @@ impl Ears {
                 }
             });
             self.listening.insert(namespace, scope);
+            // What changed before is looked at once.
+            self.nats.flush().await.ok();
+            self.heard.0.lock().unwrap_or_else(PoisonError::into_inner).is_all = true;
+            self.heard.1.notify_one();
         }
     }
 

@@ -39,8 +39,13 @@ fn what_runs_is_written_and_applying_it_changes_nothing() {
         assert_eq!(mode & 0o777, 0o600, "{file}");
     }
     let planned = world.nex(&["apply", "all.toml", "--dry-run"]).expect(0);
-    let unchanged =
-        ["= applied: unchanged, 1 copy", "= greetmjs: unchanged, 2 copies", "= plain: unchanged", "= placed: unchanged", "= servicesh: unchanged"];
+    let unchanged = [
+        "= applied: unchanged, 1 copy",
+        "= greetmjs: unchanged, 2 copies",
+        "= plain: unchanged",
+        "= placed: unchanged",
+        "= servicesh: unchanged",
+    ];
     planned.says(&unchanged).says(&["All is as it should be"]);
 
     world.nex(&["export", "all.toml"]).expect(2).says(&["is there already", "--force"]);

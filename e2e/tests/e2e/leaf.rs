@@ -10,7 +10,8 @@ fn what_is_deployed_from_a_leaf_is_fetched_from_its_domain_by_nodes_of_the_hub()
     let directory = tempfile::tempdir().unwrap();
     let with = |domain: &str, leafnodes: String| {
         let store = directory.path().join(domain);
-        let config = format!("jetstream {{ store_dir: \"{}\", domain: {domain} }}\nleafnodes {{ {leafnodes} }}\n", store.display());
+        let config =
+            format!("jetstream {{ store_dir: \"{}\", domain: {domain} }}\nleafnodes {{ {leafnodes} }}\n", store.display());
         NatsOptions { config, jetstream: false, ..NatsOptions::default() }
     };
     let world = World::with_nats_like(with("hub", format!("listen: \"127.0.0.1:{port}\"")));

@@ -53,8 +53,8 @@ mod image_store;
 mod images;
 mod isolation;
 mod jobs;
-mod leaf;
 mod keeping;
+mod leaf;
 #[path = "../../../xtask/src/leftovers.rs"]
 mod leftovers;
 mod lifecycle;

@@ -206,7 +206,9 @@ fn a_node_that_may_not_respond_is_no_empty_list() {
     let script = world.file("echo.js", "(subject, payload) => payload\n");
     let deployer = flags("deployer");
     let observer = flags("observer");
-    for (user, command) in [(&deployer, &["devrun", &script][..]), (&observer, &["ps"]), (&observer, &["logs", "echojs", "--tail", "1"])] {
+    for (user, command) in
+        [(&deployer, &["devrun", &script][..]), (&observer, &["ps"]), (&observer, &["logs", "echojs", "--tail", "1"])]
+    {
         let told = world.nex(&as_user(user, &[command, &["--timeout", "1s"]].concat()));
         told.expect(5).says(&["somebody listens on $NEX.PING, and no answer comes", "allow_responses"]);
     }

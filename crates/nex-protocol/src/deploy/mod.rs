@@ -18,7 +18,9 @@ pub use self::isolation::{Isolation, UnknownIsolation};
 pub use self::limits::RequestedLimits;
 pub use self::location::{InvalidLocation, Location};
 pub use self::placement::{MAX_PLACES, RequestedPlacement};
-pub use self::policy::{CheckedPolicy, InvalidPolicy, Job, JobPolicy, OnSecretChange, RequestedHealth, Restart, RunPolicy, StopSignal};
+pub use self::policy::{
+    CheckedPolicy, InvalidPolicy, Job, JobPolicy, OnSecretChange, RequestedHealth, Restart, RunPolicy, StopSignal,
+};
 pub use self::probe::{HealthCheck, InvalidProbe, Probe};
 pub use self::workload_type::{UnknownType, WorkloadType};
 use crate::digest::Digest;

@@ -3,8 +3,9 @@
 use nex_bus::connect::{ConnectError, connect_with};
 use nex_bus::denials::Denials;
 use nex_bus::settings::DEFAULT_SERVER;
+use nex_node::NodeConfig;
 use nex_node::bus::server_lacks;
-use nex_node::{NodeConfig, rehearsal};
+use nex_node::rehearsal::{self, NoJetStream};
 
 use super::check::Check;
 use crate::args::{ConnectionArgs, NodeArgs};
@@ -50,8 +51,8 @@ async fn found(args: &NodeArgs, config: &NodeConfig, connection: &ConnectionArgs
     let enable = "start the server with -js, or have JetStream enabled for the account";
     let mut denied = Vec::new();
     match rehearsal::jetstream(&client, &denials).await {
-        Ok(Ok(())) => checks.push(Check::new(JETSTREAM, false, Ok(shown), "")),
-        Ok(Err(denial)) => denied.push(denial),
+        Ok(()) => checks.push(Check::new(JETSTREAM, false, Ok(shown), "")),
+        Err(NoJetStream::Denied(denial)) => denied.push(denial),
         Err(lacking) => checks.push(Check::new(JETSTREAM, false, Err(lacking.into()), enable)),
     }
     let node = rehearsal::identity(&args.state_root(config, env)?.join("node"))?;
