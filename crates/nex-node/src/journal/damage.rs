@@ -40,13 +40,27 @@ enum Unusable {
 /// Opens the file, or makes it; where it is damaged, makes a new one with what can be read.
 pub(super) fn open(path: &Path) -> Result<(Database, Option<Damage>), JournalError> {
     let doing = "opening it";
+    let refused = |error| failed(doing)(Error::Io(error));
+    // Who tries to open a damaged file damages it more.
+    let copy = path.with_extension("copy");
+    if let Err(error) = fs::copy(path, &copy)
+        && error.kind() != ErrorKind::NotFound
+    {
+        return Err(refused(error));
+    }
     let why = match usable(path) {
-        Ok(database) => return Ok((database, None)),
-        Err(Unusable::Failed(error)) => return Err(failed(doing)(error)),
         Err(Unusable::Damaged(why)) => why,
+        Err(Unusable::Failed(error)) => {
+            drop(fs::remove_file(&copy));
+            return Err(failed(doing)(error));
+        }
+        Ok(database) => {
+            drop(fs::remove_file(&copy));
+            return Ok((database, None));
+        }
     };
     let kept = path.with_file_name(ASIDE);
-    fs::rename(path, &kept).map_err(|error| failed(doing)(Error::Io(error)))?;
+    fs::rename(&copy, &kept).and_then(|()| fs::remove_file(path)).map_err(refused)?;
     let saved = save(&kept);
     let database = Database::create(path).map_err(failed(doing))?;
     let workloads = begin_again(&database, &saved).map_err(failed(doing))?;
