@@ -2,6 +2,8 @@
 //!
 //! It waits for nothing but its own inbox, its instance, and the one piece of work it has begun.
 
+mod renewal;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,14 +20,12 @@ use super::outcome::{End, Notice, Runtime, Seen, Timeouts};
 use super::state::{Effect, Event, Phase, State};
 use crate::clock;
 use crate::journal::{JournalError, LifeRecord};
+use renewal::Renewal;
 
 /// Time an agent has to answer the process that takes it over: longer than the longest pause before it looks for its bus again.
 const ADOPTION: Duration = Duration::from_secs(10);
 /// How long an instance that was taken over has to tell that it has ended already, before it counts as too late.
 const LAST_CHANCE: Duration = Duration::from_secs(2);
-
-/// What comes of starting another instance in the place of the one that runs.
-type Renewal<I> = BoxFuture<'static, Result<I, LaunchError>>;
 
 enum Done<I> {
     Adopted(Result<(I, Duration), LaunchError>),
@@ -45,7 +45,7 @@ pub struct Driver<R: Runtime> {
     instance: Option<(R::Instance, Instant)>,
     work: Option<BoxFuture<'static, Done<R::Instance>>>,
     /// An instance that is being started in the place of the one that runs, and whoever waits for it.
-    renewal: Option<(Renewal<R::Instance>, Vec<oneshot::Sender<()>>)>,
+    renewal: Option<Renewal<R::Instance>>,
     /// The end of one that was replaced.
     replaced: Option<BoxFuture<'static, ()>>,
     end: End,
@@ -124,8 +124,8 @@ impl<R: Runtime> Driver<R> {
             self.status.send_replace(Status { phase: *phase, restarts: *restarts, last_end });
             self.carry_out(effects).await;
         }
-        if let Some((renewal, _)) = self.renewal.take()
-            && let Ok(instance) = renewal.await
+        if let Some(renewal) = self.renewal.take()
+            && let Ok(instance) = renewal.start.await
         {
             self.runtime.release(instance);
         }
@@ -142,7 +142,7 @@ impl<R: Runtime> Driver<R> {
         let seen = OptionFuture::from(running.map(|(instance, _)| self.runtime.watch(instance)));
         let work = OptionFuture::from(self.work.as_mut());
         let is_counted = !matches!(self.state.phase, Phase::Adopting | Phase::Stopping | Phase::Recovering);
-        let renewal = OptionFuture::from(self.renewal.as_mut().map(|(renewal, _)| renewal));
+        let renewal = OptionFuture::from(self.renewal.as_mut().map(|renewal| &mut renewal.start));
         let replaced = OptionFuture::from(self.replaced.as_mut());
         let expiry = OptionFuture::from(self.expiry.filter(|_| is_counted).map(tokio::time::sleep_until));
         tokio::select! {
@@ -180,57 +180,6 @@ impl<R: Runtime> Driver<R> {
             Command::Renew { overlaps, done } => {
                 self.renew(overlaps, done);
                 None
-            }
-        }
-    }
-
-    /// Begins to start another instance: beside the one that runs, or after that has ended.
-    fn renew(&mut self, overlaps: bool, done: oneshot::Sender<()>) {
-        if let Some((_, waiting)) = &mut self.renewal {
-            // Whether it still sees what changed since nobody knows: who asks looks again.
-            return waiting.push(done);
-        }
-        if self.state.phase != Phase::Running {
-            return;
-        }
-        let old = self.instance.take_if(|_| !overlaps).map(|(old, _)| self.runtime.undeploy(old, self.grace));
-        let start = self.runtime.start(Deadline::after(self.timeouts.deploy + self.grace));
-        let renewal = async move {
-            OptionFuture::from(old).await;
-            start.await
-        };
-        self.renewal = Some((Box::pin(renewal), vec![done]));
-    }
-
-    /// The new instance takes the place of the old one, which answers what it has taken. One that does not start changes nothing, unless the
-    /// old one has ended for it.
-    async fn on_renewed(&mut self, renewed: Result<R::Instance, LaunchError>) -> Option<Event> {
-        // Whoever waits hears that it is over by this.
-        drop(self.renewal.take());
-        match renewed {
-            Ok(instance) if self.state.phase == Phase::Running => {
-                let old = self.instance.replace((instance, Instant::now()));
-                let recorded = match &self.instance {
-                    Some((instance, _)) => self.runtime.record(Some(instance), self.life(None)).await,
-                    None => Ok(()),
-                };
-                recorded.unwrap_or_else(|error| self.runtime.tell(&Notice::NotRecorded(&error)));
-                self.runtime.tell(&Notice::Started);
-                self.replaced = old.map(|(old, _)| self.runtime.undeploy(old, self.grace));
-                None
-            }
-            Ok(instance) => {
-                self.runtime.release(instance);
-                None
-            }
-            Err(error) => {
-                self.runtime.tell(&Notice::StartFailed(&error));
-                let has_ended = self.state.phase == Phase::Running && self.instance.is_none();
-                has_ended.then(|| {
-                    let reason = error.to_string();
-                    self.ended_by_itself(End { cause: ExitCause::NotStarted, code: -1, reason: reason.clone() }, reason);
-                    Event::Ended { failed: true, ran: Duration::ZERO }
-                })
             }
         }
     }
