@@ -12,7 +12,7 @@ use nex_protocol::control::{
 };
 use nex_protocol::deploy::{
     ConnectionDetails, DeployRequest, DeployResponse, HealthCheck, JobPolicy, Location, RequestedHealth, RequestedLimits,
-    RunPolicy, StopRequest, StopResponse, WorkloadType,
+    RequestedPlacement, RunPolicy, StopRequest, StopResponse, WorkloadType,
 };
 use nex_protocol::digest::Digest;
 use nex_protocol::envelope::{ErrorCode, Failure, failure, kind, success};
@@ -96,6 +96,7 @@ fn questions_about_nodes() {
         issuer: Some(ISSUER.into()),
         memory_mib: Some(64),
         machine_class: Some("large".into()),
+        replaces: Some("greet".into()),
         ..asked
     };
     check("auction-quotas", &counted);
@@ -235,8 +236,15 @@ fn deploy_and_stop() {
         policy: None,
         isolation: None,
         secrets: None,
+        placement: None,
+        artifact_domain: None,
+        replaces: None,
     };
     check("deploy", &request);
+    let placement =
+        RequestedPlacement { nodes: vec![NODE.into()], tags: [("region".to_owned(), "eu".to_owned())].into(), spread: true };
+    let (placement, artifact_domain, replaces) = (Some(placement), Some("leaf".into()), Some(WORKLOAD.into()));
+    check("deploy-replacement", &DeployRequest { placement, artifact_domain, replaces, ..request.clone() });
     check("deploy-isolation", &DeployRequest { isolation: Some("isolate".into()), ..request.clone() });
     let secrets = Some([("PASSWORD".to_owned(), "db".to_owned())].into());
     check("deploy-secrets", &DeployRequest { secrets, ..request.clone() });
@@ -247,6 +255,7 @@ fn deploy_and_stop() {
         stop_grace_ms: Some(20_000),
         health: Some(health),
         job: None,
+        on_secret_change: Some("restart".into()),
     };
     check("deploy-service", &DeployRequest { policy: Some(policy), ..request.clone() });
     let policy = RunPolicy { job: Some(JobPolicy { retries: Some(3), deadline_ms: Some(60_000) }), ..RunPolicy::default() };
