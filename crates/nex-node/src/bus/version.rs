@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use nex_process::{ChildSpec, Deadline, Output, SpawnError};
+use nex_process::{ChildSpec, Deadline, Exit, Output, SpawnError};
 
 /// Oldest version that a node starts, and is tested with.
 const OLDEST: (u64, u64) = (2, 12);
@@ -63,7 +63,7 @@ pub async fn program_version(program: &Path) -> Result<String, VersionError> {
     let child = spawned.map_err(|source| VersionError::Spawn { program: program.to_owned(), source })?;
     let ended = Deadline::after(PATIENCE).bound(child.exited()).await;
     let said = said.lock().unwrap_or_else(PoisonError::into_inner).trim().to_owned();
-    match said.strip_prefix("nats-server: v").filter(|_| ended.is_ok_and(|exit| exit.is_success())) {
+    match said.strip_prefix("nats-server: v").filter(|_| ended.is_ok_and(Exit::is_success)) {
         Some(version) if is_at_least(version, OLDEST) => Ok(version.to_owned()),
         Some(version) if parse(version).is_some() => {
             Err(VersionError::Old { program: program.to_owned(), version: version.to_owned() })

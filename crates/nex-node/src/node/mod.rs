@@ -160,9 +160,6 @@ impl Node {
         let artifacts = Artifacts::new(state.path("artifacts"));
         artifacts.sweep();
         tracing::info!("Established node NATS connection to: {}", connection.shown_servers());
-        if let Some(lacks) = server_lacks(&nats.server_info().version) {
-            tracing::warn!("{lacks}");
-        }
         let keys = Arc::new(BusKeys::load(&state)?);
         let listen = (sandboxes.bus_host(), config.bus_port);
         let bus = InternalBus::start(nats_server, state.path("bus"), Arc::clone(&keys), listen, journal.clone()).await?;
@@ -200,9 +197,7 @@ impl Node {
         let control = ControlApi::start(&nats, &status, &admission).await.map_err(NodeError::Nats)?;
         denials.settle(&nats).await;
         check_permissions(&denials)?;
-        if let Err(lacking) = rehearsal::jetstream(&nats, &denials).await {
-            tracing::warn!("{lacking}");
-        }
+        tell_what_nats_lacks(&nats, &denials).await;
         let Admission { identity, registry, drivers: services, .. } = &*admission;
         tracing::info!(public_xkey = %identity.xkey.public_key(), "Use this key as the recipient for encrypted run requests");
         tracing::info!(id = %identity.node, version = VERSION, "NATS execution engine awaiting commands");
@@ -334,6 +329,16 @@ fn check_permissions(denials: &Denials) -> Result<(), Denial> {
         tracing::warn!("nobody can ask what this node has kept of logs and events: {denial}");
     }
     denied("$NEX.").map_or(Ok(()), Err)
+}
+
+/// Says what will not work on the user's NATS.
+async fn tell_what_nats_lacks(nats: &Client, denials: &Denials) {
+    if let Some(lacks) = server_lacks(&nats.server_info().version) {
+        tracing::warn!("{lacks}");
+    }
+    if let Err(lacking) = rehearsal::jetstream(nats, denials).await {
+        tracing::warn!("{lacking}");
+    }
 }
 
 /// Listens for HTTP, if the node is to.
