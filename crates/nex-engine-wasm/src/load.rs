@@ -123,12 +123,14 @@ fn link_module(runtime: &Runtime, module: &Module) -> Result<Program, StartError
     let (Some(_), Some(start)) = (entry, module.get_export_index("_start")) else {
         return Err(StartError::Invalid("module has no function _start: build it as a WASI command, not as a library".into()));
     };
-    let program = runtime.modules.instantiate_pre(module).map_err(|error| link_error(&error))?;
+    let linker = runtime.modules().map_err(|error| StartError::host("set up the wasm engine", error))?;
+    let program = linker.instantiate_pre(module).map_err(|error| link_error(&error))?;
     Ok(Program::Module(program, start))
 }
 
 fn link_component(runtime: &Runtime, component: &Component) -> Result<Program, StartError> {
-    let linked = runtime.components.instantiate_pre(component).map_err(|error| link_error(&error))?;
+    let linker = runtime.components().map_err(|error| StartError::host("set up the wasm engine", error))?;
+    let linked = linker.instantiate_pre(component).map_err(|error| link_error(&error))?;
     let has = |handler: &str| component.get_export_index(None, handler).is_some();
     let of = |error: Error| link_error(&error);
     let requests = has(http::HANDLER).then(|| ProxyPre::new(linked.clone())).transpose().map_err(of)?;

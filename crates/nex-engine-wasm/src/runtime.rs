@@ -1,6 +1,7 @@
-//! The Wasmtime runtime of a process: one configuration, one instance pool, one linker for WASI.
+//! The Wasmtime runtime of a process: one configuration, one instance pool, one linker for WASI of each kind that is run.
 
 use std::io;
+use std::sync::OnceLock;
 
 use tokio::sync::Semaphore;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, Linker, PoolingAllocationConfig, component};
@@ -31,8 +32,9 @@ impl Default for EngineConfig {
 
 pub(crate) struct Runtime {
     pub(crate) engine: Engine,
-    pub(crate) modules: Linker<State>,
-    pub(crate) components: component::Linker<State>,
+    /// Made for the first that is linked: most agents run functions of one kind.
+    modules: OnceLock<Result<Linker<State>, String>>,
+    components: OnceLock<Result<component::Linker<State>, String>>,
     pub(crate) ticker: Ticker,
     /// One permit per slot of the instance pool.
     pub(crate) slots: Semaphore,
@@ -46,15 +48,42 @@ impl Runtime {
             tracing::warn!(error = format!("{error:#}"), "no instance pool; every call maps its own memory");
             Engine::new(&settings(None)).map_err(io::Error::other)
         })?;
-        let mut modules = Linker::new(&engine);
-        wasmtime_wasi::p1::add_to_linker_async(&mut modules, |state: &mut State| &mut state.wasi).map_err(io::Error::other)?;
-        imports::add_to_linker(&mut modules).map_err(io::Error::other)?;
-        let mut components = component::Linker::new(&engine);
-        wasmtime_wasi::p2::add_to_linker_async(&mut components).map_err(io::Error::other)?;
-        wasi::add_to_linker(&mut components).map_err(io::Error::other)?;
         let ticker = Ticker::start(&engine)?;
+        let (modules, components) = (OnceLock::new(), OnceLock::new());
         Ok(Self { engine, modules, components, ticker, slots: Semaphore::new(instances as usize) })
     }
+
+    /// Resolves the imports of core modules.
+    ///
+    /// # Errors
+    /// When Wasmtime does not take what is defined.
+    pub(crate) fn modules(&self) -> io::Result<&Linker<State>> {
+        let define = || -> wasmtime::Result<_> {
+            let mut linker = Linker::new(&self.engine);
+            wasmtime_wasi::p1::add_to_linker_async(&mut linker, |state: &mut State| &mut state.wasi)?;
+            imports::add_to_linker(&mut linker)?;
+            Ok(linker)
+        };
+        made(self.modules.get_or_init(|| define().map_err(|error| format!("{error:#}"))))
+    }
+
+    /// Resolves the imports of components.
+    ///
+    /// # Errors
+    /// When Wasmtime does not take what is defined.
+    pub(crate) fn components(&self) -> io::Result<&component::Linker<State>> {
+        let define = || -> wasmtime::Result<_> {
+            let mut linker = component::Linker::new(&self.engine);
+            wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+            wasi::add_to_linker(&mut linker)?;
+            Ok(linker)
+        };
+        made(self.components.get_or_init(|| define().map_err(|error| format!("{error:#}"))))
+    }
+}
+
+fn made<T>(linker: &Result<T, String>) -> io::Result<&T> {
+    linker.as_ref().map_err(|why| io::Error::other(why.clone()))
 }
 
 /// A compiler for engines of every size: what it makes fits them all.
