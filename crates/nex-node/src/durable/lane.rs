@@ -52,9 +52,10 @@ impl Lane {
     pub(super) async fn run(self, stop: CancellationToken, calls: TaskScope) {
         let mut pause = FIRST_PAUSE;
         while !stop.is_cancelled() {
-            let began = Instant::now();
-            let Err(failure) = self.serve(&stop, &calls).await else { break };
-            if began.elapsed() > MAX_PAUSE {
+            let (began, mut has_come) = (Instant::now(), false);
+            let Err(failure) = self.serve(&stop, &calls, &mut has_come).await else { break };
+            // What fails now and then, and serves in between, is not kept waiting like what does not serve at all.
+            if has_come || began.elapsed() > MAX_PAUSE {
                 pause = FIRST_PAUSE;
             }
             self.tell(&failure);
@@ -77,7 +78,8 @@ impl Lane {
         }
     }
 
-    async fn serve(&self, stop: &CancellationToken, calls: &TaskScope) -> Result<(), TriggerFailure> {
+    /// Until something fails, and whether a message came before that.
+    async fn serve(&self, stop: &CancellationToken, calls: &TaskScope, has_come: &mut bool) -> Result<(), TriggerFailure> {
         let Deliverer { jetstream, entry, trigger, place, .. } = &*self.deliverer;
         let seen = entry.seen();
         self.keep_schedule().await?;
@@ -88,15 +90,14 @@ impl Lane {
         let inbox = jetstream.client.new_inbox();
         let unheard = |error: String| TriggerFailure::Unheard { what: "a subscription", why: error };
         let subscription = jetstream.client.subscribe(inbox.clone()).await.map_err(|error| unheard(error.to_string()))?;
-        self.pull(inbox, subscription, stop, calls).await
+        self.pull((inbox, subscription), (stop, calls), has_come).await
     }
 
     async fn pull(
         &self,
-        inbox: String,
-        subscription: Subscriber,
-        stop: &CancellationToken,
-        calls: &TaskScope,
+        (inbox, subscription): (String, Subscriber),
+        (stop, calls): (&CancellationToken, &TaskScope),
+        has_come: &mut bool,
     ) -> Result<(), TriggerFailure> {
         let Deliverer { jetstream, slots, freed, queued, .. } = &*self.deliverer;
         let mut messages = Draining::new(jetstream.client.clone(), subscription, stop.clone());
@@ -125,6 +126,7 @@ impl Lane {
                         }
                     } else {
                         credit.came();
+                        *has_come = true;
                         watch.has_changed = true;
                     }
                 }
@@ -188,7 +190,15 @@ impl Lane {
         watch.ticks = 0;
         self.keep_schedule().await?;
         watch.has_changed = false;
-        let Some(info) = jetstream.consumer_info(stream, consumer).await? else { return Err(TriggerFailure::Gone) };
+        let info = match jetstream.consumer_info(stream, consumer).await {
+            // One that has just gone answers nothing, and another is about to take its place.
+            Err(TriggerFailure::Unheard { .. }) if !watch.is_unheard => {
+                (watch.is_unheard, watch.has_changed) = (true, true);
+                return Ok(());
+            }
+            found => found?.ok_or(TriggerFailure::Gone)?,
+        };
+        watch.is_unheard = false;
         // What waits for its next attempt is looked at again soon.
         watch.has_changed = info.num_ack_pending > 0;
         entry.looked(&info);
@@ -209,10 +219,12 @@ struct Watch {
     ticks: u32,
     /// Whether messages came since the consumer was looked at.
     has_changed: bool,
+    /// Whether the last question about the consumer was not answered.
+    is_unheard: bool,
 }
 
 impl Watch {
     fn new(connects: u64) -> Self {
-        Self { connects, heard: Instant::now(), ticks: 0, has_changed: true }
+        Self { connects, heard: Instant::now(), ticks: 0, has_changed: true, is_unheard: false }
     }
 }
