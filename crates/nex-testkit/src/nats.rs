@@ -1,11 +1,12 @@
 //! A real nats-server, one per test, on a free loopback port and in its own directory. Dropping it removes both.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use futures::future::join_all;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
@@ -60,6 +61,24 @@ impl NatsServer {
         let mut server = Self { options, dir, port: 0, child: None };
         server.launch().await;
         server
+    }
+
+    /// Starts three servers that know of each other; `JetStream` answers when they have agreed on a leader.
+    ///
+    /// # Panics
+    /// When one does not come up.
+    #[expect(clippy::expect_used, reason = "no port, no test")]
+    pub async fn start_cluster() -> Vec<Self> {
+        let held: Vec<_> = (0..3).map(|_| TcpListener::bind(("127.0.0.1", 0)).expect("a port is free")).collect();
+        let ports: Vec<u16> = held.iter().map(|held| held.local_addr().expect("it is bound").port()).collect();
+        drop(held);
+        let routes = ports.iter().map(|port| format!("\"nats://127.0.0.1:{port}\"")).collect::<Vec<_>>().join(", ");
+        let one = |(number, port): (usize, &u16)| {
+            let listen = format!("\"127.0.0.1:{port}\"");
+            let config = format!("server_name: s{number}\ncluster {{ name: c, listen: {listen}, routes: [{routes}] }}\n");
+            Self::start_with(NatsOptions { config, ..NatsOptions::default() })
+        };
+        join_all(ports.iter().enumerate().map(one)).await
     }
 
     /// URL for clients.

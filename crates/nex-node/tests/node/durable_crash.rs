@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use async_nats::jetstream::consumer;
+use async_nats::jetstream::{consumer, stream};
 use futures::StreamExt as _;
 use nex_bus::settings::ConnectionSettings;
 use nex_protocol::deploy::WorkloadType;
@@ -111,6 +111,66 @@ async fn the_nats_server_is_killed_under_load_and_no_message_is_lost() {
     recorded_are(&world, MESSAGES).await;
     the_bad_ones_are_kept(&world).await;
     world.until_trigger(&started, "nothing is left", |it| it.lag() == 0 && it.state == "active").await;
+    world.stop().await;
+}
+
+/// Has a stream keep what it gets, once for each message, as the documents say.
+const ONCE: &[u8] = br#"
+export default { async fetch(request) {
+  const text = await request.text();
+  if (text.startsWith("bad")) throw new Error("no " + text);
+  const id = `${request.headers.get("nats-stream")}-${request.headers.get("nats-sequence")}`;
+  const answer = hostServices.messaging.request("effects", new TextEncoder().encode(text), { headers: { "Nats-Msg-Id": id } });
+  const { error } = JSON.parse(new TextDecoder().decode(answer));
+  if (error) throw new Error(error.description);
+  return new Response();
+} }
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_of_a_cluster_and_an_agent_are_killed_under_load_and_each_message_has_one_effect() {
+    let mut servers = NatsServer::start_cluster().await;
+    let urls = servers.iter().map(NatsServer::url).collect::<Vec<_>>().join(",");
+    let first = servers.remove(0);
+    let mut world = World::start_on(first, ConnectionSettings::to_servers(&urls), json!({})).await;
+    let config = |name: &str, subject: &str| stream::Config {
+        name: name.into(),
+        subjects: vec![subject.into()],
+        num_replicas: 3,
+        ..stream::Config::default()
+    };
+    for (name, subject) in [("ORDERS", "orders"), ("EFFECTS", "effects")] {
+        let made = eventually(timeout(), async || world.jetstream().create_stream(config(name, subject)).await.is_ok()).await;
+        assert!(made, "the cluster does not make {name}");
+    }
+    let mut once = world.prepare("once", WorkloadType::V8, ONCE).await;
+    once.triggers = Vec::new();
+    once.durable = vec![durable("stream:ORDERS?ack-wait=1s&max-deliver=10&backoff=50ms")];
+    once.limits.concurrency = Some(8);
+    let started = world.deploy(&once).await;
+    world.put("orders", messages()).await;
+    let effects = async || match world.jetstream().get_stream("EFFECTS").await {
+        Ok(mut stream) => stream.info().await.map_or(0, |info| info.state.messages),
+        Err(_away) => 0,
+    };
+    let goes_on = async |count: u64| {
+        assert!(eventually(timeout() * 2, async || effects().await >= count).await, "in vain waited for {count} effects");
+    };
+    goes_on(20).await;
+    let warm = world.warm_agents();
+    for (_, pid) in world.agents().into_iter().filter(|(id, _)| !warm.contains_key(id)) {
+        kill9(pid);
+    }
+    for server in &mut servers {
+        server.kill9();
+        goes_on(effects().await + 20).await;
+        server.restart().await;
+    }
+    let good = MESSAGES as u64 * 9 / 10;
+    goes_on(good).await;
+    the_bad_ones_are_kept(&world).await;
+    world.until_trigger(&started, "nothing is left", |it| it.lag() == 0).await;
+    assert_eq!(effects().await, good, "one of each");
     world.stop().await;
 }
 

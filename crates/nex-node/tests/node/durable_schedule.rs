@@ -64,6 +64,55 @@ async fn a_schedule_calls_one_copy_each_time_and_goes_with_the_last_one() {
     world.stop().await;
 }
 
+/// Says which time has come.
+const COUNT: &[u8] = b"export default { async fetch(request) {
+  hostServices.messaging.publish('seen', new TextEncoder().encode(request.headers.get('nats-sequence')));
+  return new Response();
+} }";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_time_of_fifty_schedules_is_missed_though_a_node_is_killed_six_times() {
+    const KILLS: usize = 6;
+    let (mut world, mut doomed) = World::crashing().await;
+    let seen = world.seen().await;
+    let other = TempDir::new().unwrap();
+    let node = Box::pin(Node::start(options(world.connection.clone(), other.path().join("state"), &json!({})))).await.unwrap();
+    let identity = node.identity();
+    let target = Target::new(identity.node.clone(), identity.xkey.public_key(), &identity.xkey_signature).unwrap();
+    for number in 0..5 {
+        let mut counter = world.prepare(&format!("counter-{number}"), WorkloadType::V8, COUNT).await;
+        counter.triggers = Vec::new();
+        counter.durable = (1..=10).map(|seconds| durable(&format!("every:{seconds}s?ack-wait=1s&backoff=50ms"))).collect();
+        Box::pin(world.client.deploy(&counter, &doomed.target, &world.keys)).await.unwrap();
+        Box::pin(world.client.deploy(&counter, &target, &world.keys)).await.unwrap();
+    }
+    for _ in 0..KILLS {
+        let before = seen.different();
+        until("times come", || seen.different() > before + 20).await;
+        doomed.crash();
+        doomed = world.start_doomed().await;
+    }
+    let mut stream = world.jetstream().get_stream("NEX_SCHEDULES_default").await.unwrap();
+    let last = stream.info().await.unwrap().state.last_sequence;
+    let mut came = Vec::new();
+    for sequence in 1..=last {
+        let message = stream.get_raw_message(sequence).await;
+        came.extend(message.ok().filter(|message| message.subject.starts_with("$NEX.fire.")).map(|_| sequence.to_string()));
+    }
+    assert!(came.len() > KILLS * 20, "{came:?}");
+    until("each time was a call", || came.iter().all(|time| seen.count(time) >= 1)).await;
+    let again: usize = came.iter().map(|time| seen.count(time) - 1).sum();
+    assert!(
+        again <= KILLS * 10,
+        "{again} calls of {} were made once more: only what a killed node had in hand may be",
+        came.len()
+    );
+    doomed.crash();
+    Box::pin(node.stop()).await;
+    world.start_node().await;
+    world.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_schedule_is_refused_and_what_is_removed_is_made_again() {
     let mut world = World::start(json!({})).await;
