@@ -11,7 +11,7 @@ use async_nats::{Client, HeaderMap, Message, Request, RequestErrorKind};
 use bytes::Bytes;
 use nex_bus::{invocation, service_error};
 use nex_protocol::agent::invocation::OUTCOME;
-use nex_protocol::agent::{Invocation, InvocationError, Outcome, Reply};
+use nex_protocol::agent::{HostCalls, Invocation, InvocationError, Outcome, Reply};
 use serde::Deserialize;
 
 use crate::agents::{Invoked, Invoker};
@@ -83,7 +83,9 @@ impl Called {
 impl Service {
     async fn ask(&self, invocation: &Invocation, callers: Option<&HeaderMap>, payload: Bytes) -> Result<Outcome, NobodyListens> {
         let within = Duration::from_millis(invocation.deadline_ms);
-        let mut headers = invocation::headers(invocation, callers);
+        // It makes no host calls by the node, and none of another's are for it to see.
+        let invocation = Invocation { host_calls: HostCalls::Live, ..invocation.clone() };
+        let mut headers = invocation::headers(&invocation, callers);
         // A stream that takes this subject, too, would acknowledge what no service has seen. No stream is called so, for it has dots.
         headers.insert(NATS_EXPECTED_STREAM, self.subject.as_str());
         let request = Request::new().payload(payload).headers(headers).timeout(Some(within));

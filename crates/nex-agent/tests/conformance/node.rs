@@ -117,7 +117,7 @@ impl Node {
             subject: "calls.me".into(),
             deadline_ms,
             attempt: 1,
-            host_calls: HostCalls::Live,
+            host_calls: nex_protocol::agent::HostCalls::Live,
         };
         let headers = nex_bus::invocation::headers(&invocation, None);
         let answer = self.ask(subject::invoke(&self.agent, instance), headers, payload.into()).await;

@@ -88,7 +88,7 @@ impl Node {
             subject: "calls.me".into(),
             deadline_ms: 20_000,
             attempt: 1,
-            host_calls: HostCalls::Live,
+            host_calls: nex_protocol::agent::HostCalls::Live,
         };
         let headers = nex_bus::invocation::headers(&invocation, None);
         let answer = self.request(subject::invoke(&self.agent, &self.instance), headers, payload.into()).await;

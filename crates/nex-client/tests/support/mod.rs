@@ -226,8 +226,8 @@ impl Inner {
             Control::Info { namespace } => Some(success(kind::INFO, &self.info(&namespace))),
             Control::Deploy { namespace } => Some(self.deploy(&namespace, &message.payload).await),
             Control::Stop { .. } => Some(self.stop(&message.payload)),
-            // As a node of 0.2.7, it keeps nothing.
-            Control::History { .. } => None,
+            // As a node of 0.2.7, it keeps nothing, and replays nothing.
+            Control::History { .. } | Control::Replay { .. } => None,
             Control::LameDuck => {
                 *self.lame.lock().unwrap() = true;
                 Some(success(kind::LAME_DUCK, &LameDuckResponse { node_id: self.id.to_string(), success: true }))

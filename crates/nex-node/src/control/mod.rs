@@ -1,6 +1,6 @@
 //! The control API of Nex 0.2.7, as a NATS micro service: every request becomes a task and gets exactly one answer.
 //!
-//! Questions, stops, deploys and what is read from the disk have a lane each ([`lanes`]): a deploy may take seconds, and nothing waits
+//! Questions, stops, deploys, replays and what is read from the disk have a lane each ([`lanes`]): a deploy may take seconds, and nothing waits
 //! behind it.
 
 mod body;
@@ -47,6 +47,7 @@ const BODY_BYTES: usize = 2 * 1024 * 1024;
 const QUESTIONS: (usize, usize) = (256, 8 * 1024 * 1024);
 const STOPS: (usize, usize) = (256, 8 * 1024 * 1024);
 const HISTORIES: (usize, usize) = (64, 1024 * 1024);
+const REPLAYS: (usize, usize) = (64, 8 * 1024 * 1024);
 const DEPLOYS: (usize, usize) = (1_024, 32 * 1024 * 1024);
 /// Requests that are told at once that their lane is full; those beyond get no answer.
 const REFUSALS: usize = 64;
@@ -93,12 +94,13 @@ impl ControlApi {
         let node = &admission.identity.node;
         let endpoints = Endpoints::new(node, &admission.identity.nexus, VERSION);
         let (mut questions, mut histories) = (SelectAll::new(), SelectAll::new());
-        let (mut stops, mut deploys) = (SelectAll::new(), SelectAll::new());
+        let (mut stops, mut deploys, mut replays) = (SelectAll::new(), SelectAll::new(), SelectAll::new());
         for (index, endpoint) in endpoints.all().iter().enumerate() {
             // Every node answers for itself: the queue group is the node's own.
             let subscription = nats.queue_subscribe(endpoint.subject.clone(), node.to_string()).await?;
             let lane = match Control::parse(&endpoint.subject) {
                 Some(Control::Deploy { .. }) => &mut deploys,
+                Some(Control::Replay { .. }) => &mut replays,
                 _ if endpoint.subject.starts_with(subject::HISTORY) => &mut histories,
                 Some(Control::Stop { .. } | Control::LameDuck) => &mut stops,
                 _ => &mut questions,
@@ -116,6 +118,7 @@ impl ControlApi {
             ("histories", histories, HISTORIES),
             ("stops", stops, STOPS),
             ("deploys", deploys, DEPLOYS),
+            ("replays", replays, REPLAYS),
         ] {
             let (api, stop) = (Arc::clone(&api), subscriptions.clone());
             lanes.spawn(name, async move { serve(lane, Lane::new(most, bytes), &api, &stop).await });

@@ -324,9 +324,14 @@ impl Node {
 /// Whether the node may subscribe what it has to.
 fn check_permissions(denials: &Denials) -> Result<(), Denial> {
     let denied = |begins: &str| denials.take(|denial| denial.action == Action::Subscribe && denial.subject.starts_with(begins));
-    // It came later than the others: who permits those only has a node that keeps, and cannot be asked.
-    if let Some(denial) = denied(subject::HISTORY) {
-        tracing::warn!("nobody can ask what this node has kept of logs and events: {denial}");
+    // They came later than the others: who permits those only has a node that cannot be asked these.
+    for (begins, what) in [
+        (subject::HISTORY, "nobody can ask what this node has kept of logs and events"),
+        (subject::REPLAY, "no message can be replayed on this node"),
+    ] {
+        if let Some(denial) = denied(begins) {
+            tracing::warn!("{what}: {denial}");
+        }
     }
     denied("$NEX.").map_or(Ok(()), Err)
 }

@@ -93,7 +93,7 @@ impl Control {
             format!("$NEX.STOP.*.{node}"),
             format!("$NEX.LAMEDUCK.{node}"),
             format!("{HISTORY}*.{node}.*"),
-            format!("$NEX.REPLAY.*.{node}"),
+            format!("{REPLAY}*.{node}"),
         ]
     }
 
@@ -183,10 +183,13 @@ pub fn stop(namespace: &Namespace, node: &NodeId) -> String {
     format!("$NEX.STOP.{namespace}.{node}")
 }
 
+/// What the subjects of REPLAY begin with.
+pub const REPLAY: &str = "$NEX.REPLAY.";
+
 /// `$NEX.REPLAY.<ns>.<node>`: a message that a workload is called with once more, for its deployer only.
 #[must_use]
 pub fn replay(namespace: &Namespace, node: &NodeId) -> String {
-    format!("$NEX.REPLAY.{namespace}.{node}")
+    format!("{REPLAY}{namespace}.{node}")
 }
 
 /// `$NEX.LAMEDUCK.<node>`
