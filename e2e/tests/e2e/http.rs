@@ -112,6 +112,40 @@ fn hostile_requests_are_refused_and_the_next_one_is_answered() {
     assert!(raw(port, smuggled).starts_with("HTTP/1.1 400"));
     let chunked = "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
     assert!(raw(port, chunked.as_bytes()).ends_with(r#""bytes":3}"#));
+    // A length beside chunks: whatever a proxy took it for, nothing of it is another request.
+    let both = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 40\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
+    let answer = raw(port, both.as_bytes());
+    assert!(answer.matches("HTTP/1.1 ").count() == 1 && !answer.contains("smuggled"), "{answer}");
+    for odd in [
+        "Transfer-Encoding: xchunked\r\n",
+        "Transfer-Encoding : chunked\r\n",
+        "Transfer-Encoding: chunked, identity\r\n",
+        "Content-Length: +4\r\n",
+        "Content-Length: 4, 5\r\n",
+        " Folded: 1\r\n",
+        "Bare\rReturn: 1\r\n",
+    ] {
+        let answer = raw(port, format!("POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{odd}\r\n0\r\n\r\n").as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 400"), "{odd}: {answer}");
+    }
+    for bad in ["g\r\n", "-1\r\n", "fffffffffffffffff\r\n", "3\r\nabcX"] {
+        let answer = raw(
+            port,
+            format!("POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n{bad}").as_bytes(),
+        );
+        assert!(answer.starts_with("HTTP/1.1 400"), "{bad}: {answer}");
+    }
+    // Who begins and does not go on keeps nobody from being answered.
+    let slow: Vec<TcpStream> = (0..200)
+        .map(|number| {
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            let begun = ["", "GET / HT", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc"][number % 3];
+            stream.write_all(begun.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    assert!(ask(port, "POST /fine", "", "body").ends_with(r#""bytes":4}"#));
+    drop(slow);
     let chunk = format!("ffff\r\n{}\r\n", "x".repeat(0xffff));
     let endless =
         "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned() + &chunk.repeat(40);
