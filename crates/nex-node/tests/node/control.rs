@@ -171,13 +171,13 @@ async fn the_node_is_a_nats_micro_service_named_nex() {
     let info = world.ask("$SRV.INFO.nex", "").await;
     assert_eq!((&info["metadata"]["node"], &info["metadata"]["nexus"]), (&json!(node.as_str()), &json!("test")));
     let subjects: Vec<_> = info["endpoints"].as_array().unwrap().iter().map(|it| it["subject"].as_str().unwrap()).collect();
-    assert_eq!(subjects.len(), 9, "{subjects:?}");
+    assert_eq!(subjects.len(), 10, "{subjects:?}");
     assert!(subjects.contains(&format!("$NEX.DEPLOY.*.{node}").as_str()), "{subjects:?}");
     let names: std::collections::BTreeSet<_> =
         info["endpoints"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap()).collect();
-    assert_eq!(names.len(), 9, "every endpoint has a name of its own");
+    assert_eq!(names.len(), 10, "every endpoint has a name of its own");
     let stats = world.ask("$SRV.STATS.nex", "").await;
-    assert_eq!(stats["endpoints"].as_array().unwrap().len(), 9);
+    assert_eq!(stats["endpoints"].as_array().unwrap().len(), 10);
     world.stop().await;
 }
 

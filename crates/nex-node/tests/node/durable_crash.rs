@@ -145,7 +145,7 @@ async fn servers_of_a_cluster_and_an_agent_are_killed_under_load_and_each_messag
     }
     let mut once = world.prepare("once", WorkloadType::V8, ONCE).await;
     once.triggers = Vec::new();
-    once.durable = vec![durable("stream:ORDERS?ack-wait=1s&max-deliver=10&backoff=50ms")];
+    once.durable = vec![durable("stream:ORDERS?ack-wait=1s&max-deliver=8&backoff=50ms")];
     once.limits.concurrency = Some(8);
     let started = world.deploy(&once).await;
     world.put("orders", messages()).await;
@@ -168,6 +168,9 @@ async fn servers_of_a_cluster_and_an_agent_are_killed_under_load_and_each_messag
     }
     let good = MESSAGES as u64 * 9 / 10;
     goes_on(good).await;
+    // Their pauses grow, and each is long enough for the servers to have agreed again.
+    let kept = eventually(timeout() * 4, async || world.dead_letters().await.len() >= MESSAGES / 10).await;
+    assert!(kept, "dead letters are missing: {}", world.dead_letters().await.len());
     the_bad_ones_are_kept(&world).await;
     world.until_trigger(&started, "nothing is left", |it| it.lag() == 0).await;
     assert_eq!(effects().await, good, "one of each");
