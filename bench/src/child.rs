@@ -2,13 +2,17 @@
 //!
 //! A child ends when its standard input is closed, so none outlives the benchmark.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use futures::StreamExt as _;
 use nex_bus::connect::connect;
 use nex_bus::settings::ConnectionSettings;
+use nex_http::HttpConfig;
 use nex_node::config::SandboxChoice;
 use nex_node::{Node, NodeConfig, NodeOptions};
 use nex_testkit::{dist_binary, machines, nats_server_binary};
@@ -17,6 +21,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, Command};
 
 use crate::monitor::Monitor;
+use crate::server;
 
 /// Arguments of a node, passed as JSON.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -32,14 +37,26 @@ pub(crate) struct NodeArgs {
     pub(crate) monitor: Option<Monitor>,
     /// Network of its workloads; a free one of the usual size if absent.
     pub(crate) subnet: Option<String>,
+    /// Where it listens for HTTP, if anywhere.
+    pub(crate) http: Option<SocketAddr>,
 }
 
 impl NodeArgs {
     /// Connects to a server without credentials.
     pub(crate) fn to(url: &str) -> Self {
         let (user, password, user_jwt, user_seed) = (None, None, None, None);
-        let (monitor, subnet) = (None, None);
-        Self { url: url.to_owned(), user, password, user_jwt, user_seed, state_dir: PathBuf::new(), pool_size: 1, monitor, subnet }
+        Self {
+            url: url.to_owned(),
+            user,
+            password,
+            user_jwt,
+            user_seed,
+            state_dir: PathBuf::new(),
+            pool_size: 1,
+            monitor: None,
+            subnet: None,
+            http: None,
+        }
     }
 
     /// Connection settings of the node and its clients.
@@ -56,6 +73,16 @@ impl NodeArgs {
 /// Starts a native responder on a subject.
 pub(crate) fn responder(node: &NodeArgs, subject: &str) -> Result<Child> {
     spawn(&["child-responder", &serde_json::to_string(node)?, subject])
+}
+
+/// Starts a consumer of a stream.
+pub(crate) fn consumer(node: &NodeArgs, stream: &str) -> Result<Child> {
+    spawn(&["child-consumer", &serde_json::to_string(node)?, stream])
+}
+
+/// Starts a server of HTTP, which answers by itself or asks on a subject.
+pub(crate) fn server(node: &NodeArgs, listen: SocketAddr, asks: Option<&str>) -> Result<Child> {
+    spawn(&["child-server", &serde_json::to_string(node)?, &listen.to_string(), asks.unwrap_or_default()])
 }
 
 /// Starts a node.
@@ -93,6 +120,27 @@ pub(crate) fn main(mode: &str, args: &[String]) -> Result<()> {
             runtime.shutdown_background();
             responded
         }
+        ("consumer", [node, stream]) => {
+            let (runtime, node) = (runtime()?, serde_json::from_str::<NodeArgs>(node)?);
+            let consumed = runtime.block_on(until_stopped(async {
+                let client = connect(&node.connection()).await?;
+                Box::pin(server::consume(client, stream)).await
+            }));
+            runtime.shutdown_background();
+            consumed
+        }
+        ("server", [node, listen, asks]) => {
+            let (runtime, node) = (runtime()?, serde_json::from_str::<NodeArgs>(node)?);
+            let served = runtime.block_on(until_stopped(async {
+                let asked = match asks.as_str() {
+                    "" => None,
+                    subject => Some((connect(&node.connection()).await?, subject.to_owned())),
+                };
+                server::serve(listen.parse()?, asked).await
+            }));
+            runtime.shutdown_background();
+            served
+        }
         ("node", [node]) => {
             // Show what goes wrong.
             tracing_subscriber::fmt().with_ansi(false).with_max_level(tracing::Level::WARN).with_writer(std::io::stderr).init();
@@ -125,9 +173,27 @@ async fn respond(node: &NodeArgs, subject: &str) -> Result<()> {
     }
 }
 
+async fn until_stopped(work: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::select! {
+        done = work => done,
+        () = stopped() => Ok(()),
+    }
+}
+
 async fn run_node(args: NodeArgs) -> Result<()> {
     let sandbox = args.monitor.map_or(SandboxChoice::Process, Monitor::choice);
-    let mut config = NodeConfig { pool_size: args.pool_size, sandbox, ..NodeConfig::default() };
+    let http = match args.http {
+        Some(listen) => Some(HttpConfig {
+            listen,
+            namespace: "default".parse()?,
+            hosts: BTreeMap::new(),
+            tls: None,
+            max_body_bytes: 1 << 20,
+            timeout: Duration::from_secs(30),
+        }),
+        None => None,
+    };
+    let mut config = NodeConfig { pool_size: args.pool_size, sandbox, http, ..NodeConfig::default() };
     config.microvm.network.subnet = args.subnet.as_ref().map(|subnet| subnet.parse()).transpose()?;
     let options = NodeOptions {
         connection: args.connection(),

@@ -1,5 +1,6 @@
 //! Fixture of the measurements: a nats-server, a real node and a client.
 
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -72,11 +73,20 @@ impl Deployer {
 
 impl Fixture {
     pub(crate) async fn start(way: Way, pool_size: usize) -> Result<Self> {
-        Self::start_in(way, pool_size, None).await
+        Self::start_with(way, pool_size, |args| args).await
     }
 
-    /// With a network of this size for its workloads, rather than one that has room for about 250.
+    /// The same with a node that listens for HTTP.
+    pub(crate) async fn start_listening(way: Way, pool_size: usize, http: Option<SocketAddr>) -> Result<Self> {
+        Self::start_with(way, pool_size, |args| NodeArgs { http, ..args }).await
+    }
+
+    /// The same with a network of this size for its workloads, rather than one that has room for about 250.
     pub(crate) async fn start_in(way: Way, pool_size: usize, subnet: Option<&str>) -> Result<Self> {
+        Self::start_with(way, pool_size, |args| NodeArgs { subnet: subnet.map(Into::into), ..args }).await
+    }
+
+    async fn start_with(way: Way, pool_size: usize, more: impl FnOnce(NodeArgs) -> NodeArgs) -> Result<Self> {
         let (user, config) = match way {
             Way::Direct | Way::Shared | Way::MicroVm(_) => (None, String::new()),
             Way::Relayed => (Some("bench".to_owned()), "authorization { user: bench, password: bench }".to_owned()),
@@ -87,7 +97,7 @@ impl Fixture {
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o711))?;
         let monitor = if let Way::MicroVm(monitor) = way { Some(monitor) } else { None };
         let (url, state_dir) = (nats.url(), dir.path().join("state"));
-        let args = NodeArgs { password: user.clone(), user, state_dir, pool_size, monitor, subnet: subnet.map(Into::into), ..NodeArgs::to(&url) };
+        let args = more(NodeArgs { password: user.clone(), user, state_dir, pool_size, monitor, ..NodeArgs::to(&url) });
         let node = child::node(&args)?;
         let nats_client = connect(&args.connection()).await?;
         let client = Client::new(nats_client, "default".parse()?);

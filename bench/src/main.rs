@@ -8,6 +8,7 @@
 //! | [`fixture`] | a nats-server, a node, a client, deployed functions |
 //! | [`child`] | this program run again as a responder or a node |
 //! | [`load`] | generates load and summarizes latencies |
+//! | [`streams`], [`http`] | functions by their triggers, beside what one would write by hand, which is [`server`] |
 //! | [`calls`], [`deploys`], [`starts`], [`memory`], [`density`] | the measurements |
 //! | [`microvm`] | the same and more for agents in microVMs |
 //! | [`soak`] | no measurement: thousands of deploys, and everything killed under load |
@@ -19,6 +20,7 @@ mod child;
 mod density;
 mod deploys;
 mod fixture;
+mod http;
 mod load;
 mod memory;
 mod microvm;
@@ -27,8 +29,10 @@ mod plan;
 mod processes;
 mod report;
 mod results;
+mod server;
 mod soak;
 mod starts;
+mod streams;
 
 use std::path::PathBuf;
 
@@ -38,7 +42,8 @@ use monitor::Monitor;
 use plan::Plan;
 use results::Results;
 
-const USAGE: &str = "usage: nex-bench [--quick] [--only calls,deploys,starts,memory,density] [--calls direct:wasm-echo,…]
+const USAGE: &str =
+    "usage: nex-bench [--quick] [--only calls,streams,http,deploys,starts,memory,density] [--calls direct:wasm-echo,…]
        [--in-flight 1,16,64] [--json FILE]
        nex-bench --microvm [--sandbox qemu|firecracker] [--quick] [--only boots,clones,transport,deploys,calls] [--json FILE]
 better: cargo xtask bench";
@@ -129,6 +134,12 @@ async fn measure(options: &Options) -> Result<Results> {
     }
     if options.wants("density") {
         results.density = Box::pin(density::measure(plan)).await.context("measuring functions that share an agent")?;
+    }
+    if options.wants("streams") {
+        results.streams = Box::pin(streams::measure(plan)).await.context("measuring messages of streams")?;
+    }
+    if options.wants("http") {
+        results.http = Box::pin(http::measure(plan)).await.context("measuring HTTP")?;
     }
     if options.wants("calls") {
         results.calls = Box::pin(calls::measure(plan, &calls::WAYS)).await.context("measuring calls")?;

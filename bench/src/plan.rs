@@ -21,6 +21,8 @@ pub(crate) struct Plan {
     pub(crate) calls: Vec<String>,
     /// Size of a request, in bytes.
     pub(crate) payload_bytes: usize,
+    /// Messages of a stream in a turn.
+    pub(crate) messages: usize,
     /// Number of deploys, per type.
     pub(crate) deploys: usize,
     /// Number of starts of a node.
@@ -49,6 +51,7 @@ impl Plan {
                 .flat_map(|way| [format!("{way}:wasm-echo"), format!("{way}:js-echo")])
                 .collect(),
             payload_bytes: 16,
+            messages: 20_000,
             deploys: 20,
             starts: 10,
             warm_agents: 8,
@@ -61,8 +64,16 @@ impl Plan {
 
     /// A smoke test; takes about a minute.
     pub(crate) fn quick() -> Self {
-        let counts =
-            Self { starts: 4, warm_agents: 4, idle_functions: 8, shared_functions: 200, boots: 2, refills: 1, ..Self::full() };
+        let counts = Self {
+            messages: 4_000,
+            starts: 4,
+            warm_agents: 4,
+            idle_functions: 8,
+            shared_functions: 200,
+            boots: 2,
+            refills: 1,
+            ..Self::full()
+        };
         Self { rounds: 3, turn: Duration::from_millis(400), ..counts }
     }
 

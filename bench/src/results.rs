@@ -9,7 +9,7 @@ use crate::microvm::MicroVms;
 use crate::plan::Plan;
 use crate::report::{line, print_calls, print_deploys};
 use crate::starts::Starts;
-use crate::{calls, deploys};
+use crate::{calls, deploys, http, streams};
 
 /// All results.
 #[derive(Debug, Serialize)]
@@ -17,6 +17,8 @@ pub(crate) struct Results {
     plan: Plan,
     machine: Machine,
     pub(crate) calls: Vec<calls::Row>,
+    pub(crate) streams: Vec<streams::Row>,
+    pub(crate) http: Vec<http::Row>,
     pub(crate) deploys: Vec<deploys::Row>,
     pub(crate) starts: Option<Starts>,
     pub(crate) memory: Option<Memory>,
@@ -45,6 +47,8 @@ impl Results {
             plan: plan.clone(),
             machine,
             calls: Vec::new(),
+            streams: Vec::new(),
+            http: Vec::new(),
             deploys: Vec::new(),
             starts: None,
             memory: None,
@@ -60,6 +64,8 @@ impl Results {
             crate::microvm::print::print(microvms, &self.plan);
         }
         print_calls(&self.calls, &self.plan);
+        streams::print(&self.streams, &self.plan);
+        http::print(&self.http, &self.plan);
         print_deploys(&self.deploys, &self.plan);
         if let Some(starts) = &self.starts {
             println!("\nStart of a node, new state directory ({} times)\n", starts.first_bid.count);

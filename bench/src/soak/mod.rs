@@ -6,6 +6,9 @@
 //! | [`cycles`] | deploys and stops, and what the node and its host have more of after thousands of them |
 //! | [`adoption`] | many workloads of a node that is killed, and how soon the next process has them |
 //! | [`chaos`] | faults at random under load: which calls failed, what was started again, what was lost |
+//! | [`messages`] | messages of a stream while nodes, agents and a cluster of servers are killed: one effect each, or a dead letter |
+//! | [`schedules`] | schedules on two nodes, one killed again and again: each time once, soon |
+//! | [`nodes`] | the nodes of these two |
 //! | [`callers`], [`churn`] | the load of the chaos |
 //! | [`host`] | what a node has of its host |
 
@@ -15,6 +18,9 @@ mod chaos;
 mod churn;
 mod cycles;
 mod host;
+mod messages;
+mod nodes;
+mod schedules;
 
 use std::time::Duration;
 
@@ -23,7 +29,8 @@ use anyhow::{Context as _, Result, bail};
 /// How long answers about what runs are collected.
 const LOOK: Duration = Duration::from_millis(500);
 
-const USAGE: &str = "usage: nex-bench --soak [--cycles N] [--adopt N] [--chaos SECONDS] [--seed N]
+const USAGE: &str = "usage: nex-bench --soak [--cycles N] [--adopt N] [--chaos SECONDS] [--messages N]
+       [--schedules N] [--time SECONDS] [--seed N]
 better: cargo xtask soak";
 
 /// What is done; what is left at zero is not.
@@ -33,13 +40,25 @@ struct Options {
     /// Workloads of the node that is killed.
     adopt: usize,
     chaos: Duration,
+    messages: usize,
+    schedules: usize,
+    /// How long schedules run.
+    time: Duration,
     /// Decides which fault comes when.
     seed: u64,
 }
 
 impl Options {
     fn parse(args: &[String]) -> Result<Self> {
-        let mut options = Self { cycles: 0, adopt: 0, chaos: Duration::ZERO, seed: 1 };
+        let mut options = Self {
+            cycles: 0,
+            adopt: 0,
+            chaos: Duration::ZERO,
+            messages: 0,
+            schedules: 0,
+            time: Duration::from_secs(300),
+            seed: 1,
+        };
         let mut args = args.iter();
         while let Some(arg) = args.next() {
             let number = args.next().and_then(|number| number.parse::<u64>().ok()).context(USAGE)?;
@@ -47,12 +66,17 @@ impl Options {
                 "--cycles" => options.cycles = usize::try_from(number)?,
                 "--adopt" => options.adopt = usize::try_from(number)?,
                 "--chaos" => options.chaos = Duration::from_secs(number),
+                "--messages" => options.messages = usize::try_from(number)?,
+                "--schedules" => options.schedules = usize::try_from(number)?,
+                "--time" => options.time = Duration::from_secs(number),
                 "--seed" => options.seed = number,
                 _ => bail!(USAGE),
             }
         }
-        if options.cycles == 0 && options.adopt == 0 && options.chaos.is_zero() {
+        let is_chosen = [options.cycles, options.adopt, options.messages, options.schedules].iter().any(|count| *count > 0);
+        if !is_chosen && options.chaos.is_zero() {
             (options.cycles, options.adopt, options.chaos) = (10_000, 200, Duration::from_secs(600));
+            (options.messages, options.schedules) = (100_000, 1_000);
         }
         Ok(options)
     }
@@ -70,6 +94,12 @@ pub(crate) async fn run(args: &[String]) -> Result<()> {
     }
     if !options.chaos.is_zero() {
         wrong.extend(Box::pin(chaos::run(options.chaos, options.seed)).await.context("the chaos")?);
+    }
+    if options.messages > 0 {
+        wrong.extend(Box::pin(messages::run(options.messages, options.seed)).await.context("messages")?);
+    }
+    if options.schedules > 0 {
+        wrong.extend(Box::pin(schedules::run(options.schedules, options.time, options.seed)).await.context("schedules")?);
     }
     if wrong.is_empty() { Ok(()) } else { bail!("not as promised:\n  {}", wrong.join("\n  ")) }
 }
