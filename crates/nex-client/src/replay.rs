@@ -178,9 +178,9 @@ mod tests {
     fn record(calls: &str) -> Record {
         let call = |text: &str| HostCall {
             call: "kv.set".into(),
-            target: text[..1].to_owned(),
+            target: text.chars().take(1).collect(),
             headers: Vec::new(),
-            body: Kept::Text(text[1..].to_owned()),
+            body: Kept::Text(text.chars().skip(1).collect()),
             answer: None,
         };
         Record { calls: calls.split_whitespace().map(call).collect(), left_out: 0 }

@@ -171,14 +171,14 @@ mod tests {
     #[tokio::test]
     async fn what_was_recorded_is_answered_once_and_nothing_else_is_done() {
         let services = Arc::<Counting>::default();
-        let recorder = Recorder::recording(services.clone());
+        let recorder = Recorder::recording(Arc::<Counting>::clone(&services));
         for request in [get("a"), set("a", "1"), get("a"), get("absent")] {
             recorder.call(request).await.ok();
         }
         let record = recorder.record();
         assert_eq!((record.calls.len(), services.0.load(Ordering::Relaxed)), (4, 4));
         for (rest, expected) in [(Rest::Refuse, Err(409)), (Rest::Live, Ok("4".into()))] {
-            let replay = Recorder::replaying(services.clone(), Replay { record: record.clone(), rest });
+            let replay = Recorder::replaying(Arc::<Counting>::clone(&services), Replay { record: record.clone(), rest });
             let ask = async |request| replay.call(request).await.map_err(|error| error.code);
             assert_eq!(ask(get("a")).await, Ok("0".into()), "in their order");
             assert_eq!(ask(set("a", "2")).await, Ok("1".into()), "though it sends another value");
