@@ -1,6 +1,6 @@
 //! Runs cargo and other programs; finds directories.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -67,7 +67,7 @@ pub(crate) fn run_watching(command: &mut Command, mut look: impl FnMut(&str)) ->
                 look(&line);
             }
             Said::Error(line) => {
-                eprintln!("{line}");
+                writeln!(io::stderr(), "{line}")?;
                 look(&line);
             }
         }

@@ -62,7 +62,9 @@ mod tests {
         tally.read("test a::c ... ok");
         tally.read("error: test failed, to rerun pass `-p nex-node --test node`");
         tally.read("Caused by:");
-        tally.read("  process didn't exit successfully: `target/debug/deps/node-1` (signal: 11, SIGSEGV: invalid memory reference)");
+        tally.read(
+            "  process didn't exit successfully: `target/debug/deps/node-1` (signal: 11, SIGSEGV: invalid memory reference)",
+        );
         let said = tally.to_string();
         let lines = said.lines().collect::<Vec<_>>();
         assert_eq!(lines.len(), 4, "{said}");

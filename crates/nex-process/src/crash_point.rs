@@ -2,14 +2,19 @@
 //!
 //! Programs of a release have none: the function is empty without debug assertions.
 
-/// Variable of the environment that says what becomes of this process: see [`Plan`].
-pub const VARIABLE: &str = "NEX_CRASH_POINT";
+/// Says what becomes of this process; the first time counts.
+pub fn arm(plan: Plan) {
+    #[cfg(debug_assertions)]
+    armed::arm(plan);
+    #[cfg(not(debug_assertions))]
+    drop(plan);
+}
 
-/// Kills this process if it is here that the environment says so; its name is a step that has just been done, or is about to be.
+/// Kills this process if that is its plan; the name is that of a step that has just been done, or is about to be.
 #[inline]
 pub fn crash_point(step: &'static str) {
     #[cfg(debug_assertions)]
-    plan::reached(step);
+    armed::reached(step);
     #[cfg(not(debug_assertions))]
     let _ = step;
 }
@@ -29,7 +34,7 @@ pub enum Plan {
 }
 
 impl Plan {
-    /// As the variable has it.
+    /// As it is written.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (how, what) = text.split_once(':')?;
@@ -50,34 +55,38 @@ impl std::fmt::Display for Plan {
 }
 
 #[cfg(debug_assertions)]
-mod plan {
+mod armed {
     use std::fs::OpenOptions;
     use std::io::Write as _;
-    use std::sync::LazyLock;
+    use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    use super::{Plan, VARIABLE};
+    use nix::sys::signal::{Signal, kill};
 
-    static PLAN: LazyLock<Option<Plan>> = LazyLock::new(|| Plan::parse(&std::env::var(VARIABLE).ok()?));
+    use super::Plan;
+
+    static PLAN: OnceLock<Plan> = OnceLock::new();
     static REACHED: AtomicU32 = AtomicU32::new(0);
 
+    pub(super) fn arm(plan: Plan) {
+        drop(PLAN.set(plan));
+    }
+
     pub(super) fn reached(step: &str) {
-        match &*PLAN {
-            None => {}
+        match PLAN.get() {
             Some(Plan::Trace(path)) => {
                 // One write each, so that lines of threads do not mix.
                 let file = OpenOptions::new().create(true).append(true).open(path);
                 drop(file.and_then(|mut file| file.write_all(format!("{step}\n").as_bytes())));
             }
-            Some(Plan::Kill { step: wanted, nth }) => {
-                if step == wanted && REACHED.fetch_add(1, Ordering::AcqRel) + 1 == *nth {
-                    let _ends_here = nix::sys::signal::kill(nix::unistd::getpid(), nix::sys::signal::Signal::SIGKILL);
-                    // The signal may be taken by another thread; this one goes no further.
-                    loop {
-                        std::thread::park();
-                    }
+            Some(Plan::Kill { step: wanted, nth }) if step == wanted && REACHED.fetch_add(1, Ordering::AcqRel) + 1 == *nth => {
+                let _ends_here = kill(nix::unistd::getpid(), Signal::SIGKILL);
+                // The signal may be taken by another thread; this one goes no further.
+                loop {
+                    std::thread::park();
                 }
             }
+            _ => {}
         }
     }
 }

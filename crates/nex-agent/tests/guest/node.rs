@@ -120,8 +120,7 @@ impl Node {
                     lines.extend(logs.lines.into_iter().map(|line| line.text));
                 }
                 Some((_, FromAgent::Event(_))) => {
-                    let sequence =
-                        message.headers.as_ref().unwrap().get(report::SEQUENCE).unwrap().as_str().parse().unwrap();
+                    let sequence = message.headers.as_ref().unwrap().get(report::SEQUENCE).unwrap().as_str().parse().unwrap();
                     let ack = serde_json::to_vec(&EventAck { sequence }).unwrap();
                     self.bus.publish(message.reply.clone().unwrap(), ack.into()).await.unwrap();
                     match serde_json::from_slice(&message.payload).unwrap() {

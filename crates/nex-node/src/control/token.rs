@@ -18,7 +18,9 @@ pub(super) async fn spend(journal: &Journal, claims: &Claims, request: &str, unt
             Err(Failure::new(ErrorCode::Denied, why))
         }
         Ok(Spending::Unknown) => {
-            let why = format!("Invalid {request} request: this node has lost its list of used workload JWTs, and this one was signed before; sign a new one");
+            let why = format!(
+                "Invalid {request} request: this node has lost its list of used workload JWTs, and this one was signed before; sign a new one"
+            );
             Err(Failure::new(ErrorCode::Denied, why))
         }
         Ok(Spending::TooMany) => Err(Failure::new(

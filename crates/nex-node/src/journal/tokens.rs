@@ -74,12 +74,8 @@ pub(super) fn open(write: &WriteTransaction) -> Result<(), Error> {
 
 /// Gives back the tokens of requests that were under way when the last process was killed.
 pub(super) fn give_back(write: &WriteTransaction) -> Result<(), Error> {
-    let (mut tokens, mut expiries, mut counts, mut pending) = (
-        write.open_table(TOKENS)?,
-        write.open_table(EXPIRIES)?,
-        write.open_table(COUNTS)?,
-        write.open_table(PENDING)?,
-    );
+    let (mut tokens, mut expiries, mut counts, mut pending) =
+        (write.open_table(TOKENS)?, write.open_table(EXPIRIES)?, write.open_table(COUNTS)?, write.open_table(PENDING)?);
     let mut under_way = Vec::new();
     for entry in pending.iter()? {
         let (key, until) = entry?;
@@ -132,12 +128,8 @@ pub(super) fn spend(database: &Database, token: &SpentToken, now: i64) -> Result
 }
 
 fn enter(write: &WriteTransaction, token: &SpentToken, now: i64) -> Result<Spending, Error> {
-    let (mut tokens, mut expiries, mut counts, mut pending) = (
-        write.open_table(TOKENS)?,
-        write.open_table(EXPIRIES)?,
-        write.open_table(COUNTS)?,
-        write.open_table(PENDING)?,
-    );
+    let (mut tokens, mut expiries, mut counts, mut pending) =
+        (write.open_table(TOKENS)?, write.open_table(EXPIRIES)?, write.open_table(COUNTS)?, write.open_table(PENDING)?);
     let expired: Vec<(String, String, i64)> = expiries
         .range(..=(now, "\u{10ffff}", ""))?
         .take(MAX_FORGOTTEN)

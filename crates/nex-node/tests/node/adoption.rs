@@ -228,7 +228,11 @@ async fn agents_of_another_version_run_on_and_those_of_another_protocol_do_not()
         let journal = world.left_journal().await;
         for (id, mut record) in journal.workloads().unwrap() {
             let handshake = &mut record.running.as_mut().unwrap().agent.handshake;
-            if id.as_str() == older.id { handshake.version = "0.0.1".into() } else { handshake.protocol += 1 }
+            if id.as_str() == older.id {
+                handshake.version = "0.0.1".into();
+            } else {
+                handshake.protocol += 1;
+            }
             let claims = Claims::decode(record.request.workload_jwt.as_ref().unwrap()).unwrap();
             journal.put_workload(id, record, TokenId::from(&claims), None).await.unwrap();
         }

@@ -37,6 +37,7 @@ async fn a_node_in_a_process_of_its_own() {
         password: text("password").map(Into::into),
         ..ConnectionSettings::to_servers(told["url"].as_str().unwrap())
     };
+    text("crash").as_deref().and_then(Plan::parse).into_iter().for_each(crash_point::arm);
     let state = Path::new(told["state"].as_str().unwrap()).to_owned();
     let node = Box::pin(Node::start(options(connection, state, &json!({})))).await.unwrap();
     node.warm().await.unwrap();
@@ -87,11 +88,13 @@ impl World {
     #[expect(clippy::disallowed_methods, reason = "a process to kill")]
     pub(crate) fn spawn_doomed_at(&self, point: Option<&Plan>) -> std::process::Child {
         let password = self.connection.password.as_ref().map(nex_bus::settings::Secret::expose);
-        let told = json!({"url": self.nats.url(), "state": self.state(), "user": self.connection.user, "password": password});
+        let told = json!({
+            "url": self.nats.url(), "state": self.state(), "user": self.connection.user, "password": password,
+            "crash": point.map(Plan::to_string),
+        });
         std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "crash::a_node_in_a_process_of_its_own", "--nocapture"])
             .env(CHILD, told.to_string())
-            .envs(point.map(|point| (crash_point::VARIABLE, point.to_string())))
             .stdout(std::process::Stdio::null())
             .stderr(std::process::Stdio::null())
             .spawn()

@@ -172,7 +172,7 @@ async fn a_node_that_is_killed_between_any_two_steps_loses_nothing_does_nothing_
     }
     let dir = tempfile::tempdir().unwrap();
     let trace = dir.path().join("trace");
-    assert!(!run(0, &Plan::Trace(trace.clone())).await, "nobody killed it");
+    assert!(!Box::pin(run(0, &Plan::Trace(trace.clone()))).await, "nobody killed it");
     let passed = passed(&fs::read_to_string(&trace).unwrap());
     assert!(passed.len() >= 20, "{passed:?}");
     let all = std::env::var("NEX_CRASHES").is_ok_and(|it| it == "all");
@@ -180,11 +180,13 @@ async fn a_node_that_is_killed_between_any_two_steps_loses_nothing_does_nothing_
     for (step, times) in &passed {
         let times: Vec<u32> = (1..=*times).collect();
         let picked = times.choose(&mut rand::rng()).copied();
-        plans.extend(times.into_iter().filter(|nth| all || Some(*nth) == picked).map(|nth| Plan::Kill { step: step.clone(), nth }));
+        plans.extend(
+            times.into_iter().filter(|nth| all || Some(*nth) == picked).map(|nth| Plan::Kill { step: step.clone(), nth }),
+        );
     }
     let runs = (1..).zip(&plans).map(|(number, plan)| async move {
         println!("killed at {plan}");
-        u32::from(run(number, plan).await)
+        u32::from(Box::pin(run(number, plan)).await)
     });
     let killed: u32 = stream::iter(runs).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await.into_iter().sum();
     println!("killed at {killed} of {} points", plans.len());

@@ -39,12 +39,7 @@ pub(super) async fn create(
     role: Role,
     by: Deadline,
 ) -> Result<ProcessSandbox, CreateError> {
-    if spec.identity.len() > MAX_LINE || spec.identity.contains(&b'\n') {
-        return Err(CreateError::Identity(spec.id));
-    }
-    if by.is_past() {
-        return Err(CreateError::Late(Elapsed));
-    }
+    check(&spec, by)?;
     let mut limits = shared.config.limits(spec.size, spec.memory_mib);
     let mut draft = Draft::new(&shared.host, shared.has_own_uids())?;
     let dir = directories(shared, &mut draft, &spec.id)?;
@@ -93,11 +88,7 @@ pub(super) async fn create(
     draft.done();
     // From here on, dropping the sandbox removes everything. Its process waits for its stdin.
     let mut sandbox = ProcessSandbox::new(shared, record, child, stderr_tail);
-    let cgroup = shared.host.cgroup(&sandbox.record.id, &limits.of_cgroup())?;
-    join(sandbox.record.cgroup.insert(cgroup).clone(), sandbox.record.leader.pid).await?;
-    crash_point("sandbox: its process is in its cgroup");
-    write_record(&sandbox.record)?;
-    crash_point("sandbox: it is recorded");
+    bound(shared, &mut sandbox, &limits).await?;
     let jail = jail_spec(shared, &sandbox.record, &limits, (no_network, image));
     let lines = [jail, b"\n".to_vec(), spec.identity, b"\n".to_vec()].concat();
     if let Err(_broken) = by.bound(sandbox.feed(&lines)).await? {
@@ -105,6 +96,24 @@ pub(super) async fn create(
     }
     crash_point("sandbox: its process runs on");
     Ok(sandbox)
+}
+
+fn check(spec: &SandboxSpec, by: Deadline) -> Result<(), CreateError> {
+    if spec.identity.len() > MAX_LINE || spec.identity.contains(&b'\n') {
+        return Err(CreateError::Identity(spec.id.clone()));
+    }
+    if by.is_past() { Err(CreateError::Late(Elapsed)) } else { Ok(()) }
+}
+
+/// Puts its process under its limits, and has it on disk how to remove it.
+async fn bound(shared: &Shared, sandbox: &mut ProcessSandbox, limits: &Limits) -> Result<(), CreateError> {
+    let record = &mut sandbox.record;
+    let cgroup = shared.host.cgroup(&record.id, &limits.of_cgroup())?;
+    join(record.cgroup.insert(cgroup).clone(), record.leader.pid).await?;
+    crash_point("sandbox: its process is in its cgroup");
+    write_record(record)?;
+    crash_point("sandbox: it is recorded");
+    Ok(())
 }
 
 /// Gives a tool its artifact and its files.
