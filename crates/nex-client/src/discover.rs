@@ -121,7 +121,8 @@ impl Client {
             tokio::select! {
                 answer = answers.next() => match answer {
                     Some(message) => found.add(&message.payload),
-                    None if !answers.has_answers() && present.is_silent() => return Err(GatherError::Silence(subject::PING)),
+                    // Where the server says that nobody listens, that is all there is to know.
+                    None if answers.is_silent() && present.is_silent() => return Err(GatherError::Silence(subject::PING)),
                     None => return Ok(found),
                 },
                 node = present.next(), if counting => if node.is_none() {

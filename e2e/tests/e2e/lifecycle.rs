@@ -46,7 +46,7 @@ fn another_nex_takes_over_under_load_and_the_old_one_may_be_removed() {
     let service = world.file("service.sh", SLEEPER);
     world.nex(&["devrun", &service]).expect(0);
     let function = world.file("echo.js", "() => 'reply'");
-    world.nex(&["devrun", &function, "--trigger", "echo"]).expect(0);
+    world.nex(&["devrun", &function, "--trigger", "subject:echo"]).expect(0);
     let callers = Callers::start(&world, "echo");
     world.eventually("calls are answered", || callers.answered() > 500);
     watch.look();
