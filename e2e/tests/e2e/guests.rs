@@ -146,7 +146,7 @@ fn place_of(pid: i32, dir: &Path) -> Option<PathBuf> {
         let id = words.iter().skip_while(|word| *word != "--id").nth(1)?;
         return Some(dir.join("jailed").join(id.as_ref()));
     }
-    std::fs::read_link(format!("/proc/{pid}/cwd")).ok().filter(|cwd| cwd.starts_with(dir))
+    std::fs::read_link(format!("/proc/{pid}/cwd")).ok().filter(|cwd| cwd.starts_with(dir) && cwd.ends_with("vm"))
 }
 
 /// `kill -9` of the monitor of one machine.

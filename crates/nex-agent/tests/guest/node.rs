@@ -116,6 +116,7 @@ impl Node {
             let message = message.unwrap_or_else(|_late| panic!("the service does not end; it said {lines:#?}")).unwrap();
             match FromAgent::parse(&message.subject) {
                 Some((_, FromAgent::Log(_))) => {
+                    self.bus.publish(message.reply.clone().unwrap(), "".into()).await.unwrap();
                     let logs: Logs = serde_json::from_slice(&message.payload).unwrap();
                     lines.extend(logs.lines.into_iter().map(|line| line.text));
                 }
