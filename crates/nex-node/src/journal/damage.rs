@@ -42,7 +42,7 @@ pub(super) fn open(path: &Path) -> Result<(Database, Option<Damage>), JournalErr
     let doing = "opening it";
     let refused = |error| failed(doing)(Error::Io(error));
     // Who tries to open a damaged file damages it more.
-    let copy = path.with_extension("copy");
+    let copy = copy_of(path);
     if let Err(error) = fs::copy(path, &copy)
         && error.kind() != ErrorKind::NotFound
     {
@@ -65,6 +65,13 @@ pub(super) fn open(path: &Path) -> Result<(Database, Option<Damage>), JournalErr
     let database = Database::create(path).map_err(failed(doing))?;
     let workloads = begin_again(&database, &saved).map_err(failed(doing))?;
     Ok((database, Some(Damage { why, kept, workloads })))
+}
+
+/// Beside a file.
+fn copy_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".copy");
+    name.into()
 }
 
 /// Opens a file and reads all of it: the library looks at what is asked for only, and panics at some nonsense.
@@ -108,7 +115,7 @@ type Entries = Vec<(String, Vec<u8>)>;
 
 /// Reads what can be read, of a copy: the library repairs what it opens.
 fn save(kept: &Path) -> [Entries; 3] {
-    let copy = kept.with_extension("copy");
+    let copy = copy_of(kept);
     let mut saved = [const { Vec::new() }; 3];
     if fs::copy(kept, &copy).is_ok() {
         for (table, entries) in SAVED.into_iter().zip(&mut saved) {

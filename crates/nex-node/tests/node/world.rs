@@ -188,7 +188,7 @@ impl World {
     }
 
     pub(crate) async fn workload(&self, id: &str) -> Option<WorkloadSummary> {
-        let found = self.client.workloads(Some(id), Duration::from_secs(2)).await.unwrap();
+        let found = self.client.workloads(Some(id), Duration::from_secs(2)).await.unwrap_or_default();
         found.into_iter().next().map(|running| running.workload)
     }
 
