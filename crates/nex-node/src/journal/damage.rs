@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use redb::{Database, Error, ReadableDatabase as _, ReadableTable as _};
+use redb::{Database, Error, ReadOnlyDatabase, ReadTransaction, ReadableDatabase as _, ReadableTable as _};
 
 use super::{CHILDREN, JournalError, Table, WORKLOADS, ended, failed, owed, tokens};
 use crate::clock;
@@ -128,8 +128,15 @@ fn save(kept: &Path) -> [Entries; 3] {
 }
 
 fn read(path: &Path, table: Table, entries: &mut Entries) -> Result<(), Error> {
-    let database = Database::open(path)?;
-    let read = database.begin_read()?;
+    // It looks at what is asked for; whoever opens a file to write looks at all of it, and gives up at the first nonsense. A file that was
+    // not closed, because its process was killed, is opened in no other way.
+    match ReadOnlyDatabase::open(path) {
+        Ok(database) => read_from(&database.begin_read()?, table, entries),
+        Err(_not_closed) => read_from(&Database::open(path)?.begin_read()?, table, entries),
+    }
+}
+
+fn read_from(read: &ReadTransaction, table: Table, entries: &mut Entries) -> Result<(), Error> {
     for entry in read.open_table(table)?.iter()? {
         let (key, value) = entry?;
         // Half an entry is of no use to anybody.
