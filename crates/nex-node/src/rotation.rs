@@ -35,12 +35,12 @@ const MAX_TOLD: usize = 1_024;
 
 /// Starts workloads anew whose secrets have changed, until it is dropped.
 pub(crate) async fn run(admission: Arc<Admission>) {
-    let mut ears = Ears::new(admission.drivers.launcher.secrets.nats.clone());
+    let mut subscriptions = Subscriptions::new(admission.drivers.launcher.secrets.nats.clone());
     let mut looked = Instant::now();
     loop {
         let followers = || admission.registry.all().into_iter().filter(|workload| workload.spec.follows_secrets());
-        ears.listen_to(followers().map(|workload| workload.spec.namespace.clone()).collect()).await;
-        let told = ears.told().await;
+        subscriptions.listen_to(followers().map(|workload| workload.spec.namespace.clone()).collect()).await;
+        let told = subscriptions.told().await;
         let looks = told.is_all || looked.elapsed() >= LOOK;
         if looks {
             looked = Instant::now();
@@ -85,13 +85,13 @@ impl Told {
 }
 
 /// The subscriptions. Each has a task that keeps subjects and drops what comes with them, so that nothing piles up while workloads start.
-struct Ears {
+struct Subscriptions {
     nats: Client,
     listening: BTreeMap<Namespace, TaskScope>,
     heard: Arc<(Mutex<Told>, Notify)>,
 }
 
-impl Ears {
+impl Subscriptions {
     fn new(nats: Client) -> Self {
         Self { nats, listening: BTreeMap::new(), heard: Arc::default() }
     }

@@ -111,7 +111,7 @@ impl World {
     }
 }
 
-/// One day of a node, whose first process has a plan and is relieved when it dies. Says whether it did.
+/// One day of a node, whose first process has a plan and is followed by another when it dies. Says whether it did.
 async fn run(run: u32, plan: &Plan) -> bool {
     let nats = NatsServer::start().await;
     let connection = ConnectionSettings::to_servers(&nats.url());
@@ -119,7 +119,7 @@ async fn run(run: u32, plan: &Plan) -> bool {
     let mut process = world.spawn_doomed_at(Some(plan));
     let mut was_killed = false;
     let day = {
-        let relief = async {
+        let next_process = async {
             assert!(eventually(Duration::from_secs(600), || ready(process.try_wait().unwrap().is_some())).await);
             was_killed = true;
             process = world.spawn_doomed();
@@ -127,7 +127,7 @@ async fn run(run: u32, plan: &Plan) -> bool {
         };
         tokio::select! {
             day = world.day(run) => day,
-            day = relief => day,
+            day = next_process => day,
         }
     };
     process.kill().unwrap();
