@@ -11,7 +11,7 @@ const OLDEST: (u64, u64) = (2, 12);
 /// Oldest version that keeps schedules.
 const SCHEDULES: (u64, u64) = (2, 14);
 /// Longest wait for a program to say its version.
-const PATIENCE: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most of what it says that is read.
 const MAX_SAID: usize = 256;
 
@@ -61,7 +61,7 @@ pub async fn program_version(program: &Path) -> Result<String, VersionError> {
     };
     let spawned = ChildSpec::new(program).args(["--version"]).stdout(Output::Lines(Arc::new(hear))).spawn();
     let child = spawned.map_err(|source| VersionError::Spawn { program: program.to_owned(), source })?;
-    let ended = Deadline::after(PATIENCE).bound(child.exited()).await;
+    let ended = Deadline::after(ANSWER_TIMEOUT).bound(child.exited()).await;
     let said = said.lock().unwrap_or_else(PoisonError::into_inner).trim().to_owned();
     match said.strip_prefix("nats-server: v").filter(|_| ended.is_ok_and(Exit::is_success)) {
         Some(version) if is_at_least(version, OLDEST) => Ok(version.to_owned()),
