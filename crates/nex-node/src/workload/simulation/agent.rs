@@ -38,8 +38,7 @@ pub(super) async fn live(it: SimulatedAgent) {
     if it.is_gated {
         let (pause, is_slow, is_dead) = {
             let mut world = lock(&it.world);
-            let is_quiet = world.is_quiet;
-            (world.pause(10_000), !is_quiet && world.chance(15), !is_quiet && world.chance(10))
+            (world.pause(10_000), world.fault(15), world.fault(10))
         };
         if is_dead || it.lost.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
             return;
@@ -120,7 +119,7 @@ async fn deliver(it: &SimulatedAgent, sequence: u64, event: &AgentEvent) {
     loop {
         let (delay, is_lost, repeats, ack_is_lost) = {
             let mut world = lock(&it.world);
-            (world.pause(300), world.chance(30), 1 + u32::from(world.chance(30)), world.chance(30))
+            (world.pause(300), world.fault(30), 1 + u32::from(world.fault(30)), world.fault(30))
         };
         tokio::time::sleep(delay).await;
         let router = lock(&it.world).router.clone();

@@ -59,7 +59,7 @@ impl Runtime for SimulatedRuntime {
             let adopted = SimulatedInstance { agent, instance, inbox, lost, world: Arc::clone(&world), killed };
             let (pause, fails) = {
                 let mut world = lock(&world);
-                (world.pause(12_000), world.chance(10))
+                (world.pause(12_000), world.fault(10))
             };
             let answered = by.bound(tokio::time::sleep(pause)).await.is_ok() && !fails;
             if answered && lock(&world).agents.contains_key(&adopted.agent) {
@@ -74,11 +74,14 @@ impl Runtime for SimulatedRuntime {
         let (id, world, router, host, killed) =
             (self.id.clone(), Arc::clone(&self.world), self.router.clone(), Arc::clone(&self.host), self.killed.clone());
         Box::pin(async move {
-            let (pause, fails) = {
+            let (pause, is_late, fails) = {
                 let mut world = lock(&world);
-                (world.pause(12_000), world.chance(20))
+                (world.pause(9_000), world.fault(15), world.fault(20))
             };
-            by.bound(tokio::time::sleep(pause)).await.map_err(|_late| LaunchError::Artifact("late".into()))?;
+            if is_late {
+                by.bound(std::future::pending::<()>()).await.map_err(|_late| LaunchError::Artifact("late".into()))?;
+            }
+            tokio::time::sleep(pause).await;
             if fails {
                 return Err(LaunchError::Artifact("a fault".into()));
             }
@@ -116,7 +119,7 @@ impl Runtime for SimulatedRuntime {
         Box::pin(async move {
             let (pause, fails) = {
                 let mut world = lock(&world);
-                (world.pause(50), world.chance(5))
+                (world.pause(50), world.fault(5))
             };
             tokio::time::sleep(pause).await;
             if fails {

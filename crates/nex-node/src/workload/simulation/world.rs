@@ -43,7 +43,7 @@ pub(super) struct World {
     pub(super) calls_are_certain: bool,
     pub(super) calls_told: u64,
     pub(super) serial: u32,
-    /// From now on, what starts goes on running.
+    /// From now on, nothing fails, and what starts goes on running.
     pub(super) is_quiet: bool,
     /// Promises that were broken, found where a panic would be caught.
     pub(super) violations: Vec<String>,
@@ -118,6 +118,11 @@ impl World {
 
     pub(super) fn chance(&mut self, percent: u32) -> bool {
         self.rng.random_range(0..100) < percent
+    }
+
+    /// Whether something goes wrong now; nothing does any more once it is quiet.
+    pub(super) fn fault(&mut self, percent: u32) -> bool {
+        self.chance(percent) && !self.is_quiet
     }
 
     pub(super) fn pause(&mut self, max_ms: u64) -> Duration {
