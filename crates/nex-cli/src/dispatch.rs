@@ -2,13 +2,15 @@
 
 use anyhow::Context as _;
 use clap::CommandFactory as _;
+use nex_protocol::agent::PROTOCOL;
 use serde_json::json;
 
 use crate::cli::{Cli, Command};
 use crate::cmd::node::NodeCommand;
 use crate::cmd::{
     apply, artifact, call, completion, dead, describe, devrun, events, export, help, image, issuer, lameduck, logs, new, node,
-    node_stop, node_up, preflight, ps, replay, rollback, rootfs, run as run_artifact, secret, stop, top, up, whoami,
+    node_stop, node_up, node_upgrade, preflight, ps, replay, rollback, rootfs, run as run_artifact, secret, stop, top, up,
+    whoami,
 };
 use crate::env::Env;
 use crate::log_feed::LogFeed;
@@ -40,6 +42,7 @@ async fn run_command(cli: &Cli, env: &Env, output: &mut Output, feed: Option<Log
         Command::Up(args) => return Box::pin(up::run(args, connection, env, output, feed)).await,
         Command::Node(NodeCommand::Up(args)) => return Box::pin(node_up::run(args, connection, env, output, feed)).await,
         Command::Node(NodeCommand::Stop(args)) => return node_stop::run(args, env, output).await,
+        Command::Node(NodeCommand::Upgrade(args)) => return node_upgrade::run(args, env, output).await,
         Command::Node(NodeCommand::Preflight(args)) => return preflight::run(args, connection, env, output).await,
         Command::Devrun(args) => return devrun::run(args, connection, env, output).await,
         Command::Apply(args) => return Box::pin(apply::run(args, connection, env, output)).await,
@@ -79,7 +82,11 @@ async fn run_command(cli: &Cli, env: &Env, output: &mut Output, feed: Option<Log
 
 fn version(output: &mut Output) -> anyhow::Result<()> {
     let version = env!("CARGO_PKG_VERSION");
-    if output.is_json() { output.document(&json!({ "version": version })) } else { output.line(format_args!("nex v{version}")) }
+    if output.is_json() {
+        output.document(&json!({ "version": version, "agent_protocol": PROTOCOL }))
+    } else {
+        output.line(format_args!("nex v{version}"))
+    }
 }
 
 /// Runs a stream until Ctrl-C, which is its regular end.

@@ -15,6 +15,7 @@
 //! | `apply`, `export` | a file that says what runs |
 //! | `replace`, `rollback` | the same deployed again, deploys that fail, and the version before brought back |
 //! | `jobs`, `lifecycle` | jobs, and the end of a node: left, drained, started afresh |
+//! | `upgrade` | the program of a node replaced while it runs |
 //! | `leaf` | a leaf node with a JetStream domain of its own |
 //! | `keeping` | services that are started again, ended and checked as their policies say |
 //! | `microvm`, `microvm_*` | the same in virtual machines, and what those are for |
@@ -82,6 +83,7 @@ mod terminal;
 mod top;
 mod triggers;
 mod up;
+mod upgrade;
 mod user;
 mod watch;
 mod who;

@@ -10,6 +10,7 @@ use crate::guests::{
     world,
 };
 use crate::leftovers::{Watch, of_guests};
+use crate::upgrade::older;
 use crate::world::World;
 
 const CNI_PLUGINS: &str = "/usr/lib/cni";
@@ -127,17 +128,6 @@ fn an_image_of_ones_own_is_what_guests_see_and_another_versions_agent_in_it_is_w
         assert!(workload(&world, "reader")["restarts"].is_null());
         node.interrupt().expect(0);
     });
-}
-
-/// The same program, saying that it is of another version.
-fn older(program: &[u8]) -> Vec<u8> {
-    let (version, other) = (env!("CARGO_PKG_VERSION").as_bytes(), b"0.0.0-older");
-    let mut program = program.to_vec();
-    let found: Vec<_> = program.windows(version.len()).enumerate().filter(|(_, it)| *it == version).map(|(at, _)| at).collect();
-    for at in found {
-        program[at..at + version.len()].copy_from_slice(&other[..version.len()]);
-    }
-    program
 }
 
 #[test]

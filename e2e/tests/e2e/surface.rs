@@ -3,7 +3,7 @@
 use crate::world::World;
 
 /// Every command, with the commands above it.
-const COMMANDS: [&[&str]; 52] = [
+const COMMANDS: [&[&str]; 53] = [
     &[],
     &["up"],
     &["version"],
@@ -15,6 +15,7 @@ const COMMANDS: [&[&str]; 52] = [
     &["node", "probe"],
     &["node", "lameduck"],
     &["node", "stop"],
+    &["node", "upgrade"],
     &["devrun"],
     &["new"],
     &["run"],

@@ -9,6 +9,7 @@ use super::lameduck::{self, LameduckArgs};
 use super::node_info::{self, InfoArgs};
 use super::node_stop::NodeStopArgs;
 use super::node_up::NodeUpArgs;
+use super::node_upgrade::NodeUpgradeArgs;
 use super::preflight::PreflightArgs;
 use crate::complete;
 use crate::output::Output;
@@ -22,6 +23,8 @@ pub(crate) enum NodeCommand {
     Up(Box<NodeUpArgs>),
     /// Stop the node of this host, and all that runs on it
     Stop(NodeStopArgs),
+    /// Have the node of this host go on as the program that is installed now, without an end of what runs on it
+    Upgrade(NodeUpgradeArgs),
     /// Check that everything a node needs is here
     Preflight(Box<PreflightArgs>),
     /// List the nodes that answer
@@ -57,7 +60,7 @@ pub(crate) async fn run(command: &NodeCommand, session: &Session, output: &mut O
         NodeCommand::Info(args) => node_info::run(args, session, output).await,
         NodeCommand::Probe(args) => probe(args, session, output).await,
         NodeCommand::Lameduck(args) => lameduck::run(args, session, output).await,
-        NodeCommand::Up(_) | NodeCommand::Stop(_) | NodeCommand::Preflight(_) => Ok(()),
+        NodeCommand::Up(_) | NodeCommand::Stop(_) | NodeCommand::Upgrade(_) | NodeCommand::Preflight(_) => Ok(()),
     }
 }
 

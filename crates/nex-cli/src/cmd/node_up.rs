@@ -13,6 +13,7 @@ use nex_process::{ProcessId, TaskScope};
 use serde_json::{Map, Value};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::running_node::{self, RunningNode, Told};
 use crate::args::{ConnectionArgs, Loaded, NodeArgs};
 use crate::env::Env;
 use crate::log_feed::LogFeed;
@@ -27,6 +28,9 @@ pub(crate) struct NodeUpArgs {
     /// `nex node stop` always end everything
     #[arg(long, value_name = "WHAT", env = "NEX_ON_TERMINATE", hide_env_values = true, default_value = "stop")]
     pub(crate) on_terminate: OnTerminate,
+    /// Say whether the configuration and the programs can be used, and end
+    #[arg(long)]
+    pub(crate) check: bool,
     #[command(flatten)]
     pub(crate) telemetry: TelemetryArgs,
 }
@@ -69,18 +73,37 @@ pub(crate) async fn run(
     if telemetry.metrics || telemetry.traces || asked {
         tracing::warn!("telemetry flags have no effect: this build exports no telemetry");
     }
-    let mut signals = Signals::listen()?;
     let loaded = args.node.load()?;
     let settings = connection.settings(env)?;
-    let node = Box::pin(start(&args.node, loaded, settings, env, feed)).await?;
+    if args.check {
+        return check(&args.node, &loaded, env, output).await;
+    }
+    let mut signals = Signals::listen()?;
+    let root = args.node.state_root(&loaded.config, env)?.join("node");
+    let mut node = Box::pin(start(&args.node, loaded, settings, env, feed)).await?;
+    node.told = Some(RunningNode::tell(&root)?);
     output.note(format_args!("node {} is ready", node.id()));
     let reload = Reload { args: &args.node, text: config_text(node.file.as_deref()) };
     node.until(&mut signals, std::future::pending(), args.on_terminate, Some(reload)).await
 }
 
+/// What can be said of a node before it is started.
+async fn check(args: &NodeArgs, loaded: &Loaded, env: &Env, output: &mut Output) -> anyhow::Result<()> {
+    nex_node::rehearsal::host_services(&loaded.config)?;
+    args.nats_server(env)?;
+    super::preflight::check_agent(&args.agent(&loaded.config, env)?).await?;
+    let file = loaded.file.as_ref().map_or_else(|| "no file".to_owned(), |file| file.display().to_string());
+    match output.is_json() {
+        true => output.document(&serde_json::json!({"usable": true, "config": loaded.file})),
+        false => output.line(format_args!("✅ The configuration can be used ({file}), and so can the programs")),
+    }
+}
+
 /// A running node with its pid file.
 pub(crate) struct Running {
     node: Node,
+    /// What it says of itself to `nex node upgrade`, if it can be upgraded.
+    told: Option<Told>,
     file: Option<PathBuf>,
     _own_log: TaskScope,
     pid_file: Option<PidFile>,
@@ -116,7 +139,7 @@ pub(crate) async fn start(
             if let Some(feed) = feed {
                 own_log.spawn("own log", feed.publish(node.nats().clone(), node.identity().node.clone()));
             }
-            Ok(Running { node, file, _own_log: own_log, pid_file })
+            Ok(Running { node, told: None, file, _own_log: own_log, pid_file })
         }
         Err(error) => {
             node.stop().await;
@@ -148,6 +171,11 @@ impl Running {
                         tracing::info!("{} received, leaving the workloads to the next process", signal.name());
                         self.leave().await;
                     }
+                    (Received::Upgrade, _) if self.told.is_some() => {
+                        tracing::info!("becoming the program that is at the node's path now; the workloads run on");
+                        self.upgrade().await;
+                    }
+                    (Received::Upgrade, _) => tracing::warn!("only `nex node up` can be upgraded while it runs"),
                     _ => {
                         tracing::info!("{} received, stopping; once more to stop at once", signal.name());
                         break Ok(());
@@ -169,10 +197,22 @@ impl Running {
         }
     }
 
+    /// Goes on as the program that is at this one's path now, with the same arguments.
+    async fn upgrade(self) -> ! {
+        let program = self.told.as_ref().map(|told| told.node().program.clone()).unwrap_or_default();
+        self.node.leave().await;
+        let error = running_node::become_program(&program);
+        tracing::error!(
+            program = %program.display(), %error,
+            "the program could not be started; what runs goes on; next: start the node again on the same state directory"
+        );
+        std::process::exit(1)
+    }
+
     /// Ends this process and nothing else: every destructor from here on would end what is to run on.
     async fn leave(self) -> ! {
         self.node.leave().await;
-        drop(self.pid_file);
+        drop((self.pid_file, self.told));
         std::process::exit(0)
     }
 }
@@ -218,6 +258,8 @@ pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
     quit: Signal,
+    /// SIGUSR2, by which `nex node upgrade` says that the program has changed.
+    upgrade: Signal,
     /// SIGHUP, unless `nohup` ignores it.
     hangup: Option<Signal>,
     /// Whether it was started at a terminal, whose end is told by SIGHUP; to others that says to read the configuration again.
@@ -232,6 +274,7 @@ impl Signals {
             interrupt: on(SignalKind::interrupt())?,
             terminate: on(SignalKind::terminate())?,
             quit: on(SignalKind::quit())?,
+            upgrade: on(SignalKind::user_defined2())?,
             has_terminal: std::io::stdin().is_terminal(),
             hangup: (!ignores_hangup()).then(|| on(SignalKind::hangup())).transpose()?,
         })
@@ -243,6 +286,7 @@ impl Signals {
             _ = self.interrupt.recv() => Received::Interrupt,
             _ = self.terminate.recv() => Received::Terminate,
             _ = self.quit.recv() => Received::Quit,
+            _ = self.upgrade.recv() => Received::Upgrade,
             () = received(self.hangup.as_mut()) => Received::Hangup,
         }
     }
@@ -255,6 +299,7 @@ pub(crate) enum Received {
     Terminate,
     Quit,
     Hangup,
+    Upgrade,
 }
 
 impl Received {
@@ -264,6 +309,7 @@ impl Received {
             Self::Terminate => "SIGTERM",
             Self::Quit => "SIGQUIT",
             Self::Hangup => "SIGHUP",
+            Self::Upgrade => "SIGUSR2",
         }
     }
 }

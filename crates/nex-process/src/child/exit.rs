@@ -5,7 +5,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
 use nix::sys::signal::Signal;
+use rustix::process::{Pid, WaitOptions};
 use serde::{Deserialize, Serialize};
+
+use crate::process_id::ProcessId;
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +22,17 @@ pub struct Exit {
 impl Exit {
     /// It ended in an unknown way, because it was not a child of this process.
     pub const UNKNOWN: Self = Self { code: None, signal: None };
+
+    /// Takes how a child ended that no [`Child`](super::Child) of this process waits for: one that this process started before it became
+    /// another program. Nothing where it runs, or is not ours.
+    #[must_use]
+    pub fn reap(process: ProcessId) -> Option<Self> {
+        if process.is_alive() || !process.is_known() {
+            return None;
+        }
+        let ended = rustix::process::waitpid(Pid::from_raw(process.pid), WaitOptions::NOHANG).ok()?;
+        ended.map(|(_, status)| ExitStatus::from_raw(status.as_raw()).into())
+    }
 
     /// Whether it exited with code 0.
     #[must_use]

@@ -55,15 +55,15 @@ impl Child {
         Self { id, exit, stdin: Mutex::new(stdin), owned: true, adopted: false, tasks }
     }
 
-    /// Takes over a process that another one started and left running. How it ends stays [unknown](Exit::UNKNOWN), its output is not
-    /// read, and signals reach it alone and not its group. Must be called inside a runtime.
+    /// Takes over a process that another program started and left running. How it ends stays [unknown](Exit::UNKNOWN), unless that program
+    /// was this process before; its output is not read, and signals reach it alone and not its group. Must be called inside a runtime.
     #[must_use]
     pub fn adopt(id: ProcessId) -> Self {
         let (report, exit) = watch::channel(None);
         let tasks = TaskScope::new("adopted child");
         tasks.spawn("wait", async move {
             id.gone().await;
-            report.send_replace(Some(Exit::UNKNOWN));
+            report.send_replace(Some(Exit::reap(id).unwrap_or(Exit::UNKNOWN)));
         });
         Self { id, exit, stdin: Mutex::default(), owned: true, adopted: true, tasks }
     }

@@ -19,6 +19,7 @@ mod starter;
 use std::path::Path;
 
 pub(crate) use args::PreflightArgs;
+pub(crate) use node::check_agent;
 
 use crate::args::ConnectionArgs;
 use crate::env::Env;

@@ -18,6 +18,8 @@ use super::nats;
 use crate::args::{ConnectionArgs, NodeArgs};
 use crate::env::Env;
 
+/// What to do about an agent of another version.
+const SAME_VERSION: &str = "install nex and nex-agent of one version";
 /// Timeout of each check.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -94,7 +96,7 @@ pub(super) async fn checks(args: &PreflightArgs, config: &NodeConfig, connection
     match args.node.agent(config, env) {
         Err(error) => checks.push(Check::new("nex-agent", true, Err(error), "put nex-agent beside nex, or name it with --agent")),
         Ok(agent) => {
-            checks.push(agent_version(&agent).await);
+            checks.push(Check::new("nex-agent of this version", true, check_agent(&agent).await, SAME_VERSION));
             // With microVMs no workload runs in a jailed process of this host.
             if !matches!(config.sandbox, SandboxChoice::Firecracker | SandboxChoice::Qemu) {
                 let required = nex_node::sandbox::required(config);
@@ -105,16 +107,16 @@ pub(super) async fn checks(args: &PreflightArgs, config: &NodeConfig, connection
     checks
 }
 
-async fn agent_version(agent: &Path) -> Check {
-    let version = output_of(agent, &["--version"]).await.and_then(|said| {
-        let own = format!("nex-agent {}", env!("CARGO_PKG_VERSION"));
-        if said.trim() == own {
-            Ok(agent.display().to_string())
-        } else {
-            anyhow::bail!("{} is '{}', not '{own}'", agent.display(), said.trim())
-        }
-    });
-    Check::new("nex-agent of this version", true, version, "install nex and nex-agent of one version")
+/// Checks that an agent is of this version.
+///
+/// # Errors
+/// When it is another, or none.
+pub(crate) async fn check_agent(agent: &Path) -> anyhow::Result<String> {
+    let said = output_of(agent, &["--version"]).await?;
+    let own = format!("nex-agent {}", env!("CARGO_PKG_VERSION"));
+    let is_own = said.trim() == own;
+    anyhow::ensure!(is_own, "{} is '{}', not '{own}'; next: {SAME_VERSION}", agent.display(), said.trim());
+    Ok(agent.display().to_string())
 }
 
 async fn confinement(agent: &Path, required: &[nex_process::confinement::Part]) -> Vec<Check> {
