@@ -1,5 +1,6 @@
 //! Fixture of the measurements: sandboxes and an internal bus like a node's, without the node, so that each step can be timed.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -65,7 +66,7 @@ impl AgentFixture {
         let agent = dist_binary("nex-agent");
         let host =
             Host { node: &identity.node, state_dir: state.root(), agent_binary: &agent, resource_dir: &resources, nats: &[] };
-        let sandboxes = Box::pin(Sandboxes::open(&config, host)).await?;
+        let sandboxes = Box::pin(Sandboxes::open(&config, host, &BTreeSet::new())).await?;
         let keys = BusKeys::load(&state)?;
         let journal = Journal::open(&state.path("journal.redb"))?;
         let listen = (sandboxes.bus_host(), None);

@@ -160,9 +160,31 @@ impl Network {
         self.attach_by(id, move |inner, id| async move { inner.attach_process(&id, by).await }, by).await
     }
 
-    /// Takes over what connects a process, whose namespace this is, in the name of an earlier process of this owner. A later sweep spares
-    /// it; the ports of the process's own 127.0.0.1 are those of this network's policy from here on. Nothing if it is not there any more,
-    /// or of another network.
+    /// Takes over a guest's connection that an earlier process of this owner made; a later sweep spares it. Returns whether it still
+    /// stands and is one of this network.
+    ///
+    /// # Errors
+    /// When the host refuses; the sweep then removes it.
+    pub async fn adopt(&self, attachment: &Attachment, by: Deadline) -> Result<bool, NetworkError> {
+        let stands = !self.inner.closed.load(Ordering::Acquire)
+            && match &self.inner.kind {
+                Kind::Builtin(builtin) => {
+                    let (builtin, found) = (Arc::clone(builtin), attachment.clone());
+                    bound(by, blocking(move || builtin.readopt(&found))).await??
+                }
+                Kind::Cni(_) => {
+                    let has_record = cni::ids(&self.inner.owner, &self.inner.state_dir).contains(&attachment.id);
+                    has_record && attachment.netns.as_ref().is_some_and(|netns| netns.exists())
+                }
+            };
+        if stands {
+            self.inner.live().insert(attachment.id.clone());
+        }
+        Ok(stands)
+    }
+
+    /// The same of a process, whose namespace this is. The ports of its own 127.0.0.1 are those of this network's policy from here on.
+    /// Nothing if it is not there any more, or of another network.
     ///
     /// # Errors
     /// When the host refuses; the sweep then removes it.
@@ -172,16 +194,13 @@ impl Network {
         netns: OwnedFd,
         by: Deadline,
     ) -> Result<Option<Attachment>, NetworkError> {
-        let Kind::Builtin(builtin) = &self.inner.kind else { return Ok(None) };
-        let (builtin, found) = (Arc::clone(builtin), attachment.clone());
-        if self.inner.closed.load(Ordering::Acquire) || !bound(by, blocking(move || builtin.readopt(&found))).await?? {
+        if !self.adopt(attachment, by).await? {
             return Ok(None);
         }
         let ports = &self.inner.loopback_ports;
         if attachment.loopback_ports != *ports {
             nft::load_in(Arc::new(netns), rules::loopback(self.inner.gateway_device.gateway, ports), by).await?;
         }
-        self.inner.live().insert(attachment.id.clone());
         Ok(Some(Attachment { loopback_ports: ports.clone(), ..attachment.clone() }))
     }
 

@@ -31,6 +31,12 @@ pub(crate) struct Leftover {
     pub(crate) running: Option<LeftRunning>,
 }
 
+/// The sandboxes in which the journal's workloads run.
+pub(crate) fn sandboxes(workloads: &[(WorkloadId, WorkloadRecord)]) -> BTreeSet<SandboxId> {
+    let agents = workloads.iter().filter_map(|(_, record)| Some(record.running.as_ref()?.agent.id.as_str()));
+    agents.filter_map(|agent| SandboxId::parse(agent).ok()).collect()
+}
+
 /// Takes over the sandboxes in which the journal's workloads run, and removes all others: those of warm agents, of agents that the journal
 /// does not know, and of workloads that are over.
 pub(crate) async fn take_over(workloads: Vec<(WorkloadId, WorkloadRecord)>, sandboxes: &Sandboxes) -> Vec<Leftover> {

@@ -1,5 +1,6 @@
 //! What a start would meet, tried by the code that starts a node and without starting one: for `nex node preflight`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -160,7 +161,7 @@ pub async fn sandboxes(options: &NodeOptions) -> Result<String, NodeError> {
         resource_dir: &options.resource_dir,
         nats: &addresses(options).await,
     };
-    let sandboxes = Box::pin(Sandboxes::open(&options.config, host)).await?;
+    let sandboxes = Box::pin(Sandboxes::open(&options.config, host, &BTreeSet::new())).await?;
     let isolation = IsolationConfig { offered: sandboxes.isolations(), ..options.config.isolation.clone() };
     let (contradiction, tags) = (isolation.contradiction(), sandboxes.tags());
     sandboxes.close().await;

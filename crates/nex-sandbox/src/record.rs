@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use nex_process::cgroup::Cgroup;
 use nex_process::jail::KILL_SIGNAL;
-use nex_process::{Deadline, ProcessId, Rung, Signal};
+use nex_process::{Deadline, Exit, ProcessId, Rung, Signal};
+use nex_vmm::VmmKind;
 use serde::{Deserialize, Serialize};
 
 use crate::id::SandboxId;
@@ -36,6 +37,9 @@ pub struct SandboxRecord {
     pub dir: PathBuf,
     /// The uid that only it has, if it has one.
     pub uid: Option<u32>,
+    /// What runs its machine, if it is one.
+    #[serde(default)]
+    pub monitor: Option<VmmKind>,
     /// A machine's network.
     pub network: Option<nex_network::Attachment>,
     /// What connects the network namespace of a process, if it has one of its own.
@@ -54,6 +58,8 @@ pub async fn remove_leftover(record: &SandboxRecord, by: Deadline) -> bool {
         let _late = record.leader.wait_gone(by.within(KILL_WAIT)).await;
     }
     let _late = record.leader.kill_and_wait(by).await;
+    // Whoever holds it has its exit by now; what an earlier program of this process started has no holder.
+    let _exit = Exit::reap(record.leader);
     loop {
         let copy = record.clone();
         let attempt = tokio::task::spawn_blocking(move || attempt(&copy)).await;

@@ -113,6 +113,12 @@ impl Files {
         Ok(listener)
     }
 
+    /// The same, in place of the socket that another process has left.
+    pub(crate) fn listen_again(&self, name: &str, user: Option<u32>) -> Result<UnixListener, VmmError> {
+        remove(&self.path(name))?;
+        self.listen(name, user)
+    }
+
     /// A short path to a socket in the directory.
     fn socket(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.fd.as_raw_fd())).join(name)

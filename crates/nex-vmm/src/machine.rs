@@ -46,6 +46,19 @@ impl Snapshot {
     }
 }
 
+/// A machine that another process started and has left running.
+#[derive(Debug, Clone, Copy)]
+pub struct LeftMachine<'a> {
+    /// Name it was started with.
+    pub id: &'a str,
+    /// Its directory.
+    pub dir: &'a Path,
+    /// The monitor's user.
+    pub run_as: Option<u32>,
+    /// The monitor's process.
+    pub process: ProcessId,
+}
+
 /// Starts machines.
 pub trait Vmm: Send + Sync + fmt::Debug {
     /// Which monitor it is.
@@ -74,6 +87,13 @@ pub trait Vmm: Send + Sync + fmt::Debug {
         from: &'a Snapshot,
         by: Deadline,
     ) -> BoxFuture<'a, Result<Box<dyn Machine>, VmmError>>;
+
+    /// Takes over a running machine: its channel and its end. Its monitor's commands are not to be had any more, and how it ends stays
+    /// [unknown](Exit::UNKNOWN). Must be called inside a runtime.
+    ///
+    /// # Errors
+    /// When its directory is not what this monitor leaves.
+    fn adopt(&self, left: LeftMachine<'_>) -> Result<Box<dyn Machine>, VmmError>;
 }
 
 /// A running machine. Dropping it kills its process.

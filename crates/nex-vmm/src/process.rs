@@ -34,6 +34,15 @@ impl Process {
         Ok(Self { vmm, child, tail })
     }
 
+    /// Takes over one that another process started, whose output nobody reads any more.
+    pub(crate) fn adopt(vmm: VmmKind, process: ProcessId) -> Self {
+        Self { vmm, child: Child::adopt(process), tail: Tail::default() }
+    }
+
+    pub(crate) fn vmm(&self) -> VmmKind {
+        self.vmm
+    }
+
     pub(crate) fn id(&self) -> ProcessId {
         self.child.id()
     }

@@ -17,8 +17,10 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, VsockAddr, connect, ge
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Delay between two attempts to open the stream.
+/// Delay between the first two attempts to open the stream, which a fresh clone waits for; it doubles up to the longest one, for a guest
+/// that outlives its node.
 const RETRY: Duration = Duration::from_millis(20);
+const LONGEST_RETRY: Duration = Duration::from_millis(300);
 /// Longest time to write a line; a node that does not read is taken for gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Context id of a machine's host.
@@ -28,6 +30,7 @@ const HOST_CID: u32 = libc::VMADDR_CID_HOST;
 pub(super) struct Channel {
     stream: Option<AsyncFd<OwnedFd>>,
     unread: Vec<u8>,
+    retry: Duration,
 }
 
 /// An event of the stream.
@@ -44,7 +47,7 @@ pub(super) enum Received {
 impl Channel {
     /// A stream that is not open yet.
     pub(super) fn new() -> Self {
-        Self { stream: None, unread: Vec::new() }
+        Self { stream: None, unread: Vec::new(), retry: RETRY }
     }
 
     /// Opens the stream if it is not open, then waits for a line.
@@ -58,9 +61,13 @@ impl Channel {
                 match open().await {
                     Ok(stream) => {
                         self.stream = Some(stream);
+                        self.retry = RETRY;
                         return Received::Connected;
                     }
-                    Err(_not_yet) => tokio::time::sleep(RETRY).await,
+                    Err(_not_yet) => {
+                        tokio::time::sleep(self.retry).await;
+                        self.retry = longer(self.retry);
+                    }
                 }
                 continue;
             };
@@ -157,13 +164,19 @@ async fn open() -> io::Result<AsyncFd<OwnedFd>> {
             let port = fs::File::options().read(true).write(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path)?;
             let port = OwnedFd::from(port);
             // Keep it open meanwhile: closing it would lose data.
+            let mut retry = RETRY;
             while is_hung_up(&port) {
-                tokio::time::sleep(RETRY).await;
+                tokio::time::sleep(retry).await;
+                retry = longer(retry);
             }
             register(port)
         }
         None => vsock().await,
     }
+}
+
+fn longer(retry: Duration) -> Duration {
+    (retry * 2).min(LONGEST_RETRY)
 }
 
 /// Whether the other end is disconnected.
@@ -212,7 +225,7 @@ mod tests {
     fn pair() -> (Channel, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
-        (Channel { stream: Some(register(ours.into()).unwrap()), unread: Vec::new() }, theirs)
+        (Channel { stream: Some(register(ours.into()).unwrap()), unread: Vec::new(), retry: RETRY }, theirs)
     }
 
     #[tokio::test]
@@ -255,7 +268,7 @@ mod tests {
         socket.connect(nobody).unwrap();
         socket.set_nonblocking(true).unwrap();
         let refused = socket.try_clone().unwrap();
-        let mut channel = Channel { stream: Some(register(socket.into()).unwrap()), unread: Vec::new() };
+        let mut channel = Channel { stream: Some(register(socket.into()).unwrap()), unread: Vec::new(), retry: RETRY };
         let silent = tokio::time::timeout(Duration::from_millis(20), channel.recv()).await;
         assert!(silent.is_err(), "nothing has happened yet: {silent:?}");
         refused.send(b"x").unwrap();

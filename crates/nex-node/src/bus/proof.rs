@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 use super::server::BusError;
 use crate::state_dir::write_private;
 
+/// Seconds that a client's handshake may take: a guest that is emulated on a busy host needs more than the server's own two.
+const TLS_TIMEOUT: u32 = 15;
+
 /// A certificate and its key: the bus's own, for its life. A node process that takes over a running bus goes on with them; with a bus
 /// that was stopped in order, they are over.
 pub(super) struct BusProof {
@@ -45,6 +48,6 @@ impl BusProof {
     /// The server's configuration: TLS before a word is said, as clients that trust nobody yet need it.
     pub(super) fn server_config(&self) -> String {
         let (certificate, key) = (self.certificate_file.display(), self.key_file.display());
-        format!("tls {{ cert_file: \"{certificate}\", key_file: \"{key}\", handshake_first: true }}\n")
+        format!("tls {{ cert_file: \"{certificate}\", key_file: \"{key}\", handshake_first: true, timeout: {TLS_TIMEOUT} }}\n")
     }
 }

@@ -110,7 +110,7 @@ impl Node {
         if options.config.fresh {
             leftovers::forget(std::mem::take(&mut left), &journal, &identity.node).await?;
         }
-        let sandboxes = Box::pin(Sandboxes::open(&options.config, host)).await?;
+        let sandboxes = Box::pin(Sandboxes::open(&options.config, host, &leftovers::sandboxes(&left))).await?;
         if let Some(bus) = bus.filter(|bus| bus.process.is_alive())
             // Agents that were left running lose it for no longer than they have to.
             && let Err(error) = sandboxes.permit_bus(bus.port()).await

@@ -1,5 +1,6 @@
 //! MicroVMs on this host: finds monitors and their files, and checks that a machine boots.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,8 +8,8 @@ use std::time::Duration;
 use nex_network::{CniConfig, MissingRequirement, Network, NetworkConfig, NetworkError, NetworkKind, Rate};
 use nex_process::Deadline;
 use nex_protocol::guest::GuestLimits;
-use nex_sandbox::CreateError;
 use nex_sandbox::microvm::{MicroVmConfig, MicroVmProvider, OpenError};
+use nex_sandbox::{CreateError, SandboxId};
 use nex_vmm::{Firecracker, Jailer, Qemu, RateLimiter, Vmm, VmmKind};
 
 use super::candidate::{Accel, Candidate};
@@ -56,10 +57,11 @@ pub fn resources(config: &NodeConfig, resource_dir: &Path) -> (PathBuf, PathBuf)
     (file(&config.microvm.kernel, "vmlinux"), file(&config.microvm.rootfs, "rootfs.img"))
 }
 
-/// Tries the candidates in turn, except those known to fail.
+/// Tries the candidates in turn, except those known to fail; spares what was left running.
 pub(super) async fn first_that_works(
     config: &NodeConfig,
     host: Host<'_>,
+    left: &BTreeSet<SandboxId>,
     reasons: &mut Vec<String>,
 ) -> Option<(MicroVmProvider, Candidate, Duration)> {
     let (kernel, rootfs) = resources(config, host.resource_dir);
@@ -82,7 +84,7 @@ pub(super) async fn first_that_works(
             reasons.push(format!("{candidate}: {why}"));
             continue;
         }
-        match Box::pin(open(config, host, &candidate)).await {
+        match Box::pin(open(config, host, left, &candidate)).await {
             Ok((provider, boot)) => return Some((provider, candidate, boot)),
             Err(why) => {
                 if candidate.accel == Accel::Kvm && why.is_boot_timeout() {
@@ -138,10 +140,12 @@ pub fn vmm_candidates(config: &NodeConfig, resource_dir: &Path, reasons: &mut Ve
     candidates
 }
 
-/// Makes the network and boots the first machine; a failing candidate leaves nothing behind. Also returns the boot time.
+/// Makes the network and boots the first machine; a failing candidate leaves nothing behind, also of what was left running. Also returns
+/// the boot time.
 pub(super) async fn open(
     config: &NodeConfig,
     host: Host<'_>,
+    left: &BTreeSet<SandboxId>,
     candidate: &Candidate,
 ) -> Result<(MicroVmProvider, Duration), ProbeError> {
     let network = network_config(config, host, candidate.kind);
@@ -175,9 +179,9 @@ pub(super) async fn open(
         }
     };
     // Names and addresses left by an earlier process would conflict with the first machine.
-    provider.sweep(Deadline::after(SWEEP)).await;
+    provider.sweep(left, Deadline::after(SWEEP)).await;
     let limit = if candidate.accel == Accel::Kvm { BOOT } else { BOOT_EMULATED };
-    match provider.probe(Deadline::after(config.microvm.boot_timeout.unwrap_or(limit))).await {
+    match provider.probe(left, Deadline::after(config.microvm.boot_timeout.unwrap_or(limit))).await {
         Ok(boot) => Ok((provider, boot)),
         Err(error) => {
             provider.close(SWEEP).await;

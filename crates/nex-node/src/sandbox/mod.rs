@@ -98,14 +98,16 @@ enum Provider {
 }
 
 impl Sandboxes {
-    /// Probes the host and opens the best sandboxes.
+    /// Probes the host and opens the best sandboxes. Those that an earlier process left running are spared until the next sweep.
     ///
     /// # Errors
     /// [`SandboxError`] when nothing works, or not what the configuration demands.
-    pub async fn open(config: &NodeConfig, host: Host<'_>) -> Result<Self, SandboxError> {
+    pub async fn open(config: &NodeConfig, host: Host<'_>, left: &BTreeSet<SandboxId>) -> Result<Self, SandboxError> {
         let mut reasons = Vec::new();
         if config.sandbox != SandboxChoice::Process {
-            if let Some((provider, candidate, boot)) = Box::pin(machines::first_that_works(config, host, &mut reasons)).await {
+            if let Some((provider, candidate, boot)) =
+                Box::pin(machines::first_that_works(config, host, left, &mut reasons)).await
+            {
                 reasons.iter().for_each(|reason| tracing::info!("not used: {reason}"));
                 let boot_ms = boot.as_millis();
                 tracing::info!(monitor = %provider.kind(), accel = %candidate.accel, boot_ms, "workloads run in microVMs");
@@ -223,11 +225,11 @@ impl Sandboxes {
         }
     }
 
-    /// Takes over a sandbox of an earlier process of this node; machines are not taken over.
+    /// Takes over a sandbox of an earlier process of this node.
     pub async fn adopt(&self, id: &SandboxId) -> Option<Box<dyn Sandbox>> {
         match &self.provider {
             Provider::Process(provider) => Some(Box::new(provider.adopt(id, Deadline::after(SWEEP)).await?)),
-            Provider::MicroVm { .. } => None,
+            Provider::MicroVm { provider, .. } => provider.adopt(id, Deadline::after(SWEEP)).await,
         }
     }
 
@@ -235,7 +237,7 @@ impl Sandboxes {
     pub async fn sweep(&self, keep: &BTreeSet<SandboxId>) -> usize {
         match &self.provider {
             Provider::Process(provider) => provider.sweep(keep, Deadline::after(SWEEP)).await,
-            Provider::MicroVm { provider, .. } => provider.sweep(Deadline::after(SWEEP)).await,
+            Provider::MicroVm { provider, .. } => provider.sweep(keep, Deadline::after(SWEEP)).await,
         }
     }
 

@@ -1,4 +1,5 @@
-//! A node that is killed, and what runs on: agents and the internal bus wait for the next process, which takes them over.
+//! A node that is killed, and what runs on: agents in jailed processes and the internal bus wait for the next process, which takes them
+//! over. Machines are in `adoption_machines.rs`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::crash::{Doomed, is_back};
 use crate::world::{World, kill9, processes, timeout};
 
 const GREET: &[u8] = guest::GREET_MJS.as_bytes();
-const WHY: &str = "machines of a killed node are removed";
+const WHY: &str = "it looks at the processes of workloads, which are inside; machines have tests of their own";
 
 impl World {
     pub(crate) async fn start_on_doomed(&self, doomed: &Doomed, deployment: &Deployment) -> DeployResponse {

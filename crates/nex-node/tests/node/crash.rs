@@ -18,7 +18,7 @@ use nex_protocol::deploy::{DeployRequest, DeployResponse, Location, WorkloadType
 use nex_protocol::envelope;
 use nex_protocol::event::CloudEvent;
 use nex_protocol::id::WorkloadId;
-use nex_testkit::{NatsServer, eventually, guest, machines};
+use nex_testkit::{NatsServer, eventually, guest};
 use serde_json::{Value, json};
 
 use crate::world::{World, kill9, options, timeout};
@@ -145,7 +145,7 @@ async fn after_a_crash_nothing_old_is_left_and_every_workload_runs_again_under_i
     let warm = world.warm_agents();
     doomed.crash();
     // As when all of it is out of memory: nothing runs on but the warm agent, which the next process has no use for.
-    let of_workloads = agents.iter().filter(|(id, _)| !warm.contains_key(*id) && !machines::in_machines());
+    let of_workloads = agents.iter().filter(|(id, _)| !warm.contains_key(*id));
     of_workloads.map(|(_, leader)| *leader).chain(world.bus_pid()).for_each(kill9);
     fs::write(world.state().join("artifacts/draft-0123456789abcdef"), "half a download").unwrap();
     world.start_node().await;

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod adoption;
 #[cfg(test)]
+mod adoption_machines;
+#[cfg(test)]
 mod autostart;
 #[cfg(test)]
 mod bus;

@@ -11,6 +11,7 @@
 //!
 //! The monitor, the network and the file system are crates of their own that know nothing of agents; this is where they meet.
 
+mod adopt;
 mod config;
 mod create;
 mod drives;
@@ -40,6 +41,7 @@ pub use config::{MicroVmConfig, OpenError};
 
 use crate::error::CreateError;
 use crate::host::HostResources;
+use crate::id::SandboxId;
 use crate::sandbox::{Sandbox, SandboxProvider};
 use crate::spec::SandboxSpec;
 use drives::Drives;
@@ -79,12 +81,18 @@ impl MicroVmProvider {
     }
 
     /// Checks that a machine boots on this host: builds the template of the standard size, or boots and discards one machine where
-    /// snapshots are off. Returns how long a machine takes to boot.
+    /// snapshots are off. A machine among those left running proves it as well, where there is a template. Returns how long a machine
+    /// takes to boot.
     ///
     /// # Errors
     /// [`OpenError::FirstMachine`]
-    pub async fn probe(&self, by: Deadline) -> Result<Duration, OpenError> {
+    pub async fn probe(&self, left: &BTreeSet<SandboxId>, by: Deadline) -> Result<Duration, OpenError> {
         let size = self.shared.config.size;
+        if left.iter().any(|id| adopt::left(&self.shared, id).is_some())
+            && let Some(boot) = template::stored(&self.shared, size).await
+        {
+            return Ok(boot);
+        }
         Box::pin(template::probe(&self.shared, size, by)).await.map_err(OpenError::FirstMachine)
     }
 
@@ -114,10 +122,17 @@ impl MicroVmProvider {
         self.shared.network.permit_gateway_port(port).await
     }
 
-    /// Removes every sandbox and every connection that an earlier node process of this state directory left. Returns how many sandboxes.
-    pub async fn sweep(&self, by: Deadline) -> usize {
-        let removed = self.shared.host.sweep(&BTreeSet::new(), by).await;
-        self.shared.network.sweep(&BTreeSet::new(), by).await;
+    /// Takes over a machine that an earlier node process made, if its agent's guest still runs and its network is one of ours.
+    pub async fn adopt(&self, id: &SandboxId, by: Deadline) -> Option<Box<dyn Sandbox>> {
+        adopt::adopt(&self.shared, id, by).await.map(|sandbox| Box::new(sandbox) as _)
+    }
+
+    /// Removes every sandbox and every connection that an earlier node process of this state directory left, except those to keep. Returns
+    /// how many sandboxes.
+    pub async fn sweep(&self, keep: &BTreeSet<SandboxId>, by: Deadline) -> usize {
+        let removed = self.shared.host.sweep(keep, by).await;
+        let keep = keep.iter().map(|id| id.as_str().to_owned()).collect();
+        self.shared.network.sweep(&keep, by).await;
         removed
     }
 

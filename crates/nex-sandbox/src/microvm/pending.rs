@@ -45,33 +45,11 @@ pub(super) async fn start(
 ) -> Result<PendingMachine, CreateError> {
     let mut draft = Draft::new(&shared.host, Shared::own_uids())?;
     let dir = draft.directory(id, draft.uid.is_some())?;
-    let machine_dir = shared.machine_dir(id);
-    draft.sub_directory(&machine_dir, 0o700, draft.uid)?;
+    draft.sub_directory(&shared.machine_dir(id), 0o700, draft.uid)?;
     let link = PendingLink::new(shared, shared.network.attach(id.as_str(), draft.uid, by).await?);
     tracing::debug!(%id, "connected to the network");
     let stderr_tail = StderrTail::default();
-    let spec = MachineSpec {
-        id: id.to_string(),
-        dir: machine_dir,
-        vcpus: size.vcpus,
-        memory_mib: size.memory_mib,
-        kernel: shared.config.kernel.clone(),
-        boot_args: "init=/nex-agent quiet loglevel=1".to_owned(),
-        root: shared.config.rootfs.clone(),
-        drives: vec![shared.drives.empty()],
-        drive_limiter: shared.config.rates,
-        nic: Some(Nic {
-            tap: link.attachment().tap.clone(),
-            mac: link.attachment().mac.try_into()?,
-            rx: shared.config.rates,
-            tx: shared.config.rates,
-        }),
-        netns: link.attachment().netns.clone(),
-        run_as: draft.uid,
-        balloon: false,
-        metadata: shared.vmm.kind() == VmmKind::Firecracker,
-        console: to_line_sink(id, "console", Some(stderr_tail.clone())),
-    };
+    let spec = machine_spec(shared, id, size, (link.attachment(), draft.uid), &stderr_tail)?;
     let started = match template {
         Some(snapshot) => shared.vmm.restore(spec, snapshot, by).await,
         None => shared.vmm.boot(spec, by).await,
@@ -86,8 +64,17 @@ pub(super) async fn start(
     tracing::debug!(%id, "the machine runs");
     let (leader, uid) = (machine.process(), draft.uid);
     let link = link.keep();
-    let record =
-        SandboxRecord { id: id.clone(), leader, cgroup: None, dir, uid, network: Some(link.clone()), veth: None, own_root: true };
+    let record = SandboxRecord {
+        id: id.clone(),
+        leader,
+        cgroup: None,
+        dir,
+        uid,
+        monitor: Some(shared.vmm.kind()),
+        network: Some(link.clone()),
+        veth: None,
+        own_root: true,
+    };
     draft.done();
     // From here on, dropping the pending machine removes everything.
     let mut pending = PendingMachine { shared: Arc::clone(shared), record, link, machine: Some(machine), stderr_tail };
@@ -98,6 +85,34 @@ pub(super) async fn start(
             Err(error)
         }
     }
+}
+
+/// What a monitor is to run as its user, on its network.
+fn machine_spec(
+    shared: &Shared,
+    id: &SandboxId,
+    size: MachineSize,
+    (link, run_as): (&Attachment, Option<u32>),
+    stderr_tail: &StderrTail,
+) -> Result<MachineSpec, CreateError> {
+    let rates = shared.config.rates;
+    Ok(MachineSpec {
+        id: id.to_string(),
+        dir: shared.machine_dir(id),
+        vcpus: size.vcpus,
+        memory_mib: size.memory_mib,
+        kernel: shared.config.kernel.clone(),
+        boot_args: "init=/nex-agent quiet loglevel=1".to_owned(),
+        root: shared.config.rootfs.clone(),
+        drives: vec![shared.drives.empty()],
+        drive_limiter: rates,
+        nic: Some(Nic { tap: link.tap.clone(), mac: link.mac.try_into()?, rx: rates, tx: rates }),
+        netns: link.netns.clone(),
+        run_as,
+        balloon: false,
+        metadata: shared.vmm.kind() == VmmKind::Firecracker,
+        console: to_line_sink(id, "console", Some(stderr_tail.clone())),
+    })
 }
 
 impl PendingMachine {

@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use super::guest::Guest;
 use super::shared::Shared;
 use super::teardown::{remove, remove_later};
-use crate::error::AttachError;
+use crate::error::{AttachError, CreateError};
 use crate::id::{SandboxId, check_file_name};
 use crate::output::StderrTail;
 use crate::record::SandboxRecord;
@@ -37,12 +37,23 @@ pub(super) struct MicroVm {
     shared: Arc<Shared>,
     record: SandboxRecord,
     machine: Option<Box<dyn Machine>>,
-    guest: Mutex<Guest>,
-    /// The file in the drive, and where the agent sees it.
-    attached: Mutex<Option<(PathBuf, PathBuf)>>,
+    /// The channel; of a machine that was taken over, not before it is needed.
+    guest: Mutex<Option<Guest>>,
+    drive: Mutex<Drive>,
     stderr_tail: StderrTail,
     /// Nothing is left to do on drop.
     settled: AtomicBool,
+}
+
+/// What is in a machine's drive.
+#[derive(Debug)]
+enum Drive {
+    /// Nothing yet.
+    Empty,
+    /// A file, which the agent sees under this path.
+    File { file: PathBuf, path: PathBuf },
+    /// What another process put in.
+    Left,
 }
 
 impl MicroVm {
@@ -53,8 +64,15 @@ impl MicroVm {
         guest: Guest,
         stderr_tail: StderrTail,
     ) -> Self {
-        let (machine, guest) = (Some(machine), Mutex::new(guest));
-        Self { shared, record, machine, guest, attached: Mutex::new(None), stderr_tail, settled: AtomicBool::new(false) }
+        let (guest, drive) = (Mutex::new(Some(guest)), Mutex::new(Drive::Empty));
+        Self { shared, record, machine: Some(machine), guest, drive, stderr_tail, settled: AtomicBool::new(false) }
+    }
+
+    /// One that another node process made, which has ended since. Its monitor's output had one reader.
+    pub(super) fn adopted(shared: &Arc<Shared>, record: SandboxRecord, machine: Box<dyn Machine>) -> Self {
+        let (shared, machine, stderr_tail) = (Arc::clone(shared), Some(machine), StderrTail::default());
+        let (guest, drive) = (Mutex::new(None), Mutex::new(Drive::Left));
+        Self { shared, record, machine, guest, drive, stderr_tail, settled: AtomicBool::new(false) }
     }
 
     fn report(&self, exit: Exit) -> ExitReport {
@@ -79,14 +97,16 @@ impl MicroVm {
         let emptied = empty_metadata(machine.as_ref(), self.shared.vmm.kind(), by).await;
         emptied.map_err(|error| failed(io::Error::other(error)))?;
         machine.swap_drive(SLOT.into(), &image, by).await.map_err(|error| failed(io::Error::other(error)))?;
-        let path = self.guest.lock().await.attach(SLOT, by).await.map_err(|error| failed(io::Error::other(error)))?;
+        let mut guest = self.guest.lock().await;
+        let guest = guest.as_mut().ok_or_else(|| failed(io::ErrorKind::NotConnected.into()))?;
+        let path = guest.attach(SLOT, by).await.map_err(|error| failed(io::Error::other(error)))?;
         Ok(path.into())
     }
 
     async fn end(&self, grace: Duration) -> ExitReport {
         let exit = match &self.machine {
             Some(machine) => {
-                let told = self.power_off(grace).await;
+                let told = self.power_off(machine.as_ref(), grace).await;
                 let timeout = if told { grace + POWER_OFF } else { Duration::ZERO };
                 match Deadline::after(timeout).bound(machine.exited()).await {
                     Ok(exit) => exit,
@@ -102,11 +122,18 @@ impl MicroVm {
     }
 
     /// Whether the guest was told.
-    async fn power_off(&self, grace: Duration) -> bool {
+    async fn power_off(&self, machine: &dyn Machine, grace: Duration) -> bool {
         let by = Deadline::after(SEND);
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-        let told = by.bound(async { self.guest.lock().await.power_off(grace_ms, by).await }).await;
-        matches!(told, Ok(Ok(())))
+        let tell = async {
+            let mut guest = self.guest.lock().await;
+            let guest = match &mut *guest {
+                Some(guest) => guest,
+                None => guest.insert(Guest::reconnect(machine, by).await?),
+            };
+            Ok::<_, CreateError>(guest.power_off(grace_ms, by).await?)
+        };
+        matches!(by.bound(tell).await, Ok(Ok(())))
     }
 }
 
@@ -128,13 +155,13 @@ impl Sandbox for MicroVm {
     fn attach_file<'a>(&'a self, file: &'a Path, name: &'a str) -> BoxFuture<'a, Result<PathBuf, AttachError>> {
         async move {
             check_file_name(name)?;
-            let mut attached = self.attached.lock().await;
-            match &*attached {
-                Some((present, path)) if present == file => Ok(path.clone()),
-                Some(_) => Err(AttachError::Taken(name.to_owned())),
-                None => {
+            let mut drive = self.drive.lock().await;
+            match &*drive {
+                Drive::File { file: present, path } if present == file => Ok(path.clone()),
+                Drive::File { .. } | Drive::Left => Err(AttachError::Taken(name.to_owned())),
+                Drive::Empty => {
                     let path = self.attach_drive(file).await?;
-                    *attached = Some((file.to_owned(), path.clone()));
+                    *drive = Drive::File { file: file.to_owned(), path: path.clone() };
                     Ok(path)
                 }
             }

@@ -65,6 +65,12 @@ pub(super) async fn probe(shared: &Arc<Shared>, size: MachineSize, by: Deadline)
     }
 }
 
+/// How long a machine took to boot for the template that is on disk, if there is one.
+pub(super) async fn stored(shared: &Shared, size: MachineSize) -> Option<Duration> {
+    let key = key(shared, size).await.ok()?;
+    store::load(&shared.templates.dir(size, &key)).map(|template| template.boot)
+}
+
 /// Makes one clone and discards it; returns how long its template took to boot.
 async fn clone(shared: &Arc<Shared>, size: MachineSize, by: Deadline) -> Result<Duration, CreateError> {
     let template = get(shared, size, by).await?;

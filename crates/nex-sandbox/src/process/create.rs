@@ -81,6 +81,7 @@ pub(super) async fn create(
         cgroup: None,
         dir,
         uid: draft.uid,
+        monitor: None,
         network: None,
         veth: link,
         own_root: shared.confinement.root == Layer::Held,

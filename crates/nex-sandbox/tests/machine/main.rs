@@ -9,6 +9,7 @@
 mod fixture;
 mod mute;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
@@ -91,7 +92,7 @@ async fn a_jailed_machine_whose_node_was_killed_before_it_was_recorded_is_swept(
     std::os::unix::fs::chown(&dir, Some(uid), Some(uid)).unwrap();
     let machine = fixture.vmm.boot(fixture.machine("orphan", dir, uid), Deadline::after(SOON)).await.unwrap();
     assert!(machine.process().is_alive());
-    assert_eq!(fixture.provider.sweep(Deadline::after(SOON)).await, 1);
+    assert_eq!(fixture.provider.sweep(&BTreeSet::new(), Deadline::after(SOON)).await, 1);
     assert!(!machine.process().is_alive() && !fixture.agent("orphan").exists());
     fixture.close().await;
 }

@@ -15,7 +15,7 @@ use nex_protocol::guest::{FromGuest, GuestLimits, ToGuest};
 use nex_sandbox::microvm::{MicroVmConfig, MicroVmProvider};
 use nex_sandbox::{MachineSize, SandboxId, SandboxProvider as _, SandboxSpec};
 use nex_testkit::skip;
-use nex_vmm::{Machine, MachineSpec, RateLimiter, Snapshot, Vmm, VmmError, VmmKind};
+use nex_vmm::{LeftMachine, Machine, MachineSpec, RateLimiter, Snapshot, Vmm, VmmError, VmmKind};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
@@ -99,6 +99,10 @@ impl Vmm for Played {
             Ok(clone as _)
         }
         .boxed()
+    }
+
+    fn adopt(&self, _left: LeftMachine<'_>) -> Result<Box<dyn Machine>, VmmError> {
+        unreachable!("nothing was left")
     }
 }
 

@@ -16,10 +16,11 @@ use futures::future::BoxFuture;
 use nex_process::{ChildSpec, Deadline};
 use tokio::net::UnixListener;
 
+use crate::adopted::{AdoptedMachine, Channel};
 use crate::error::VmmError;
 use crate::files::{Fallback, Files};
 use crate::kind::VmmKind;
-use crate::machine::{Machine, Snapshot, Vmm};
+use crate::machine::{LeftMachine, Machine, Snapshot, Vmm};
 use crate::process::{Process, ask_version, run_as};
 use crate::spec::MachineSpec;
 use machine::FirecrackerMachine;
@@ -60,7 +61,7 @@ impl Firecracker {
         requests: Vec<Request>,
         by: Deadline,
     ) -> Result<Box<dyn Machine>, VmmError> {
-        let files = self.files(&spec)?;
+        let files = self.files(&spec.id, &spec.dir)?;
         files.place_images(&spec, from.is_none()).await?;
         if let Some(from) = from {
             files.place(&from.memory, requests::MEMORY).await?;
@@ -68,8 +69,7 @@ impl Firecracker {
         }
         let listener = files.listen(requests::CHANNEL, spec.run_as)?;
         files.chown_to(spec.run_as)?;
-        let listener = listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener));
-        let listener = listener.map_err(VmmError::file("listen on", &files.path(requests::CHANNEL)))?;
+        let listener = into_tokio(listener, &files)?;
         let process = Process::start(VmmKind::Firecracker, self.command(&spec)?, &spec.console)?;
         let configure = async {
             while files.connect(requests::API).await.is_err() {
@@ -84,11 +84,11 @@ impl Firecracker {
         Ok(Box::new(FirecrackerMachine::new(process, files, listener, spec)))
     }
 
-    fn files(&self, spec: &MachineSpec) -> Result<Files, VmmError> {
+    fn files(&self, id: &str, dir: &Path) -> Result<Files, VmmError> {
         if self.jailer.is_none() {
-            return Files::open(&spec.dir, Fallback::Symlink);
+            return Files::open(dir, Fallback::Symlink);
         }
-        let root = spec.dir.join(self.name()?).join(&spec.id).join("root");
+        let root = dir.join(self.name()?).join(id).join("root");
         std::fs::create_dir_all(&root).map_err(VmmError::file("make", &root))?;
         Files::open(&root, Fallback::Copy)
     }
@@ -132,6 +132,11 @@ impl Firecracker {
     }
 }
 
+fn into_tokio(listener: std::os::unix::net::UnixListener, files: &Files) -> Result<UnixListener, VmmError> {
+    let listener = listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener));
+    listener.map_err(VmmError::file("listen on", &files.path(requests::CHANNEL)))
+}
+
 fn jailer_args(spec: &MachineSpec, user: u32, binary: &Path) -> Vec<OsString> {
     let user = OsString::from(user.to_string());
     let mut args: Vec<OsString> = vec!["--id".into(), (&spec.id).into(), "--exec-file".into(), binary.into()];
@@ -171,6 +176,13 @@ impl Vmm for Firecracker {
         by: Deadline,
     ) -> BoxFuture<'a, Result<Box<dyn Machine>, VmmError>> {
         self.restore_machine(spec, from, by).boxed()
+    }
+
+    fn adopt(&self, left: LeftMachine<'_>) -> Result<Box<dyn Machine>, VmmError> {
+        let files = self.files(left.id, left.dir)?;
+        let listener = into_tokio(files.listen_again(requests::CHANNEL, left.run_as)?, &files)?;
+        let process = Process::adopt(VmmKind::Firecracker, left.process);
+        Ok(Box::new(AdoptedMachine::new(process, files, Channel::Accept(listener))))
     }
 }
 

@@ -19,10 +19,11 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use nex_process::{ChildSpec, Deadline};
 
+use crate::adopted::{AdoptedMachine, Channel};
 use crate::error::VmmError;
 use crate::files::{Fallback, Files};
 use crate::kind::VmmKind;
-use crate::machine::{Machine, Snapshot, Vmm};
+use crate::machine::{LeftMachine, Machine, Snapshot, Vmm};
 use crate::process::{Process, ask_version, run_as};
 use crate::spec::MachineSpec;
 use machine::QemuMachine;
@@ -173,6 +174,12 @@ impl Vmm for Qemu {
         by: Deadline,
     ) -> BoxFuture<'a, Result<Box<dyn Machine>, VmmError>> {
         self.restore_machine(spec, from, by).boxed()
+    }
+
+    fn adopt(&self, left: LeftMachine<'_>) -> Result<Box<dyn Machine>, VmmError> {
+        let files = Files::open(left.dir, Fallback::Symlink)?;
+        let process = Process::adopt(VmmKind::Qemu, left.process);
+        Ok(Box::new(AdoptedMachine::new(process, files, Channel::Connect(CHANNEL))))
     }
 }
 
