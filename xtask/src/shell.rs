@@ -9,10 +9,19 @@ use std::thread;
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-/// The cargo that runs this tool.
+/// What cargo tells of the package that it runs, this tool.
+const OF_THIS_TOOL: [&str; 2] = ["CARGO_MANIFEST_", "CARGO_PKG_"];
+
+/// The cargo that runs this tool. It is not told of this tool's package, which some build scripts watch: crates would be built again each time
+/// that cargo is run by hand in between.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| OF_THIS_TOOL.iter().any(|prefix| name.starts_with(prefix))) {
+            command.env_remove(name);
+        }
+    }
     command
 }
 
