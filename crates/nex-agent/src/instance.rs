@@ -8,7 +8,7 @@ use nex_engine::native::Service;
 use nex_engine::{Launch, Limits, StartError};
 use nex_process::TaskScope;
 use nex_process::confinement::Confinement;
-use nex_protocol::agent::{AgentEvent, Deploy, RejectCode};
+use nex_protocol::agent::{AgentEvent, Deploy, RejectCode, Update};
 use nex_protocol::deploy::{HealthCheck, StopSignal, WorkloadType};
 use nex_protocol::id::{AgentId, InstanceId};
 use nex_protocol::seal::{SealError, open};
@@ -37,6 +37,9 @@ pub(crate) enum InstanceError {
     /// Its environment.
     #[error("its environment cannot be opened")]
     Environment(#[source] SealError),
+    /// New files of it.
+    #[error("its new files cannot be put in their places")]
+    Files(#[source] std::io::Error),
     /// Its artifact.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
@@ -55,7 +58,7 @@ impl InstanceError {
     /// For programs.
     pub(crate) fn code(&self) -> RejectCode {
         match self {
-            Self::Environment(_) => RejectCode::Environment,
+            Self::Environment(_) | Self::Files(_) => RejectCode::Environment,
             Self::Artifact(_) => RejectCode::Artifact,
             Self::Lockdown(_) => RejectCode::Unsupported,
             Self::Start(_) => RejectCode::Start,
@@ -68,7 +71,8 @@ impl InstanceError {
 pub(crate) struct Instance {
     /// Set for functions.
     pub(crate) callee: Option<Callee>,
-    service: Option<Arc<Service>>,
+    /// Set for services.
+    pub(crate) service: Option<Arc<Service>>,
     lines: Flush,
     serving: TaskScope,
     scope: TaskScope,
@@ -143,6 +147,14 @@ impl Starter {
                 Ok(Instance { callee: Some(callee), service: None, lines, serving, scope })
             }
         }
+    }
+
+    /// Replaces files of a service, and tells it.
+    pub(crate) async fn update(&self, service: Arc<Service>, request: &Update) -> Result<(), InstanceError> {
+        let files = open(&request.files, &self.key, &request.sealed_by).map_err(InstanceError::Environment)?;
+        let signal = request.signal;
+        let updated = tokio::task::spawn_blocking(move || service.update(&files, signal)).await;
+        updated.map_err(std::io::Error::other).flatten().map_err(InstanceError::Files)
     }
 
     async fn start_engine(&self, kind: WorkloadType, is_shared: bool, launch: Launch) -> Result<Started, InstanceError> {

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use nex_protocol::agent::{AgentEvent, Answer, Deploy, RejectCode};
+use nex_protocol::agent::{AgentEvent, Answer, Deploy, RejectCode, Update};
 use nex_protocol::deploy::StopSignal;
 use nex_protocol::envelope::chain;
 use nex_protocol::id::InstanceId;
@@ -121,6 +121,21 @@ impl Instances {
             None => gone.cancelled().await,
         }
         Answer::Done
+    }
+
+    /// Replaces files of a service that runs.
+    pub(crate) async fn update(&self, id: &InstanceId, request: &Update) -> Answer {
+        let service = match self.lock().get(id) {
+            Some(Slot::Running(instance)) => instance.service.clone(),
+            Some(Slot::Starting { .. } | Slot::Stopping { .. }) | None => {
+                return rejected(RejectCode::Absent, format!("no instance {id} runs on this agent"));
+            }
+        };
+        let Some(service) = service else { return rejected(RejectCode::Unsupported, "a function has no files") };
+        match self.starter.update(service, request).await {
+            Ok(()) => Answer::Done,
+            Err(error) => rejected(error.code(), chain(&error)),
+        }
     }
 
     /// The function of an instance.

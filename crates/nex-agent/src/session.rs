@@ -10,7 +10,7 @@ use nex_bus::connect::{ConnectError, connect};
 use nex_bus::settings::ConnectionSettings;
 use nex_process::{Deadline, TaskScope, jail};
 use nex_protocol::agent::subject::{self, Verb};
-use nex_protocol::agent::{Answer, Deploy, Handshake, Identity, PROTOCOL, Ping, Pong, RejectCode, Undeploy, Welcome};
+use nex_protocol::agent::{Answer, Deploy, Handshake, Identity, PROTOCOL, Ping, Pong, RejectCode, Undeploy, Update, Welcome};
 use nex_protocol::deploy::WorkloadType;
 use nex_protocol::id::InstanceId;
 use nkeys::XKey;
@@ -171,9 +171,15 @@ impl Session {
                 self.bus.flush().await.ok();
                 self.reply(&message, &answer).await;
             }
+            Some(Verb::Update(instance)) => {
+                let answer = match serde_json::from_slice::<Update>(&message.payload) {
+                    Ok(request) => self.instances.update(&instance, &request).await,
+                    Err(error) => malformed(&format!("unreadable update: {error}")),
+                };
+                self.reply(&message, &answer).await;
+            }
             None => {
-                let message_text = "this agent knows no such verb".to_owned();
-                self.reply(&message, &Answer::Rejected { code: RejectCode::Malformed, message: message_text }).await;
+                self.reply(&message, &malformed("this agent knows no such verb")).await;
             }
         }
     }
@@ -181,9 +187,7 @@ impl Session {
     async fn deploy(&self, instance: InstanceId, body: &[u8]) -> Answer {
         match serde_json::from_slice::<Deploy>(body) {
             Ok(request) => self.instances.deploy(instance, request).await,
-            Err(error) => {
-                Answer::Rejected { code: RejectCode::Malformed, message: format!("unreadable deploy request: {error}") }
-            }
+            Err(error) => malformed(&format!("unreadable deploy request: {error}")),
         }
     }
 
@@ -192,4 +196,8 @@ impl Session {
             self.bus.publish(to, serde_json::to_vec(body).unwrap_or_default().into()).await.ok();
         }
     }
+}
+
+fn malformed(why: &str) -> Answer {
+    Answer::Rejected { code: RejectCode::Malformed, message: why.to_owned() }
 }

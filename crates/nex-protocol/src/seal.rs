@@ -12,6 +12,15 @@ pub type Environment = BTreeMap<String, String>;
 
 /// The member of a service's environment that becomes a file, whose path the service finds as `NATS_CREDS`: credentials meant for it.
 pub const NATS_CREDS: &str = "nex:nats-creds";
+/// What other members of a service's environment begin with that become files; the rest is the variable that has the file's path.
+pub const FILE: &str = "nex:file:";
+
+/// The variable in which a service finds the path of the file that a member of its environment becomes; nothing for one that is a variable
+/// itself.
+#[must_use]
+pub fn file_variable(member: &str) -> Option<&str> {
+    if member == NATS_CREDS { Some("NATS_CREDS") } else { member.strip_prefix(FILE) }
+}
 
 /// Largest sealed environment accepted, in bytes of base64.
 pub const MAX_BYTES: usize = 512 * 1024;

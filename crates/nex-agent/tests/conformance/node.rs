@@ -106,6 +106,11 @@ impl Node {
         serde_json::from_slice(&self.ask(subject::deploy(&self.agent, instance), HeaderMap::new(), body).await.payload).unwrap()
     }
 
+    /// A map sealed to the agent, and the key that it is sealed by.
+    pub(crate) fn seal(&self, environment: &Environment) -> (String, String) {
+        (seal(environment, &self.key, &self.handshake.xkey).unwrap(), self.key.public_key())
+    }
+
     pub(crate) async fn undeploy(&self, instance: &InstanceId, grace_ms: u64) -> Answer {
         let body = serde_json::to_vec(&Undeploy { grace_ms, signal: None }).unwrap();
         serde_json::from_slice(&self.ask(subject::undeploy(&self.agent, instance), HeaderMap::new(), body).await.payload).unwrap()

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 /// A process group. After the leader is reaped the kernel may reuse its id, so it is then forgotten.
 #[derive(Debug)]
@@ -22,6 +22,16 @@ impl Group {
             && let Err(error) = kill_process_group(pid, signal)
         {
             tracing::debug!(%error, ?signal, "cannot signal the process group");
+        }
+    }
+
+    /// Signals the leader alone, if it still exists.
+    pub(super) fn signal_leader(&self, signal: Signal) {
+        let leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pid) = *leader
+            && let Err(error) = kill_process(pid, signal)
+        {
+            tracing::debug!(%error, ?signal, "cannot signal the program");
         }
     }
 

@@ -9,6 +9,7 @@
 //!              └ drop: SIGKILL
 //! ```
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt as _;
@@ -30,8 +31,8 @@ use crate::output::{LineWriter, Stream};
 
 mod artifact;
 mod beside;
-mod credentials;
 mod environment;
+mod files;
 mod group;
 mod image;
 mod leader;
@@ -39,6 +40,7 @@ mod program;
 mod signal;
 
 pub use beside::Beside;
+use files::Files;
 use group::Group;
 use leader::{limit_memory, watch_death};
 use program::Program;
@@ -79,6 +81,7 @@ pub struct Service {
     beside: Beside,
     /// The signal to end by, where its image says so.
     stop_signal: Option<Signal>,
+    files: Files,
     // Dropped with the service: ends the supervisor.
     _supervisor: JoinSet<()>,
 }
@@ -89,12 +92,12 @@ impl Service {
     /// # Errors
     /// [`StartError::Invalid`] if the artifact is not a program that runs here, [`StartError::Host`] if it cannot be executed.
     pub async fn start(mut launch: Launch) -> Result<Self, StartError> {
-        place_credentials(&mut launch)?;
+        let files = place_files(&mut launch)?;
         let path = launch.artifact.clone();
         let check = tokio::task::spawn_blocking(move || artifact::check(&path));
         check.await.map_err(|error| StartError::host("check the artifact", io::Error::other(error)))??;
         let program = Program::of_artifact(&launch)?;
-        Self::run(program, launch).await
+        Self::run(program, launch, files).await
     }
 
     /// Executes what an image says, whose root is this process's root; the artifact is the file in which it says so. Must be called in a
@@ -103,14 +106,14 @@ impl Service {
     /// # Errors
     /// [`StartError::Invalid`] if the image names no program that runs here, [`StartError::Host`] if it cannot be executed.
     pub async fn start_image(mut launch: Launch) -> Result<Self, StartError> {
-        place_credentials(&mut launch)?;
+        let files = place_files(&mut launch)?;
         let (path, argv, environment) = (launch.artifact.clone(), launch.argv.clone(), launch.environment.clone());
         let found = tokio::task::spawn_blocking(move || image::program(&path, argv, environment));
         let program = found.await.map_err(|error| StartError::host("read the image", io::Error::other(error)))??;
-        Self::run(program, launch).await
+        Self::run(program, launch, files).await
     }
 
-    async fn run(program: Program, launch: Launch) -> Result<Self, StartError> {
+    async fn run(program: Program, launch: Launch, files: Files) -> Result<Self, StartError> {
         let mut child = program.spawn().await?;
         let id = child.id().ok_or_else(|| StartError::host("find the program's id", io::ErrorKind::NotFound.into()))?;
         let pid = i32::try_from(id).ok().and_then(Pid::from_raw);
@@ -141,7 +144,7 @@ impl Service {
             directory: program.directory,
             memory_bytes: launch.limits.memory_bytes,
         };
-        Ok(Self { pid: id, group, exit, beside, stop_signal: program.stop_signal, _supervisor: supervisor })
+        Ok(Self { pid: id, group, exit, beside, stop_signal: program.stop_signal, files, _supervisor: supervisor })
     }
 
     /// Process id of the program, and id of its process group.
@@ -161,6 +164,18 @@ impl Service {
     #[must_use]
     pub fn beside(&self) -> &Beside {
         &self.beside
+    }
+
+    /// Replaces files that it was started with, and then sends the program a signal, to it alone. Blocks on the file system.
+    ///
+    /// # Errors
+    /// When a file cannot be written, or it was started without it: then no signal is sent.
+    pub fn update(&self, new: &BTreeMap<String, String>, signal: Option<StopSignal>) -> io::Result<()> {
+        self.files.replace(new)?;
+        if let Some(signal) = signal.and_then(|signal| signal::named(signal.as_str())) {
+            self.group.signal_leader(signal);
+        }
+        Ok(())
     }
 
     /// Stops the program: SIGINT, SIGTERM after half of `grace`, SIGKILL after all of it; with a signal of its own, its deployer's or its
@@ -193,9 +208,9 @@ impl Drop for Service {
 }
 
 /// Scratch space is the working directory, or `/tmp` where that is an image's own.
-fn place_credentials(launch: &mut Launch) -> Result<(), StartError> {
+fn place_files(launch: &mut Launch) -> Result<Files, StartError> {
     let own = std::env::current_dir().unwrap_or_else(|_error| "/".into());
-    credentials::place(&mut launch.environment, &[own, "/tmp".into()])
+    files::place(&mut launch.environment, &[own, "/tmp".into()])
 }
 
 async fn supervise(

@@ -17,7 +17,7 @@ pub mod verb;
 pub use handshake::{Handshake, Identity, Welcome};
 pub use invocation::{HostCalls, Invocation, InvocationError, Limit, Outcome, Reply, TriggerKind};
 pub use report::{AgentEvent, EventAck, LogEntry, Logs};
-pub use verb::{Answer, Deploy, DirectTriggers, Limits, Ping, Pong, Precompiled, RejectCode, Undeploy};
+pub use verb::{Answer, Deploy, DirectTriggers, Limits, Ping, Pong, Precompiled, RejectCode, Undeploy, Update};
 
 /// Version of this conversation; a node refuses an agent that speaks another one.
 pub const PROTOCOL: u32 = 2;

@@ -35,6 +35,8 @@ pub enum Verb {
     Deploy(InstanceId),
     /// `agentint.<agent>.undeploy.<instance>`
     Undeploy(InstanceId),
+    /// `agentint.<agent>.update.<instance>`
+    Update(InstanceId),
     /// `agentint.<agent>.invoke.<instance>`
     Invoke(InstanceId),
 }
@@ -68,6 +70,7 @@ impl Verb {
             None if rest == "ping" => Some(Self::Ping),
             Some(("deploy", instance)) => Some(Self::Deploy(instance.parse().ok()?)),
             Some(("undeploy", instance)) => Some(Self::Undeploy(instance.parse().ok()?)),
+            Some(("update", instance)) => Some(Self::Update(instance.parse().ok()?)),
             Some(("invoke", instance)) => Some(Self::Invoke(instance.parse().ok()?)),
             _ => None,
         }
@@ -128,6 +131,12 @@ pub fn undeploy(agent: &AgentId, instance: &InstanceId) -> String {
     format!("agentint.{agent}.undeploy.{instance}")
 }
 
+/// `agentint.<agent>.update.<instance>`
+#[must_use]
+pub fn update(agent: &AgentId, instance: &InstanceId) -> String {
+    format!("agentint.{agent}.update.{instance}")
+}
+
 /// `agentint.<agent>.invoke.<instance>`
 #[must_use]
 pub fn invoke(agent: &AgentId, instance: &InstanceId) -> String {
@@ -168,6 +177,7 @@ mod tests {
         assert_eq!(Verb::parse(&ping(&agent)), Some(Verb::Ping));
         assert_eq!(Verb::parse(&deploy(&agent, &instance)), Some(Verb::Deploy(instance.clone())));
         assert_eq!(Verb::parse(&undeploy(&agent, &instance)), Some(Verb::Undeploy(instance.clone())));
+        assert_eq!(Verb::parse(&update(&agent, &instance)), Some(Verb::Update(instance.clone())));
         assert_eq!(Verb::parse(&invoke(&agent, &instance)), Some(Verb::Invoke(instance)));
         for nonsense in ["hostint.a.handshake", "hostint.", "agentint.ping"] {
             assert_eq!(read(nonsense.to_owned()), None, "{nonsense}");

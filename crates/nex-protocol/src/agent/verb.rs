@@ -118,6 +118,18 @@ pub struct Undeploy {
     pub signal: Option<StopSignal>,
 }
 
+/// Node → agent on `agentint.<agent>.update.<instance>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Update {
+    /// Those members of its environment that are files and have a new text, sealed to the agent's key.
+    pub files: String,
+    /// The key they were sealed by.
+    pub sealed_by: String,
+    /// What the service is told by when they are there; nothing tells it if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<StopSignal>,
+}
+
 /// Why an agent did not do what it was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -132,7 +144,7 @@ pub enum RejectCode {
     Unsupported,
     /// The artifact is missing, unreadable or not what its digest says.
     Artifact,
-    /// The environment cannot be opened.
+    /// The environment, or its new files, cannot be opened or put in their places.
     Environment,
     /// The engine did not start it.
     Start,
@@ -140,9 +152,11 @@ pub enum RejectCode {
     Triggers,
     /// It was undeployed while it started.
     Stopped,
+    /// No instance of that id runs.
+    Absent,
 }
 
-/// Answer to deploy and undeploy.
+/// Answer to deploy, undeploy and update.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "result", rename_all = "snake_case")]
 pub enum Answer {
