@@ -19,7 +19,9 @@ const MAX_SAID: usize = 256;
 #[derive(Debug, thiserror::Error)]
 pub enum VersionError {
     /// It does not start.
-    #[error("cannot start {program} to ask for its version")]
+    #[error(
+        "cannot start {program} to ask for its version; next: check that it is a program this user may run, or name another with --nats-server"
+    )]
     Spawn {
         /// The program.
         program: PathBuf,
@@ -127,6 +129,13 @@ mod tests {
             assert!(told.contains(expected), "{told}");
         }
         assert_eq!(program_version(&program("new", "echo nats-server: v2.14.2")).await.unwrap(), "2.14.2");
-        assert!(matches!(program_version(&directory.path().join("nothing")).await, Err(VersionError::Spawn { .. })));
+        let nothing = directory.path().join("nothing");
+        let error = program_version(&nothing).await.unwrap_err();
+        assert!(matches!(error, VersionError::Spawn { .. }), "{error:?}");
+        let told = error.to_string();
+        assert!(
+            told.contains(&*nothing.to_string_lossy()) && told.contains("; next: ") && told.contains("--nats-server"),
+            "{told}"
+        );
     }
 }
