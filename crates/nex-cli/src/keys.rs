@@ -82,7 +82,8 @@ impl<F: Fn() -> anyhow::Result<String>> DefaultKey<F> {
         let home = env.nex_home()?;
         let path = home.join(self.file);
         if path.exists() {
-            output.note(format_args!("Reusing existing {}: {}", self.what, path.display()));
+            // Where it was made was said then; 0.2.7 says this each time.
+            tracing::debug!("Reusing existing {}: {}", self.what, path.display());
             return Ok((path.clone(), read_seed(&path)?));
         }
         let seed = (self.make)()?;
