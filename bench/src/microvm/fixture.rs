@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use async_nats::Client;
 use futures::StreamExt as _;
-use nex_node::bus::{AgentUser, BusKeys, InternalBus};
+use nex_node::bus::{BusKeys, InternalBus};
 use nex_node::identity::Identity as NodeIdentity;
 use nex_node::journal::Journal;
+use nex_node::nats_user::NatsUser;
 use nex_node::sandbox::{Host, Sandboxes};
 use nex_node::state_dir::StateDir;
 use nex_node::{NodeConfig, clock};
@@ -95,7 +96,7 @@ impl AgentFixture {
     }
 
     /// Credentials of an agent on the bus, and its id.
-    pub(crate) fn user(&self) -> (AgentId, AgentUser) {
+    pub(crate) fn user(&self) -> (AgentId, NatsUser) {
         let id = AgentId::new(clock::unix_seconds_u32());
         let user = self.keys.agent_user(&id, clock::unix_seconds());
         (id, user)

@@ -1,12 +1,14 @@
 //! Parses and validates values of the command line.
 
+use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use nex_protocol::deploy::{Isolation, WorkloadType};
-use nex_protocol::id::{NodeId, is_public_key};
+use nex_protocol::deploy::{Isolation, RunPolicy, WorkloadType};
+use nex_protocol::id::{NodeId, SecretName, is_public_key};
+use nex_protocol::seal::file_variable;
 use nex_protocol::subject::is_valid_pattern;
 use nex_protocol::trigger::{DurableTrigger, HttpRoute, Trigger};
 
@@ -75,6 +77,27 @@ pub(crate) fn takes_credentials(r#type: WorkloadType) -> Result<(), Usage> {
         true => Err(Usage(format!(
             "a {type} function connects to NATS by its host services; next: give these a connection with --hs_url, and leave nats-creds out"
         ))),
+    }
+}
+
+/// Whether a workload of this type can have these secrets in these places, and be told as it says where one of them changes.
+pub(crate) fn secrets_fit(
+    r#type: WorkloadType,
+    policy: Option<&RunPolicy>,
+    secrets: &BTreeMap<String, SecretName>,
+) -> Result<(), Usage> {
+    let in_file = secrets.iter().find(|(member, _)| file_variable(member).is_some());
+    if let Some((member, name)) = in_file.filter(|_| r#type.is_function()) {
+        let variable = file_variable(member).unwrap_or_default();
+        return Err(Usage(format!("a {type} function has no files; next: write {variable}=secret:{name}")));
+    }
+    let reaction = policy.and_then(|policy| policy.on_secret_change.as_deref()).filter(|what| what.starts_with("signal:"));
+    match secrets.iter().next() {
+        Some((variable, name)) if reaction.is_some() && in_file.is_none() => Err(Usage(format!(
+            "a signal tells a service that its files have new values, and its secrets are variables; next: write \
+             {variable}=secret-file:{name}, and have it read that file, or --on-secret-change restart"
+        ))),
+        Some(_) | None => Ok(()),
     }
 }
 

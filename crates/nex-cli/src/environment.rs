@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use nex_protocol::id::SecretName;
-use nex_protocol::seal::{Environment, NATS_CREDS};
+use nex_protocol::seal::{Environment, FILE, NATS_CREDS};
 
 use crate::check::{Usage, small_file};
 
@@ -17,6 +17,8 @@ const MAX_VALUE: u64 = 256 * 1024;
 
 /// Before the name of a secret of the namespace.
 const SECRET: &str = "secret:";
+/// Before the name of one that the service is to have in a file, whose path the variable has.
+const SECRET_FILE: &str = "secret-file:";
 
 /// Variables: those whose values are here, and those whose values are secrets of the namespace.
 #[derive(Default, Clone, PartialEq, Eq)]
@@ -34,14 +36,30 @@ impl std::fmt::Debug for Variables {
 impl Variables {
     /// Gives a variable a value, instead of any that it had.
     pub(crate) fn set(&mut self, key: String, value: String) {
-        self.secrets.remove(&key);
+        self.remove(&key);
         self.values.insert(key, value);
     }
 
     /// Gives a variable the value of a secret, instead of any that it had.
     pub(crate) fn refer(&mut self, key: String, name: SecretName) {
-        self.values.remove(&key);
+        self.remove(&key);
         self.secrets.insert(key, name);
+    }
+
+    /// Gives a variable the path of a file with the value of a secret, instead of any value that it had.
+    pub(crate) fn refer_file(&mut self, key: &str, name: SecretName) {
+        self.remove(key);
+        self.secrets.insert(format!("{FILE}{key}"), name);
+    }
+
+    fn remove(&mut self, key: &str) {
+        self.values.remove(key);
+        self.secrets.remove(key);
+        self.secrets.remove(&format!("{FILE}{key}"));
+    }
+
+    fn has(&self, key: &str) -> bool {
+        self.values.contains_key(key) || self.secrets.contains_key(key) || self.secrets.contains_key(&format!("{FILE}{key}"))
     }
 
     /// Gives a service credentials for NATS: a file's content, or `secret:NAME`.
@@ -70,7 +88,12 @@ pub(crate) fn collect(files: &[PathBuf], arguments: &[String]) -> anyhow::Result
         bounded("standard input", std::io::stdin().lock())
     })?;
     given.values.into_iter().for_each(|(key, value)| variables.set(key, value));
-    given.secrets.into_iter().for_each(|(key, name)| variables.refer(key, name));
+    for (member, name) in given.secrets {
+        match member.strip_prefix(FILE) {
+            Some(key) => variables.refer_file(key, name),
+            None => variables.refer(member, name),
+        }
+    }
     Ok(variables)
 }
 
@@ -97,16 +120,20 @@ fn of_arguments(arguments: &[String], mut stdin: impl FnMut() -> anyhow::Result<
             let shown: String = argument.chars().take(40).collect();
             return Err(Usage(format!("'{shown}' is no environment variable; next: write it as KEY=value")).into());
         };
-        if variables.values.contains_key(key) || variables.secrets.contains_key(key) {
+        if variables.has(key) {
             return Err(Usage(format!("environment variable {key} is given twice; next: leave one out")).into());
         }
-        if let Some(name) = value.strip_prefix(SECRET) {
+        let (of_variable, of_file) = (value.strip_prefix(SECRET), value.strip_prefix(SECRET_FILE));
+        if let Some(name) = of_variable.or(of_file) {
             let name = name.parse().map_err(|error| {
                 let why = "next: for a value that begins so, write it into a file and give KEY=@FILE";
                 Usage(format!("{key}: {error}; {why}"))
             })?;
             check_name(key, "")?;
-            variables.refer(key.to_owned(), name);
+            match of_file {
+                Some(_) => variables.refer_file(key, name),
+                None => variables.refer(key.to_owned(), name),
+            }
             continue;
         }
         let value = match (value, value.strip_prefix('@')) {
@@ -180,7 +207,14 @@ mod tests {
     fn a_variable_has_a_value_or_a_secret_and_the_last_one_counts() {
         let given = variables(&["A=secret:db", "B=x"], "").unwrap();
         assert_eq!((given.secrets["A"].as_str(), given.values.len()), ("db", 1));
-        for wrong in [&["A=secret:"][..], &["A=secret:a b"], &["A=secret:db", "A=1"], &["1=secret:db"]] {
+        for wrong in [
+            &["A=secret:"][..],
+            &["A=secret:a b"],
+            &["A=secret:db", "A=1"],
+            &["1=secret:db"],
+            &["A=secret-file:db", "A=1"],
+            &["A=secret-file:"],
+        ] {
             let error = variables(wrong, "").unwrap_err().to_string();
             assert!(error.contains("; next: "), "{error}");
         }
@@ -188,6 +222,12 @@ mod tests {
         given.set("A".into(), "1".into());
         given.refer("B".into(), "db".parse().unwrap());
         assert_eq!((given.values.len(), given.secrets.len(), given.values["A"].as_str()), (1, 1, "1"));
+        given.refer_file("B", "other".parse().unwrap());
+        assert_eq!((given.secrets.keys().map(String::as_str).collect::<Vec<_>>(), given.secrets.len()), (vec!["nex:file:B"], 1));
+        given.set("B".into(), "1".into());
+        assert!(given.secrets.is_empty(), "{given:?}");
+        let files = variables(&["C_FILE=secret-file:db", "D=secret:db"], "").unwrap().secrets;
+        assert_eq!((files["nex:file:C_FILE"].as_str(), files["D"].as_str()), ("db", "db"));
         given.credentials("secret:bus").unwrap();
         assert_eq!(given.secrets[NATS_CREDS].as_str(), "bus");
         assert!(given.credentials("/no/such").is_err());

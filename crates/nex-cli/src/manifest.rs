@@ -203,6 +203,9 @@ impl Reader<'_> {
             check::takes_credentials(r#type)?;
         }
         let variables = self.variables(&raw.env_files, raw.environment, raw.nats_creds)?;
+        if let Some(r#type) = r#type {
+            check::secrets_fit(r#type, policy.as_ref(), &variables.secrets)?;
+        }
         Ok(Wanted {
             name: name.parse().map_err(|error| wrong(format!("{error}")))?,
             source,
@@ -258,10 +261,20 @@ impl Reader<'_> {
     }
 
     fn fill(&self, variables: &mut Variables, key: String, from: RawFrom) -> anyhow::Result<()> {
+        let named = |name: String| {
+            name.parse::<SecretName>().map_err(|error| Usage(format!("{key}: {error}; next: see `nex secret ls`")))
+        };
         let value = match from {
             RawFrom::Secret(name) => {
-                let name = name.parse().map_err(|error| Usage(format!("{key}: {error}; next: see `nex secret ls`")))?;
+                let name = named(name)?;
                 variables.refer(key, name);
+                return Ok(());
+            }
+            RawFrom::SecretFile(_) if key == NATS_CREDS => {
+                return Err(Usage("credentials are a file anyway; next: write { secret = \"NAME\" }".to_owned()).into());
+            }
+            RawFrom::SecretFile(name) => {
+                variables.refer_file(&key, named(name)?);
                 return Ok(());
             }
             RawFrom::File(file) => environment::of_value_file(&self.directory.join(file))?,

@@ -2,9 +2,10 @@
 
 use nex_client::discover::{Ended, Running};
 use nex_protocol::control::EndedWorkload;
-use nex_protocol::deploy::WorkloadType;
+use nex_protocol::deploy::{OnSecretChange, WorkloadType};
 use nex_protocol::digest::Digest;
 use nex_protocol::id::{NodeId, WorkloadName};
+use nex_protocol::seal::file_variable;
 use nkeys::KeyPair;
 use serde_json::json;
 
@@ -25,7 +26,7 @@ pub(crate) struct Revision {
 }
 
 impl Revision {
-    /// The revision of an artifact with these settings, and these versions of the secrets that they name. The settings
+    /// The revision of an artifact with these settings, and these versions of the secrets that they name, in their order. The settings
     /// are signed before they are hashed: whoever sees the revision cannot guess at secrets by it, and a signature of Ed25519 is the same
     /// each time.
     pub(crate) fn new(
@@ -35,12 +36,13 @@ impl Revision {
         (settings, secrets): (&Settings, &[u64]),
         issuer: &KeyPair,
     ) -> Result<Self, nkeys::error::Error> {
-        let mut settings = serde_json::to_value(settings).unwrap_or_default();
+        let fixed = fixed_versions(r#type, settings, secrets);
+        let mut settings_of = serde_json::to_value(settings).unwrap_or_default();
         // A function that is called by its name alone may say so or not.
-        if r#type.is_function() && settings.get("triggers") == Some(&json!([name])) && settings.get("durable").is_none() {
-            settings.as_object_mut().and_then(|members| members.insert("triggers".to_owned(), json!([])));
+        if r#type.is_function() && settings_of.get("triggers") == Some(&json!([name])) && settings_of.get("durable").is_none() {
+            settings_of.as_object_mut().and_then(|members| members.insert("triggers".to_owned(), json!([])));
         }
-        let bytes = serde_json::to_vec(&(r#type.as_str(), settings, secrets)).unwrap_or_default();
+        let bytes = serde_json::to_vec(&(r#type.as_str(), settings_of, fixed)).unwrap_or_default();
         let signed = issuer.sign(&[b"nex apply: ", bytes.as_slice()].concat())?;
         let digits = |digest: &Digest| digest.to_string().chars().take(DIGITS).collect();
         Ok(Self { project: project.to_owned(), artifact: digits(artifact), settings: digits(&Digest::of(&signed)) })
@@ -69,6 +71,14 @@ impl std::fmt::Display for Revision {
         let Self { project, artifact, settings } = self;
         write!(f, "{project}:{artifact}:{settings}")
     }
+}
+
+/// The versions of those secrets that a copy keeps as long as it runs: what nodes renew while it runs makes no other version of it.
+fn fixed_versions(r#type: WorkloadType, settings: &Settings, versions: &[u64]) -> Vec<u64> {
+    let reaction = settings.policy.as_ref().and_then(|policy| policy.on_secret_change.as_deref());
+    let is_renewed = r#type.is_function() || reaction.and_then(|what| what.parse().ok()) == Some(OnSecretChange::Restart);
+    let secrets = settings.secrets.keys().zip(versions);
+    secrets.filter(|(member, _)| !is_renewed && file_variable(member).is_none()).map(|(_, version)| *version).collect()
 }
 
 /// What is to be done about one workload.
@@ -172,8 +182,9 @@ fn why(old: Option<&Revision>, new: &Revision) -> &'static str {
 #[cfg(test)]
 mod tests {
     use nex_protocol::control::WorkloadSummary;
+    use nex_protocol::deploy::RunPolicy;
     use nex_protocol::id::WorkloadId;
-    use nex_protocol::seal::Environment;
+    use nex_protocol::seal::{Environment, NATS_CREDS};
     use proptest::prelude::*;
 
     use super::*;
@@ -228,7 +239,33 @@ mod tests {
     }
 
     #[test]
-    fn what_was_deployed_by_hand_in_the_same_version_is_as_it_should_be_and_secrets_have_versions() {
+    fn a_new_value_of_a_secret_is_another_version_where_no_node_brings_it_to_what_runs() {
+        let (issuer, name) = (KeyPair::new_account(), "a".parse().unwrap());
+        let of = |kind, members: &[&str], reaction: Option<&str>, versions: &[u64]| {
+            let secrets = members.iter().map(|member| ((*member).to_owned(), "db".parse().unwrap())).collect();
+            let policy = reaction.map(|what| RunPolicy { on_secret_change: Some(what.to_owned()), ..RunPolicy::default() });
+            let settings = Settings { secrets, policy, ..settings("1") };
+            Revision::new("shop", &Digest::of(b"x"), (&name, kind), (&settings, versions), &issuer).unwrap()
+        };
+        let native = WorkloadType::Native;
+        for (kind, members, reaction, is_another) in [
+            (native, &["A"][..], None, true),
+            (native, &["A"], Some("none"), true),
+            (native, &["A"], Some("restart"), false),
+            (native, &["nex:file:A"], None, false),
+            (native, &["nex:file:A"], Some("signal:SIGHUP"), false),
+            (native, &[NATS_CREDS], None, false),
+            (native, &["A", "nex:file:B"], None, true),
+            (WorkloadType::V8, &["A"], None, false),
+        ] {
+            let [first, second] = [1, 2].map(|version| of(kind, members, reaction, &vec![version; members.len()]));
+            assert_eq!(first != second, is_another, "{kind} {members:?} {reaction:?}");
+        }
+        assert_eq!(of(native, &["A", "nex:file:B"], None, &[1, 1]), of(native, &["A", "nex:file:B"], None, &[1, 2]));
+    }
+
+    #[test]
+    fn what_was_deployed_by_hand_in_the_same_version_is_as_it_should_be() {
         let (issuer, name) = (KeyPair::new_account(), "a".parse().unwrap());
         let of = |project, settings: &Settings, versions: &[u64]| {
             Revision::new(project, &Digest::of(b"x"), (&name, WorkloadType::V8), (settings, versions), &issuer).unwrap()
@@ -236,7 +273,6 @@ mod tests {
         let wanted = of("shop", &settings("1"), &[]);
         assert!(wanted.is_met_by(&of(BY_HAND, &settings("1"), &[])) && !wanted.is_met_by(&of("other", &settings("1"), &[])));
         assert!(!wanted.is_met_by(&of(BY_HAND, &settings("2"), &[])));
-        assert_ne!(wanted, of("shop", &settings("1"), &[7]));
         let called = Settings { triggers: vec!["a".into()], ..settings("1") };
         assert_eq!(of("shop", &called, &[]), wanted, "its name calls it either way");
         assert_ne!(of("shop", &Settings { triggers: vec!["b".into()], ..settings("1") }, &[]), wanted);

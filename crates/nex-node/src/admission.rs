@@ -22,6 +22,7 @@ use crate::policy::{self, Admitted, DeployRefusal};
 use crate::quota::DeployRates;
 use crate::registry::{NoRoom, Reservation};
 use crate::workload::command::FirstStart;
+use crate::workload::files::Renewal;
 use crate::workload::launch_error::LaunchError;
 use crate::workload::runtime::DriverServices;
 use crate::workload::secrets::Wanted;
@@ -228,6 +229,7 @@ fn specification(
         argv: request.argv.clone().unwrap_or_default(),
         environment: admitted.environment,
         secrets: Wanted::new(admitted.secrets),
+        renewal: Renewal::default(),
         policy: admitted.policy,
         triggers: admitted.triggers.subjects,
         durable: admitted.triggers.durable.into_iter().map(Arc::new).collect(),

@@ -10,7 +10,7 @@
 //! | [`bus`] | the internal NATS server and who may say what on it |
 //! | [`sandbox`], [`agents`], [`pool`] | where agents live, what they say, and a pool of warm ones |
 //! | [`control`], [`policy`], [`issuers`], [`registry`], [`quota`] | requests, whether they may, whether there is room |
-//! | [`admission`], [`workload`], [`artifacts`], [`secrets`], `rotation` | from an admitted request to a workload, and its life |
+//! | [`admission`], [`workload`], [`artifacts`], [`secrets`], [`service_users`], `rotation` | from an admitted request to a workload, and its life |
 //! | [`trigger`], [`direct`], [`called`], [`callees`], [`connections`], [`host_calls`] | how a function is called, or a service asked, and what it may call |
 //! | [`durable`] | triggers whose messages are kept until they are dealt with |
 //! | [`embedded`] | the NATS server of `nex up` |
@@ -43,6 +43,7 @@ pub mod journal;
 mod leftovers;
 pub mod logs;
 mod namespace_connections;
+pub mod nats_user;
 pub mod node;
 pub mod offered_nats;
 pub mod outbox;
@@ -55,6 +56,7 @@ mod restore;
 mod rotation;
 pub mod sandbox;
 pub mod secrets;
+pub mod service_users;
 pub mod state_dir;
 pub mod status;
 pub mod tail;

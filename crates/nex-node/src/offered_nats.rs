@@ -3,7 +3,8 @@
 //! It is the node's own, at the address at which a workload with a network of its own reaches it: a server of the host's loopback is at
 //! the gateway's name from inside a machine, and where it always was for a jailed process. Nothing is offered that would give something
 //! away: no address with a password in it, none where the node itself needs credentials, and none where workloads have servers apart
-//! from the node's.
+//! from the node's. Where the node makes users for services, credentials are no hindrance, and what it offers are the servers that they are
+//! for.
 
 use std::net::Ipv4Addr;
 
@@ -17,16 +18,16 @@ const HOST_NAME: &str = "host.nex.internal";
 
 /// What services are offered, if anything.
 #[must_use]
-pub fn offer(connections: &Connections, reach: &Reach) -> Option<String> {
+pub fn offer(connections: &Connections, reach: &Reach, makes_users: bool) -> Option<String> {
     let node = connections.node_settings();
     let uses_tls = node.tls_first || node.tls_ca.is_some() || node.tls_cert.is_some() || connections.node_demands_tls();
-    if uses_tls || node.has_credentials() || connections.configured().is_some() {
+    if uses_tls || (!makes_users && (node.has_credentials() || connections.configured().is_some())) {
         return None;
     }
     match reach {
         // They share the host's network, and what their authors expect of it.
-        Reach::Everything => None,
-        Reach::Only(_) => as_seen(&node.servers, false),
+        Reach::Everything if !makes_users => None,
+        Reach::Everything | Reach::Only(_) => as_seen(&node.servers, false),
         Reach::Nothing => as_seen(&node.servers, true),
     }
 }

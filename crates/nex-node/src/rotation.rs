@@ -1,4 +1,5 @@
-//! New values of secrets, for what runs already: functions, and services that want it, are started anew with them.
+//! New values of secrets, for what runs already: functions, and services that want it, are started anew with them; services that have them
+//! in files get new files. Credentials that the node makes for services are renewed the same way.
 //!
 //! A node hears of a new value on the subject of the bucket, which takes a permission of its own; without that, and for what was missed, it
 //! looks now and then. What it hears is a hint only: the record is read from the bucket, verified and opened before anything is started.
@@ -11,6 +12,7 @@ use async_nats::Client;
 use futures::StreamExt as _;
 use futures::stream;
 use nex_process::{Deadline, TaskScope};
+use nex_protocol::agent::RejectCode;
 use nex_protocol::envelope::chain;
 use nex_protocol::id::Namespace;
 use nex_protocol::secret::{self, Place};
@@ -18,7 +20,11 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::admission::Admission;
+use crate::agents::InstanceError;
+use crate::clock;
 use crate::workload::Workload;
+use crate::workload::files::Anew;
+use crate::workload::launch_error::LaunchError;
 
 /// How soon the secrets of a namespace are listened to that had no workloads.
 const TICK: Duration = Duration::from_secs(2);
@@ -28,6 +34,8 @@ const GATHER: Duration = Duration::from_millis(200);
 const LOOK: Duration = Duration::from_secs(60);
 /// Longest time to read the secrets of a workload.
 const READ: Duration = Duration::from_secs(10);
+/// Seconds until credentials are made once more that could not be handed over.
+const RETRY_SECONDS: i64 = 60;
 /// Workloads that are started anew at once.
 const AT_ONCE: usize = 4;
 /// Most subjects that are remembered; of more than these, all secrets are looked at.
@@ -38,7 +46,7 @@ pub(crate) async fn run(admission: Arc<Admission>) {
     let mut subscriptions = Subscriptions::new(admission.drivers.launcher.secrets.nats.clone());
     let mut looked = Instant::now();
     loop {
-        let followers = || admission.registry.all().into_iter().filter(|workload| workload.spec.follows_secrets());
+        let followers = || admission.registry.all().into_iter().filter(|workload| !workload.spec.followed_secrets().is_empty());
         subscriptions.listen_to(followers().map(|workload| workload.spec.namespace.clone()).collect()).await;
         let told = subscriptions.told().await;
         let looks = told.is_all || looked.elapsed() >= LOOK;
@@ -47,6 +55,14 @@ pub(crate) async fn run(admission: Arc<Admission>) {
         }
         let concerned = followers().filter(|workload| looks || told.concerns(workload));
         stream::iter(concerned).for_each_concurrent(AT_ONCE, |workload| Box::pin(follow(&admission, workload))).await;
+        if admission.drivers.launcher.service_users.is_some() {
+            let now = clock::unix_seconds();
+            let due = admission.registry.all().into_iter().filter(|workload| workload.spec.renewal.is_due(now));
+            let services = due.filter(|workload| !workload.spec.kind.is_function());
+            stream::iter(services)
+                .for_each_concurrent(AT_ONCE, |workload| Box::pin(renew_credentials(&admission, workload)))
+                .await;
+        }
     }
 }
 
@@ -56,7 +72,8 @@ async fn follow(admission: &Admission, workload: Arc<Workload>) {
     match Box::pin(admission.drivers.launcher.secrets.has_changed(spec, Deadline::after(READ))).await {
         Ok(Some(false)) => {}
         // What an earlier process started may have an old one; a service would not want a new start for that alone.
-        Ok(None) if !spec.kind.is_function() => {}
+        Ok(None) if !spec.kind.is_function() && spec.restarts_for_secrets() => {}
+        Ok(Some(true) | None) if !spec.restarts_for_secrets() => replace_files(admission, &workload).await,
         Ok(Some(true) | None) => {
             tracing::info!(workload_id = %spec.id, name = %spec.name, "a secret has a new value: the workload is started anew with it");
             workload.renew().await;
@@ -64,6 +81,42 @@ async fn follow(admission: &Admission, workload: Arc<Workload>) {
         Err(failure) => {
             let why = chain(&failure);
             tracing::debug!(workload_id = %spec.id, name = %spec.name, why, "the workload keeps the secrets that it has");
+        }
+    }
+}
+
+/// Gives a service its secrets anew that it has in files.
+async fn replace_files(admission: &Admission, workload: &Workload) {
+    let (spec, launcher) = (&workload.spec, &admission.drivers.launcher);
+    spec.secrets.owe(true);
+    match Box::pin(launcher.renew_files(spec, &workload.present, Anew::Secrets, Deadline::after(READ))).await {
+        Ok(is_done) => {
+            spec.secrets.owe(false);
+            if is_done {
+                tracing::info!(workload_id = %spec.id, name = %spec.name, "a secret has a new value: the workload has it in its files");
+            }
+        }
+        Err(failure) => {
+            let why = chain(&failure);
+            tracing::warn!(workload_id = %spec.id, name = %spec.name, why, "the workload keeps the files that it has; tried again in a minute");
+        }
+    }
+}
+
+/// Gives a service the credentials that the node makes for it anew.
+async fn renew_credentials(admission: &Admission, workload: Arc<Workload>) {
+    let (spec, launcher) = (&workload.spec, &admission.drivers.launcher);
+    match Box::pin(launcher.renew_files(spec, &workload.present, Anew::Credentials, Deadline::after(READ))).await {
+        Ok(_) => tracing::debug!(workload_id = %spec.id, name = %spec.name, "the workload's credentials were looked at"),
+        // An agent of an earlier process: what it was started without, or does not know how to do, it will not have later.
+        Err(LaunchError::Agent(InstanceError::Rejected { code, message })) if code != RejectCode::Absent => {
+            spec.renewal.never();
+            tracing::warn!(workload_id = %spec.id, name = %spec.name, why = message, "the workload has no new credentials until it is started again");
+        }
+        Err(failure) => {
+            spec.renewal.at(clock::unix_seconds().saturating_add(RETRY_SECONDS));
+            let why = chain(&failure);
+            tracing::warn!(workload_id = %spec.id, name = %spec.name, why, "the workload's credentials are not renewed yet; tried again in a minute");
         }
     }
 }
@@ -80,7 +133,7 @@ impl Told {
     fn concerns(&self, workload: &Workload) -> bool {
         let spec = &workload.spec;
         let place = |name| Place { namespace: &spec.namespace, issuer: &spec.claims.iss, name };
-        !self.subjects.is_empty() && spec.secrets.variables().values().any(|name| self.subjects.contains(&place(name).subject()))
+        !self.subjects.is_empty() && spec.followed_secrets().iter().any(|name| self.subjects.contains(&place(name).subject()))
     }
 }
 

@@ -4,7 +4,7 @@
 //! NATS is away it is started again with what it had. A version older than that is refused, for whoever can write to the bucket could put
 //! one back that was rotated away.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_nats::Client;
@@ -91,14 +91,14 @@ impl Secrets {
         Ok(environment)
     }
 
-    /// Whether a secret of the workload is another version than the one that it was started with, which this node can open; not known of one
+    /// Whether a secret for which something is done about the workload is another version than the one that it was started with, which this node can open; not known of one
     /// that an earlier process started.
     ///
     /// # Errors
     /// [`SecretFailure`], for the first that cannot be had: what runs keeps what it has then.
     pub async fn has_changed(&self, spec: &WorkloadSpec, by: Deadline) -> Result<Option<bool>, SecretFailure> {
-        let (mut changed, mut is_known) = (false, true);
-        for name in spec.secrets.variables().values().collect::<BTreeSet<_>>() {
+        let (mut changed, mut is_known) = (spec.secrets.is_owed(), true);
+        for name in spec.followed_secrets() {
             let place = Place { namespace: &spec.namespace, issuer: &spec.claims.iss, name };
             let record = Box::pin(self.record(spec, place, by)).await?;
             let unusable = |why| SecretFailure::Unusable { name: name.clone(), why };

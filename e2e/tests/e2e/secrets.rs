@@ -66,6 +66,38 @@ fn apply_replaces_what_uses_a_secret_that_was_set_since() {
 }
 
 #[test]
+fn apply_leaves_alone_what_nodes_renew_when_a_secret_is_set() {
+    let world = World::new();
+    let _up = world.up(&[]);
+    world.file("say.js", "() => env.WORDS\n");
+    world.file("service.sh", "#!/bin/sh\ntell() { echo \"I say $(cat $WORDS_FILE)\"; }\ntrap tell HUP\ntell\nsleep 1000 &\nwhile kill -0 $!; do wait $!; done\n");
+    world.nex_reading(&["secret", "set", "words"], b"first").expect(0);
+    let toml = "project = 'shop'\n[workloads.say]\nfile = 'say.js'\nenvironment = { WORDS = { secret = 'words' } }\n\
+                [workloads.service]\nfile = 'service.sh'\nenvironment = { WORDS_FILE = { secret_file = 'words' } }\n\
+                on_secret_change = 'signal:HUP'\n";
+    world.file("nex.toml", toml);
+    world.nex(&["apply"]).expect(0).says(&["✅ Applied"]);
+    let before = world.ps();
+    world.nex_reading(&["secret", "set", "words"], b"second").expect(0);
+    world.eventually("the service says it", || world.nex(&["logs", "service", "--tail", "5"]).text().contains("I say second"));
+    world.eventually("the function says it", || world.nex(&["call", "say", ""]).text().contains("second"));
+    world.nex(&["apply"]).expect(0).says(&["All is as it should be"]);
+    let ids = |list: &[Value]| list.iter().map(|one| one["id"].clone()).collect::<Vec<_>>();
+    assert_eq!(ids(&world.ps()), ids(&before));
+    // By hand it is the same version, and what is exported says the same.
+    world.nex(&["export", "again.toml"]).expect(0);
+    let again = std::fs::read_to_string(world.path("again.toml")).unwrap();
+    assert!(again.contains("secret_file = \"words\"") && again.contains("signal:SIGHUP"), "{again}");
+    for (arguments, expected) in [
+        (&["devrun", "say.js", "A=secret-file:words"][..], "write A=secret:words"),
+        (&["devrun", "service.sh", "A=secret:words", "--on-secret-change", "signal:HUP"], "write A=secret-file:words"),
+        (&["devrun", "service.sh", "A=secret-file:words", "--on-secret-change", "signal:KILL"], "signal:NAME"),
+    ] {
+        world.nex(arguments).expect(2).says(&[expected]);
+    }
+}
+
+#[test]
 fn what_is_typed_is_not_shown() {
     let world = World::new();
     let _up = world.up(&[]);

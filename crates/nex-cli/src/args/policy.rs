@@ -33,7 +33,8 @@ pub(crate) struct PolicyArgs {
     /// Failures in a row until it is started again; the first pass has as many intervals [default: 3]
     #[arg(long, value_name = "FAILURES", requires = "health")]
     pub(crate) health_threshold: Option<u32>,
-    /// What becomes of it when one of its secrets is set again: none, or restart [default: none]
+    /// What becomes of it when one of its secrets is set again: none, restart, or signal:NAME, such as signal:HUP, when its files
+    /// (KEY=secret-file:NAME) have the new value [default: none]
     #[arg(long, value_name = "WHAT")]
     pub(crate) on_secret_change: Option<OnSecretChange>,
     /// Run it to its end, as a job: it is started again only when it fails, and only --retries times

@@ -113,6 +113,7 @@ impl WorkloadArgs {
             check::takes_credentials(r#type)?;
             variables.credentials(from)?;
         }
+        check::secrets_fit(r#type, self.policy.request()?.as_ref(), &variables.secrets)?;
         Ok(variables)
     }
 

@@ -44,7 +44,8 @@ use crate::session::{self, Session};
   triggers = [\"fn.greet\"]           # default: its name calls a function
   copies = 2
   environment = { GREETING = \"hi\", TOKEN = { file = \"token\" }, USER = { variable = \"USER\" },
-                  PASSWORD = { secret = \"db\" } }      # of `nex secret set`
+                  PASSWORD = { secret = \"db\" },      # of `nex secret set`
+                  KEY_FILE = { secret_file = \"key\" } }  # the path of a file with one
   env_files = [\".env\"]
   # as the flags of devrun (triggers may be any of --trigger): type, argv (a list), essential, memory_mib,
   # call_timeout, concurrency, machine, isolation, settle, nodes (ids), spread, tags, description; of a service: nats_creds, restart, stop_signal,
@@ -199,6 +200,7 @@ async fn resolve<'a>(wanted: &'a Wanted, how: How<'_>, output: &Output) -> anyho
     if wanted.settings.environment.contains_key(NATS_CREDS) || wanted.settings.secrets.contains_key(NATS_CREDS) {
         check::takes_credentials(r#type)?;
     }
+    check::secrets_fit(r#type, wanted.settings.policy.as_ref(), &wanted.settings.secrets)?;
     let versions = session.secret_versions(wanted.settings.secrets.values(), &keys.issuer).await?;
     let (ArtifactSource::File(LocalFile { digest, .. }, _) | ArtifactSource::Stored(Artifact { digest, .. })) = &source;
     let revision = Revision::new(project, digest, (&wanted.name, r#type), (&wanted.settings, &versions), &keys.issuer)

@@ -37,7 +37,8 @@ pub(crate) struct RunArgs {
     #[arg(value_name = "NODE", add = ArgValueCompleter::new(complete::nodes))]
     node: NodeRef,
     /// Environment variables, which only the node can read: KEY=@FILE takes the value from a file, KEY=- from standard input,
-    /// KEY=secret:NAME is a secret of `nex secret set`, KEY=@@TEXT a text that begins with @
+    /// KEY=secret:NAME is a secret of `nex secret set`, KEY=secret-file:NAME the path of a file with it, KEY=@@TEXT a text that begins
+    /// with @
     #[arg(value_name = "KEY=VALUE")]
     environment: Vec<String>,
     /// Name of the workload

@@ -71,7 +71,8 @@ pub(super) struct RawWorkload {
     pub(super) tags: BTreeMap<String, String>,
 }
 
-/// A variable's value: a text, the content of a file, a variable of whoever applies the file, or a secret of the namespace.
+/// A variable's value: a text, the content of a file, a variable of whoever applies the file, a secret of the namespace, or the path of a
+/// file with one.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 pub(super) enum RawValue {
@@ -85,6 +86,7 @@ pub(super) enum RawFrom {
     File(PathBuf),
     Variable(String),
     Secret(String),
+    SecretFile(String),
 }
 
 /// How a service is to be kept, as the flags of `devrun` say it.

@@ -8,7 +8,7 @@ use nex_protocol::deploy::{
     DeployRequest, DeployedSettings, JobPolicy, RequestedHealth, RequestedPlacement, RunPolicy, WorkloadType,
 };
 use nex_protocol::id::WorkloadName;
-use nex_protocol::seal::NATS_CREDS;
+use nex_protocol::seal::{FILE, NATS_CREDS};
 
 use super::raw::{RawFrom, RawManifest, RawValue, RawWorkload};
 use crate::args::{SETTLE, milliseconds};
@@ -81,6 +81,13 @@ fn unsayable(settings: &DeployedSettings) -> Option<&'static str> {
     }
 }
 
+fn of_secret(member: &str, name: String) -> (String, RawValue) {
+    match member.strip_prefix(FILE) {
+        Some(variable) => (variable.to_owned(), RawValue::From(RawFrom::SecretFile(name))),
+        None => (member.to_owned(), RawValue::From(RawFrom::Secret(name))),
+    }
+}
+
 fn of_request(request: DeployRequest, name: &WorkloadName) -> RawWorkload {
     let kind = request.r#type.as_deref().and_then(|text| text.parse::<WorkloadType>().ok());
     let is_function = kind.is_some_and(WorkloadType::is_function);
@@ -107,7 +114,7 @@ fn of_request(request: DeployRequest, name: &WorkloadName) -> RawWorkload {
         },
         description: request.description.unwrap_or_default(),
         argv: request.argv.unwrap_or_default(),
-        environment: secrets.into_iter().map(|(key, name)| (key, RawValue::From(RawFrom::Secret(name)))).collect(),
+        environment: secrets.into_iter().map(|(member, name)| of_secret(&member, name)).collect(),
         nats_creds: credentials.into_iter().map(|(_, name)| RawFrom::Secret(name)).next(),
         essential: request.essential.unwrap_or_default(),
         restart,
@@ -187,8 +194,9 @@ mod tests {
         service.request.argv = Some(vec!["-v".into(), "two words".into()]);
         service.request.settle_ms = Some(1_000);
         service.request.machine_class = Some("large".into());
-        service.request.secrets =
-            Some([("PASSWORD".to_owned(), "db".to_owned()), (NATS_CREDS.to_owned(), "bus".to_owned())].into());
+        service.request.secrets = Some(
+            [("PASSWORD", "db"), (NATS_CREDS, "bus"), ("nex:file:K", "k")].map(|(a, b)| (a.to_owned(), b.to_owned())).into(),
+        );
         service.request.policy = serde_json::from_str(
             r#"{"restart":"always","stop_signal":"SIGTERM","stop_grace_ms":1500,"health":{"probe":"http:80/ok","threshold":2},"on_secret_change":"restart"}"#,
         )
@@ -199,6 +207,7 @@ mod tests {
         assert!(matches!(&one.source, Source::Stored(location) if location.to_string() == "nats://B/k"));
         assert_eq!((&one.settings.policy, &one.settings.argv), (&service.request.policy, &service.request.argv.clone().unwrap()));
         assert_eq!((one.settings.secrets["PASSWORD"].as_str(), one.settings.secrets[NATS_CREDS].as_str()), ("db", "bus"));
+        assert_eq!(one.settings.secrets["nex:file:K"].as_str(), "k");
         let node = KeyPair::new_server().public_key();
         service.request.placement = Some(RequestedPlacement {
             nodes: vec![node.clone()],

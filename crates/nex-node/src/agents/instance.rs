@@ -9,7 +9,9 @@ use async_nats::{Client, HeaderMap, Request, RequestErrorKind};
 use bytes::Bytes;
 use nex_bus::invocation;
 use nex_process::{Deadline, Elapsed};
-use nex_protocol::agent::{Answer, Deploy, Invocation, InvocationError, Outcome, Ping, Pong, RejectCode, Undeploy, subject};
+use nex_protocol::agent::{
+    Answer, Deploy, Invocation, InvocationError, Outcome, Ping, Pong, RejectCode, Undeploy, Update, subject,
+};
 use nex_protocol::deploy::StopSignal;
 use nex_protocol::id::InstanceId;
 use nex_protocol::replay::Record;
@@ -109,6 +111,19 @@ impl Instance {
             agent: Arc::downgrade(&self.agent),
             bus: self.agent.bus().clone(),
             subject: subject::invoke(self.agent.id(), &self.id),
+        }
+    }
+}
+
+impl Agent {
+    /// Has it replace files of an instance that runs.
+    ///
+    /// # Errors
+    /// [`InstanceError`].
+    pub async fn update(&self, id: &InstanceId, request: &Update, by: Deadline) -> Result<(), InstanceError> {
+        match ask(self, subject::update(self.id(), id), request, by.remaining()).await? {
+            Answer::Done => Ok(()),
+            Answer::Rejected { code, message } => Err(InstanceError::Rejected { code, message }),
         }
     }
 }

@@ -6,11 +6,11 @@
 use std::net::IpAddr;
 
 use nex_protocol::agent::subject;
-use nex_protocol::claims::{new_jti, sign};
 use nex_protocol::id::AgentId;
 use nkeys::KeyPair;
 use serde_json::{Value, json};
 
+use crate::nats_user::{NatsUser, Signer, token};
 use crate::state_dir::{StateDir, StateError};
 
 /// The operator and account keys of the bus.
@@ -22,20 +22,6 @@ pub struct BusKeys {
 impl std::fmt::Debug for BusKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("BusKeys").field("account", &self.account.public_key()).finish_non_exhaustive()
-    }
-}
-
-/// What an agent logs in with.
-pub struct AgentUser {
-    /// User JWT.
-    pub jwt: String,
-    /// The user's seed.
-    pub seed: String,
-}
-
-impl std::fmt::Debug for AgentUser {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AgentUser").finish_non_exhaustive()
     }
 }
 
@@ -58,10 +44,10 @@ impl BusKeys {
         let operator = self.operator.public_key();
         let account = self.account.public_key();
         let limits = json!({"subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1, "leaf": -1});
-        let operator_jwt = token(&operator, "nex", now, &json!({"type": "operator", "version": 2}), &self.operator);
+        let operator_jwt = token(&operator, "nex", (now, None), &json!({"type": "operator", "version": 2}), &self.operator);
         let permissions = json!({"pub": {}, "sub": {}});
         let nats = json!({"type": "account", "version": 2, "limits": limits, "default_permissions": permissions});
-        let account_jwt = token(&account, "nex-bus", now, &nats, &self.operator);
+        let account_jwt = token(&account, "nex-bus", (now, None), &nats, &self.operator);
         // Its server remembers 10,000 closed connections for its monitoring, which nobody reads: 4 KiB for each agent that there was.
         format!(
             "listen: \"{host}:{port}\"\nmax_closed_clients: 16\nports_file_dir: \"{ports_dir}\"\nserver_name: \"nex-bus\"\nmax_payload: 8MB\nmax_pending: 64MB\n\
@@ -71,17 +57,13 @@ impl BusKeys {
 
     /// A user for the node itself: the whole bus.
     #[must_use]
-    pub fn node_user(&self, now: i64) -> AgentUser {
-        self.user(
-            "node",
-            now,
-            &json!({"type": "user", "version": 2, "pub": {}, "sub": {}, "subs": -1, "data": -1, "payload": -1}),
-        )
+    pub fn node_user(&self, now: i64) -> NatsUser {
+        self.user("node", now, json!({"type": "user", "version": 2, "pub": {}, "sub": {}, "subs": -1, "data": -1, "payload": -1}))
     }
 
     /// A user for one agent: its own subjects, its own inbox, answers to what it was asked, nothing else.
     #[must_use]
-    pub fn agent_user(&self, agent: &AgentId, now: i64) -> AgentUser {
+    pub fn agent_user(&self, agent: &AgentId, now: i64) -> NatsUser {
         let publish = json!({"allow": [subject::from_agent(agent)]});
         let subscribe = json!({"allow": [subject::verbs(agent), format!("{}.>", subject::inbox(agent))]});
         // One answer to each request, however long it takes: 10 minutes is far over the longest call.
@@ -89,17 +71,10 @@ impl BusKeys {
         let nats = json!({
             "type": "user", "version": 2, "pub": publish, "sub": subscribe, "resp": answers, "subs": -1, "data": -1, "payload": -1,
         });
-        self.user(agent.as_str(), now, &nats)
+        self.user(agent.as_str(), now, nats)
     }
 
-    fn user(&self, name: &str, now: i64, nats: &Value) -> AgentUser {
-        let user = KeyPair::new_user();
-        let jwt = token(&user.public_key(), name, now, nats, &self.account);
-        AgentUser { jwt, seed: user.seed().unwrap_or_default() }
+    fn user(&self, name: &str, now: i64, nats: Value) -> NatsUser {
+        NatsUser::mint(Signer { key: &self.account, account: None }, name, (now, None), nats)
     }
-}
-
-fn token(subject: &str, name: &str, now: i64, nats: &Value, signer: &KeyPair) -> String {
-    let claims = json!({"jti": new_jti(), "iat": now, "iss": signer.public_key(), "sub": subject, "name": name, "nats": nats});
-    sign(&claims, signer).unwrap_or_default()
 }

@@ -6,7 +6,7 @@ mod proof;
 mod server;
 mod version;
 
-pub use auth::{AgentUser, BusKeys};
+pub use auth::BusKeys;
 pub use internal::InternalBus;
 pub use server::{BusError, BusServer, find_nats_server};
 pub use version::{VersionError, program_version, server_lacks};

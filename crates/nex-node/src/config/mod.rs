@@ -8,6 +8,7 @@ mod quota;
 mod raw;
 mod raw_microvm;
 mod servers;
+mod service_credentials;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -29,6 +30,8 @@ pub use quota::{RawQuota, RawQuotas};
 pub use raw::{RawAutostartWorkload, RawConfig, RawHostService, RawHostServices, RawHttp, ReadError};
 pub use raw_microvm::RawCni;
 pub use servers::ServerList;
+pub(crate) use service_credentials::expand;
+pub use service_credentials::{RawServiceCredentials, RawServicePermissions, ServiceCredentialsConfig, ServicePermissions};
 
 use raw::RawLimits;
 
@@ -96,6 +99,8 @@ pub struct NodeConfig {
     pub http: Option<HttpConfig>,
     /// Host services.
     pub host_services: RawHostServices,
+    /// Users of NATS that the node makes for services, if it does.
+    pub service_credentials: Option<ServiceCredentialsConfig>,
     /// Workloads to start with the node.
     pub autostart: Vec<RawAutostartWorkload>,
     /// Whether to forget what an earlier process of the node was to go on with.
@@ -210,6 +215,7 @@ impl NodeConfig {
         let http = raw.http.as_ref().and_then(|raw| http::resolve(raw, &mut problems));
         let isolation = IsolationConfig::resolve(raw.isolation.unwrap_or_default(), &mut problems);
         let workload_servers = ServerList::new(raw.allow_nats_urls.iter().flatten(), &mut problems);
+        let service_credentials = raw.service_credentials.and_then(|raw| service_credentials::resolve(raw, &mut problems));
         if !problems.is_empty() {
             return Err(Invalid(problems));
         }
@@ -250,6 +256,7 @@ impl NodeConfig {
             bus_port: raw.internal_node_port,
             http,
             host_services: raw.host_services.unwrap_or_default(),
+            service_credentials,
             autostart: raw.autostart.unwrap_or_default().workloads,
             warnings,
         })

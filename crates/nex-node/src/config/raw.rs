@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::isolation::RawIsolation;
 use super::quota::RawQuotas;
 use super::raw_microvm::{RawCni, RawMachineClass, RawNetwork, RawRateLimiters};
+use super::service_credentials::RawServiceCredentials;
 
 /// Largest configuration file accepted, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -99,6 +100,7 @@ pub struct RawConfig {
     pub stop_grace_ms: Option<u64>,
     pub isolation: Option<RawIsolation>,
     pub http: Option<RawHttp>,
+    pub service_credentials: Option<RawServiceCredentials>,
 }
 
 /// `http`: a listener for requests to functions.

@@ -6,6 +6,7 @@ use nex_bus::denials::Denial;
 use crate::bus::BusError;
 use crate::journal::JournalError;
 use crate::sandbox::SandboxError;
+use crate::service_users::ServiceUsersError;
 use crate::state_dir::StateError;
 
 /// Why a node did not start, or had to end.
@@ -41,6 +42,9 @@ pub enum NodeError {
     /// The host services' configuration.
     #[error("the host services cannot be used:\n  - {}", .0.join("\n  - "))]
     HostServices(Vec<String>),
+    /// What makes users of NATS for services.
+    #[error(transparent)]
+    ServiceUsers(#[from] ServiceUsersError),
     /// The listener for HTTP.
     #[error(transparent)]
     Http(#[from] nex_http::GatewayError),

@@ -43,6 +43,7 @@ use crate::rehearsal;
 use crate::restore;
 use crate::rotation;
 use crate::sandbox::{Host, Sandboxes};
+use crate::service_users::{self, ServiceUsers};
 use crate::state_dir::{self, StateDir};
 use crate::status::{Drain, NodeStatus, VERSION};
 use crate::workload::Workloads;
@@ -55,6 +56,7 @@ struct NodeResources {
     sandboxes: Sandboxes,
     denials: Denials,
     services: nex_host::Config,
+    users: Option<ServiceUsers>,
 }
 
 /// A running node.
@@ -126,18 +128,18 @@ impl Node {
             return Err(NodeError::Isolation(contradiction));
         }
         let denials = Denials::default();
-        let nats = match reach(&options.connection, &denials, !left.is_empty()).await {
-            Ok(nats) => nats,
+        let (nats, users) = match Box::pin(connect(&options, &denials, !left.is_empty())).await {
+            Ok(connected) => connected,
             Err(error) => {
                 if left.is_empty() {
                     sandboxes.sweep(&BTreeSet::new()).await;
                     sandboxes.close().await;
                 }
                 // What runs goes on otherwise, and its network with it: the next process may be let in.
-                return Err(error.into());
+                return Err(error);
             }
         };
-        let resources = NodeResources { state, identity, journal, sandboxes: sandboxes.clone(), denials, services };
+        let resources = NodeResources { state, identity, journal, sandboxes: sandboxes.clone(), denials, services, users };
         let begun = Box::pin(Self::begin_on(resources, options, nats, left)).await;
         if begun.is_err() {
             // What was not taken over yet, and the network, which outlives this process.
@@ -153,7 +155,7 @@ impl Node {
         nats: Client,
         left: Vec<(WorkloadId, WorkloadRecord)>,
     ) -> Result<Self, NodeError> {
-        let NodeResources { state, identity, journal, sandboxes, denials, services } = resources;
+        let NodeResources { state, identity, journal, sandboxes, denials, services, users } = resources;
         let NodeOptions { connection, mut config, nats_server, .. } = options;
         leave_out_images(&mut config, &sandboxes);
         let identity = Arc::new(identity);
@@ -180,6 +182,7 @@ impl Node {
             artifacts,
             sandboxes: &sandboxes,
             agents: &agents,
+            service_users: users,
         };
         let drivers = parts.services(&config, &identity, connection, services).await?;
         let status = Arc::new(NodeStatus::new(&config, sandboxes.tags(), &identity));
@@ -352,6 +355,14 @@ async fn serve_http(nats: &Client, config: Option<HttpConfig>) -> Result<Option<
     let gateway = Gateway::start(nats.clone(), config).await?;
     tracing::info!(address = %gateway.address(), "HTTP requests to functions are served");
     Ok(Some(gateway))
+}
+
+/// Connects to the user's NATS, and sees whether the users that are made there for services are good.
+async fn connect(options: &NodeOptions, denials: &Denials, waits: bool) -> Result<(Client, Option<ServiceUsers>), NodeError> {
+    let service_users = options.config.service_credentials.as_ref().map(ServiceUsers::load).transpose()?;
+    let nats = reach(&options.connection, denials, waits).await?;
+    service_users::try_at_start(service_users.as_ref(), &options.connection).await?;
+    Ok((nats, service_users))
 }
 
 /// Takes no images where the sandboxes cannot run them.

@@ -33,6 +33,7 @@ use crate::pool::Pools;
 use crate::quota::LogRates;
 use crate::sandbox::Sandboxes;
 use crate::secrets::Secrets;
+use crate::service_users::ServiceUsers;
 use crate::status::VERSION;
 use crate::tail::Tails;
 
@@ -51,6 +52,7 @@ pub(super) struct DriverParts<'a> {
     pub(super) artifacts: Artifacts,
     pub(super) sandboxes: &'a Sandboxes,
     pub(super) agents: &'a TaskScope,
+    pub(super) service_users: Option<ServiceUsers>,
 }
 
 impl DriverParts<'_> {
@@ -62,7 +64,8 @@ impl DriverParts<'_> {
         connection: ConnectionSettings,
         host: nex_host::Config,
     ) -> Result<Arc<DriverServices>, NodeError> {
-        let DriverParts { nats, denials, outbox, history, bus, keys, journal, artifacts, sandboxes, agents } = self;
+        let DriverParts { nats, denials, outbox, history, bus, keys, journal, artifacts, sandboxes, agents, service_users } =
+            self;
         let timeouts = sandboxes.timeouts();
         let events = Events::new(outbox.clone(), history.clone(), &identity.node, VERSION);
         let router = AgentRouter::start(agents, bus.client().clone()).await.map_err(|e| NodeError::Nats(e.into()))?;
@@ -85,8 +88,6 @@ impl DriverParts<'_> {
         }
         let namespaces = NamespaceConnections::load(&config.host_services)?;
         let connections = Connections::new((nats.clone(), denials), connection, config, namespaces);
-        let direct = Direct::new(connections.clone(), sandboxes.reach(), config.anonymous_functions);
-        let offered_nats = offered_nats::offer(&connections, &sandboxes.reach());
         let host_calls = HostCallServer {
             host: Arc::new(HostServices::new(host)),
             connections: connections.clone(),
@@ -109,9 +110,10 @@ impl DriverParts<'_> {
                 durable: DurableTriggers::new(connections.clone(), &config.deny_triggers, Arc::clone(identity)),
                 callees: Callees::default(),
                 secrets: Secrets { nats: nats.clone(), identity: Arc::clone(identity), connections: connections.clone() },
+                direct: Direct::new(connections.clone(), sandboxes.reach(), config.anonymous_functions),
+                offered_nats: offered_nats::offer(&connections, &sandboxes.reach(), service_users.is_some()),
                 connections,
-                direct,
-                offered_nats,
+                service_users,
             },
             host_calls,
             journal,

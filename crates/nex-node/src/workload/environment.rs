@@ -3,7 +3,7 @@
 
 use nex_process::Deadline;
 use nex_protocol::id::NodeId;
-use nex_protocol::seal::Environment;
+use nex_protocol::seal::{Environment, NATS_CREDS};
 
 use super::launch::Launcher;
 use super::launch_error::LaunchError;
@@ -12,6 +12,10 @@ use crate::offered_nats::NATS_URL;
 
 /// The variable that tells a service with triggers where it is asked.
 const TRIGGER_SUBJECT: &str = "NEX_TRIGGER_SUBJECT";
+/// That of a file with credentials.
+const VARIABLE: &str = "NATS_CREDS";
+/// That of the prefix of inboxes that a user may subscribe.
+const INBOX_PREFIX: &str = "NATS_INBOX_PREFIX";
 
 impl Launcher {
     /// What the workload was given, its secrets as they are now, and what a service is told of where it runs.
@@ -19,7 +23,8 @@ impl Launcher {
         let mut environment = spec.environment.clone();
         environment.extend(Box::pin(self.secrets.resolve(spec, by)).await?);
         if !spec.kind.is_function() {
-            let told = about(spec, &self.secrets.identity.node).into_iter();
+            let made = self.credentials(spec, &mut environment);
+            let told = about(spec, &self.secrets.identity.node).into_iter().chain(made);
             let offered = self.offered_nats.iter().map(|url| (NATS_URL, url.clone()));
             for (name, value) in told.chain(offered) {
                 // What its deployer says counts.
@@ -34,6 +39,25 @@ impl Launcher {
             }
         }
         Ok(environment)
+    }
+}
+
+impl Launcher {
+    /// Puts credentials into an environment that has none, where the node makes users, and gives what a client of NATS needs to know besides.
+    fn credentials(&self, spec: &WorkloadSpec, environment: &mut Environment) -> Option<(&'static str, String)> {
+        let is_given = |environment: &Environment| {
+            environment
+                .keys()
+                .any(|own| own == NATS_CREDS || [VARIABLE, NATS_URL].iter().any(|name| own.eq_ignore_ascii_case(name)))
+        };
+        let Some(users) = self.service_users.as_ref().filter(|_| !is_given(environment)) else {
+            spec.renewal.never();
+            return None;
+        };
+        let user = users.mint(spec);
+        environment.insert(NATS_CREDS.to_owned(), user.credentials);
+        spec.renewal.at(user.renew_at);
+        Some((INBOX_PREFIX, user.inbox_prefix))
     }
 }
 

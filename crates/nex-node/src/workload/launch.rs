@@ -33,6 +33,7 @@ use crate::durable::{Callee, DurableTriggers};
 use crate::images::Images;
 use crate::pool::Pools;
 use crate::secrets::Secrets;
+use crate::service_users::ServiceUsers;
 use crate::trigger;
 
 /// Agents tried before a workload counts as the one to blame for their end.
@@ -69,6 +70,8 @@ pub struct Launcher {
     pub direct: Direct,
     /// What services are told of as `NATS_URL` where their deployers name no server.
     pub offered_nats: Option<String>,
+    /// What makes users of NATS for services, if the node does.
+    pub service_users: Option<ServiceUsers>,
     /// What reads the secrets that workloads use.
     pub secrets: Secrets,
 }

@@ -4,6 +4,7 @@ mod cause;
 pub mod command;
 pub mod driver;
 mod environment;
+pub mod files;
 pub mod launch;
 pub mod launch_error;
 pub mod launched;
@@ -36,6 +37,7 @@ use crate::registry::{Registry, Reservation};
 use crate::tail::Tail;
 use command::{Command, FirstStart, LastEnd, Status};
 use driver::Driver;
+use files::Present;
 use launched::LeftRunning;
 use meter::Meter;
 use outcome::Timeouts;
@@ -53,6 +55,8 @@ pub struct Workload {
     pub tail: Arc<Tail>,
     /// What it uses.
     pub meter: Meter,
+    /// Its instance at this moment.
+    pub present: Present,
     began: Instant,
     /// Time it has to end in order when somebody stops it, and at most when the node does.
     grace: Duration,
@@ -141,7 +145,7 @@ pub fn start(
         }
     }
     let (status, seen) = watch::channel(Status { phase: state.phase, restarts: state.restarts, last_end: None });
-    let meter = runtime.meter();
+    let (meter, present) = (runtime.meter(), runtime.present());
     let mut driver = Driver::new(runtime, state, timeouts, by, status);
     let first = driver.first_start();
     let workload = reservation.fill(Workload {
@@ -149,6 +153,7 @@ pub fn start(
         counters,
         tail,
         meter,
+        present,
         began,
         grace,
         node_grace: services.timeouts.stop_grace,

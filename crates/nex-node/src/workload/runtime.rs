@@ -10,6 +10,7 @@ use nex_protocol::envelope::chain;
 use nex_protocol::id::WorkloadId;
 use nex_protocol::log::Level;
 
+use super::files::Present;
 use super::launch::Launcher;
 use super::launch_error::LaunchError;
 use super::launched::LeftRunning;
@@ -89,6 +90,7 @@ pub(super) struct NodeRuntime {
     end_event: Option<(OwedEvent, EndedRecord)>,
     tail: Arc<Tail>,
     meter: Meter,
+    present: Present,
     /// How often it was started again.
     restarts: u32,
     /// Whether it is this one that tells the world of its lost agent, which others had as well.
@@ -118,6 +120,7 @@ impl NodeRuntime {
             reports,
             tail,
             meter: Meter::default(),
+            present: Present::default(),
             restarts: 0,
             tells_of_loss: true,
             left: None,
@@ -131,6 +134,11 @@ impl NodeRuntime {
     /// What it uses.
     pub(super) fn meter(&self) -> Meter {
         self.meter.clone()
+    }
+
+    /// Its instance at this moment.
+    pub(super) fn present(&self) -> Present {
+        self.present.clone()
     }
 
     /// What is kept of how it ended.
@@ -177,10 +185,12 @@ impl Runtime for NodeRuntime {
     fn adopt(&mut self, by: Deadline) -> BoxFuture<'static, Result<(NodeInstance, Duration), LaunchError>> {
         let (services, spec, calls) = (Arc::clone(&self.services), Arc::clone(&self.spec), self.reports.calls.clone());
         let (serving, left, meter) = (self.scope.child("serving"), self.left.take(), self.meter.clone());
+        let present = self.present.clone();
         Box::pin(async move {
             let left = left.ok_or_else(|| LaunchError::Adoption("nothing is left of it".to_owned()))?;
             let launched = services.launcher.adopt(&spec, left, &calls, by).await?;
             meter.watch(launched.instance.agent());
+            present.watch(&launched.instance);
             let age = launched.age();
             Ok((NodeInstance::new(launched, &services.host_calls, spec, serving), age))
         })
@@ -188,10 +198,11 @@ impl Runtime for NodeRuntime {
 
     fn start(&self, by: Deadline) -> BoxFuture<'static, Result<NodeInstance, LaunchError>> {
         let (services, spec, calls) = (Arc::clone(&self.services), Arc::clone(&self.spec), self.reports.calls.clone());
-        let (serving, meter) = (self.scope.child("serving"), self.meter.clone());
+        let (serving, meter, present) = (self.scope.child("serving"), self.meter.clone(), self.present.clone());
         Box::pin(async move {
             let launched = services.launcher.launch(&spec, &calls, by).await?;
             meter.watch(launched.instance.agent());
+            present.watch(&launched.instance);
             Ok(NodeInstance::new(launched, &services.host_calls, spec, serving))
         })
     }

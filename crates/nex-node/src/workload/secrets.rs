@@ -1,6 +1,7 @@
 //! Which secrets a workload uses, and what they were when it was last started. [`crate::secrets`] reads them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use nex_protocol::id::SecretName;
@@ -10,6 +11,8 @@ use nex_protocol::id::SecretName;
 pub struct Wanted {
     variables: BTreeMap<String, SecretName>,
     known: Mutex<BTreeMap<SecretName, Known>>,
+    /// Whether a version that is known here did not get to the workload yet.
+    is_owed: AtomicBool,
 }
 
 /// A secret as it was last read.
@@ -23,7 +26,7 @@ impl Wanted {
     /// These, by variable.
     #[must_use]
     pub fn new(variables: BTreeMap<String, SecretName>) -> Self {
-        Self { variables, known: Mutex::default() }
+        Self { variables, known: Mutex::default(), is_owed: AtomicBool::new(false) }
     }
 
     /// Whether a variable gets its value from a secret.
@@ -43,6 +46,15 @@ impl Wanted {
     #[must_use]
     pub fn variables(&self) -> &BTreeMap<String, SecretName> {
         &self.variables
+    }
+
+    /// Says whether a version that is known here is still to get to the workload, which runs with another one.
+    pub(crate) fn owe(&self, is_owed: bool) {
+        self.is_owed.store(is_owed, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_owed(&self) -> bool {
+        self.is_owed.load(Ordering::Relaxed)
     }
 
     pub(crate) fn known(&self, name: &SecretName) -> Option<Known> {

@@ -1,5 +1,6 @@
 //! A deploy request after every check: nothing in it is absent by accident, nothing unbounded.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,12 +10,13 @@ use nex_protocol::control::SealedSettings;
 use nex_protocol::deploy::{
     CheckedPolicy, ConnectionDetails, DeployRequest, DeployedSettings, Isolation, OnSecretChange, Restart, WorkloadType,
 };
-use nex_protocol::id::{Namespace, WorkloadId, WorkloadName};
-use nex_protocol::seal::{self, Environment};
+use nex_protocol::id::{Namespace, SecretName, WorkloadId, WorkloadName};
+use nex_protocol::seal::{self, Environment, file_variable};
 use nex_protocol::subject;
 use nex_protocol::trigger::DurableTrigger;
 use nkeys::XKey;
 
+use super::files::Renewal;
 use super::rules::{Rules, seed_of};
 use super::secrets::Wanted;
 use crate::artifacts::Artifact;
@@ -42,6 +44,8 @@ pub struct WorkloadSpec {
     pub environment: Environment,
     /// What of its environment is secrets that are read when it is started.
     pub secrets: Wanted,
+    /// When it is to have other credentials than those that the node has made for it.
+    pub renewal: Renewal,
     /// How it is kept.
     pub policy: CheckedPolicy,
     /// Subjects that call it.
@@ -102,9 +106,16 @@ impl WorkloadSpec {
 
     /// Whether it is started anew where one of its secrets has a new value.
     #[must_use]
-    pub fn follows_secrets(&self) -> bool {
-        let wants = self.kind.is_function() || self.policy.on_secret_change == Some(OnSecretChange::Restart);
-        wants && !self.secrets.variables().is_empty()
+    pub fn restarts_for_secrets(&self) -> bool {
+        self.kind.is_function() || self.policy.on_secret_change == Some(OnSecretChange::Restart)
+    }
+
+    /// The secrets whose new values make a difference while it runs: it is started anew, or those in files are replaced.
+    #[must_use]
+    pub fn followed_secrets(&self) -> BTreeSet<&SecretName> {
+        let all = self.restarts_for_secrets();
+        let secrets = self.secrets.variables().iter().filter(|(member, _)| all || file_variable(member).is_some());
+        secrets.map(|(_, name)| name).collect()
     }
 
     /// Longest time of one call.

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, Event};
 use futures::StreamExt as _;
-use nex_node::bus::{AgentUser, BusKeys};
+use nex_node::bus::BusKeys;
+use nex_node::nats_user::NatsUser;
 use nex_node::state_dir::StateDir;
 use nex_protocol::agent::{AgentEvent, Handshake, PROTOCOL, Undeploy, subject};
 use nex_protocol::deploy::WorkloadType;
@@ -38,7 +39,7 @@ struct Intruder {
     ears: tokio::task::JoinSet<()>,
 }
 
-async fn log_in(world: &World, id: &AgentId, user: AgentUser) -> Result<Intruder, async_nats::ConnectError> {
+async fn log_in(world: &World, id: &AgentId, user: NatsUser) -> Result<Intruder, async_nats::ConnectError> {
     let (violations, key) = (Arc::new(Mutex::new(Vec::new())), Arc::new(KeyPair::from_seed(&user.seed).unwrap()));
     let told = Arc::clone(&violations);
     let options = ConnectOptions::with_jwt(user.jwt, move |nonce| {

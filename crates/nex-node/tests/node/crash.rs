@@ -35,11 +35,13 @@ async fn a_node_in_a_process_of_its_own() {
     let connection = ConnectionSettings {
         user: text("user"),
         password: text("password").map(Into::into),
+        user_jwt: text("jwt").map(Into::into),
+        user_seed: text("seed").map(Into::into),
         ..ConnectionSettings::to_servers(told["url"].as_str().unwrap())
     };
     text("crash").as_deref().and_then(Plan::parse).into_iter().for_each(crash_point::arm);
     let state = Path::new(told["state"].as_str().unwrap()).to_owned();
-    let node = Box::pin(Node::start(options(connection, state, &json!({})))).await.unwrap();
+    let node = Box::pin(Node::start(options(connection, state, &told["config"]))).await.unwrap();
     node.warm().await.unwrap();
     std::future::pending::<()>().await;
 }
@@ -88,10 +90,11 @@ impl World {
     /// Starts the node in another process, which is killed at a point of its own.
     #[expect(clippy::disallowed_methods, reason = "a process to kill")]
     pub(crate) fn spawn_doomed_at(&self, point: Option<&Plan>) -> std::process::Child {
-        let password = self.connection.password.as_ref().map(nex_bus::settings::Secret::expose);
+        let exposed = |secret: &Option<nex_bus::settings::Secret>| secret.as_ref().map(|secret| secret.expose().to_owned());
+        let ConnectionSettings { user, password, user_jwt, user_seed, .. } = &self.connection;
         let told = json!({
-            "url": self.nats.url(), "state": self.state(), "user": self.connection.user, "password": password,
-            "crash": point.map(Plan::to_string),
+            "url": self.nats.url(), "state": self.state(), "user": user, "password": exposed(password),
+            "jwt": exposed(user_jwt), "seed": exposed(user_seed), "config": self.config, "crash": point.map(Plan::to_string),
         });
         std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "crash::a_node_in_a_process_of_its_own", "--nocapture"])

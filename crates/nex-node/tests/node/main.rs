@@ -61,6 +61,8 @@ mod repeats;
 #[cfg(test)]
 mod secrets;
 #[cfg(test)]
+mod service_credentials;
+#[cfg(test)]
 mod stop;
 #[cfg(test)]
 mod stored_secrets;

@@ -229,3 +229,41 @@ async fn a_service_is_started_again_with_a_new_value_only_where_it_wants_that() 
     assert_eq!(world.workload(&kept.id).await.unwrap().restarts, 0);
     world.stop().await;
 }
+
+/// It says what it reads in its file backwards, when it starts and with each SIGHUP.
+const READER: &[u8] =
+    b"#!/bin/sh\ntell() { echo \"backwards: $(rev < $TOKEN_FILE) $(env | grep -c value)\"; }\ntrap tell HUP\ntell\n\
+    sleep 1000 &\nwhile kill -0 $!; do wait $!; done\n";
+/// It says so whenever its file is another one.
+const WATCHER: &[u8] =
+    b"#!/bin/sh\nwhile :; do\n  now=$(rev < $TOKEN_FILE)\n  [ \"$now\" = \"$last\" ] || echo \"backwards: $now\"\n  last=$now\n\
+    sleep 0.05\ndone\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_has_a_new_value_in_its_file_while_it_runs_and_is_told_if_it_wants_that() {
+    let mut world = World::start(json!({})).await;
+    world.set("db", "first-value", &world.keys).await;
+    let deployment = async |name, script, policy: &str| {
+        let mut service = world.prepare(name, WorkloadType::Native, script).await;
+        service.secrets.insert("nex:file:TOKEN_FILE".into(), "db".parse().unwrap());
+        service.policy = Some(serde_json::from_str(policy).unwrap());
+        service
+    };
+    let reader = deployment("reader", READER, r#"{"on_secret_change":"signal:SIGHUP"}"#).await;
+    let watcher = deployment("watcher", WATCHER, "{}").await;
+    let (reader, watcher) = (world.deploy(&reader).await, world.deploy(&watcher).await);
+    let says =
+        |it: &World, who: &DeployResponse, text: &str| it.logs().iter().any(|(_, line)| line.id == who.id && line.text == text);
+    world.until("the reader has the first one", |it| says(it, &reader, "backwards: eulav-tsrif 0")).await;
+    world.until("the watcher has the first one", |it| says(it, &watcher, "backwards: eulav-tsrif")).await;
+    for (value, backwards) in [("second-value", "eulav-dnoces"), ("third-value", "eulav-driht")] {
+        assert_eq!(world.set("db", value, &world.keys).await, 1);
+        world.until("the reader is told", |it| says(it, &reader, &format!("backwards: {backwards} 0"))).await;
+        world.until("the watcher sees it", |it| says(it, &watcher, &format!("backwards: {backwards}"))).await;
+    }
+    for started in [&reader, &watcher] {
+        let summary = world.workload(&started.id).await.unwrap();
+        assert_eq!((summary.state.as_str(), summary.restarts), ("running", 0));
+    }
+    world.stop().await;
+}

@@ -46,7 +46,7 @@ pub(crate) struct World {
     pub(crate) dir: TempDir,
     pub(crate) nats: NatsServer,
     pub(crate) connection: ConnectionSettings,
-    config: Value,
+    pub(crate) config: Value,
     heard: Arc<Mutex<Vec<Message>>>,
     _ear: JoinSet<()>,
 }

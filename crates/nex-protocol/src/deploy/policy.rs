@@ -104,30 +104,36 @@ pub enum OnSecretChange {
     None,
     /// It is stopped and started again.
     Restart,
+    /// It gets this signal, when its files have the new value.
+    Signal(StopSignal),
 }
 
-impl OnSecretChange {
-    /// Its name on the wire.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Restart => "restart",
-        }
-    }
-}
+/// What begins the name of a signal that is sent when a secret changes.
+const SIGNAL: &str = "signal:";
 
 impl fmt::Display for OnSecretChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        match self {
+            Self::None => f.write_str("none"),
+            Self::Restart => f.write_str("restart"),
+            Self::Signal(signal) => write!(f, "{SIGNAL}{}", signal.as_str()),
+        }
     }
 }
 
 impl FromStr for OnSecretChange {
     type Err = InvalidPolicy;
     fn from_str(text: &str) -> Result<Self, InvalidPolicy> {
-        let all = [Self::None, Self::Restart];
-        all.into_iter().find(|one| one.as_str() == text).ok_or_else(|| InvalidPolicy::OnSecretChange(shown(text)))
+        let unknown = || InvalidPolicy::OnSecretChange(shown(text));
+        match text {
+            "none" => Ok(Self::None),
+            "restart" => Ok(Self::Restart),
+            _ => match text.strip_prefix(SIGNAL).ok_or_else(unknown)?.parse::<StopSignal>() {
+                // Nobody reads anything after that.
+                Ok(signal) if signal.as_str() != "SIGKILL" => Ok(Self::Signal(signal)),
+                Ok(_) | Err(_) => Err(unknown()),
+            },
+        }
     }
 }
 
@@ -138,7 +144,7 @@ pub enum InvalidPolicy {
     #[error("'{0}' is no restart policy: expected always, on-failure or never")]
     Restart(String),
     /// Nothing that can be done about a new secret.
-    #[error("'{0}' is nothing to do when a secret changes: expected none or restart")]
+    #[error("'{0}' is nothing to do when a secret changes: expected none, restart or signal:NAME, such as signal:HUP")]
     OnSecretChange(String),
     /// No signal that stops anything.
     #[error("'{0}' is no stop signal: expected one of {names}", names = StopSignal::NAMES.join(", "))]
@@ -259,7 +265,7 @@ impl RunPolicy {
         for (what, is_there) in [
             ("restart policy", self.restart.is_some()),
             ("health check", self.health.is_some()),
-            ("restart when a secret changes", self.on_secret_change.is_some()),
+            ("reaction to a secret that changes", self.on_secret_change.is_some()),
         ] {
             if job.is_some() && is_there {
                 return Err(InvalidPolicy::OfAJob(what));
@@ -337,6 +343,7 @@ mod tests {
         assert_eq!(checked.stop_signal.map(StopSignal::as_str), Some("SIGQUIT"));
         assert_eq!(checked.health.unwrap().interval(), Duration::from_millis(500));
         assert_eq!("term".parse::<StopSignal>().unwrap().as_str(), "SIGTERM");
+        assert_eq!("signal:hup".parse::<OnSecretChange>().unwrap().to_string(), "signal:SIGHUP");
         assert_eq!(policy("{}").check().unwrap(), CheckedPolicy::default());
         let job = policy(r#"{"job":{"retries":2,"deadline_ms":5000}}"#).check().unwrap().job;
         assert_eq!(job, Some(Job { retries: 2, deadline: Some(Duration::from_secs(5)) }));
@@ -347,7 +354,9 @@ mod tests {
         for (text, expected) in [
             (r#"{"restart":"sometimes"}"#, "'sometimes' is no restart policy"),
             (r#"{"on_secret_change":"reload"}"#, "'reload' is nothing to do when a secret changes"),
-            (r#"{"job":{},"on_secret_change":"restart"}"#, "a job has no restart when a secret changes"),
+            (r#"{"on_secret_change":"signal:KILL"}"#, "'signal:KILL' is nothing to do when a secret changes"),
+            (r#"{"on_secret_change":"signal:"}"#, "expected none, restart or signal:NAME"),
+            (r#"{"job":{},"on_secret_change":"restart"}"#, "a job has no reaction to a secret that changes"),
             (r#"{"stop_signal":"SIGSEGV"}"#, "'SIGSEGV' is no stop signal"),
             (r#"{"stop_signal":"9"}"#, "'9' is no stop signal"),
             (r#"{"stop_grace_ms":600001}"#, "stop_grace_ms has to be 0 to 600000"),

@@ -2,12 +2,14 @@
 
 use nex_bus::connect::{ConnectError, connect_with};
 use nex_bus::denials::Denials;
-use nex_bus::settings::DEFAULT_SERVER;
+use nex_bus::settings::{ConnectionSettings, DEFAULT_SERVER};
 use nex_node::NodeConfig;
 use nex_node::bus::server_lacks;
 use nex_node::rehearsal::{self, NoJetStream};
+use nex_node::service_users::{ServiceUsers, ServiceUsersError};
 
 use super::check::Check;
+use super::node::{SERVICE_USERS, advice};
 use crate::args::{ConnectionArgs, NodeArgs};
 use crate::env::Env;
 
@@ -17,7 +19,7 @@ const PERMISSION: &str = "permission on NATS";
 
 /// Whether a check is one of these, which sandboxes do not need.
 pub(super) fn is_of_nats(check: &Check) -> bool {
-    [SERVER, JETSTREAM, PERMISSION].contains(&check.what.as_str())
+    [SERVER, JETSTREAM, PERMISSION, SERVICE_USERS].contains(&check.what.as_str())
 }
 
 /// Connects as the node would, and asks and subscribes as it does.
@@ -57,6 +59,7 @@ async fn found(args: &NodeArgs, config: &NodeConfig, connection: &ConnectionArgs
     }
     let node = rehearsal::identity(&args.state_root(config, env)?.join("node"))?;
     denied.extend(rehearsal::denied(&client, &denials, &node).await.map_err(|error| anyhow::anyhow!("{error}"))?);
+    checks.extend(service_users(config, &settings).await);
     let permit = "permit it (docs/security.md says who needs what), or connect as another user";
     if denied.is_empty() {
         checks.push(Check::new(PERMISSION, true, Ok("all that a node needs without host services and triggers".to_owned()), ""));
@@ -66,4 +69,20 @@ async fn found(args: &NodeArgs, config: &NodeConfig, connection: &ConnectionArgs
         checks.push(Check::new(PERMISSION, is_needed, Err(denial.into()), permit));
     }
     Ok(checks)
+}
+
+/// Logs in as a user that the node would make for a service.
+async fn service_users(config: &NodeConfig, settings: &ConnectionSettings) -> Option<Check> {
+    // What is wrong with its key is told with the configuration.
+    let users = ServiceUsers::load(config.service_credentials.as_ref()?).ok()?;
+    let next = "see the reason";
+    Some(match Box::pin(users.try_on(settings)).await {
+        Ok(()) => Check::new(SERVICE_USERS, true, Ok(format!("of account {}, kept to what they may do", users.account())), ""),
+        // A node starts then, and says so in its log.
+        Err(error @ ServiceUsersError::Connect(_)) => Check::new(SERVICE_USERS, false, Err(error.into()), next),
+        Err(error) => {
+            let next = advice(&error);
+            Check::new(SERVICE_USERS, true, Err(error.into()), &next)
+        }
+    })
 }

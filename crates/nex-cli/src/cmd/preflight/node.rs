@@ -9,6 +9,7 @@ use nex_bus::settings::ConnectionSettings;
 use nex_node::bus::program_version;
 use nex_node::config::SandboxChoice;
 use nex_node::sandbox::UID_BASE;
+use nex_node::service_users::ServiceUsers;
 use nex_node::{NodeConfig, NodeOptions, rehearsal};
 use nex_process::{ChildSpec, Deadline, Output as ChildOutput};
 
@@ -22,6 +23,14 @@ use crate::env::Env;
 const SAME_VERSION: &str = "install nex and nex-agent of one version";
 /// Timeout of each check.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What makes users for services.
+pub(super) const SERVICE_USERS: &str = "users of NATS for services";
+
+/// What an error says to do.
+pub(super) fn advice(error: &impl std::fmt::Display) -> String {
+    error.to_string().split_once("; next: ").map_or_else(|| "see the reason".to_owned(), |(_, advice)| advice.to_owned())
+}
 
 /// Checks the configuration and returns it; the built-in one if it is invalid.
 pub(super) fn configuration(args: &NodeArgs) -> (Vec<Check>, NodeConfig) {
@@ -44,6 +53,10 @@ pub(super) fn configuration(args: &NodeArgs) -> (Vec<Check>, NodeConfig) {
         checks.push(Check::new("host services", true, Err(wrong.into()), "correct the file"));
     }
     checks.push(Check::new("host services act with", false, Ok(rights_of_host_services(&loaded.config)), ""));
+    if let Some(Err(wrong)) = loaded.config.service_credentials.as_ref().map(ServiceUsers::load) {
+        let next = advice(&wrong);
+        checks.push(Check::new(SERVICE_USERS, true, Err(wrong.into()), &next));
+    }
     let next = "remove the field, or leave it: the node starts without it";
     let warnings = loaded.config.warnings.iter().map(|warning| anyhow::anyhow!("{warning}"));
     checks.extend(warnings.map(|warning| Check::new("configuration", false, Err(warning), next)));
