@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_nats::rustls::pki_types::CertificateDer;
 use async_nats::rustls::pki_types::pem::PemObject as _;
-use async_nats::rustls::{ClientConfig, RootCertStore};
+use async_nats::rustls::{AlertDescription, ClientConfig, Error as TlsError, RootCertStore};
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 
 use crate::authenticate::authenticate;
@@ -59,6 +59,9 @@ async fn look_closer(error: ConnectError, settings: &ConnectionSettings, servers
     let (ConnectError::Unreachable { servers: shown, source } | ConnectError::Tls { servers: shown, source }) = error else {
         return error;
     };
+    if let Some(alert) = alert(&source) {
+        return of_alert(alert, settings, shown, source);
+    }
     let is_tls = matches!(source.kind(), ConnectErrorKind::Tls) || is_of_tls(&source);
     let told = match servers {
         // A word first is what NATS over TCP does, without TLS and without WebSockets before it.
@@ -84,6 +87,46 @@ fn explain(settings: &ConnectionSettings, source: async_nats::ConnectError) -> C
         | ConnectErrorKind::TimedOut
         | ConnectErrorKind::Io
         | ConnectErrorKind::MaxReconnects => ConnectError::Unreachable { servers, source },
+    }
+}
+
+/// What the server says of the handshake, if it was the one to give it up.
+fn alert(error: &async_nats::ConnectError) -> Option<AlertDescription> {
+    let mut parts = std::iter::successors(std::error::Error::source(error), |part| part.source());
+    parts.find_map(|part| {
+        let inner = part.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let told = inner.and_then(|inner| inner.downcast_ref::<TlsError>()).or_else(|| part.downcast_ref::<TlsError>());
+        match told {
+            Some(TlsError::AlertReceived(alert)) => Some(*alert),
+            _ => None,
+        }
+    })
+}
+
+/// Alerts are about what we have shown, and that is a certificate at most.
+fn of_alert(
+    alert: AlertDescription,
+    settings: &ConnectionSettings,
+    servers: String,
+    source: async_nats::ConnectError,
+) -> ConnectError {
+    let is_of_certificates = matches!(
+        alert,
+        AlertDescription::CertificateRequired
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied
+    );
+    match &settings.tls_cert {
+        Some(certificate) if is_of_certificates => {
+            ConnectError::CertificateRefused { servers, certificate: certificate.clone(), source }
+        }
+        None if is_of_certificates => ConnectError::CertificateWanted { servers, source },
+        Some(_) | None => ConnectError::Tls { servers, source },
     }
 }
 

@@ -46,6 +46,28 @@ pub enum ConnectError {
         #[source]
         source: async_nats::ConnectError,
     },
+    /// The server wants a certificate of the client's, and got none.
+    #[error("{servers} asks for a client certificate; next: give --tlscert and --tlskey, or cert and key in the NATS context")]
+    CertificateWanted {
+        /// Whom we asked.
+        servers: String,
+        /// Why.
+        #[source]
+        source: async_nats::ConnectError,
+    },
+    /// The server does not believe the client's certificate.
+    #[error(
+        "{servers} refuses the client certificate {certificate}; next: give one that its authority has signed for clients and that has not expired"
+    )]
+    CertificateRefused {
+        /// Whom we asked.
+        servers: String,
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// Why.
+        #[source]
+        source: async_nats::ConnectError,
+    },
     /// Nobody answered.
     #[error(
         "no NATS server at {servers}; next: start one (`nex up`, or `nats-server -js`), or name the right one with --server or --context"

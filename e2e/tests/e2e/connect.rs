@@ -119,6 +119,23 @@ fn credentials_of_the_node_of_the_user_and_of_a_workload() {
     let creds = world.file("me.creds", as_creds(&jwt, &seed));
     works(&world, &["--creds", &creds]);
 
+    // Users that the node makes for services: tried by preflight and by the start, by the same code.
+    let key = world.file("account.nk", account.seed().unwrap());
+    let config = json!({"no_sandbox": true, "service_credentials": {"key_file": key}}).to_string();
+    let config = world.file("node.json", config);
+    let preflight = ["node", "preflight", "--config", &config, "--creds", &creds];
+    world.nex(&preflight).expect(1).says(&["others than its owner", "next: chmod 600"]);
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    world.nex(&preflight).expect(0).says(&["kept to what they may do [users of NATS for services]"]).says_not("nex-fence");
+    for (seed, expected) in [
+        (KeyPair::new_account().seed().unwrap(), "refuses users of account"),
+        (KeyPair::new_operator().seed().unwrap(), "the seed of an operator"),
+    ] {
+        world.file("account.nk", &seed);
+        world.nex(&preflight).expect(1).says(&[expected, "next: "]).says_not(&seed);
+        world.nex(&["node", "up", "--config", &config, "--creds", &creds]).expect(1).says(&[expected, "next: "]).says_not(&seed);
+    }
+
     // A workload that counts in another account, with credentials that only the node can read.
     let node = world.node_up(&["--creds", &creds]);
     let (jwt, seed) = user(&other);
@@ -133,13 +150,14 @@ fn credentials_of_the_node_of_the_user_and_of_a_workload() {
     node.interrupt().expect(0).says_not(&seed);
 }
 
-struct Certificates {
-    ca: String,
-    server: (String, String),
-    client: (String, String),
+pub(crate) struct Certificates {
+    pub(crate) ca: String,
+    pub(crate) server: (String, String),
+    pub(crate) client: (String, String),
 }
 
-fn certificates(world: &World) -> Certificates {
+/// An authority in this directory of the world, and what it has signed.
+pub(crate) fn certificates(world: &World, directory: &str) -> Certificates {
     let mut authority = CertificateParams::new([]).unwrap();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(authority, TlsKey::generate().unwrap()).unwrap();
@@ -148,10 +166,11 @@ fn certificates(world: &World) -> Certificates {
         params.extended_key_usages = vec![purpose];
         let key = TlsKey::generate().unwrap();
         let certificate = params.signed_by(&key, &authority).unwrap();
+        let file = format!("{directory}/{file}");
         (world.file(&format!("{file}.crt"), certificate.pem()), world.file(&format!("{file}.key"), key.serialize_pem()))
     };
     Certificates {
-        ca: world.file("ca.crt", authority.pem()),
+        ca: world.file(&format!("{directory}/ca.crt"), authority.pem()),
         server: signed("server", &["localhost", "127.0.0.1"], ExtendedKeyUsagePurpose::ServerAuth),
         client: signed("client", &["me"], ExtendedKeyUsagePurpose::ClientAuth),
     }
@@ -160,7 +179,7 @@ fn certificates(world: &World) -> Certificates {
 #[test]
 fn tls_with_and_without_a_certificate_of_ones_own() {
     let files = World::new();
-    let Certificates { ca, server: (cert, key), client: (own_cert, own_key) } = certificates(&files);
+    let Certificates { ca, server: (cert, key), client: (own_cert, own_key) } = certificates(&files, "ours");
     let config = format!("tls {{ cert_file: {cert:?}, key_file: {key:?}, timeout: 5 }}");
     let world = with(config.clone());
     works(&world, &["--tlsca", &ca]);
@@ -169,8 +188,21 @@ fn tls_with_and_without_a_certificate_of_ones_own() {
 
     let world = with(config.replace("timeout", &format!("verify: true, ca_file: {ca:?}, timeout")));
     works(&world, &["--tlsca", &ca, "--tlscert", &own_cert, "--tlskey", &own_key]);
-    world.nex(&["ps", "--tlsca", &ca]).expect(6);
+    let wanted = ["asks for a client certificate", "next: give --tlscert and --tlskey, or cert and key in the NATS context"];
+    let Certificates { client: (their_cert, their_key), .. } = certificates(&files, "theirs");
+    let of_another = ["--tlsca", &ca, "--tlscert", &their_cert, "--tlskey", &their_key];
+    let refused = ["refuses the client certificate", their_cert.as_str(), "next: give one that its authority has signed"];
+    for command in [&["ps"][..], &["node", "up"], &["node", "preflight"]] {
+        let code = if command == ["node", "preflight"] { 1 } else { 6 };
+        world.nex(&[command, &["--tlsca", &ca]].concat()).expect(code).says(&wanted);
+        world.nex(&[command, &of_another].concat()).expect(code).says(&refused);
+    }
     world.nex(&["ps", "--tlsca", &ca, "--tlscert", &own_cert]).expect(6).says(&["comes without its key"]);
+    let context = json!({"url": world.url(), "ca": ca, "cert": own_cert, "key": own_key});
+    world.file("home/config/nats/context/mutual.json", context.to_string());
+    works(&world, &["--context", "mutual"]);
+    world.file("home/config/nats/context/bare.json", json!({"url": world.url(), "ca": ca}).to_string());
+    world.nex(&["ps", "--context", "bare"]).expect(6).says(&wanted);
 
     let world = with(config.replace("timeout", "handshake_first: auto, timeout"));
     world.nex(&["node", "ls", "--tlsca", &ca, "--tlsfirst", "--timeout", "200ms"]).expect(0).says(&["No nodes discovered"]);
