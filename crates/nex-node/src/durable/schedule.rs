@@ -20,6 +20,9 @@ use crate::workload::spec::WorkloadSpec;
 
 /// How long a time that came is kept for somebody to be called: what nobody took by then is skipped.
 const TTL: &str = "1h";
+/// Most schedules of a namespace. It has to be said: a stream that says nothing, or that it has no bound, has that of the server, which is
+/// 1,000 consumers from nats-server 2.15 on, and each schedule has one.
+const MAX_SCHEDULES: i32 = 100_000;
 
 /// Whether it never comes any more.
 pub(super) fn is_over(schedule: &Schedule) -> bool {
@@ -39,6 +42,7 @@ impl JetStream {
                     allow_message_schedules: true,
                     allow_message_ttl: true,
                     allow_direct: true,
+                    max_consumers: MAX_SCHEDULES,
                     ..stream::Config::default()
                 };
                 match self.ask::<stream::Info>(what, format!("STREAM.CREATE.{name}"), &config).await? {

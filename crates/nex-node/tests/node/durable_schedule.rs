@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use async_nats::jetstream::consumer::pull;
 use nex_client::deploy::{Deployment, Target};
 use nex_node::Node;
 use nex_protocol::deploy::WorkloadType;
@@ -134,5 +135,26 @@ async fn what_is_no_schedule_is_refused_and_what_is_removed_is_made_again() {
     tokio::time::timeout(Duration::from_millis(2_500), until("it is called no more", || seen.all() > gone + 1))
         .await
         .unwrap_err();
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_may_have_more_schedules_than_a_stream_has_consumers_by_itself() {
+    let mut world = World::start(json!({})).await;
+    let started = world.deploy(&teller(&world, &["every:1h"]).await).await;
+    let stream = world.jetstream().get_stream("NEX_SCHEDULES_default").await.unwrap();
+    // From nats-server 2.15 on, a stream that does not say more has a thousand.
+    let consumer = |number: usize| pull::Config {
+        durable_name: Some(format!("other-{number}")),
+        filter_subject: format!("$NEX.fire.default.other-{number}"),
+        ..pull::Config::default()
+    };
+    for number in 0..1_000 {
+        stream.create_consumer(consumer(number)).await.unwrap();
+    }
+    let more = world.deploy(&teller(&world, &["every:1h", "every:2h"]).await).await;
+    assert_eq!(stream.get_info().await.unwrap().state.consumer_count, 1_002);
+    world.stop_workload(&started).await;
+    world.stop_workload(&more).await;
     world.stop().await;
 }
