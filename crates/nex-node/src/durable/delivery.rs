@@ -12,7 +12,7 @@ use nex_bus::denials::Denial;
 use nex_protocol::agent::{HostCalls, Invocation, TriggerKind};
 use nex_protocol::replay::Record;
 use nex_protocol::trigger::{DurableTrigger, Place, Source};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::board::Entry;
@@ -52,8 +52,6 @@ pub(super) struct Deliverer {
     pub(super) slots: Arc<Semaphore>,
     /// Messages that wait for one.
     pub(super) queued: AtomicUsize,
-    /// Told when a slot is free again.
-    pub(super) freed: Notify,
     /// Told when no more is to be begun.
     pub(super) stop: CancellationToken,
 }
@@ -82,7 +80,6 @@ impl Deliverer {
         };
         self.attempt(&message, &head).await;
         drop(slot);
-        self.freed.notify_one();
     }
 
     fn jetstream_message(&self, message: Message) -> jetstream::Message {

@@ -7,14 +7,17 @@
 //!     └───── pause ◀─────┘ no stream, no consumer, no JetStream, no permission
 //! ```
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use async_nats::{Message, Subscriber};
 use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
 use nex_bus::drain::Draining;
-use nex_process::TaskScope;
 use nex_protocol::trigger::{Place, Source};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -32,8 +35,6 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 const TICK: Duration = Duration::from_secs(1);
 const LOOK: u32 = 5;
 const LOOK_IDLE: u32 = 60;
-/// Time in which slots that become free are gathered for one request.
-const GATHER: Duration = Duration::from_micros(500);
 /// Pauses after a failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
@@ -49,11 +50,11 @@ pub(super) struct Lane {
 
 impl Lane {
     /// Until it is told to stop: then no more messages are taken, and those that were taken are dealt with.
-    pub(super) async fn run(self, stop: CancellationToken, calls: TaskScope) {
-        let mut pause = FIRST_PAUSE;
+    pub(super) async fn run(self, stop: CancellationToken) {
+        let (mut pause, mut calls) = (FIRST_PAUSE, Calls::new());
         while !stop.is_cancelled() {
             let (began, mut has_come) = (Instant::now(), false);
-            let Err(failure) = self.serve(&stop, &calls, &mut has_come).await else { break };
+            let Err(failure) = self.serve(&stop, &mut calls, &mut has_come).await else { break };
             // What fails now and then, and serves in between, is not kept waiting like what does not serve at all.
             if has_come || began.elapsed() > MAX_PAUSE {
                 pause = FIRST_PAUSE;
@@ -61,11 +62,11 @@ impl Lane {
             self.tell(&failure);
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = tokio::time::sleep(jittered(pause, rand::random())) => {}
+                () = beside(&mut calls, tokio::time::sleep(jittered(pause, rand::random()))) => {}
             }
             pause = (pause * 2).min(MAX_PAUSE);
         }
-        calls.shutdown(self.drain).await;
+        tokio::time::timeout(self.drain, calls.for_each(std::future::ready)).await.ok();
         self.deliverer.jetstream.client.flush().await.ok();
     }
 
@@ -79,12 +80,14 @@ impl Lane {
     }
 
     /// Until something fails, and whether a message came before that.
-    async fn serve(&self, stop: &CancellationToken, calls: &TaskScope, has_come: &mut bool) -> Result<(), TriggerFailure> {
+    async fn serve(&self, stop: &CancellationToken, calls: &mut Calls, has_come: &mut bool) -> Result<(), TriggerFailure> {
         let Deliverer { jetstream, entry, trigger, place, .. } = &*self.deliverer;
         let seen = entry.seen();
-        self.keep_schedule().await?;
-        let wanted = Wanted { trigger, place, denied: &self.denied, seen: seen.as_ref() };
-        let bound = jetstream.bind(&wanted).await?;
+        let bind = async {
+            self.keep_schedule().await?;
+            jetstream.bind(&Wanted { trigger, place, denied: &self.denied, seen: seen.as_ref() }).await
+        };
+        let bound = beside(calls, Box::pin(bind)).await?;
         entry.bound(bound.seen);
         entry.looked(&bound.info);
         let inbox = jetstream.client.new_inbox();
@@ -96,10 +99,10 @@ impl Lane {
     async fn pull(
         &self,
         (inbox, subscription): (String, Subscriber),
-        (stop, calls): (&CancellationToken, &TaskScope),
+        (stop, calls): (&CancellationToken, &mut Calls),
         has_come: &mut bool,
     ) -> Result<(), TriggerFailure> {
-        let Deliverer { jetstream, slots, freed, queued, .. } = &*self.deliverer;
+        let Deliverer { jetstream, slots, queued, .. } = &*self.deliverer;
         let mut messages = Draining::new(jetstream.client.clone(), subscription, stop.clone());
         let (mut credit, mut watch) =
             (Credit::default(), Watch::new(jetstream.client.statistics().connects.load(Ordering::Relaxed)));
@@ -121,7 +124,7 @@ impl Lane {
                         match told {
                             Told::Gone => return Err(TriggerFailure::Gone),
                             // Not asked for again at once: whatever it was would say the same.
-                            Told::Lost => tokio::time::sleep(TICK).await,
+                            Told::Lost => beside(calls, tokio::time::sleep(TICK)).await,
                             Told::Alive | Told::Over(_) => {}
                         }
                     } else {
@@ -130,16 +133,17 @@ impl Lane {
                         watch.has_changed = true;
                     }
                 }
-                () = freed.notified(), if !stop.is_cancelled() => tokio::time::sleep(GATHER).await,
+                // A slot is free again.
+                Some(()) = calls.next() => {}
                 // Another trigger has them all.
                 slot = slots.acquire(), if is_starved => drop(slot),
-                _ = ticks.tick() => self.look_after(&mut credit, &mut watch).await?,
+                _ = ticks.tick() => beside(calls, Box::pin(self.look_after(&mut credit, &mut watch))).await?,
             }
         }
     }
 
     /// Takes what came; nothing where it was a message, else what it says.
-    async fn take(&self, message: Message, stop: &CancellationToken, calls: &TaskScope) -> Option<Told> {
+    async fn take(&self, message: Message, stop: &CancellationToken, calls: &mut Calls) -> Option<Told> {
         if let Some(status) = message.status {
             let text = message.description.as_deref().unwrap_or_default();
             return Some(Told::read(status.as_u16(), text, missing(message.headers.as_ref())));
@@ -148,7 +152,12 @@ impl Lane {
             self.deliverer.give_back(message).await;
         } else {
             let slot = self.deliverer.slot();
-            calls.spawn("message", Arc::clone(&self.deliverer).deliver(message, slot));
+            let (deliverer, trigger) = (Arc::clone(&self.deliverer), Arc::clone(&self.deliverer.text));
+            calls.push(Box::pin(async move {
+                if AssertUnwindSafe(deliverer.deliver(message, slot)).catch_unwind().await.is_err() {
+                    tracing::error!(%trigger, "dealing with a message panicked");
+                }
+            }));
         }
         None
     }
@@ -203,6 +212,21 @@ impl Lane {
         watch.has_changed = info.num_ack_pending > 0;
         entry.looked(&info);
         Ok(())
+    }
+}
+
+/// The messages in hand. All of them are one task, that of their trigger: what has come together goes on together, in one write to the bus
+/// and one back. A task for each would wake another thread for each.
+type Calls = FuturesUnordered<BoxFuture<'static, ()>>;
+
+/// Something else, while what is in hand goes on.
+async fn beside<T>(calls: &mut Calls, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            Some(()) = calls.next() => {}
+        }
     }
 }
 

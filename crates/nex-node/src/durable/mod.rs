@@ -21,7 +21,7 @@ use std::sync::atomic::AtomicUsize;
 use nex_process::{Deadline, TaskScope};
 use nex_protocol::control::TriggerSummary;
 use nex_protocol::trigger::{DurableTrigger, Place, Source};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 
 pub use failure::TriggerFailure;
 
@@ -147,7 +147,6 @@ impl DurableTriggers {
                 entry,
                 slots: Arc::clone(callee.slots),
                 queued: AtomicUsize::new(0),
-                freed: Notify::new(),
                 stop: scope.cancel_token(),
             };
             let lane = Lane {
@@ -156,7 +155,7 @@ impl DurableTriggers {
                 concurrency: spec.limits.concurrency,
                 drain: spec.call_timeout() + AGENT_SLACK,
             };
-            scope.spawn("trigger", lane.run(scope.cancel_token(), scope.child("calls")));
+            scope.spawn("trigger", lane.run(scope.cancel_token()));
         }
         Ok(Some(scope))
     }
