@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_nats::{Client, Message, Subscriber};
+use async_nats::{Client, HeaderMap, Message, Subscriber};
 use nex_bus::connect::ConnectError;
 use nex_bus::denials::Denial;
 use nex_bus::drain::Draining;
 use nex_bus::own_headers::to_function;
 use nex_bus::service_error;
-use nex_engine::{Call, CallError};
+use nex_engine::{Call, CallError, streaming};
 use nex_process::TaskScope;
 use nex_protocol::agent::DirectTriggers;
 use nex_protocol::reply::ReplySubject;
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::connections::{Connected, WorkloadConnection, WorkloadConnections};
 use crate::invoke::{self, Callee, Row};
 use crate::report::{CallCounters, Report};
+use crate::streaming::{Came, Taker, follow, is_taken};
 
 /// Upper bound of a drain; callers give up earlier.
 const MAX_DRAIN: Duration = Duration::from_secs(600);
@@ -116,11 +117,24 @@ impl Direct {
     async fn answer(&self, message: Message) {
         let began = Instant::now();
         let headers = to_function(message.headers.as_ref());
-        let call = Call { subject: message.subject.to_string(), payload: message.payload, headers, host: None };
-        let answer = self.callee.call(call).await;
+        let to = ReplySubject::of(message.reply.as_deref());
+        let call = Call { subject: message.subject.to_string(), payload: message.payload, headers, host: None, streaming: None };
+        let came = match to.clone().filter(|_| is_taken(message.headers.as_ref())) {
+            None => Came::Whole(self.callee.call(call).await),
+            Some(to) => {
+                let (streaming, streamed) = streaming();
+                let called = self.callee.call(Call { streaming: Some(streaming), ..call });
+                Box::pin(follow(called, streamed, Taker { client: &self.client, to, envelope: HeaderMap::new() })).await
+            }
+        };
         let took = began.elapsed();
+        let answer = match came {
+            Came::Whole(answer) => answer,
+            Came::Streamed(Ok(())) => return self.counters.succeeded(self.trigger, took),
+            Came::Streamed(Err(error)) => return self.counters.failed(self.trigger, invoke::error(&error).message),
+        };
         let sent = match answer {
-            Ok(answer) => service_error::answer(&self.client, ReplySubject::of(message.reply.as_deref()), answer)
+            Ok(answer) => service_error::answer(&self.client, to.clone(), answer)
                 .await
                 .map_err(|error| CallError::ReplyTooLarge { actual: error.actual, limit: error.limit }),
             Err(error) => Err(error),
@@ -129,8 +143,7 @@ impl Direct {
             Ok(()) => self.counters.succeeded(self.trigger, took),
             Err(error) => {
                 let failed = invoke::error(&error);
-                service_error::refuse(&self.client, ReplySubject::of(message.reply.as_deref()), failed.code, &failed.message)
-                    .await;
+                service_error::refuse(&self.client, to, failed.code, &failed.message).await;
                 self.counters.failed(self.trigger, failed.message);
             }
         }

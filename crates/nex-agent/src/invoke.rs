@@ -5,16 +5,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use async_nats::{Client, Message};
+use async_nats::{Client, HeaderMap, HeaderValue, Message};
 use futures::FutureExt as _;
 use futures::future::poll_immediate;
 use nex_bus::invocation;
 use nex_bus::own_headers::to_function;
-use nex_engine::{Call, CallError, Function, HostClient, Recorder, Reply};
+use nex_engine::{Call, CallError, Function, HostClient, Recorder, Reply, streaming};
 use nex_process::TaskScope;
-use nex_protocol::agent::{HostCalls, InvocationError, Limit, Outcome};
+use nex_protocol::agent::invocation::{OUTCOME, STREAMED};
+use nex_protocol::agent::streaming::{STREAM, Word};
+use nex_protocol::agent::{HostCalls, Invocation, InvocationError, Limit, Outcome};
+use nex_protocol::reply::ReplySubject;
 use tokio::runtime::Handle;
 use tokio::task::unconstrained;
+
+use crate::streaming::{Came, Taker, follow};
 
 /// A call shorter than this is not worth a task of its own.
 const SHORT: Duration = Duration::from_micros(50);
@@ -100,32 +105,28 @@ pub(crate) fn error(error: &CallError) -> InvocationError {
 pub(crate) async fn answer(bus: &Client, callee: Option<Callee>, message: Message) {
     let began = Instant::now();
     let mut record = None;
-    let (reply, outcome) = match (callee, invocation::parse(&message)) {
+    let to = message.reply.clone();
+    let outcome = match (callee, invocation::parse(&message)) {
         (Some(callee), Ok(invocation)) => {
-            let within = Duration::from_millis(invocation.deadline_ms);
-            let headers = to_function(message.headers.as_ref());
             let is_replay = matches!(invocation.host_calls, HostCalls::Replayed(_));
-            let recorder = recorder(&callee.host, invocation.host_calls);
+            let recorder = recorder(&callee.host, &invocation.host_calls);
             let host = recorder.clone().map(|recorder| recorder as Arc<dyn HostClient>);
-            let called = Call { subject: invocation.subject, payload: message.payload, headers, host };
-            let outcome = match tokio::time::timeout(within, callee.call(called)).await {
-                Ok(Ok(reply)) => Outcome::Reply(reply),
-                Ok(Err(failed)) => Outcome::Error(error(&failed)),
-                Err(_elapsed) => Outcome::Error(error(&CallError::Timeout(within))),
+            let outcome = match called(bus, &callee, (invocation, host), message).await {
+                Came::Whole(Ok(reply)) => Outcome::Reply(reply),
+                Came::Whole(Err(failed)) => Outcome::Error(error(&failed)),
+                Came::Streamed(_) => return,
             };
             let is_told = is_replay || !matches!(outcome, Outcome::Reply(_) | Outcome::Ack);
             record = recorder.filter(|_| is_told).map(|recorder| recorder.record());
-            (message.reply, outcome)
+            outcome
         }
         (None, _) => {
             let text = "this agent has no function under that instance id".to_owned();
-            (message.reply, Outcome::Error(InvocationError { code: 404, message: text, limit: None }))
+            Outcome::Error(InvocationError { code: 404, message: text, limit: None })
         }
-        (_, Err(malformed)) => {
-            (message.reply, Outcome::Error(InvocationError { code: 400, message: malformed.to_string(), limit: None }))
-        }
+        (_, Err(malformed)) => Outcome::Error(InvocationError { code: 400, message: malformed.to_string(), limit: None }),
     };
-    let Some(reply) = reply else { return };
+    let Some(reply) = to else { return };
     let nanos = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
     let (mut headers, body) = invocation::outcome(outcome, nanos);
     if let Some(record) = record {
@@ -134,11 +135,40 @@ pub(crate) async fn answer(bus: &Client, callee: Option<Callee>, message: Messag
     bus.publish_with_headers(reply, headers, body).await.ok();
 }
 
+/// Calls within the time of an invocation; where the node takes that, what is written goes to it piece by piece.
+async fn called(
+    bus: &Client,
+    callee: &Callee,
+    (invocation, host): (Invocation, Option<Arc<dyn HostClient>>),
+    message: Message,
+) -> Came {
+    let within = Duration::from_millis(invocation.deadline_ms);
+    let Message { headers, payload, reply, .. } = message;
+    let is_pulled =
+        headers.as_ref().and_then(|headers| headers.get(STREAM)).map(HeaderValue::as_str) == Some(Word::Pull.as_str());
+    let headers = to_function(headers.as_ref());
+    let timed = async |call| {
+        let called = tokio::time::timeout(within, callee.call(call)).await;
+        called.unwrap_or(Err(CallError::Timeout(within)))
+    };
+    let call = Call { subject: invocation.subject, payload, headers, host, streaming: None };
+    match ReplySubject::of(reply.as_deref()).filter(|_| is_pulled) {
+        None => Came::Whole(timed(call).await),
+        Some(to) => {
+            let (streaming, streamed) = streaming();
+            let mut envelope = HeaderMap::new();
+            envelope.insert(OUTCOME, STREAMED);
+            let called = timed(Call { streaming: Some(streaming), ..call });
+            Box::pin(follow(called, streamed, Taker { client: bus, to, envelope })).await
+        }
+    }
+}
+
 /// What keeps the host calls of a call, if it is to be told of them.
-fn recorder(services: &Arc<dyn HostClient>, calls: HostCalls) -> Option<Arc<Recorder>> {
+fn recorder(services: &Arc<dyn HostClient>, calls: &HostCalls) -> Option<Arc<Recorder>> {
     match calls {
         HostCalls::Live => None,
         HostCalls::Recorded => Some(Arc::new(Recorder::recording(Arc::clone(services)))),
-        HostCalls::Replayed(replay) => Some(Arc::new(Recorder::replaying(Arc::clone(services), replay))),
+        HostCalls::Replayed(replay) => Some(Arc::new(Recorder::replaying(Arc::clone(services), replay.clone()))),
     }
 }

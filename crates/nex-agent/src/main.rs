@@ -24,6 +24,7 @@ mod output;
 mod probe;
 mod report;
 mod session;
+mod streaming;
 
 use std::fs::File;
 use std::io::{IsTerminal as _, Write as _};

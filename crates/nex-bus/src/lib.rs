@@ -11,6 +11,7 @@
 //! | [`drain`] | subscriptions that end in order |
 //! | [`invocation`] | calls of functions as messages of the internal bus |
 //! | [`service_error`] | replies that say no |
+//! | [`streaming`] | replies that come piece by piece |
 
 mod authenticate;
 pub mod connect;
@@ -24,3 +25,4 @@ pub mod local_context;
 pub mod own_headers;
 pub mod service_error;
 pub mod settings;
+pub mod streaming;

@@ -2,6 +2,7 @@
 
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use nex_protocol::agent::invocation::{HTTP_PREFIX, Headers, RESERVED_PREFIX};
+use nex_protocol::agent::streaming::HTTP_STREAM;
 
 /// The headers of a message that are its sender's own.
 #[must_use]
@@ -20,11 +21,16 @@ fn is_reserved(name: &str) -> bool {
     begins(RESERVED_PREFIX) && !begins(HTTP_PREFIX)
 }
 
+/// Whether it is nothing that a function sees or sets.
+fn is_no_functions(name: &str) -> bool {
+    is_reserved(name) || name.eq_ignore_ascii_case(HTTP_STREAM)
+}
+
 /// Headers of a message as a function gets them.
 #[must_use]
 pub fn to_function(headers: Option<&HeaderMap>) -> Headers {
     let Some(headers) = headers else { return Headers::new() };
-    let own = headers.iter().filter(|(name, _)| !is_reserved(name.as_ref()));
+    let own = headers.iter().filter(|(name, _)| !is_no_functions(name.as_ref()));
     own.flat_map(|(name, values)| values.iter().map(move |value| (name.to_string(), value.as_str().to_owned()))).collect()
 }
 
@@ -33,7 +39,7 @@ pub fn to_function(headers: Option<&HeaderMap>) -> Headers {
 pub fn of_function(headers: Headers) -> HeaderMap {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
-        if let (false, Ok(name), Ok(value)) = (is_reserved(&name), name.parse::<HeaderName>(), value.parse::<HeaderValue>()) {
+        if let (false, Ok(name), Ok(value)) = (is_no_functions(&name), name.parse::<HeaderName>(), value.parse::<HeaderValue>()) {
             map.append(name, value);
         }
     }
@@ -46,7 +52,15 @@ mod tests {
 
     #[test]
     fn headers_of_a_function_are_no_others_than_its_own() {
-        let given = [("Content-Type", "a/b"), ("X", "1"), ("X", "2"), ("nex-outcome", "nak"), ("A B", "no"), ("Line", "a\r\nb")];
+        let given = [
+            ("Content-Type", "a/b"),
+            ("X", "1"),
+            ("X", "2"),
+            ("nex-outcome", "nak"),
+            ("nex-http-stream", "pull"),
+            ("A B", "no"),
+            ("Line", "a\r\nb"),
+        ];
         let headers = of_function(given.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
         assert_eq!(headers.get_all("X").count(), 2);
         assert_eq!(headers.len(), 2, "{headers:?}");

@@ -40,6 +40,19 @@ pub(crate) fn http<'a>(asking: &Asking<'_>, scope: Scope<'a>, given: &[Value<'a>
     }
 }
 
+/// `(bytes)`: a piece of the response. Waits until it is taken, no longer than the call's remaining time.
+pub(crate) fn piece<'a>(asking: &Asking<'_>, scope: Scope<'a>, given: &[Value<'a>]) -> Result<Fresh<'a>, Thrown> {
+    let Asking { script, budget, message } = asking;
+    let piece = given.first().and_then(|piece| scope.with_bytes(*piece, Bytes::copy_from_slice)).unwrap_or_default();
+    let Some(streaming) = message.streaming() else { return Ok(scope.undefined()) };
+    let sent = async { tokio::time::timeout(budget.left(), streaming.send(&piece)).await };
+    match script.handle.block_on(sent) {
+        Ok(Ok(())) => Ok(scope.undefined()),
+        Ok(Err(why)) => Err(scope.throw_text(&why.to_string())),
+        Err(_elapsed) => Err(scope.throw_text("the response was not taken within the call's time")),
+    }
+}
+
 /// Method, target, body and headers.
 type Asked = (String, String, Bytes, Headers);
 

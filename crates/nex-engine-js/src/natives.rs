@@ -21,7 +21,7 @@ const MAX_RANDOM_BYTES: f64 = 65_536.0;
 type Native = for<'a> fn(&Host, Scope<'a>, &[Value<'a>]) -> Result<Fresh<'a>, Thrown>;
 
 /// The natives by their names in the prelude; the position is the number.
-const NATIVES: [(&CStr, Native); 18] = [
+const NATIVES: [(&CStr, Native); 21] = [
     (c"log", |host, scope, given| host.log(scope, given)),
     (c"now", |host, scope, _| Ok(scope.number(host.budget.now()))),
     (c"timeOrigin", |host, scope, _| Ok(scope.number(host.budget.began()))),
@@ -39,6 +39,9 @@ const NATIVES: [(&CStr, Native); 18] = [
     }),
     (c"headers", |host, scope, _| host.message.headers(scope)),
     (c"respond", |host, scope, given| host.message.respond(scope, given)),
+    (c"takesPieces", |host, scope, _| Ok(scope.number(f64::from(u8::from(host.message.takes_pieces()))))),
+    (c"begin", |host, scope, given| host.message.stream(scope, given)),
+    (c"piece", |host, scope, given| host::piece(&host.asking(), scope, given)),
     (c"urlParse", |_, scope, given| url::parse(scope, given)),
     (c"urlSet", |_, scope, given| url::set(scope, given)),
     (c"queryParse", |_, scope, given| url::parse_query(scope, given)),

@@ -41,10 +41,10 @@
   web.encoding({ provide, native, asBytes });
   web.url({ provide, native });
   web.crypto({ provide, native, asBytes });
-  web.streams({ provide });
+  const { oneByOne } = web.streams({ provide });
   const parts = web.blob({ provide, native, asBytes });
-  const { take } = web.fetch({ provide, native, asBytes, http: native.http, ...parts });
-  const toFunction = web.handler({ native, env, take });
+  const { take, source } = web.fetch({ provide, native, asBytes, http: native.http, ...parts });
+  const toFunction = web.handler({ native, env, take, source, oneByOne });
 
   // Host services: synchronous, errors thrown as strings, arguments counted, as Nex 0.2.7 has them.
   const need = (given, count, complaint) => { if (given.length !== count) throw complaint; };

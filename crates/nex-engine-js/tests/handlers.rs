@@ -6,7 +6,7 @@ mod common;
 use std::time::Duration;
 
 use common::{call, fixture};
-use nex_engine::{Call, CallError, Function, Reply, Stream};
+use nex_engine::{Call, CallError, Function, Reply, Stream, Streamed, streaming};
 use nex_engine_js::{JsFunction, prepare};
 
 async fn started(source: &str) -> JsFunction {
@@ -152,4 +152,88 @@ async fn what_one_call_does_to_the_interfaces_is_not_seen_by_the_next() {
     for _ in 0..20 {
         assert_eq!(text(&function, with_headers("", &[("x", "mine")])).await, ",,function,mine");
     }
+}
+
+/// A request of HTTP whose response is taken piece by piece.
+fn pulling() -> (Call, Streamed) {
+    let (streaming, streamed) = streaming();
+    let asked = [("Nex-Http-Method", "GET"), ("Nex-Http-Path", "/"), ("Nex-Http-Scheme", "http")];
+    (Call { streaming: Some(streaming), ..with_headers("", &asked) }, streamed)
+}
+
+const EVENTS: &str = "export default { fetch() {
+    let number = 0;
+    return new Response(new ReadableStream({ pull(controller) {
+        number += 1;
+        if (number === 2) hostServices.kv.get('slow');
+        controller.enqueue(new TextEncoder().encode('data: ' + number + '\\n\\n'));
+    } }), { status: 202, headers: { 'content-type': 'text/event-stream' } });
+} }";
+
+#[tokio::test]
+async fn the_first_piece_is_sent_before_the_second_is_made() {
+    let function = started(EVENTS).await;
+    let (call, mut streamed) = pulling();
+    let called = function.invoke(call);
+    let taken = async {
+        let head = (&mut streamed.head).await.unwrap();
+        assert!(head.contains(&("Content-Type".into(), "text/event-stream".into())), "{head:?}");
+        assert!(head.contains(&("Nex-Http-Status".into(), "202".into())), "{head:?}");
+        assert_eq!(streamed.pieces.recv().await.unwrap(), "data: 1\n\n");
+    };
+    tokio::select! {
+        done = called => panic!("it waits for ever, and has answered {done:?}"),
+        () = taken => {}
+    }
+    // Nobody waits for the rest; the next call is served.
+    drop(streamed);
+    let (call, mut streamed) = pulling();
+    let called = function.invoke(call);
+    tokio::select! {
+        done = called => panic!("it waits for ever, and has answered {done:?}"),
+        head = &mut streamed.head => assert_eq!(head.unwrap().len(), 2),
+    }
+}
+
+#[tokio::test]
+async fn pieces_are_all_sent_at_the_pace_of_who_takes_them_and_what_breaks_off_is_a_failed_call() {
+    let source = "export default { fetch() { return new Response(ReadableStream.from((async function* () {
+        for (let number = 0; number < 500; number++) yield new Uint8Array(1000).fill(number);
+    })())) } }";
+    let function = started(source).await;
+    let (call, mut streamed) = pulling();
+    let taken = async {
+        (&mut streamed.head).await.unwrap();
+        let mut bytes = 0;
+        while bytes < 500_000 {
+            let piece = streamed.pieces.recv().await.unwrap();
+            assert_eq!(usize::from(piece[0]), (bytes / 1000) % 256);
+            bytes += piece.len();
+        }
+        bytes
+    };
+    let (done, bytes) = tokio::join!(function.invoke(call), taken);
+    assert_eq!((done.unwrap().payload.len(), bytes), (0, 500_000), "more than a reply may have");
+
+    let breaking = |at: usize| {
+        format!(
+            "export default {{ fetch() {{ let n = 0; return new Response(new ReadableStream({{ pull(c) {{
+                if (n++ === {at}) throw new Error('it broke');
+                c.enqueue(new Uint8Array([65]));
+            }} }}, {{ highWaterMark: 0 }})) }} }}"
+        )
+    };
+    for (at, begins) in [(0, false), (1, true)] {
+        let function = started(&breaking(at)).await;
+        let (call, mut streamed) = pulling();
+        let failed = function.invoke(call).await.unwrap_err();
+        assert!(failed.to_string().contains("it broke"), "{failed}");
+        assert_eq!(streamed.head.try_recv().is_ok(), begins, "until the first piece, the whole call has failed");
+    }
+    // Whoever does not take pieces has it all at once.
+    let mut whole = pulling().0;
+    whole.streaming = None;
+    let small =
+        "export default { fetch() { return new Response(ReadableStream.from([new Uint8Array([65]), new Uint8Array([66])])) } }";
+    assert_eq!(text(&started(small).await, whole).await, "AB");
 }

@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use nex_engine::{Call, CallError, Function, HostClient, Launch, Limits, Output, Reply as Answer, Response, Stream, Trace};
+use nex_engine::{
+    Call, CallError, Function, HostClient, Launch, Limits, Output, Reply as Answer, Response, Stream, Streaming, Trace,
+};
 use tokio::sync::Semaphore;
 use wasmtime::{Error, Store, Trap, UpdateDeadline, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
@@ -75,6 +77,7 @@ impl WasmFunction {
             Trace::of(&call.headers),
         );
         let output = Outputs { reply: reply.clone(), errors: errors.clone(), is_reply_stdout: matches!(given, Given::Nothing) };
+        let streaming = call.streaming.clone();
         let state = State::new(call, &self.environment, host.clone(), output, memory);
         let mut store = Store::new(&self.runtime.engine, state);
         store.limiter(|state| &mut state.memory);
@@ -82,7 +85,7 @@ impl WasmFunction {
         let outcome = match self.limits.cpu_time {
             None => {
                 store.epoch_deadline_async_yield_and_update(1);
-                self.run_within(&host, self.run(&mut store, given, &reply)).await
+                self.run_within(&host, self.run(&mut store, given, (&reply, streaming.as_ref()))).await
             }
             Some(limit) => {
                 let meter = CpuMeter::new(limit);
@@ -91,7 +94,7 @@ impl WasmFunction {
                     Some(meter) if meter.is_spent() => Err(Error::msg("processor time is spent")),
                     _ => Ok(UpdateDeadline::Yield(1)),
                 });
-                meter.measure(self.run_within(&host, self.run(&mut store, given, &reply))).await
+                meter.measure(self.run_within(&host, self.run(&mut store, given, (&reply, streaming.as_ref())))).await
             }
         };
         if store.data().cpu.as_ref().is_some_and(|meter| meter.is_spent()) {
@@ -130,7 +133,12 @@ impl WasmFunction {
         }
     }
 
-    async fn run(&self, store: &mut Store<State>, given: Given, reply: &Pipe<Reply>) -> Result<Option<Response>, Error> {
+    async fn run(
+        &self,
+        store: &mut Store<State>,
+        given: Given,
+        to: (&Pipe<Reply>, Option<&Streaming>),
+    ) -> Result<Option<Response>, Error> {
         let missing = || Error::msg("there is no handler of what is given");
         match (&self.program, given) {
             (Program::Module(program, start), _) => {
@@ -146,7 +154,7 @@ impl WasmFunction {
             }
             (Program::Handlers(handlers), Given::Request(asked)) => {
                 let handler = handlers.requests.as_ref().ok_or_else(missing)?;
-                http::serve(store, handler, *asked, reply).await.map(Some)
+                http::serve(store, handler, *asked, to).await.map(Some)
             }
             (Program::Handlers(handlers), Given::Message(message)) => {
                 let handler = handlers.messages.as_ref().ok_or_else(missing)?.instantiate_async(&mut *store).await?;

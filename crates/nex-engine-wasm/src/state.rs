@@ -57,7 +57,7 @@ impl State {
         output: Outputs,
         memory_bytes: usize,
     ) -> Self {
-        let Call { subject, payload, headers: _, host: _ } = call;
+        let Call { subject, payload, headers: _, host: _, streaming: _ } = call;
         let Outputs { reply, errors, is_reply_stdout } = output;
         let mut wasi = WasiCtx::builder();
         wasi.args(&["nexfunction", &subject])

@@ -10,10 +10,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::{Fixture, call, fixture};
 use futures::future::BoxFuture;
-use nex_engine::{Call, CallError, Function, HostClient, Reply};
+use nex_engine::{Call, CallError, Function, HostClient, Reply, Streamed, streaming};
 use nex_engine_wasm::{Engine, EngineConfig, WasmFunction};
 use nex_protocol::host::{HostError, HostRequest, HttpReply, Service};
 use nex_testkit::guest::{HTTP_WIT, IO_WIT, WEB_WAT, WEB_WORLD, component};
+use tokio::sync::Notify;
 
 const MESSAGING: &str = include_str!("../wit/messaging/messaging.wit");
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -22,6 +23,8 @@ const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 #[derive(Default)]
 struct Outside {
     asked: Mutex<Vec<HostRequest>>,
+    /// What `e-…` waits for.
+    gate: Notify,
 }
 
 impl Outside {
@@ -48,8 +51,14 @@ fn reply(status: u16, body: &[u8]) -> Bytes {
 
 impl HostClient for Outside {
     fn call(&self, request: HostRequest) -> BoxFuture<'_, Result<Bytes, HostError>> {
+        let waits = request.target.contains("/e-");
         let answer = self.answer(request);
-        Box::pin(async move { answer })
+        Box::pin(async move {
+            if waits {
+                self.gate.notified().await;
+            }
+            answer
+        })
     }
 }
 
@@ -229,4 +238,57 @@ async fn a_component_with_both_handlers_has_requests_by_one_and_messages_by_the_
     let (function, _outside, _fixture) = start(&artifact, |_| ()).await;
     assert_eq!(text(&function.invoke(call("message")).await.unwrap()), "");
     assert_eq!(text(&function.invoke(request("GET", "/", "it")).await.unwrap()), "01 shop.example:8443 /  it");
+}
+
+/// A request whose response is taken piece by piece.
+fn pulling(path: &str) -> (Call, Streamed) {
+    let (streaming, streamed) = streaming();
+    (Call { streaming: Some(streaming), ..request("GET", path, "") }, streamed)
+}
+
+#[tokio::test]
+async fn a_response_that_is_not_there_a_moment_after_its_head_is_sent_piece_by_piece() {
+    let (function, outside, _fixture) = start(&guest("0.2.0"), |_| ()).await;
+    let (call, mut streamed) = pulling("/e-events");
+    let taken = async {
+        let head = (&mut streamed.head).await.unwrap();
+        assert!(head.contains(&("X-Mine".into(), "guest".into())) && head.contains(&("Nex-Http-Status".into(), "200".into())));
+        assert_eq!(streamed.pieces.recv().await.unwrap(), "1");
+        assert!(streamed.pieces.try_recv().is_err());
+        outside.gate.notify_one();
+        assert_eq!(streamed.pieces.recv().await.unwrap(), "2");
+    };
+    let (done, ()) = tokio::join!(function.invoke(call), taken);
+    assert_eq!(done.unwrap().payload.len(), 0);
+    // Whoever does not take pieces has it whole.
+    outside.gate.notify_one();
+    assert_eq!(text(&function.invoke(request("GET", "/e-events", "")).await.unwrap()), "12");
+}
+
+#[tokio::test]
+async fn a_large_response_is_sent_piece_by_piece_and_a_small_or_failed_one_is_whole() {
+    let (function, _outside, _fixture) = start(&guest("0.2.0"), |_| ()).await;
+    let (call, mut streamed) = pulling("/many");
+    let taken = async {
+        (&mut streamed.head).await.unwrap();
+        let mut bytes = 0;
+        while bytes < 300_000 {
+            bytes += streamed.pieces.recv().await.unwrap().len();
+        }
+        bytes
+    };
+    let (done, bytes) = tokio::join!(function.invoke(call), taken);
+    assert_eq!((done.unwrap().payload.len(), bytes), (0, 300_000), "more than a reply may have");
+    for (path, expected) in
+        [("/left", Ok("l")), ("/s", Ok("denied")), ("/head-then-trap", Err("unreachable")), ("/broken", Err("gave up"))]
+    {
+        let (call, mut streamed) = pulling(path);
+        let done = function.invoke(call).await;
+        match (done, expected) {
+            (Ok(whole), Ok(expected)) => assert_eq!(text(&whole), expected, "{path}"),
+            (Err(error), Err(expected)) => assert!(error.to_string().contains(expected), "{path}: {error}"),
+            (done, _) => panic!("{path}: {done:?}"),
+        }
+        assert!(streamed.head.try_recv().is_err(), "{path}");
+    }
 }

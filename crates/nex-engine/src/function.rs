@@ -10,6 +10,7 @@ use nex_protocol::agent::invocation::Headers;
 pub use nex_protocol::agent::invocation::Reply;
 
 use crate::host::HostClient;
+use crate::streaming::Streaming;
 
 /// One call of a function.
 #[derive(Clone)]
@@ -22,6 +23,8 @@ pub struct Call {
     pub headers: Headers,
     /// Host services of this call alone; those of its launch if absent.
     pub host: Option<Arc<dyn HostClient>>,
+    /// Where its response may go piece by piece, if whoever asked takes that.
+    pub streaming: Option<Streaming>,
 }
 
 impl fmt::Debug for Call {

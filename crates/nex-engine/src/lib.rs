@@ -12,6 +12,7 @@ pub mod native;
 mod output;
 mod record;
 mod response;
+mod streaming;
 mod trace;
 
 pub use cpu::thread_cpu_time;
@@ -22,4 +23,5 @@ pub use launch::{Launch, Limits};
 pub use output::{Line, LineWriter, Lines, MAX_LINE_BYTES, MAX_WAITING_BYTES, Output, Stream};
 pub use record::Recorder;
 pub use response::{Response, TooManyHeaders};
+pub use streaming::{NotSent, Streamed, Streaming, streaming};
 pub use trace::Trace;

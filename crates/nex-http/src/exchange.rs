@@ -6,15 +6,19 @@ use std::time::Duration;
 
 use async_nats::{Client, RequestErrorKind};
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Either, Full, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONTENT_TYPE, HOST, HeaderValue, UPGRADE};
 use hyper::{Method, Request, Response, StatusCode};
 use nex_bus::service_error;
+use nex_bus::streaming::Puller;
+use nex_process::TaskScope;
+use nex_protocol::agent::streaming::{HTTP_STREAM, Word};
 use nex_protocol::trigger::http::{NoSubject, request_subject};
 
 use crate::config::HttpConfig;
 use crate::headers::{Refused, of_reply, of_request};
+use crate::pieces::{self, Pieces};
 
 /// Longest time until a body has arrived.
 const BODY: Duration = Duration::from_secs(30);
@@ -24,16 +28,21 @@ const BODY: Duration = Duration::from_secs(30);
 pub(crate) struct Exchange {
     pub(crate) nats: Client,
     pub(crate) config: HttpConfig,
+    /// What takes the pieces of responses.
+    pub(crate) pieces: TaskScope,
 }
+
+/// A response, all there or piece by piece.
+pub(crate) type Answer = Response<Either<Full<Bytes>, Pieces>>;
 
 impl Exchange {
     /// Answers a request; it is answered whatever happens.
-    pub(crate) async fn answer(self: Arc<Self>, request: Request<Incoming>, client: SocketAddr) -> Response<Full<Bytes>> {
+    pub(crate) async fn answer(self: Arc<Self>, request: Request<Incoming>, client: SocketAddr) -> Answer {
         let answered = self.call(request, client).await;
         answered.unwrap_or_else(|Refused(status, why)| text(status, why.into()))
     }
 
-    async fn call(&self, request: Request<Incoming>, client: SocketAddr) -> Result<Response<Full<Bytes>>, Refused> {
+    async fn call(&self, request: Request<Incoming>, client: SocketAddr) -> Result<Answer, Refused> {
         let (head, body) = request.into_parts();
         if head.method == Method::CONNECT || head.headers.contains_key(UPGRADE) {
             let why = "functions answer requests; connections are not upgraded, so there are no WebSockets here";
@@ -47,7 +56,8 @@ impl Exchange {
             NoSubject::TooLong => Refused(StatusCode::URI_TOO_LONG, "the path is too long"),
         })?;
         let scheme = if self.config.tls.is_some() { "https" } else { "http" };
-        let headers = of_request(head.method.as_str(), &head.uri, &head.headers, (scheme, client))?;
+        let mut headers = of_request(head.method.as_str(), &head.uri, &head.headers, (scheme, client))?;
+        headers.insert(HTTP_STREAM, Word::Pull.as_str());
         let payload = self.body(body).await?;
         let message = async_nats::Request::new().payload(payload).headers(headers).timeout(Some(self.config.timeout));
         let reply = self.nats.send_request(subject, message).await.map_err(|error| match error.kind() {
@@ -61,7 +71,10 @@ impl Exchange {
             return Ok(text(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), body));
         }
         let (status, headers) = of_reply(reply.headers.as_ref());
-        let mut response = Response::new(Full::new(reply.payload));
+        let mut response = Response::new(match Puller::of(&self.nats, &reply) {
+            None => Either::Left(Full::new(reply.payload)),
+            Some(puller) => Either::Right(pieces::pull(&self.pieces, puller)),
+        });
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         Ok(response)
@@ -84,8 +97,8 @@ impl Exchange {
 }
 
 /// A response that people read.
-fn text(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
+fn text(status: StatusCode, body: Bytes) -> Answer {
+    let mut response = Response::new(Either::Left(Full::new(body)));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response

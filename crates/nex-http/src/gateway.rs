@@ -27,6 +27,8 @@ const HEAD: Duration = Duration::from_secs(10);
 /// Most headers of a request, and most bytes of its head.
 const MAX_HEADERS: usize = 100;
 const MAX_HEAD: usize = 32 * 1024;
+/// Time to tell those who answer that their clients are gone.
+const GONE: Duration = Duration::from_secs(1);
 /// Pause after a connection could not be accepted: most likely there are no descriptors left.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -67,7 +69,7 @@ impl Gateway {
         let scope = TaskScope::new("http");
         let connections = scope.child("http connections");
         let stop = scope.cancel_token();
-        let exchange = Arc::new(Exchange { nats, config });
+        let exchange = Arc::new(Exchange { nats, config, pieces: scope.child("responses") });
         let accept = async move {
             tokio::select! {
                 () = stop.cancelled() => {}
@@ -76,6 +78,8 @@ impl Gateway {
             drop(listener);
             // Requests under way are answered; the caller bounds the time.
             connections.shutdown(exchange.config.timeout).await;
+            // Their clients are gone; whoever answers is told so.
+            exchange.pieces.shutdown(GONE).await;
         };
         scope.spawn("accept", accept);
         Ok(Self { address, scope })

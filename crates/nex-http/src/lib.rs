@@ -10,6 +10,7 @@ mod config;
 mod exchange;
 mod gateway;
 mod headers;
+mod pieces;
 mod tls;
 
 pub use config::{HttpConfig, TlsFiles};

@@ -14,7 +14,7 @@ use nex_protocol::agent::invocation::OUTCOME;
 use nex_protocol::agent::{HostCalls, Invocation, InvocationError, Outcome, Reply};
 use serde::Deserialize;
 
-use crate::agents::{Invoked, Invoker};
+use crate::agents::{Begun, Invoked, Invoker};
 use crate::workload::spec::WorkloadSpec;
 
 /// `JetStream`'s code for a message that is for another stream.
@@ -76,6 +76,22 @@ impl Called {
         match self {
             Self::Function(invoker) => Ok(invoker.invoke(invocation, callers, payload, slack).await),
             Self::Service(service) => service.ask(invocation, callers, payload).await.map(Invoked::of),
+        }
+    }
+    /// One call of whoever takes a response piece by piece.
+    ///
+    /// # Errors
+    /// As [`Self::invoke`].
+    pub async fn begin(
+        &self,
+        invocation: &Invocation,
+        callers: Option<&HeaderMap>,
+        payload: Bytes,
+        slack: Duration,
+    ) -> Result<Begun, NobodyListens> {
+        match self {
+            Self::Function(invoker) => Ok(invoker.begin(invocation, callers, payload, slack).await),
+            Self::Service(_) => self.invoke(invocation, callers, payload, slack).await.map(Begun::Whole),
         }
     }
 }

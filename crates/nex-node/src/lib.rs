@@ -47,6 +47,7 @@ pub mod nats_user;
 pub mod node;
 pub mod offered_nats;
 pub mod outbox;
+mod pieces;
 pub mod policy;
 pub mod pool;
 pub mod quota;

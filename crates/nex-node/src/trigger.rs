@@ -11,7 +11,9 @@ use async_nats::{Client, HeaderMap, HeaderName, Message, Subscriber};
 use futures::{FutureExt as _, StreamExt as _, stream};
 use nex_bus::drain::Draining;
 use nex_bus::service_error;
+use nex_bus::streaming::word;
 use nex_process::TaskScope;
+use nex_protocol::agent::streaming::Word;
 use nex_protocol::agent::{HostCalls, Invocation, InvocationError, Outcome, Reply, TriggerKind};
 use nex_protocol::reply::ReplySubject;
 use nex_protocol::subject::{redrive, trigger_queue};
@@ -19,9 +21,10 @@ use nex_protocol::trigger::dead;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::agents::Invoked;
+use crate::agents::{Begun, Invoked, Streamed};
 use crate::call_reporter::CallReporter;
-use crate::called::Called;
+use crate::called::{Called, NobodyListens};
+use crate::pieces::pass_on;
 use crate::workload::spec::WorkloadSpec;
 
 /// Time beyond a call's own limit in which the agent answers that the limit was reached.
@@ -108,10 +111,18 @@ impl Relay {
             host_calls: HostCalls::Live,
         };
         let reply = ReplySubject::of(reply.as_deref());
-        let called = self.called.invoke(&invocation, headers.as_ref(), payload, AGENT_SLACK).await;
-        let Invoked { outcome, nanos, .. } = called.unwrap_or_else(|nobody| {
+        let is_pulled = kind == TriggerKind::Subject && word(headers.as_ref()) == Some(Word::Pull);
+        let called = match is_pulled {
+            true => self.called.begin(&invocation, headers.as_ref(), payload, AGENT_SLACK).await,
+            false => self.called.invoke(&invocation, headers.as_ref(), payload, AGENT_SLACK).await.map(Begun::Whole),
+        };
+        let nobody_listens = |nobody: NobodyListens| {
             Invoked::of(Outcome::Error(InvocationError { code: 503, message: nobody.to_string(), limit: None }))
-        });
+        };
+        let Invoked { outcome, nanos, .. } = match called.unwrap_or_else(|nobody| Begun::Whole(nobody_listens(nobody))) {
+            Begun::Whole(invoked) => invoked,
+            Begun::Streamed(streamed) => return self.stream(reply, streamed, began).await,
+        };
         let answer = match outcome {
             Outcome::Reply(answer) => Ok(answer),
             Outcome::Ack => Ok(Reply::default()),
@@ -129,7 +140,7 @@ impl Relay {
         };
         match sent {
             Ok(()) => {
-                let nanos = nanos.unwrap_or_else(|| u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
+                let nanos = nanos.unwrap_or_else(|| nanos_since(began));
                 self.reporter.succeeded(&self.trigger, 1, nanos);
             }
             Err((code, error)) => {
@@ -138,6 +149,19 @@ impl Relay {
             }
         }
     }
+
+    async fn stream(&self, reply: Option<ReplySubject>, streamed: Streamed, began: Instant) {
+        // Nobody can take it.
+        let Some(to) = reply else { return streamed.gone().await };
+        match pass_on(&self.nats, to, streamed).await {
+            Ok(()) => self.reporter.succeeded(&self.trigger, 1, nanos_since(began)),
+            Err(error) => self.reporter.failed(&self.trigger, 1, [error.as_str()]),
+        }
+    }
+}
+
+fn nanos_since(began: Instant) -> u64 {
+    u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Subject and headers of the message that a dead letter was.

@@ -171,6 +171,15 @@
     ;; m: 300,000 bytes
     (if (i32.eq (local.get $what) (i32.const 109))
       (then (call $begin (local.get $outparam) (i32.const 200)) (call $say (i32.const 65536) (i32.const 300000)) (call $end) (return)))
+    ;; e: a piece, and another one when what it asks was answered
+    (if (i32.eq (local.get $what) (i32.const 101))
+      (then
+        (call $begin (local.get $outparam) (i32.const 200))
+        (call $say-byte (i32.const 49))
+        (call $block (call $subscribe (call $ask (local.get $incoming) (i32.const 0))))
+        (call $say-byte (i32.const 50))
+        (call $end)
+        (return)))
     ;; s: a status that is a failure; i: one that is none
     (if (i32.eq (local.get $what) (i32.const 115))
       (then (call $begin (local.get $outparam) (i32.const 404)) (call $say (i32.const 48) (i32.const 6)) (call $end) (return)))

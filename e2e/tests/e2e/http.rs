@@ -24,7 +24,7 @@ const SHOP: &str = "export default {
 };";
 
 /// A node with a listener, and its port.
-fn world() -> (World, crate::running::Running, u16) {
+pub(crate) fn world() -> (World, crate::running::Running, u16) {
     let (world, port) = (World::new(), free_port());
     let up = world.up(&["--http", &format!("127.0.0.1:{port}")]);
     (world, up, port)

@@ -23,6 +23,7 @@
 //! | `connect`, `micro` | ways to reach NATS, and what other NATS tools see |
 //! | `who` | issuers, operators, `ps` of all namespaces, `whoami` |
 //! | `permissions` | with the least permissions, and without each of them |
+//! | `http`, `http_pieces` | functions called by HTTP, and answers that come piece by piece |
 //! | `triggers`, `replay` | streams, schedules, dead letters, and messages called with once more |
 //! | `terminal`, `mistakes` | tables on terminals, and what is said of common mistakes |
 //! | `surface`, `readme` | help, completion, and the commands that the documents show |
@@ -50,6 +51,7 @@ mod export;
 mod guests;
 mod history;
 mod http;
+mod http_pieces;
 mod image_store;
 mod images;
 mod isolation;

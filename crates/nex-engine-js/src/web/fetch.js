@@ -90,6 +90,10 @@
       }
       return joined(parts);
     }
+    // The stream that a script made it of, if it is one that nobody has read.
+    source() {
+      return this.#bytes === undefined && !this.#used && this.#stream?.locked === false ? this.#stream : undefined;
+    }
     // Another of the same.
     fork() {
       if (this.#used || this.#stream?.locked) throw new TypeError("the body was read already");
@@ -105,8 +109,9 @@
     async blob() { return new Blob([await this[take]()], { type: this.headers.get("content-type") ?? "" }); }
     async formData() { return toForm(await this[take](), this.headers.get("content-type") ?? ""); }
   }
-  const { fork } = Body.prototype;
+  const { fork, source } = Body.prototype;
   delete Body.prototype.fork;
+  delete Body.prototype.source;
 
   const known = ["DELETE", "GET", "HEAD", "OPTIONS", "POST", "PUT"];
   class Request extends Body {
@@ -195,5 +200,5 @@
     return Response[take](url.href, empty ? null : bytes, { status, headers: pairs });
   };
   for (const one of [Headers, Request, Response, fetch]) provide(one.name, one);
-  return { take };
+  return { take, source };
 }

@@ -1,6 +1,7 @@
 // ReadableStream with the default reader: what bodies are read by. Nothing here waits for the outside: sources are scripts.
 "use strict";
 ({ provide }) => {
+  const next = Symbol("next");
   class Reader {
     #stream;
     constructor(stream) { this.#stream = stream[lock](this); }
@@ -9,6 +10,7 @@
       if (this.#stream === undefined) throw new TypeError("the reader was released");
       return this.#stream.read();
     }
+    [next]() { return this.#stream.next(); }
     async cancel(reason) { return this.#stream?.cancel(reason); }
     releaseLock() { this.#stream?.unlock(); this.#stream = undefined; }
     get [Symbol.toStringTag]() { return "ReadableStreamDefaultReader"; }
@@ -54,7 +56,8 @@
       this.#reader = reader;
       return {
         closed: this.#closed.promise,
-        read: () => this.#read(),
+        read: () => this.#read(true),
+        next: () => this.#read(false),
         cancel: (reason) => this.#cancel(reason),
         unlock: () => {
           this.#reader = undefined;
@@ -90,11 +93,11 @@
       this.#closed.reject(error);
       for (const { reject } of this.#waiting.splice(0)) reject(error);
     }
-    #read() {
+    #read(isAhead) {
       if (this.#queue.length > 0) {
         const { chunk, size } = this.#queue.shift();
         this.#size -= size;
-        if (this.#closing && this.#queue.length === 0) this.#end(); else this.#pull();
+        if (this.#closing && this.#queue.length === 0) this.#end(); else if (isAhead) this.#pull();
         return Promise.resolve({ value: chunk, done: false });
       }
       if (this.#state === "closed") return Promise.resolve({ value: undefined, done: true });
@@ -149,6 +152,22 @@
     [Symbol.asyncIterator](options) { return this.values(options); }
     get [Symbol.toStringTag]() { return "ReadableStream"; }
   }
+  // Its values, each before the next one is made: a source that waits for the host would keep back what is there.
+  const oneByOne = async function* (stream) {
+    const reader = stream.getReader();
+    let ended = false;
+    try {
+      for (;;) {
+        const { value, done } = await reader[next]();
+        if (done) { ended = true; return; }
+        yield value;
+      }
+    } finally {
+      if (!ended) await reader.cancel();
+      reader.releaseLock();
+    }
+  };
   provide("ReadableStream", ReadableStream);
   provide("ReadableStreamDefaultReader", Reader);
+  return { oneByOne };
 }

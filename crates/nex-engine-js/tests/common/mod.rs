@@ -104,7 +104,7 @@ pub(crate) fn fixture(source: impl AsRef<[u8]>) -> Fixture {
 }
 
 pub(crate) fn call(payload: impl Into<Bytes>) -> Call {
-    Call { subject: "some.subject".into(), payload: payload.into(), headers: Vec::new(), host: None }
+    Call { subject: "some.subject".into(), payload: payload.into(), headers: Vec::new(), host: None, streaming: None }
 }
 
 /// A function of `source`, as an agent starts it.

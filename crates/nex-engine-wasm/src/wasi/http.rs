@@ -1,28 +1,23 @@
 //! `wasi:http`: a component that exports `incoming-handler` is called with requests. A call is one whatever triggered it, and the response
 //! becomes its reply. What the component asks of others is in `outgoing`.
 
-use std::future::poll_fn;
 use std::ops::RangeInclusive;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::response::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
-use http_body::Body as _;
 use http_body_util::Full;
-use nex_engine::{Call, CallError, Response};
-use nex_protocol::agent::invocation::{HTTP_METHOD, HTTP_PATH, HTTP_SCHEME, Headers, canonical_name};
+use nex_engine::{Call, CallError, NotSent, Response, Streaming};
+use nex_protocol::agent::invocation::{HTTP_METHOD, HTTP_PATH, HTTP_SCHEME};
 use tokio::sync::oneshot;
 use wasmtime::Store;
 use wasmtime::component::Linker;
 use wasmtime_wasi::WasiView as _;
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
-use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
-use crate::pipe::{Pipe, Reply, Sink as _};
+use super::answer::Answer;
+use crate::pipe::{Pipe, Reply};
 use crate::state::State;
 
 pub(crate) use wasmtime_wasi_http::p2::bindings::ProxyPre;
@@ -32,7 +27,7 @@ pub(crate) const HANDLER: &str = "wasi:http/incoming-handler@0.2.0";
 /// The scheme of a call that did not come by HTTP: its subject is the host.
 const NATS: &str = "nats";
 /// Statuses that a response has at its end.
-const STATUSES: RangeInclusive<u16> = 200..=599;
+pub(super) const STATUSES: RangeInclusive<u16> = 200..=599;
 
 impl WasiHttpView for State {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
@@ -66,6 +61,8 @@ pub(crate) enum Unanswered {
     Status(u16),
     #[error(transparent)]
     Headers(#[from] nex_engine::TooManyHeaders),
+    #[error(transparent)]
+    NotSent(#[from] NotSent),
 }
 
 /// Whether a message says that it stands for a request.
@@ -146,98 +143,20 @@ fn percent_encoded(subject: &str) -> String {
     text
 }
 
-/// Calls a handler; the body of its response is added to the reply, and the rest is given back.
+/// Calls a handler; the body of its response is added to the reply, and the rest is given back. Where it is sent piece by piece, what is
+/// given back is only how that went.
 pub(crate) async fn serve(
     store: &mut Store<State>,
     handler: &ProxyPre<State>,
     asked: Asked,
-    reply: &Pipe<Reply>,
+    (reply, streaming): (&Pipe<Reply>, Option<&Streaming>),
 ) -> wasmtime::Result<Response> {
-    let Asked { request, scheme, is_http: _ } = asked;
+    let Asked { request, scheme, is_http } = asked;
     let proxy = handler.instantiate_async(&mut *store).await?;
     let (sender, receiver) = oneshot::channel();
     let request = store.data_mut().http().new_incoming_request(scheme, request)?;
     let out = store.data_mut().http().new_response_outparam(sender)?;
-    let mut answer = Answer { reply, state: Progress::Waiting(receiver) };
-    let mut handled = pin!(proxy.wasi_http_incoming_handler().call_handle(&mut *store, request, out));
-    // What it writes is taken while it runs: a write waits until the one before the last was taken.
-    poll_fn(|context| {
-        answer.advance(context);
-        handled.as_mut().poll(context)
-    })
-    .await?;
-    // It writes nothing any more, so what is not there now never comes; and tokio's budget of a task must not hide it.
-    let rest = poll_fn(|context| {
-        answer.advance(context);
-        Poll::Ready(())
-    });
-    tokio::task::coop::unconstrained(rest).await;
-    answer.finish().map_err(wasmtime::Error::from)
-}
-
-/// How far a response has come.
-enum Progress {
-    Waiting(oneshot::Receiver<Result<http::Response<HyperOutgoingBody>, ErrorCode>>),
-    Body(Parts, Pin<Box<HyperOutgoingBody>>),
-    Whole(Parts),
-    Failed(Unanswered),
-}
-
-/// The response of an instance that may be running still.
-struct Answer<'a> {
-    reply: &'a Pipe<Reply>,
-    state: Progress,
-}
-
-impl Answer<'_> {
-    /// Takes what there is; is woken when there is more.
-    fn advance(&mut self, context: &mut Context<'_>) {
-        if let Progress::Waiting(receiver) = &mut self.state {
-            self.state = match Pin::new(receiver).poll(context) {
-                Poll::Pending => return,
-                Poll::Ready(Ok(Ok(response))) => {
-                    let (head, body) = response.into_parts();
-                    Progress::Body(head, Box::pin(body))
-                }
-                Poll::Ready(Ok(Err(code))) => Progress::Failed(Unanswered::Error(code)),
-                Poll::Ready(Err(_dropped)) => Progress::Failed(Unanswered::NeverSet),
-            };
-        }
-        let Progress::Body(head, body) = &mut self.state else { return };
-        loop {
-            match body.as_mut().poll_frame(context) {
-                Poll::Pending => return,
-                Poll::Ready(Some(Ok(frame))) => {
-                    // Trailers are not sent.
-                    if let Ok(data) = frame.into_data() {
-                        self.reply.lock().take(data);
-                    }
-                }
-                Poll::Ready(Some(Err(_given_up))) => {
-                    self.state = Progress::Failed(Unanswered::Broken);
-                    return;
-                }
-                Poll::Ready(None) => {
-                    self.state = Progress::Whole(head.clone());
-                    return;
-                }
-            }
-        }
-    }
-
-    /// The head of the response, when the handler has returned. A body that it has neither finished nor dropped ends there.
-    fn finish(self) -> Result<Response, Unanswered> {
-        let head = match self.state {
-            Progress::Waiting(_) => return Err(Unanswered::NeverSet),
-            Progress::Failed(why) => return Err(why),
-            Progress::Body(head, _) | Progress::Whole(head) => head,
-        };
-        let status = head.status.as_u16();
-        if !STATUSES.contains(&status) {
-            return Err(Unanswered::Status(status));
-        }
-        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-        let headers: Headers = head.headers.iter().map(|(name, value)| (canonical_name(name.as_str()), text(value))).collect();
-        Ok(Response::new(status, String::new(), headers)?)
-    }
+    let answer = Answer::new(reply, streaming.filter(|_| is_http));
+    let handled = proxy.wasi_http_incoming_handler().call_handle(&mut *store, request, out);
+    answer.beside(handled, receiver).await?.map_err(wasmtime::Error::from)
 }

@@ -11,6 +11,7 @@
 //! | `wasi:messaging` | `0.2.0-draft` | `messaging`; a component that exports its `incoming-handler` is called with the message |
 //! | `wasmcloud:messaging` | `0.2.0` | `messaging`; a component that exports its `handler` is called with the message |
 
+mod answer;
 mod blobstore;
 mod config;
 pub(crate) mod http;

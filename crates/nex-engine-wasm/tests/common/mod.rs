@@ -70,5 +70,5 @@ pub(crate) fn fixture(artifact: &[u8]) -> Fixture {
 }
 
 pub(crate) fn call(payload: impl Into<Bytes>) -> Call {
-    Call { subject: "some.subject".into(), payload: payload.into(), headers: Vec::new(), host: None }
+    Call { subject: "some.subject".into(), payload: payload.into(), headers: Vec::new(), host: None, streaming: None }
 }

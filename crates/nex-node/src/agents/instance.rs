@@ -5,10 +5,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{Client, HeaderMap, Request, RequestErrorKind};
+use async_nats::{Client, HeaderMap, Message, Request, RequestErrorKind};
 use bytes::Bytes;
 use nex_bus::invocation;
+use nex_bus::own_headers::to_function;
+use nex_bus::streaming::{Part, Puller};
 use nex_process::{Deadline, Elapsed};
+use nex_protocol::agent::invocation::Headers;
+use nex_protocol::agent::streaming::{STREAM, Word};
 use nex_protocol::agent::{
     Answer, Deploy, Invocation, InvocationError, Outcome, Ping, Pong, RejectCode, Undeploy, Update, subject,
 };
@@ -211,27 +215,93 @@ impl Invoker {
     /// One call. The agent has a moment more than the invocation's deadline to answer that
     /// it was reached.
     pub async fn invoke(&self, invocation: &Invocation, callers: Option<&HeaderMap>, payload: Bytes, slack: Duration) -> Invoked {
-        let failed =
-            |message: &str| Invoked::of(Outcome::Error(InvocationError { code: 500, message: message.to_owned(), limit: None }));
-        let Some(lost) = self.agent.upgrade().map(|agent| agent.lost()) else { return failed("the agent is gone") };
-        let within = Duration::from_millis(invocation.deadline_ms) + slack;
         let headers = invocation::headers(invocation, callers);
+        match self.ask(headers, payload, Duration::from_millis(invocation.deadline_ms) + slack).await {
+            Ok(answer) => read(answer),
+            Err(failed) => failed,
+        }
+    }
+
+    /// One call, whose response may come piece by piece.
+    pub async fn begin(&self, invocation: &Invocation, callers: Option<&HeaderMap>, payload: Bytes, slack: Duration) -> Begun {
+        let mut headers = invocation::headers(invocation, callers);
+        headers.insert(STREAM, Word::Pull.as_str());
+        let answer = match self.ask(headers, payload, Duration::from_millis(invocation.deadline_ms) + slack).await {
+            Ok(answer) => answer,
+            Err(failed) => return Begun::Whole(failed),
+        };
+        let agent = self.agent.upgrade();
+        // An agent is asked for more on its own inbox or nowhere.
+        let puller = Puller::of(&self.bus, &answer)
+            .filter(|puller| agent.as_ref().is_some_and(|agent| subject::is_inbox_of(agent.id(), puller.subject())));
+        match (puller, agent) {
+            (Some(puller), Some(agent)) => {
+                Begun::Streamed(Streamed { headers: to_function(answer.headers.as_ref()), puller, agent: Arc::downgrade(&agent) })
+            }
+            _ => Begun::Whole(read(answer)),
+        }
+    }
+
+    async fn ask(&self, headers: HeaderMap, payload: Bytes, within: Duration) -> Result<Message, Invoked> {
+        let failed = |message: &str| {
+            Err(Invoked::of(Outcome::Error(InvocationError { code: 500, message: message.to_owned(), limit: None })))
+        };
+        let Some(lost) = self.agent.upgrade().map(|agent| agent.lost()) else { return failed("the agent is gone") };
         let request = Request::new().payload(payload).headers(headers).timeout(Some(within));
         let answer = tokio::select! {
             answer = self.bus.send_request(self.subject.clone(), request) => answer,
             _lost = lost => return failed("the agent was lost during the call"),
         };
-        match answer {
-            Ok(answer) => {
-                let calls = invocation::calls(&answer);
-                let (outcome, nanos) = invocation::read_outcome(answer);
-                Invoked { outcome, nanos, calls }
-            }
-            Err(error) => match error.kind() {
-                RequestErrorKind::TimedOut => failed(&format!("the agent did not answer within {} ms", within.as_millis())),
-                RequestErrorKind::NoResponders => failed("the agent is gone"),
-                _ => failed(&error.to_string()),
-            },
+        answer.or_else(|error| match error.kind() {
+            RequestErrorKind::TimedOut => failed(&format!("the agent did not answer within {} ms", within.as_millis())),
+            RequestErrorKind::NoResponders => failed("the agent is gone"),
+            _ => failed(&error.to_string()),
+        })
+    }
+}
+
+fn read(answer: Message) -> Invoked {
+    let calls = invocation::calls(&answer);
+    let (outcome, nanos) = invocation::read_outcome(answer);
+    Invoked { outcome, nanos, calls }
+}
+
+/// How a call is answered.
+#[derive(Debug)]
+pub enum Begun {
+    /// At once.
+    Whole(Invoked),
+    /// Piece by piece.
+    Streamed(Streamed),
+}
+
+/// A response under way.
+#[derive(Debug)]
+pub struct Streamed {
+    /// Its head.
+    pub headers: Headers,
+    puller: Puller,
+    agent: std::sync::Weak<Agent>,
+}
+
+impl Streamed {
+    /// The next part. Nothing after [`Part::End`] and [`Part::Failed`] is asked for.
+    pub async fn next(&self) -> Part {
+        let gone = || Part::Failed(500, "the agent was lost during the call".to_owned());
+        let Some(lost) = self.agent.upgrade().map(|agent| agent.lost()) else { return gone() };
+        tokio::select! {
+            part = self.puller.next() => part,
+            _lost = lost => gone(),
         }
+    }
+
+    /// Whoever takes it has no room yet.
+    pub async fn hold(&self) {
+        self.puller.hold().await;
+    }
+
+    /// Nobody takes it any more: the call is ended.
+    pub async fn gone(&self) {
+        self.puller.gone().await;
     }
 }

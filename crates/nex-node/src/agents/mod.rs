@@ -20,7 +20,7 @@ pub mod shared;
 
 pub use agent::{Agent, AgentLost, AgentRecord};
 pub use factory::AgentFactory;
-pub use instance::{Instance, InstanceError, Invoked, Invoker};
+pub use instance::{Begun, Instance, InstanceError, Invoked, Invoker, Streamed};
 pub use left::{LeftAgent, LeftSeat};
 pub use router::AgentRouter;
 pub use shared::{Seat, SharedAgents};

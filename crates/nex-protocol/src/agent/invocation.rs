@@ -39,6 +39,8 @@ pub const TRACEPARENT: &str = "traceparent";
 pub const TRACESTATE: &str = "tracestate";
 /// Header of the outcome: `reply`, `ack`, `nak`, `term` or `error`.
 pub const OUTCOME: &str = "Nex-Outcome";
+/// [`OUTCOME`] of a head whose body is to be pulled ([`super::streaming`]).
+pub const STREAMED: &str = "stream";
 /// Header of a `nak`: decimal ms until the next attempt.
 pub const DELAY_MS: &str = "Nex-Delay-Ms";
 /// Header of an `error`: the [`Limit`] that was reached, if one was.

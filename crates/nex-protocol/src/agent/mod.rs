@@ -7,10 +7,12 @@
 //! | [`verb`] | what a node asks of an agent |
 //! | [`invocation`] | one call of a function, and its outcome |
 //! | [`report`] | lifecycle events, which are lossless, and logs, which are not |
+//! | [`streaming`] | responses that come piece by piece |
 
 pub mod handshake;
 pub mod invocation;
 pub mod report;
+pub mod streaming;
 pub mod subject;
 pub mod verb;
 
