@@ -44,7 +44,7 @@ pub(super) async fn run(schedules: usize, time: Duration, seed: u64) -> Result<V
     for (number, from) in (0..schedules).step_by(OF_ONE).enumerate() {
         let count = OF_ONE.min(schedules - from);
         let triggers: Vec<String> =
-            (0..count).map(|index| format!("every:{}s?ack-wait=1s&backoff=100ms", SHORTEST + index)).collect();
+            (0..count).map(|index| format!("every:{}s?ack-wait=500ms&backoff=100ms", SHORTEST + index)).collect();
         nodes.deploy(&format!("soak-schedules-{number}"), FUNCTION, &triggers).await?;
     }
     println!(

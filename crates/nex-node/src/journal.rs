@@ -7,6 +7,7 @@
 mod damage;
 mod ended;
 mod owed;
+mod store;
 mod tokens;
 
 pub use damage::Damage;
@@ -22,11 +23,12 @@ use nex_process::{ProcessId, crash_point};
 use nex_protocol::deploy::DeployRequest;
 use nex_protocol::digest::Digest;
 use nex_protocol::id::{InstanceId, Namespace, WorkloadId};
-use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use redb::{ReadTransaction, ReadableTable as _, TableDefinition, WriteTransaction};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::agents::AgentRecord;
+use store::Store;
 
 type Table = TableDefinition<'static, &'static str, &'static [u8]>;
 const WORKLOADS: Table = TableDefinition::new("workloads");
@@ -128,7 +130,7 @@ impl BusRecord {
 /// The journal. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Journal {
-    database: Arc<Database>,
+    store: Arc<Store>,
     damage: Option<Arc<Damage>>,
 }
 
@@ -140,10 +142,9 @@ impl Journal {
     pub fn open(path: &Path) -> Result<Self, JournalError> {
         let (database, damage) = damage::open(path)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed("opening it"))?;
-        let write = database.begin_write().map_err(failed("opening it"))?;
-        tokens::give_back(&write).map_err(failed("opening it"))?;
-        write.commit().map_err(failed("opening it"))?;
-        Ok(Self { database: Arc::new(database), damage: damage.map(Arc::new) })
+        let store = Store::new(path.to_owned(), database);
+        store.write(tokens::give_back).map_err(failed("opening it"))?;
+        Ok(Self { store: Arc::new(store), damage: damage.map(Arc::new) })
     }
 
     /// What was found wrong with the file when it was opened.
@@ -173,16 +174,11 @@ impl Journal {
         token: TokenId,
         owed: Option<OwedEvent>,
     ) -> Result<(), JournalError> {
-        self.in_background(move |journal| {
-            let doing = "writing an entry";
+        self.in_background("writing an entry", move |write| {
             let bytes = serde_json::to_vec(&record).unwrap_or_default();
-            let write = journal.database.begin_write().map_err(failed(doing))?;
-            write.open_table(WORKLOADS).map_err(failed(doing))?.insert(id.as_str(), bytes.as_slice()).map_err(failed(doing))?;
-            tokens::settle(&write, &token).map_err(failed(doing))?;
-            if let Some(owed) = owed {
-                owed::owe(&write, &id, &owed).map_err(failed(doing))?;
-            }
-            write.commit().map_err(failed(doing))
+            write.open_table(WORKLOADS)?.insert(id.as_str(), bytes.as_slice())?;
+            tokens::settle(write, &token)?;
+            owed.iter().try_for_each(|owed| owed::owe(write, &id, owed))
         })
         .await
     }
@@ -192,12 +188,9 @@ impl Journal {
     /// # Errors
     /// [`JournalError`].
     pub async fn remove_workload(&self, id: WorkloadId) -> Result<(), JournalError> {
-        self.in_background(move |journal| {
-            let doing = "removing an entry";
-            let write = journal.database.begin_write().map_err(failed(doing))?;
-            write.open_table(WORKLOADS).map_err(failed(doing))?.remove(id.as_str()).map_err(failed(doing))?;
-            owed::withdraw(&write, &id).map_err(failed(doing))?;
-            write.commit().map_err(failed(doing))
+        self.in_background("removing an entry", move |write| {
+            write.open_table(WORKLOADS)?.remove(id.as_str())?;
+            owed::withdraw(write, &id)
         })
         .await
     }
@@ -231,9 +224,10 @@ impl Journal {
     /// # Errors
     /// [`JournalError`].
     pub async fn spend_token(&self, token: SpentToken, now: i64) -> Result<Spending, JournalError> {
-        let database = Arc::clone(&self.database);
+        let store = Arc::clone(&self.store);
         crash_point("journal: before a token is spent");
-        let spent = tokio::task::spawn_blocking(move || tokens::spend(&database, &token, now)).await;
+        let spend = move || store.with(|database| tokens::spend(database, &token, now));
+        let spent = tokio::task::spawn_blocking(spend).await;
         crash_point("journal: after a token was spent");
         // It ends otherwise only when the runtime does.
         spent.unwrap_or(Ok(Spending::TooMany)).map_err(failed("remembering a token"))
@@ -244,57 +238,54 @@ impl Journal {
     /// # Errors
     /// [`JournalError`].
     pub async fn settle_token(&self, token: TokenId) -> Result<(), JournalError> {
-        self.in_background(move |journal| {
-            let doing = "remembering a token";
-            let write = journal.database.begin_write().map_err(failed(doing))?;
-            tokens::settle(&write, &token).map_err(failed(doing))?;
-            write.commit().map_err(failed(doing))
-        })
-        .await
+        self.in_background("remembering a token", move |write| tokens::settle(write, &token)).await
     }
 
     /// Writes wait for the disk: off the async threads.
     async fn in_background(
         &self,
-        write: impl FnOnce(&Self) -> Result<(), JournalError> + Send + 'static,
+        doing: &'static str,
+        work: impl Fn(&WriteTransaction) -> Result<(), redb::Error> + Send + 'static,
     ) -> Result<(), JournalError> {
-        let journal = self.clone();
+        let store = Arc::clone(&self.store);
         crash_point("journal: before a write");
-        let written = tokio::task::spawn_blocking(move || write(&journal)).await;
+        let written = tokio::task::spawn_blocking(move || store.write(work)).await;
         crash_point("journal: after a write");
-        written.unwrap_or_else(|error| Err(failed("writing an entry")(redb::Error::Io(std::io::Error::other(error)))))
+        written.unwrap_or_else(|error| Err(redb::Error::Io(std::io::Error::other(error)))).map_err(failed(doing))
     }
 
     fn put<T: Serialize>(&self, table: Table, key: &str, value: &T) -> Result<(), JournalError> {
-        let doing = "writing an entry";
         let bytes = serde_json::to_vec(value).unwrap_or_default();
-        let write = self.database.begin_write().map_err(failed(doing))?;
-        write.open_table(table).map_err(failed(doing))?.insert(key, bytes.as_slice()).map_err(failed(doing))?;
-        write.commit().map_err(failed(doing))
+        let put = |write: &WriteTransaction| {
+            write.open_table(table)?.insert(key, bytes.as_slice())?;
+            Ok(())
+        };
+        self.store.write(put).map_err(failed("writing an entry"))
     }
 
     fn remove(&self, table: Table, key: &str) -> Result<(), JournalError> {
-        let doing = "removing an entry";
-        let write = self.database.begin_write().map_err(failed(doing))?;
-        write.open_table(table).map_err(failed(doing))?.remove(key).map_err(failed(doing))?;
-        write.commit().map_err(failed(doing))
+        let remove = |write: &WriteTransaction| {
+            write.open_table(table)?.remove(key)?;
+            Ok(())
+        };
+        self.store.write(remove).map_err(failed("removing an entry"))
     }
 
     fn all<T: DeserializeOwned>(&self, table: Table) -> Result<Vec<(String, T)>, JournalError> {
-        let doing = "reading it";
-        let read = self.database.begin_read().map_err(failed(doing))?;
-        let table = read.open_table(table).map_err(failed(doing))?;
-        let mut found = Vec::new();
-        for entry in table.iter().map_err(failed(doing))? {
-            let (key, value) = entry.map_err(failed(doing))?;
-            match serde_json::from_slice(value.value()) {
-                Ok(record) => found.push((key.value().to_owned(), record)),
-                Err(error) => {
-                    tracing::warn!(key = key.value(), %error, "an entry of the journal cannot be read and is passed over");
+        let all = |read: &ReadTransaction| {
+            let mut found = Vec::new();
+            for entry in read.open_table(table)?.iter()? {
+                let (key, value) = entry?;
+                match serde_json::from_slice(value.value()) {
+                    Ok(record) => found.push((key.value().to_owned(), record)),
+                    Err(error) => {
+                        tracing::warn!(key = key.value(), %error, "an entry of the journal cannot be read and is passed over");
+                    }
                 }
             }
-        }
-        Ok(found)
+            Ok(found)
+        };
+        self.store.read(all).map_err(failed("reading it"))
     }
 }
 

@@ -15,6 +15,7 @@
 //! | `apply`, `export` | a file that says what runs |
 //! | `replace`, `rollback` | the same deployed again, deploys that fail, and the version before brought back |
 //! | `jobs`, `lifecycle` | jobs, and the end of a node: left, drained, started afresh |
+//! | `host_trouble` | a full disk, no descriptors |
 //! | `upgrade` | the program of a node replaced while it runs |
 //! | `leaf` | a leaf node with a JetStream domain of its own |
 //! | `keeping` | services that are started again, ended and checked as their policies say |
@@ -50,6 +51,7 @@ mod examples;
 mod export;
 mod guests;
 mod history;
+mod host_trouble;
 mod http;
 mod http_pieces;
 mod image_store;

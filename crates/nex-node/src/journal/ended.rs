@@ -3,7 +3,7 @@
 
 use nex_protocol::control::EndedWorkload;
 use nex_protocol::id::Namespace;
-use redb::{Error, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction};
+use redb::{Error, ReadTransaction, ReadableTable as _, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use super::{Journal, JournalError, failed};
@@ -76,18 +76,18 @@ impl Journal {
     /// # Errors
     /// [`JournalError`].
     pub fn ended(&self, now: i64) -> Result<Vec<EndedRecord>, JournalError> {
-        let doing = "reading it";
-        let read = self.database.begin_read().map_err(failed(doing))?;
-        let table = read.open_table(ENDED).map_err(failed(doing))?;
-        let mut found = Vec::new();
-        for entry in table.range((now.saturating_sub(KEPT), "", "")..).map_err(failed(doing))? {
-            let (_, value) = entry.map_err(failed(doing))?;
-            match serde_json::from_slice(value.value()) {
-                Ok(record) => found.push(record),
-                Err(error) => tracing::warn!(%error, "a workload that has ended cannot be read and is passed over"),
+        let since = |read: &ReadTransaction| {
+            let mut found = Vec::new();
+            for entry in read.open_table(ENDED)?.range((now.saturating_sub(KEPT), "", "")..)? {
+                let (_, value) = entry?;
+                match serde_json::from_slice(value.value()) {
+                    Ok(record) => found.push(record),
+                    Err(error) => tracing::warn!(%error, "a workload that has ended cannot be read and is passed over"),
+                }
             }
-        }
-        Ok(found)
+            Ok(found)
+        };
+        self.store.read(since).map_err(failed("reading it"))
     }
 }
 
@@ -106,11 +106,7 @@ mod tests {
     fn the_old_and_the_many_go_and_no_namespace_pushes_out_another() {
         let dir = tempfile::tempdir().unwrap();
         let journal = Journal::open(&dir.path().join("journal.redb")).unwrap();
-        let keep = |ended: &EndedRecord| {
-            let write = journal.database.begin_write().unwrap();
-            super::keep(&write, ended).unwrap();
-            write.commit().unwrap();
-        };
+        let keep = |ended: &EndedRecord| journal.store.write(|write| super::keep(write, ended)).unwrap();
         keep(&ended("quiet", "old", 0));
         keep(&ended("quiet", "first", KEPT + 1));
         assert_eq!(journal.ended(KEPT + 1).unwrap().len(), 1, "what is older than a day is gone");

@@ -8,7 +8,7 @@ use redb::{Error, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use super::ended::{self, EndedRecord};
-use super::{Journal, JournalError, Table, WORKLOADS, failed};
+use super::{Journal, JournalError, Table, WORKLOADS};
 
 pub(super) const TABLE: Table = Table::new("owed");
 
@@ -59,16 +59,13 @@ impl Journal {
         ended: EndedRecord,
         announced: bool,
     ) -> Result<(), JournalError> {
-        self.in_background(move |journal| {
-            let doing = "ending an entry";
-            let write = journal.database.begin_write().map_err(failed(doing))?;
-            write.open_table(WORKLOADS).map_err(failed(doing))?.remove(id.as_str()).map_err(failed(doing))?;
+        self.in_background("ending an entry", move |write| {
+            write.open_table(WORKLOADS)?.remove(id.as_str())?;
             if !announced {
-                withdraw(&write, &id).map_err(failed(doing))?;
+                withdraw(write, &id)?;
             }
-            owe(&write, &id, &owed).map_err(failed(doing))?;
-            ended::keep(&write, &ended).map_err(failed(doing))?;
-            write.commit().map_err(failed(doing))
+            owe(write, &id, &owed)?;
+            ended::keep(write, &ended)
         })
         .await
     }
@@ -86,16 +83,12 @@ impl Journal {
     /// # Errors
     /// [`JournalError`].
     pub async fn told(&self, keys: Vec<String>) -> Result<(), JournalError> {
-        self.in_background(move |journal| {
-            let doing = "removing an entry";
-            let write = journal.database.begin_write().map_err(failed(doing))?;
-            {
-                let mut table = write.open_table(TABLE).map_err(failed(doing))?;
-                for key in &keys {
-                    table.remove(key.as_str()).map_err(failed(doing))?;
-                }
+        self.in_background("removing an entry", move |write| {
+            let mut table = write.open_table(TABLE)?;
+            for key in &keys {
+                table.remove(key.as_str())?;
             }
-            write.commit().map_err(failed(doing))
+            Ok(())
         })
         .await
     }

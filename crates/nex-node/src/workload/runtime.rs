@@ -36,6 +36,8 @@ const BYTES: usize = 16 * 1024;
 const LINE: usize = 200;
 /// Longest settings that are kept of what somebody stopped, as they are sealed, bytes.
 const SETTINGS: usize = 64 * 1024;
+/// Pause before a disk that did not take the end of a workload is tried again.
+const FORGET_AGAIN: Duration = Duration::from_secs(1);
 
 /// What the drivers of a node share.
 #[derive(Debug)]
@@ -297,12 +299,22 @@ impl Runtime for NodeRuntime {
             services.launcher.durable.forget(&spec);
             services.launcher.callees.forget(&spec.id);
             services.launcher.shared.forget(&spec.id);
-            let forgotten = match owed {
-                Some((event, ended)) => services.journal.end_workload(spec.id.clone(), event, ended, announced).await,
-                None => services.journal.remove_workload(spec.id.clone()).await,
+            let (journal, id) = (services.journal.clone(), spec.id.clone());
+            let forget = async move || match owed.clone() {
+                Some((event, ended)) => journal.end_workload(id.clone(), event, ended, announced).await,
+                None => journal.remove_workload(id.clone()).await,
             };
-            if let Err(error) = forgotten {
-                tracing::error!(workload_id = %spec.id, error = %chain(&error), "an ended workload stays in the journal");
+            if let Err(error) = forget().await {
+                let why = chain(&error);
+                tracing::error!(workload_id = %spec.id, error = %why, "an ended workload stays in the journal until its disk takes that");
+                let stop = services.scope.cancel_token();
+                services.scope.spawn("forget", async move {
+                    while stop.run_until_cancelled(tokio::time::sleep(FORGET_AGAIN)).await.is_some() {
+                        if forget().await.is_ok() {
+                            break;
+                        }
+                    }
+                });
             }
         })
     }

@@ -8,7 +8,7 @@ use super::error::TriggerError;
 use super::options::Options;
 
 const MAX_DELIVER: u32 = 1_000;
-const ACK_WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3_600));
+const ACK_WAIT: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(3_600));
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(3_600));
 
 /// Where a trigger begins when there is no consumer of its name yet.
@@ -73,7 +73,9 @@ impl Delivery {
         };
         Ok(Self {
             max_deliver: options.read("max-deliver", "a number from 1 to 1000", count)?.unwrap_or(usual.max_deliver),
-            ack_wait: options.read("ack-wait", "a time from 1s to 1h", |text| within(text, ACK_WAIT))?.unwrap_or(usual.ack_wait),
+            ack_wait: options
+                .read("ack-wait", "a time from 250ms to 1h", |text| within(text, ACK_WAIT))?
+                .unwrap_or(usual.ack_wait),
             backoff: options.read("backoff", "a time from 10ms to 1h", |text| within(text, BACKOFF))?.unwrap_or(usual.backoff),
             keeps_dead: options.read("dead", "keep or none", keeps)?.unwrap_or(usual.keeps_dead),
         })

@@ -1,0 +1,129 @@
+//! A host that gives a node nothing any more: no room on its disk, no descriptors. What runs runs on, what is asked for is
+//! refused with the reason, and all is well again by itself when the host is.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nex_testkit::skip;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+use crate::running::Running;
+use crate::world::World;
+
+const SLEEPER: &str = "#!/bin/sh\necho began\nexec sleep 1000\n";
+
+/// A small disk at a path, until it is dropped.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn mount(path: &Path, mib: u32) -> Self {
+        fs::create_dir_all(path).unwrap();
+        let size = format!("size={mib}m,mode=755");
+        mount(Some("none"), path, Some("tmpfs"), MsFlags::empty(), Some(size.as_str())).unwrap();
+        Self(path.to_owned())
+    }
+
+    /// Takes all the room that is left.
+    fn fill(&self) {
+        for size in [1 << 20, 4096, 1] {
+            let mut taken = fs::File::options().append(true).create(true).open(self.0.join("taken")).unwrap();
+            while std::io::Write::write_all(&mut taken, &vec![0; size]).is_ok() {}
+        }
+    }
+
+    fn free(&self) {
+        fs::remove_file(self.0.join("taken")).unwrap();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        umount2(&self.0, MntFlags::MNT_DETACH).ok();
+    }
+}
+
+/// What runs before the trouble, and answers through it.
+fn begin(world: &World) {
+    let function = world.file("echo.js", "() => 'reply'");
+    world.nex(&["devrun", &function, "--trigger", "subject:echo"]).expect(0);
+    let service = world.file("kept.sh", SLEEPER);
+    world.nex(&["devrun", &service, "--name", "kept"]).expect(0);
+}
+
+#[track_caller]
+fn goes_on(world: &World) {
+    world.nex(&["call", "echo"]).expect(0).says(&["reply"]);
+    let kept = world.ps().into_iter().find(|it| it["name"] == "kept").unwrap();
+    assert!(kept["state"] == "running" && kept["restarts"].is_null(), "{kept}");
+}
+
+/// Deploys until that is taken.
+fn is_well_again(world: &World, file: &str) {
+    world.eventually("workloads are taken again", || world.nex(&["devrun", file, "--name", "later"]).code == 0);
+    goes_on(world);
+}
+
+/// How many descriptors the node may have, from now on; gives how many it might have before.
+fn limit_descriptors(world: &World, node: &Running, count: &str) -> String {
+    let limits = fs::read_to_string(format!("/proc/{}/limits", node.pid())).unwrap();
+    let before =
+        limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next()).unwrap().to_owned();
+    let arguments = ["--pid", &node.pid().to_string(), &format!("--nofile={count}:")];
+    world.end(world.command("prlimit", &arguments)).expect(0);
+    before
+}
+
+#[test]
+fn a_node_whose_disk_is_full_refuses_what_is_new_and_takes_it_again_when_there_is_room() {
+    if !nix::unistd::geteuid().is_root() {
+        skip!(
+            "a_node_whose_disk_is_full_refuses_what_is_new_and_takes_it_again_when_there_is_room",
+            "not root: no disk can be mounted"
+        );
+    }
+    let world = World::with_nats();
+    let state = world.path("small");
+    let disk = Disk::mount(&state, 64);
+    let node = world.node_up(&["--state-dir", state.to_str().unwrap()]);
+    begin(&world);
+    let stopped = world.file("stopped.sh", SLEEPER);
+    world.nex(&["devrun", &stopped, "--name", "stopped"]).expect(0);
+    let another = world.file("another.sh", SLEEPER);
+    disk.fill();
+    for _ in 0..2 {
+        let refused = world.nex(&["devrun", &another, "--name", "later"]);
+        assert!(refused.code != 0 && refused.text().contains("; next: "), "{}", refused.text());
+        goes_on(&world);
+    }
+    // What is stopped meanwhile stays so.
+    world.nex(&["stop", "stopped"]);
+    disk.free();
+    is_well_again(&world, &another);
+    world.eventually("the end is on disk", || !node.err().contains("an ended workload stays") || world.ps().len() == 3);
+    node.kill9();
+    let node = world.node_up(&["--state-dir", state.to_str().unwrap()]);
+    world.eventually("what was accepted is back", || world.ps().iter().filter(|it| it["state"] == "running").count() == 3);
+    assert!(world.ps().iter().all(|it| it["name"] != "stopped"), "{:?}", world.ps());
+    goes_on(&world);
+    node.interrupt().expect(0);
+    assert_eq!(world.processes(), []);
+}
+
+#[test]
+fn a_node_without_descriptors_refuses_what_is_new_and_takes_it_again_when_it_has_some() {
+    let world = World::with_nats();
+    let node = world.node_up(&[]);
+    begin(&world);
+    let another = world.file("another.sh", SLEEPER);
+    let open = fs::read_dir(format!("/proc/{}/fd", node.pid())).unwrap().count();
+    let before = limit_descriptors(&world, &node, &open.to_string());
+    for _ in 0..3 {
+        let refused = world.nex(&["devrun", &another, "--name", "later", "--timeout", "5s"]);
+        assert!(refused.code != 0 && refused.text().contains("; next: "), "{}", refused.text());
+        goes_on(&world);
+    }
+    limit_descriptors(&world, &node, &before);
+    is_well_again(&world, &another);
+    node.interrupt().expect(0);
+    assert_eq!(world.processes(), []);
+}
