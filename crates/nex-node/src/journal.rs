@@ -38,15 +38,14 @@ const BUS: &str = "bus";
 
 /// Why the journal did not take or give something.
 #[derive(Debug, thiserror::Error)]
-#[error("the node's journal failed while {doing}; next: check the disk under the state directory")]
+#[error("the node's journal failed while {doing}: {why}; next: check the disk under the state directory")]
 pub struct JournalError {
     doing: &'static str,
-    #[source]
-    source: Box<redb::Error>,
+    why: String,
 }
 
 fn failed<E: Into<redb::Error>>(doing: &'static str) -> impl FnOnce(E) -> JournalError {
-    move |error| JournalError { doing, source: Box::new(error.into()) }
+    move |error| JournalError { doing, why: error.into().to_string() }
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ pub enum Defect {
     #[error(transparent)]
     Get(#[from] GetError),
     /// Reading or writing it failed.
-    #[error(transparent)]
+    #[error("{0}; next: see the disk under the node's state directory, and how many files the node may have open")]
     Io(#[from] io::Error),
     /// There is no directory to put it into.
     #[error(transparent)]
