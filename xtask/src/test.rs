@@ -7,7 +7,17 @@ use crate::tally::Tally;
 use crate::{dist, machines, shell, tools};
 
 /// Tests of a node that do not depend on its sandboxes, so they run once.
-const ONCE: [&str; 3] = ["policy::", "control::", "autostart::"];
+const ONCE: [&str; 9] = [
+    "policy::",
+    "control::",
+    "autostart::",
+    "repeats::",
+    "quotas::",
+    "history::",
+    "durable_crash::",
+    "durable_hostile::",
+    "durable_schedule::",
+];
 
 /// Gets nats-server and what microVMs need, builds the binaries that end-to-end tests run, runs the tests; those of a node once more
 /// with its agents in microVMs. Arguments go to `cargo test`, and then there is one run only.
