@@ -205,7 +205,7 @@ fn a_component_of_wasi_http_answers_requests_and_messages() {
     let denied = ask(port, "GET /g", &format!("X-Asked: 127.0.0.1:{port}\r\n"), "");
     assert!(denied.starts_with("HTTP/1.1 200") && denied.ends_with(char::from(b'0' + 15)), "{denied}");
     let says_why = || {
-        let logs = world.nex(&["logs", "--tail", "1"]).expect(0).text();
+        let logs = world.nex(&["logs", "--tail", "20"]).expect(0).text();
         logs.contains("wasi:http: ") && logs.contains("allow_private")
     };
     world.eventually("its log says why", says_why);

@@ -183,25 +183,32 @@ fn comes_back(world: &World, logs: &Running, machine: &str) {
     assert_eq!((&now["id"], &now["restarts"]), (&before, &1.into()));
 }
 
-/// `kill -9` of the node: the next one removes its machines and starts its workloads again.
+/// `kill -9` of the node: the next one takes over the machines of its workloads, and removes the others.
 fn survives(world: &World, node: Running, watch: &Watch) -> Running {
     let ids = || {
         let ids = |name: &str| workload(world, name)["id"].clone();
         (world.node_id(), ids("clock"), ids("two"))
     };
-    let before = ids();
+    let (before, state) = (ids(), world.path("state"));
     let machines: Vec<_> = field(&node.err(), "Machine started", "vmid").into_iter().map(str::to_owned).collect();
+    let ran = monitors(&state);
     node.kill9();
     let node = world.node_up(&[]);
     world.eventually_answers("fn.clock");
     assert_eq!(ids(), before, "the same workloads on the same node");
+    let kept: Vec<_> = monitors(&state).into_iter().filter(|monitor| ran.contains(monitor)).collect();
+    assert_eq!(kept.len(), 2, "of {ran:?} those of workloads run on: {kept:?}");
     // The sockets are those of the new machines, and the internal bus runs on.
-    let is_kept = |left: &String| left.starts_with("socket ") || left.ends_with(" nats-server");
-    let left = watch.left(&world.path("state")).into_iter().filter(|left| !is_kept(left));
+    let is_kept = |left: &String| {
+        let is_monitor = kept.iter().any(|(pid, _)| left.starts_with(&format!("process {pid} ")));
+        is_monitor || left.starts_with("socket ") || left.ends_with(" nats-server")
+    };
+    let left = watch.left(&state).into_iter().filter(|left| !is_kept(left));
     assert_eq!(left.collect::<Vec<_>>(), Vec::<String>::new(), "of the process that was killed");
     let devices = run("ip", &["-o", "link"]);
     let is_left =
-        |machine: &&String| devices.contains(machine.as_str()) || world.path("state/node/agents").join(machine.as_str()).exists();
-    assert_eq!(machines.iter().filter(is_left).collect::<Vec<_>>(), Vec::<&String>::new());
+        |machine: &&String| devices.contains(machine.as_str()) || state.join("node/agents").join(machine.as_str()).exists();
+    let left: Vec<_> = machines.iter().filter(is_left).collect();
+    assert_eq!(left.len(), 2, "{left:?}");
     node
 }
