@@ -37,7 +37,7 @@ const READ: Duration = Duration::from_secs(10);
 /// Seconds until credentials are made once more that could not be handed over.
 const RETRY_SECONDS: i64 = 60;
 /// Workloads that are started anew at once.
-const AT_ONCE: usize = 4;
+const MAX_CONCURRENT: usize = 4;
 /// Most subjects that are remembered; of more than these, all secrets are looked at.
 const MAX_TOLD: usize = 1_024;
 
@@ -54,13 +54,13 @@ pub(crate) async fn run(admission: Arc<Admission>) {
             looked = Instant::now();
         }
         let concerned = followers().filter(|workload| looks || told.concerns(workload));
-        stream::iter(concerned).for_each_concurrent(AT_ONCE, |workload| Box::pin(follow(&admission, workload))).await;
+        stream::iter(concerned).for_each_concurrent(MAX_CONCURRENT, |workload| Box::pin(follow(&admission, workload))).await;
         if admission.drivers.launcher.service_users.is_some() {
             let now = clock::unix_seconds();
             let due = admission.registry.all().into_iter().filter(|workload| workload.spec.renewal.is_due(now));
             let services = due.filter(|workload| !workload.spec.kind.is_function());
             stream::iter(services)
-                .for_each_concurrent(AT_ONCE, |workload| Box::pin(renew_credentials(&admission, workload)))
+                .for_each_concurrent(MAX_CONCURRENT, |workload| Box::pin(renew_credentials(&admission, workload)))
                 .await;
         }
     }

@@ -25,7 +25,7 @@ use super::http::{STATUSES, Unanswered};
 use crate::pipe::{Pipe, Reply, Sink as _};
 
 /// Time after the head in which a response is kept together: most are all there by then, and one message is the shortest way.
-const PATIENCE: Duration = Duration::from_millis(20);
+const KEPT_TOGETHER: Duration = Duration::from_millis(20);
 /// Bytes that are kept together.
 const LARGE: usize = 128 * 1024;
 
@@ -83,11 +83,11 @@ impl<'a> Answer<'a> {
         let given = receiver.await.map_err(|_dropped| Unanswered::NeverSet)?.map_err(Unanswered::Error)?;
         let (head, body) = given.into_parts();
         let (head, mut body) = (self.head.get_or_init(|| head), pin!(body));
-        let (mut begun, patience) = (None, Instant::now() + PATIENCE);
+        let (mut begun, until) = (None, Instant::now() + KEPT_TOGETHER);
         loop {
             let frame = match self.streaming.filter(|_| begun.is_none()) {
                 None => body.frame().await,
-                Some(streaming) => match timeout_at(patience, body.frame()).await {
+                Some(streaming) => match timeout_at(until, body.frame()).await {
                     Ok(frame) => frame,
                     Err(_elapsed) => {
                         begun = Some(self.begin(streaming, head).await?);

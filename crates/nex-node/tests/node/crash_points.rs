@@ -25,7 +25,7 @@ use crate::crash::is_back;
 use crate::world::{World, kill9, processes, timeout};
 
 /// Runs at the same time.
-const AT_ONCE: usize = 3;
+const MAX_CONCURRENT: usize = 3;
 
 /// What was asked for, in its order.
 struct Day {
@@ -189,7 +189,7 @@ async fn a_node_that_is_killed_between_any_two_steps_loses_nothing_does_nothing_
         println!("killed at {plan}");
         u32::from(Box::pin(run(number, plan)).await)
     });
-    let killed: u32 = stream::iter(runs).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await.into_iter().sum();
+    let killed: u32 = stream::iter(runs).buffer_unordered(MAX_CONCURRENT).collect::<Vec<_>>().await.into_iter().sum();
     println!("killed at {killed} of {} points", plans.len());
     // Of some steps there are more in one run than in another.
     assert!(usize::try_from(killed).unwrap() * 10 >= plans.len() * 8, "{killed} of {}", plans.len());
