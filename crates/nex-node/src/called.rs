@@ -78,6 +78,7 @@ impl Called {
             Self::Service(service) => service.ask(invocation, callers, payload).await.map(Invoked::of),
         }
     }
+
     /// One call of whoever takes a response piece by piece.
     ///
     /// # Errors

@@ -123,7 +123,10 @@ async fn a_hostile_check_harms_nobody_and_leaves_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_was_taken_over_is_checked_as_before() {
     if machines::in_machines() {
-        skip!("a_service_that_was_taken_over_is_checked_as_before", "machines of a killed node are removed");
+        skip!(
+            "a_service_that_was_taken_over_is_checked_as_before",
+            "it has not been tried with machines, which are taken over as well"
+        );
     }
     let (mut world, doomed) = World::crashing().await;
     let script = format!("touch /tmp/well; trap 'rm /tmp/well' USR1; sleep {} & while :; do wait; done", unique(3));

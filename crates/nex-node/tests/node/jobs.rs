@@ -83,7 +83,10 @@ async fn a_job_that_ignores_its_deadline_is_killed_with_all_that_it_started() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_goes_on_while_its_node_is_away_and_no_try_is_forgotten() {
     if machines::in_machines() {
-        skip!("a_job_goes_on_while_its_node_is_away_and_no_try_is_forgotten", "machines of a killed node are removed");
+        skip!(
+            "a_job_goes_on_while_its_node_is_away_and_no_try_is_forgotten",
+            "it has not been tried with machines, which are taken over as well"
+        );
     }
     let (mut world, doomed) = World::crashing().await;
     let job = |number: u32| format!("sleep {}\nexit 4", unique(number));

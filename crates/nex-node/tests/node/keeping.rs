@@ -110,7 +110,10 @@ async fn policies_that_cannot_be_are_refused_before_any_work() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_nodes_successor_goes_on_counting_restarts_and_keeps_policies() {
     if machines::in_machines() {
-        skip!("a_killed_nodes_successor_goes_on_counting_restarts_and_keeps_policies", "machines of a killed node are removed");
+        skip!(
+            "a_killed_nodes_successor_goes_on_counting_restarts_and_keeps_policies",
+            "it has not been tried with machines, which are taken over as well"
+        );
     }
     let (mut world, doomed) = World::crashing().await;
     let failing = world.kept("failing", "echo tried\nexit 3", r#"{"restart":"on-failure"}"#).await;

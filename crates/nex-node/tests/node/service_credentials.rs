@@ -202,7 +202,7 @@ async fn credentials_are_renewed_while_the_service_runs_and_by_the_next_process_
     if machines::in_machines() {
         skip!(
             "credentials_are_renewed_while_the_service_runs_and_by_the_next_process_of_the_node",
-            "machines of a killed node are removed"
+            "it has not been tried with machines, which are taken over as well"
         );
     }
     let (operator, directory) = (Operator::new(), tempfile::tempdir().unwrap());

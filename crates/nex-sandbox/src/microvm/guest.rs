@@ -51,12 +51,8 @@ impl Guest {
         }
     }
 
-    /// Opens the channel to a guest whose agent runs, for another process than the one that gave it its identity.
-    pub(super) async fn reconnect(machine: &dyn Machine, by: Deadline) -> Result<Self, CreateError> {
-        Self::open(machine, by).await
-    }
-
-    async fn open(machine: &dyn Machine, by: Deadline) -> Result<Self, CreateError> {
+    /// Opens the channel to a guest that does not say first that it is ready: it has been asked before.
+    pub(super) async fn open(machine: &dyn Machine, by: Deadline) -> Result<Self, CreateError> {
         Ok(Self { stream: BufReader::new(machine.channel(by).await?) })
     }
 

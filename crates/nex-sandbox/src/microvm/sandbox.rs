@@ -129,7 +129,7 @@ impl MicroVm {
             let mut guest = self.guest.lock().await;
             let guest = match &mut *guest {
                 Some(guest) => guest,
-                None => guest.insert(Guest::reconnect(machine, by).await?),
+                None => guest.insert(Guest::open(machine, by).await?),
             };
             Ok::<_, CreateError>(guest.power_off(grace_ms, by).await?)
         };
