@@ -44,7 +44,7 @@ impl Stops {
         let claims = policy::may_stop(&token, &workload.spec, place, &config, now)?;
         // Claims that name one workload are used up with it. Those of 0.2.7 may be the same for several stops of one second.
         if let Some(until) = claims.exp.filter(|_| claims.nats.workload.is_some()) {
-            token::spend(&self.journal, &claims, "stop", until, now).await?;
+            token::spend_on_stop(&self.journal, &claims, until, now).await?;
         }
         match claims.iss == workload.spec.claims.iss {
             true => workload.stop("Workload shutdown requested").await,

@@ -311,6 +311,7 @@ impl Runtime for NodeRuntime {
                 services.scope.spawn("forget", async move {
                     while stop.run_until_cancelled(tokio::time::sleep(FORGET_AGAIN)).await.is_some() {
                         if forget().await.is_ok() {
+                            tracing::info!(workload_id = %spec.id, "the journal has taken the end of a workload");
                             break;
                         }
                     }

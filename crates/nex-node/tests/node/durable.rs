@@ -11,7 +11,7 @@ use nex_client::deploy::Deployment;
 use nex_protocol::control::TriggerSummary;
 use nex_protocol::deploy::{DeployResponse, WorkloadType};
 use nex_protocol::trigger::{DurableTrigger, Trigger, dead};
-use nex_testkit::eventually;
+use nex_testkit::{eventually, machines};
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -97,6 +97,8 @@ impl World {
         let mut sayer = self.prepare(name, WorkloadType::V8, SAY.as_bytes()).await;
         sayer.triggers = Vec::new();
         sayer.durable = triggers.iter().map(|text| durable(text)).collect();
+        // What fails fails on purpose: a busy machine is no reason.
+        sayer.limits.call_timeout_ms = u64::try_from(machines::timeout(Duration::from_secs(10)).as_millis()).ok();
         sayer
     }
 

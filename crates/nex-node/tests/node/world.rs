@@ -171,7 +171,7 @@ impl World {
     }
 
     pub(crate) async fn call(&self, subject: &str, payload: &str) -> String {
-        let reply = self.client.call(subject, payload.to_owned().into(), Duration::from_secs(5)).await;
+        let reply = self.client.call(subject, payload.to_owned().into(), machines::timeout(Duration::from_secs(5))).await;
         String::from_utf8(reply.unwrap_or_else(|error| panic!("call of {subject}: {error}")).to_vec()).unwrap()
     }
 
@@ -316,8 +316,11 @@ impl World {
 /// Options of a node whose configuration has these members besides the usual ones.
 pub(crate) fn options(connection: ConnectionSettings, state_dir: PathBuf, config: &Value) -> NodeOptions {
     let mut usual = json!({"sandbox": machines::sandbox(), "workload_types": ["native", "v8", "wasm"], "stop_grace_ms": 2000});
-    // On a busy machine an agent takes its time.
+    // On a busy machine an agent takes its time, and on an emulated one all that it does.
     usual["agent_handshake_timeout_ms"] = if machines::in_machines() { 60_000 } else { 15_000 }.into();
+    if machines::in_machines() {
+        usual["workload_limits"] = json!({"call_timeout_ms": 30_000});
+    }
     for (key, value) in config.as_object().unwrap() {
         usual[key] = value.clone();
     }
