@@ -21,6 +21,9 @@ pub(crate) use crate::ended::Ended;
 use crate::ended::TIMEOUT;
 use crate::running::Running;
 
+/// Where a world has the programs.
+const PROGRAMS: &str = "programs";
+
 /// A user with an empty home. Dropped last, it kills what a failed test left running.
 pub(crate) struct World {
     // Fields are dropped in this order: processes end before their directory and the runtime are gone.
@@ -41,8 +44,9 @@ impl World {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let mut world = Self { nats: None, environment: BTreeMap::new(), uid: None, port: free_port(), dir, runtime };
         std::fs::create_dir(world.path("home")).unwrap();
+        world.link_programs();
         let server = nats_server_binary();
-        let mut path = vec![dist_binary("nex").parent().unwrap().to_owned(), server.parent().unwrap().to_owned()];
+        let mut path = vec![world.path(PROGRAMS), server.parent().unwrap().to_owned()];
         path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
         world.set("PATH", std::env::join_paths(path).unwrap().to_str().unwrap());
         world.set("NEX_NATS_SERVER", server.to_str().unwrap());
@@ -53,6 +57,16 @@ impl World {
         let url = format!("nats://127.0.0.1:{}", world.port);
         world.set("NATS_URL", &url);
         world
+    }
+
+    /// Gives this world paths of its own to the programs, so that what they start is told from what those of other worlds start.
+    fn link_programs(&self) {
+        std::fs::create_dir(self.path(PROGRAMS)).unwrap();
+        for program in ["nex", "nex-agent"] {
+            let (from, to) = (dist_binary(program), self.path(PROGRAMS).join(program));
+            // Another file system takes no links.
+            std::fs::hard_link(&from, &to).or_else(|_no_link| std::fs::copy(&from, &to).map(drop)).unwrap();
+        }
     }
 
     /// A world with a NATS server that is not `nex up`'s.
@@ -185,7 +199,7 @@ impl World {
 
     /// A command of this world: nothing of the real user's configuration reaches it.
     pub(crate) fn command(&self, program: &str, args: &[&str]) -> Command {
-        let program = if program == "nex" { dist_binary("nex") } else { PathBuf::from(program) };
+        let program = if program == "nex" { self.path(PROGRAMS).join("nex") } else { PathBuf::from(program) };
         let mut command = Command::new(program);
         command.args(args).env_clear().envs(&self.environment).current_dir(self.dir.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
@@ -260,7 +274,19 @@ impl World {
 
     /// Processes whose command line names this world's directory.
     pub(crate) fn processes(&self) -> Vec<(i32, String)> {
-        processes_naming(self.dir.path())
+        // A command that was typed names its program, which says nothing of what it left.
+        let nex = self.path(PROGRAMS).join("nex ");
+        let mut found = processes_naming(self.dir.path());
+        found.retain(|(_, line)| {
+            line.strip_prefix(nex.to_str().unwrap()).is_none_or(|rest| rest.contains(self.dir.path().to_str().unwrap()))
+        });
+        found
+    }
+
+    /// The outermost processes of its agents.
+    pub(crate) fn agents(&self) -> Vec<i32> {
+        let agent = self.path(PROGRAMS).join("nex-agent");
+        self.processes().into_iter().filter(|(_, line)| line.starts_with(agent.to_str().unwrap())).map(|(pid, _)| pid).collect()
     }
 }
 

@@ -1,5 +1,6 @@
 //! `nex whoami`: which key signs, which server is meant and by what, which user that makes, and what it may do.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_nats::Client;
@@ -38,8 +39,9 @@ struct Permissions {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Subjects {
-    allow: Vec<String>,
-    deny: Vec<String>,
+    // A server tells them in another order each time.
+    allow: BTreeSet<String>,
+    deny: BTreeSet<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -120,8 +122,9 @@ fn of_user(user: &User) -> Vec<(&'static str, String)> {
 
 fn subjects(subjects: Option<&Subjects>) -> String {
     let Some(Subjects { allow, deny }) = subjects else { return "everything".to_owned() };
-    let allowed = if allow.is_empty() { "everything".to_owned() } else { allow.join(", ") };
-    if deny.is_empty() { allowed } else { format!("{allowed}; not {}", deny.join(", ")) }
+    let list = |of: &BTreeSet<String>| of.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let allowed = if allow.is_empty() { "everything".to_owned() } else { list(allow) };
+    if deny.is_empty() { allowed } else { format!("{allowed}; not {}", list(deny)) }
 }
 
 #[cfg(test)]
@@ -130,7 +133,7 @@ mod tests {
 
     #[test]
     fn permissions_are_told_as_the_server_has_them() {
-        let text = r#"{"data":{"user":"me","account":"$G","permissions":{"publish":{"allow":["a.>","b"],"deny":["a.x"]},
+        let text = r#"{"data":{"user":"me","account":"$G","permissions":{"publish":{"allow":["b","a.>"],"deny":["a.x"]},
             "subscribe":{"deny":["c"]},"responses":{"max":1}},"expires":90000000000}}"#;
         let user = serde_json::from_str::<Answer>(text).unwrap().data;
         let rows: Vec<String> = of_user(&user).iter().map(|(name, value)| format!("{name}: {value}")).collect();
