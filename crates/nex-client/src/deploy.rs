@@ -6,8 +6,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nex_protocol::claims::{self, Claims};
 use nex_protocol::deploy::{
-    ConnectionDetails, DeployRequest, DeployResponse, IMAGE_TIMEOUT, Isolation, RequestedLimits, RequestedPlacement, RunPolicy,
-    StopRequest, StopResponse, WorkloadType, request_digest,
+    ConnectionDetails, DeployRequest, DeployResponse, Isolation, RequestedLimits, RequestedPlacement, RunPolicy, StopRequest,
+    StopResponse, WorkloadType, request_digest,
 };
 use nex_protocol::digest::Digest;
 use nex_protocol::envelope::kind;
@@ -300,8 +300,8 @@ impl Client {
             Box::pin(self.seal_secrets_to(target, names, &keys.issuer, domain)).await?;
         }
         let body = deployment.request(target, (&self.namespace, self.nats.server_info().domain), keys)?;
-        let of_image = if deployment.r#type == WorkloadType::Oci { IMAGE_TIMEOUT } else { Duration::ZERO };
-        let timeout = self.deploy_timeout + of_image + deployment.settle.unwrap_or_default() + deployment.time_to_pass();
+        let patience = deployment.r#type.preparation() + deployment.settle.unwrap_or_default() + deployment.time_to_pass();
+        let timeout = self.deploy_timeout + patience;
         let answer = match target.is_signed {
             true => self.ask_again(node, body, timeout).await?,
             // A node of 0.2.7 would start another one.

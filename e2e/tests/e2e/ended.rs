@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// Longest time of a command. Most take a few seconds; emulated machines, of which tests boot several at once, take many times longer.
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(240);
+/// Longest time of a command. Most take a few seconds; emulated machines, of which tests boot several at once, and compilers that begin with
+/// nothing take many times longer.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(480);
 
 /// A command that has ended.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nex_process::shares::{Share, Shares};
 use nex_process::{Deadline, Elapsed};
-use nex_protocol::deploy::{DeployRequest, DeployResponse, HealthCheck, IMAGE_TIMEOUT, WorkloadType};
+use nex_protocol::deploy::{DeployRequest, DeployResponse, HealthCheck};
 use nex_protocol::envelope::{ErrorCode, Failure, chain};
 use nex_protocol::id::{Namespace, WorkloadId};
 
@@ -82,8 +82,7 @@ impl Deploys {
             namespace.parse().map_err(|error| Failure::new(ErrorCode::BadRequest, format!("Invalid deploy request: {error}")))?;
         let now = clock::unix_seconds();
         let admitted = policy::admit(&request, &namespace, config, &identity.xkey, now)?;
-        // Of an image there is more to fetch, and its root to build.
-        let by = if admitted.kind == WorkloadType::Oci { Deadline::after(IMAGE_TIMEOUT) } else { by };
+        let by = Deadline::at(by.instant() + admitted.kind.preparation());
         policy::check_signed(&admitted, body, identity.place(namespace.as_str()), config)?;
         for details in [&request.trigger_connection, &request.host_services] {
             drivers.launcher.connections.permit(details.as_ref())?;

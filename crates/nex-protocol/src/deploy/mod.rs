@@ -10,7 +10,6 @@ mod workload_type;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,9 +24,6 @@ pub use self::probe::{HealthCheck, InvalidProbe, Probe};
 pub use self::workload_type::{UnknownType, WorkloadType};
 use crate::digest::Digest;
 use crate::id::{WorkloadId, WorkloadName};
-
-/// How long the deploy of an image may take on a node, which fetches it and makes a root of it.
-pub const IMAGE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 /// A NATS connection of the user's choice, for triggers or host services. Has no `Debug`: it carries a seed.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +42,17 @@ impl WorkloadType {
     #[must_use]
     pub fn is_function(self) -> bool {
         matches!(self, Self::V8 | Self::Wasm)
+    }
+
+    /// How long a node may take to prepare one for its start, beyond the time of a deploy: a root is made of an image, machine code of a
+    /// module. Zero where there is nothing to prepare.
+    #[must_use]
+    pub fn preparation(self) -> Duration {
+        match self {
+            Self::Oci => Duration::from_secs(5 * 60),
+            Self::Wasm => Duration::from_secs(2 * 60),
+            Self::Native | Self::V8 => Duration::ZERO,
+        }
     }
 
     /// Whether a text names this type.
