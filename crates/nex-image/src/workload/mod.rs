@@ -126,7 +126,7 @@ fn add_places(tree: &mut Tree, run: &ImageRun) -> Result<(), WorkloadImageError>
     let place = |source: LayerError| WorkloadImageError::Place { path: run.directory.clone(), source };
     let directory = layer::resolve(tree, run.directory.as_bytes()).map_err(place)?;
     if tree.get(&directory).is_none() && !directory.is_empty() {
-        tree.put(&directory, Meta::root(0o555), Kind::Directory).map_err(|error: TreeError| place(error.into()))?;
+        tree.put(&directory, Meta::root(0o777), Kind::Directory).map_err(|error: TreeError| place(error.into()))?;
     }
     Ok(())
 }

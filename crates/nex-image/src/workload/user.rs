@@ -55,14 +55,14 @@ impl User {
         Ok(Self { uid, gids, home })
     }
 
-    /// What this user may read and execute of an entry, as a mode for everybody: in a sandbox there is one user only, whose number is the
-    /// sandbox's. Nothing can be written, and nothing gives away an identity.
+    /// What this user may do with an entry, as a mode for everybody: in a sandbox there is one user only, whose number is the sandbox's.
+    /// Nothing gives away an identity.
     pub(super) fn mode_for_all(&self, kind: &Kind, meta: Meta) -> Meta {
         let mode = meta.mode;
         let bits = if self.uid == 0 {
-            // Root reads everything, and executes what anybody may execute.
+            // Root reads and writes everything, and executes what anybody may execute.
             let executes = matches!(kind, Kind::Directory) || mode & 0o111 != 0;
-            0o4 | u16::from(executes)
+            0o6 | u16::from(executes)
         } else if meta.uid == self.uid {
             mode >> 6
         } else if self.gids.contains(&meta.gid) {
@@ -70,7 +70,7 @@ impl User {
         } else {
             mode
         };
-        Meta { mode: (bits & 0o5) * 0o111, uid: 0, gid: 0, ..meta }
+        Meta { mode: (bits & 0o7) * 0o111, uid: 0, gid: 0, ..meta }
     }
 }
 
@@ -117,17 +117,18 @@ mod tests {
     }
 
     #[test]
-    fn everybody_may_read_what_the_images_user_may_and_nobody_writes() {
+    fn everybody_may_do_what_the_images_user_may() {
         let meta = |mode, uid, gid| Meta { mode, uid, gid, mtime: 5 };
         let (root, web) = (User::find(&tree(), "").unwrap(), User::find(&tree(), "web").unwrap());
         let file = Kind::File(Source::Bytes([].into()));
         let of = |user: &User, kind: &Kind, meta| user.mode_for_all(kind, meta);
-        assert_eq!(of(&root, &file, meta(0o4700, 33, 0)), meta(0o555, 0, 0));
-        assert_eq!(of(&root, &file, meta(0o600, 33, 0)), meta(0o444, 0, 0));
-        assert_eq!(of(&root, &Kind::Directory, meta(0o000, 33, 0)), meta(0o555, 0, 0));
+        assert_eq!(of(&root, &file, meta(0o4700, 33, 0)), meta(0o777, 0, 0));
+        assert_eq!(of(&root, &file, meta(0o600, 33, 0)), meta(0o666, 0, 0));
+        assert_eq!(of(&root, &Kind::Directory, meta(0o000, 33, 0)), meta(0o777, 0, 0));
         assert_eq!(of(&web, &file, meta(0o600, 0, 0)), meta(0o000, 0, 0));
         assert_eq!(of(&web, &file, meta(0o640, 0, 35)), meta(0o444, 0, 0));
         assert_eq!(of(&web, &file, meta(0o077, 33, 34)), meta(0o000, 0, 0), "the owner's bits count for the owner");
-        assert_eq!(of(&web, &Kind::Directory, meta(0o1777, 0, 0)), meta(0o555, 0, 0));
+        assert_eq!(of(&web, &file, meta(0o640, 33, 0)), meta(0o666, 0, 0));
+        assert_eq!(of(&web, &Kind::Directory, meta(0o1777, 0, 0)), meta(0o777, 0, 0));
     }
 }

@@ -12,7 +12,7 @@ use crate::world::World;
 /// A world whose node takes images, and a busybox to put into them; none where this host has neither.
 async fn world(test: &str) -> Option<(World, Vec<u8>)> {
     let Some(busybox) = busybox() else { nex_testkit::skip!(test, "no busybox", None) };
-    let mut world = World::start(json!({"workload_types": ["native", "oci"]})).await;
+    let mut world = World::start(json!({"workload_types": ["native", "oci"], "workload_limits": {"memory_mib": 128, "tmp_mib": 16}})).await;
     let info = world.client.info(&world.target().node).await.unwrap();
     if !info.supported_workload_types.iter().any(|kind| kind == "oci") {
         world.stop().await;
@@ -23,6 +23,10 @@ async fn world(test: &str) -> Option<(World, Vec<u8>)> {
 
 /// An image of a busybox and a script.
 fn image(busybox: &[u8], script: &str, config: Value) -> Image {
+    image_with(busybox, script, config, ImageLayer::default())
+}
+
+fn image_with(busybox: &[u8], script: &str, config: Value, more: ImageLayer) -> Image {
     let base = ImageLayer::default()
         .directory("bin", 0o755)
         .file("bin/busybox", 0o755, busybox)
@@ -33,7 +37,7 @@ fn image(busybox: &[u8], script: &str, config: Value) -> Image {
     if let (Value::Object(whole), Value::Object(config)) = (&mut whole, config) {
         whole.extend(config);
     }
-    Image::new(vec![base.finish(), app.finish()], &whole)
+    Image::new(vec![base.finish(), app.finish(), more.finish()], &whole)
 }
 
 async fn deployment(world: &World, name: &str, image: &Image) -> Deployment {
@@ -74,6 +78,34 @@ while :; do busybox sleep 0.05; done";
     world.until("it ran as its deployer says", |it| it.has_logged("run:two words x:deployer:kept")).await;
     world.stop_workload(&started).await;
     assert_eq!(built(&world.state()).len(), 1, "one root for both");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_image_writes_is_its_own_and_gone_with_it() {
+    let Some((mut world, busybox)) = world("what_an_image_writes_is_its_own_and_gone_with_it").await else { return };
+    let script = "busybox test -e /var/cache/app && echo 'it is there already' || echo fresh
+busybox mkdir -p /var/cache/app && echo kept > /var/cache/app/file && echo \"wrote $(busybox cat /var/cache/app/file)\"
+echo more >> /app/settings && echo \"settings: $(busybox cat /app/settings | busybox tr '\\n' ' ')\"
+busybox rm /app/old && ! busybox test -e /app/old && echo removed
+busybox chmod 700 /app/settings && echo \"mine: $(busybox stat -c %a /app/settings)\"
+busybox test $(busybox stat -c %u /app/start) = $(busybox id -u) && echo owner
+busybox mv /app/start /app/start2 && busybox mv /app/dir /app/dir2 && echo \"moved $(busybox cat /app/dir2/inside)\"
+busybox dd if=/dev/zero of=/big bs=64k count=4096 2>/dev/null || echo full
+busybox test $(busybox stat -c %s /big) -lt 17000000 && echo bounded
+echo x > /etc/passwd || echo 'accounts stay'
+echo all; while :; do busybox sleep 0.05; done";
+    let more = ImageLayer::default().file("app/settings", 0o644, b"some\n").file("app/old", 0o600, b"old");
+    let more = more.file("app/dir/inside", 0o644, b"inside");
+    let plain = deployment(&world, "plain", &image_with(&busybox, script, json!({}), more)).await;
+    for count in 1..=2 {
+        let started = world.deploy(&plain).await;
+        world.until("it has tried all", |it| it.logs().iter().filter(|(_, line)| line.text == "all").count() == count).await;
+        world.stop_workload(&started).await;
+    }
+    for line in ["fresh", "wrote kept", "settings: some more ", "removed", "mine: 700", "owner", "moved inside", "full", "bounded", "accounts stay"] {
+        assert_eq!(world.logs().iter().filter(|(_, it)| it.text == line).count(), 2, "{line}: {:?}", world.logs());
+    }
     world.stop().await;
 }
 

@@ -1,7 +1,7 @@
-//! The root of a workload that comes as an image: the image itself, read-only, with the jail's own places mounted over what is there.
+//! The root of a workload that comes as an image: the image itself, memory over it, and over that the jail's own places.
 //!
-//! Nothing is ever created or written in the image: its builder has put a directory or file wherever something is mounted
-//! ([`IMAGE_DIRECTORIES`], [`IMAGE_FILES`]), and links that a hostile image might have there lead to mounts in this namespace only.
+//! The image's builder has put a directory or file wherever something is mounted ([`IMAGE_DIRECTORIES`], [`IMAGE_FILES`]), and links that
+//! a hostile image might have there lead to mounts in this namespace only.
 //! The mount, and the loop device under it, go with the last process of the jail, whoever dies first.
 
 use std::fs::{self, File};
@@ -14,6 +14,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::{chdir, pivot_root, sethostname};
 
 use super::error::JailError;
+use super::overlay::lay_over;
 use super::places::{ALLOW, HARDENED, RESOLV_CONF, bind, cut_off, devices, harden, in_old, memory, owner, proc, put, size};
 use super::spec::JailSpec;
 
@@ -37,7 +38,7 @@ const IMAGE: &str =
 /// Makes the image the root and moves into it.
 pub(super) fn build(spec: &JailSpec, image: &Path) -> Result<(), JailError> {
     cut_off()?;
-    become_root(image, &spec.artifact_dir)?;
+    become_root(spec, image)?;
     let (uid, gid) = owner(spec);
     put("/dev".into(), |path| memory(path, "size=1m,nr_inodes=64,mode=0755", MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC))?;
     devices(spec, OLD)?;
@@ -61,9 +62,11 @@ pub(super) fn build(spec: &JailSpec, image: &Path) -> Result<(), JailError> {
     umount2(OLD, MntFlags::MNT_DETACH).map_err(JailError::step("letting go of the host's root directory", ALLOW))
 }
 
-fn become_root(image: &Path, place: &Path) -> Result<(), JailError> {
+fn become_root(spec: &JailSpec, image: &Path) -> Result<(), JailError> {
+    let place = &spec.artifact_dir;
     let mounted = if image.is_dir() { bind(image, place) } else { mount_image(image, place) };
     mounted.map_err(JailError::step("mounting the image", IMAGE))?;
+    lay_over(spec, place)?;
     let enter = || -> nix::Result<()> {
         chdir(place)?;
         pivot_root(".", OLD.trim_start_matches('/'))?;

@@ -1,6 +1,7 @@
 //! Landlock rules for files and signals, independent of ownership: read and execute everywhere, write only to the scratch directories.
 //!
-//! With an own root, "everywhere" is that root; without one it is a short list of system directories.
+//! With an own root, "everywhere" is that root; without one it is a short list of system directories. An image has memory over all of it,
+//! which is one more scratch directory.
 
 use std::path::{Path, PathBuf};
 
@@ -53,6 +54,9 @@ fn readable(spec: &JailSpec, layout: &Layout) -> Vec<PathBuf> {
 }
 
 fn writable(spec: &JailSpec, layout: &Layout) -> Vec<PathBuf> {
+    if spec.image.is_some() {
+        return vec!["/".into()];
+    }
     let mut paths = vec![layout.work.clone()];
     if spec.mode != Mode::Plain {
         paths.push("/tmp".into());

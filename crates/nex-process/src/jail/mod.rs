@@ -26,6 +26,7 @@ mod image;
 mod landlock;
 mod layout;
 mod namespaces;
+mod overlay;
 mod places;
 mod privileges;
 mod probe;

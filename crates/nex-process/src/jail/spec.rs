@@ -36,7 +36,7 @@ pub struct JailSpec {
     pub no_network: bool,
     /// What `/etc/resolv.conf` says, where it is not the host's. Only with an own root.
     pub resolv_conf: Option<String>,
-    /// What becomes the root, read-only: the file of an EROFS image, or a directory. Not in [`Mode::Plain`].
+    /// What becomes the root, beneath memory that takes what is written: the file of an EROFS image, or a directory. Not in [`Mode::Plain`].
     pub image: Option<PathBuf>,
     /// Layers that must not be missing.
     pub require: Vec<Part>,
