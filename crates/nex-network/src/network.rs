@@ -271,6 +271,16 @@ impl Network {
         removed + bound(by, deleted).await.and_then(|deleted| deleted).unwrap_or(0)
     }
 
+    /// The same as [`Network::close`], but guests to keep have their connections and what those need, for the next network of this owner.
+    pub async fn leave(&self, keep: &BTreeSet<String>, by: Deadline) {
+        if keep.is_empty() {
+            return self.close(by).await;
+        }
+        self.inner.closed.store(true, Ordering::Release);
+        self.tasks.shutdown(by.remaining()).await;
+        self.sweep(keep, by).await;
+    }
+
     /// Removes the filter, the devices and all guests' connections. Later calls find the network closed.
     pub async fn close(&self, by: Deadline) {
         self.inner.closed.store(true, Ordering::Release);

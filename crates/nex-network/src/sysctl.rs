@@ -27,11 +27,14 @@ pub(crate) fn guest(device: &str, to_loopback: bool) -> Result<(), NetworkError>
     if to_loopback { write("ipv4", device, "route_localnet", 1) } else { Ok(()) }
 }
 
-/// Settings of the calling thread's namespace, for one process: no IPv6; packets from 127.0.0.1 may go to the gateway.
+/// Settings of the calling thread's namespace, for one process: no IPv6; every port of its own is its to listen on; packets from
+/// 127.0.0.1 may go to the gateway.
 pub(crate) fn namespace() -> Result<(), NetworkError> {
     for devices in ["all", "default"] {
         no_ipv6(devices)?;
     }
+    // Before Linux 4.11 there is no such setting.
+    let _older_kernel = fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
     write("ipv4", "all", "route_localnet", 1)
 }
 

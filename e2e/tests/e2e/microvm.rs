@@ -197,7 +197,7 @@ fn survives(world: &World, node: Running, watch: &Watch) -> Running {
     world.eventually_answers("fn.clock");
     assert_eq!(ids(), before, "the same workloads on the same node");
     let kept: Vec<_> = monitors(&state).into_iter().filter(|monitor| ran.contains(monitor)).collect();
-    assert_eq!(kept.len(), 2, "of {ran:?} those of workloads run on: {kept:?}");
+    assert_eq!(kept.len(), 2, "of {ran:?} those of workloads run on: {kept:?}\n{}", node.err());
     // The sockets are those of the new machines, and the internal bus runs on.
     let is_kept = |left: &String| {
         let is_monitor = kept.iter().any(|(pid, _)| left.starts_with(&format!("process {pid} ")));

@@ -21,7 +21,7 @@ const MIN_MTU: u16 = 576;
 /// A resolver reads no more name servers than this.
 const MAX_DNS: usize = 3;
 
-/// Brings the loopback up, and switches IPv6 off before any other link comes up.
+/// Brings the loopback up, switches IPv6 off before any other link comes up, and lets the workload listen on every port.
 ///
 /// # Errors
 /// When the kernel refuses.
@@ -30,6 +30,7 @@ pub(super) fn start() -> anyhow::Result<()> {
         // A kernel without IPv6 has no such file, which is fine.
         fs::write(format!("/proc/sys/net/ipv6/conf/{scope}/disable_ipv6"), "1").ok();
     }
+    fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0").ok();
     let mut netlink = Netlink::open().context("cannot open a netlink socket")?;
     netlink.change_link(index("lo")?, UP).context("cannot bring the loopback up")
 }

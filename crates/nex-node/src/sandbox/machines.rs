@@ -140,8 +140,8 @@ pub fn vmm_candidates(config: &NodeConfig, resource_dir: &Path, reasons: &mut Ve
     candidates
 }
 
-/// Makes the network and boots the first machine; a failing candidate leaves nothing behind, also of what was left running. Also returns
-/// the boot time.
+/// Makes the network and boots the first machine; a failing candidate leaves nothing behind but what an earlier process left running, for
+/// that may be another candidate's. Also returns the boot time.
 pub(super) async fn open(
     config: &NodeConfig,
     host: Host<'_>,
@@ -174,7 +174,9 @@ pub(super) async fn open(
     let provider = match MicroVmProvider::open(machines, vmm(candidate), network) {
         Ok(provider) => provider,
         Err(error) => {
-            nex_network::remove_leftovers(&owner, &state_dir, Deadline::after(SWEEP)).await;
+            if left.is_empty() {
+                nex_network::remove_leftovers(&owner, &state_dir, Deadline::after(SWEEP)).await;
+            }
             return Err(error.into());
         }
     };
@@ -184,7 +186,7 @@ pub(super) async fn open(
     match provider.probe(left, Deadline::after(config.microvm.boot_timeout.unwrap_or(limit))).await {
         Ok(boot) => Ok((provider, boot)),
         Err(error) => {
-            provider.close(SWEEP).await;
+            provider.leave(left, SWEEP).await;
             Err(error.into())
         }
     }

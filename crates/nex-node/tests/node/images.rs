@@ -12,7 +12,8 @@ use crate::world::World;
 /// A world whose node takes images, and a busybox to put into them; none where this host has neither.
 async fn world(test: &str) -> Option<(World, Vec<u8>)> {
     let Some(busybox) = busybox() else { nex_testkit::skip!(test, "no busybox", None) };
-    let mut world = World::start(json!({"workload_types": ["native", "oci"], "workload_limits": {"memory_mib": 128, "tmp_mib": 16}})).await;
+    let mut world =
+        World::start(json!({"workload_types": ["native", "oci"], "workload_limits": {"memory_mib": 128, "tmp_mib": 16}})).await;
     let info = world.client.info(&world.target().node).await.unwrap();
     if !info.supported_workload_types.iter().any(|kind| kind == "oci") {
         world.stop().await;
@@ -94,6 +95,7 @@ busybox mv /app/start /app/start2 && busybox mv /app/dir /app/dir2 && echo \"mov
 busybox dd if=/dev/zero of=/big bs=64k count=4096 2>/dev/null || echo full
 busybox test $(busybox stat -c %s /big) -lt 17000000 && echo bounded
 echo x > /etc/passwd || echo 'accounts stay'
+busybox httpd -p 80 -h /app && echo \"served $(busybox wget -qO- http://127.0.0.1/dir2/inside)\"
 echo all; while :; do busybox sleep 0.05; done";
     let more = ImageLayer::default().file("app/settings", 0o644, b"some\n").file("app/old", 0o600, b"old");
     let more = more.file("app/dir/inside", 0o644, b"inside");
@@ -103,7 +105,19 @@ echo all; while :; do busybox sleep 0.05; done";
         world.until("it has tried all", |it| it.logs().iter().filter(|(_, line)| line.text == "all").count() == count).await;
         world.stop_workload(&started).await;
     }
-    for line in ["fresh", "wrote kept", "settings: some more ", "removed", "mine: 700", "owner", "moved inside", "full", "bounded", "accounts stay"] {
+    for line in [
+        "fresh",
+        "wrote kept",
+        "settings: some more ",
+        "removed",
+        "mine: 700",
+        "owner",
+        "moved inside",
+        "full",
+        "bounded",
+        "accounts stay",
+        "served inside",
+    ] {
         assert_eq!(world.logs().iter().filter(|(_, it)| it.text == line).count(), 2, "{line}: {:?}", world.logs());
     }
     world.stop().await;

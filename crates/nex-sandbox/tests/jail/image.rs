@@ -68,6 +68,7 @@ async fn a_workload_finds_no_way_out_of_an_image_either() {
     let name = format!("nex-test-{}", fixture.node);
     let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
     let _listener = std::os::unix::net::UnixListener::bind_addr(&address).unwrap();
+    let before = fs::read(&image).unwrap();
     let identity = format!("run --escape {} {} {name}", secret.display(), std::process::id());
     let sandbox = run(&fixture, "im1", &identity, &image).await;
     assert_eq!(reported(sandbox.as_ref(), "said").await, "", "every line is an escape");
@@ -78,6 +79,8 @@ async fn a_workload_finds_no_way_out_of_an_image_either() {
     sandbox.stop(super::GRACE).await;
     fixture.leaves_no_trace().await;
     assert_eq!(loops_of(&image), Vec::<String>::new());
+    assert!(fs::read(&image).unwrap() == before, "the image stays as it is");
+    assert!(!Path::new("/written-by-an-image").exists());
 }
 
 #[tokio::test]
