@@ -15,6 +15,7 @@ pub use ended::{EndedRecord, IN_ALL, KEPT, OF_A_NAMESPACE};
 pub use owed::OwedEvent;
 pub use tokens::{Spending, SpentToken, TokenId};
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use nex_process::{ProcessId, crash_point};
 use nex_protocol::deploy::DeployRequest;
 use nex_protocol::digest::Digest;
-use nex_protocol::id::{InstanceId, Namespace, WorkloadId};
+use nex_protocol::id::{InstanceId, Namespace, SecretName, WorkloadId};
 use redb::{ReadTransaction, ReadableTable as _, TableDefinition, WriteTransaction};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -105,6 +106,9 @@ pub struct RunningRecord {
     /// When it was started, seconds since 1970; 0 in entries of older nodes.
     #[serde(default)]
     pub since: i64,
+    /// The versions of its secrets that it was started with; empty in entries of older nodes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<SecretName, u64>,
 }
 
 /// The internal bus: the process, and where it listens.

@@ -71,7 +71,7 @@ async fn follow(admission: &Admission, workload: Arc<Workload>) {
     let spec = &workload.spec;
     match Box::pin(admission.drivers.launcher.secrets.has_changed(spec, Deadline::after(READ))).await {
         Ok(Some(false)) => {}
-        // What an earlier process started may have an old one; a service would not want a new start for that alone.
+        // What a process of an older version started may have an old one; a service would not want a new start for that alone.
         Ok(None) if !spec.kind.is_function() && spec.restarts_for_secrets() => {}
         Ok(Some(true) | None) if !spec.restarts_for_secrets() => replace_files(admission, &workload).await,
         Ok(Some(true) | None) => {

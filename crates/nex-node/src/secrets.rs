@@ -91,8 +91,8 @@ impl Secrets {
         Ok(environment)
     }
 
-    /// Whether a secret for which something is done about the workload is another version than the one that it was started with, which this node can open; not known of one
-    /// that an earlier process started.
+    /// Whether a secret for which something is done about the workload is another version than the one that it was started with, which this
+    /// node can open; not known of one that a process of an older version started.
     ///
     /// # Errors
     /// [`SecretFailure`], for the first that cannot be had: what runs keeps what it has then.
@@ -118,9 +118,9 @@ impl Secrets {
         let known = spec.secrets.known(name);
         let record = match (Box::pin(self.record(spec, place, by)).await, &known) {
             (Ok(record), _) => record,
-            (Err(SecretFailure::Unheard { why, .. }), Some(known)) => {
+            (Err(SecretFailure::Unheard { why, .. }), Some(Known { value: Some(value), .. })) => {
                 tracing::warn!(workload_id = %spec.id, secret = %name, why, "a secret cannot be read; the workload gets the version it had");
-                return Ok(known.value.clone());
+                return Ok(value.clone());
             }
             (Err(failure), _) => return Err(failure),
         };
@@ -130,7 +130,7 @@ impl Secrets {
             return Err(SecretFailure::Older(name.clone()));
         }
         let value = secret.open(&self.identity.node, &self.identity.xkey).map_err(unusable)?;
-        spec.secrets.learn(name, Known { version: secret.version(), value: value.clone() });
+        spec.secrets.learn(name, Known { version: secret.version(), value: Some(value.clone()) });
         Ok(value)
     }
 

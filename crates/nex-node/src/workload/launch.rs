@@ -130,8 +130,8 @@ impl Launcher {
                 Err(error) => return Err(error),
             }
         };
-        let mut launched =
-            Launched { instance, seat, triggers: Vec::new(), direct: digest_of(direct.as_ref()), since: clock::unix_seconds() };
+        let (direct, since, secrets) = (digest_of(direct.as_ref()), clock::unix_seconds(), spec.secrets.versions());
+        let mut launched = Launched { instance, seat, triggers: Vec::new(), direct, since, secrets };
         self.relay(spec, &mut launched, reporter, by).await?;
         Ok(launched)
     }
@@ -163,7 +163,9 @@ impl Launcher {
                 return Err(LaunchError::Adoption("its triggers are reached in another way now".to_owned()));
             }
             let seat = self.reseat(spec, &instance, shared, by).await?;
-            let mut launched = Launched { instance, seat, triggers: Vec::new(), direct, since: running.since };
+            spec.secrets.had(&running.secrets);
+            let (since, secrets) = (running.since, running.secrets);
+            let mut launched = Launched { instance, seat, triggers: Vec::new(), direct, since, secrets };
             self.relay(spec, &mut launched, reporter, by).await?;
             Ok(launched)
         };

@@ -1,11 +1,13 @@
 //! An instance that runs, on an agent of its own or on a seat among others, and what an earlier process left running.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::future::join_all;
 use nex_process::TaskScope;
 use nex_protocol::deploy::StopSignal;
 use nex_protocol::digest::Digest;
+use nex_protocol::id::SecretName;
 use nex_sandbox::{Sandbox, SandboxId};
 
 use super::spec::WorkloadSpec;
@@ -31,6 +33,8 @@ pub struct Launched {
     pub(super) direct: Option<Digest>,
     /// When it was started, seconds since 1970.
     pub(super) since: i64,
+    /// The versions of its secrets that it was started with.
+    pub(super) secrets: BTreeMap<SecretName, u64>,
 }
 
 /// An agent that an earlier process left running with an instance of a workload; dropped, it is ended.
@@ -78,7 +82,8 @@ impl Launched {
     pub fn record(&self) -> RunningRecord {
         let agent = self.instance.agent().record().clone();
         let (instance, is_shared) = (self.instance.id().clone(), self.seat.is_some());
-        RunningRecord { agent, instance, is_shared, direct: self.direct, since: self.since }
+        let (direct, since, secrets) = (self.direct, self.since, self.secrets.clone());
+        RunningRecord { agent, instance, is_shared, direct, since, secrets }
     }
 
     /// Ends it in order: triggers first, so no call is taken that cannot be answered, then the instance.

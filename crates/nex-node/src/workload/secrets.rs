@@ -19,7 +19,8 @@ pub struct Wanted {
 #[derive(Clone)]
 pub(crate) struct Known {
     pub(crate) version: u64,
-    pub(crate) value: String,
+    /// Absent where an earlier process has read it.
+    pub(crate) value: Option<String>,
 }
 
 impl Wanted {
@@ -59,6 +60,19 @@ impl Wanted {
 
     pub(crate) fn known(&self, name: &SecretName) -> Option<Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// The versions that were last read.
+    pub(crate) fn versions(&self) -> BTreeMap<SecretName, u64> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().map(|(name, known)| (name.clone(), known.version)).collect()
+    }
+
+    /// An earlier process has started it with these versions.
+    pub(crate) fn had(&self, versions: &BTreeMap<SecretName, u64>) {
+        for (name, version) in versions {
+            self.learn(name, Known { version: *version, value: None });
+        }
     }
 
     pub(crate) fn learn(&self, name: &SecretName, known: Known) {

@@ -13,6 +13,7 @@ use nex_protocol::secret;
 use nkeys::{KeyPair, XKey};
 use serde_json::{Value, json};
 
+use crate::crash::is_back;
 use crate::world::{World, kill9};
 
 /// It says what it knows backwards, so that the log does not hold the secret itself.
@@ -227,6 +228,32 @@ async fn a_service_is_started_again_with_a_new_value_only_where_it_wants_that() 
     let second = world.logs().into_iter().filter(|(_, line)| line.text == "backwards: eulav-dnoces");
     assert!(second.map(|(_, line)| line.id).all(|id| id == followed.id));
     assert_eq!(world.workload(&kept.id).await.unwrap().restarts, 0);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_was_set_while_no_node_ran_is_for_what_the_next_one_takes_over_and_nothing_else_is_started_anew() {
+    let (mut world, doomed) = World::crashing().await;
+    world.set("db", "first-value", &world.keys).await;
+    world.set("other", "never-changed", &world.keys).await;
+    let follows = |mut deployment: Deployment, name: &str, secret: &str| {
+        deployment.name = name.parse().unwrap();
+        deployment.policy = Some(serde_json::from_str(r#"{"on_secret_change":"restart"}"#).unwrap());
+        deployment.secrets.insert("TOKEN".into(), secret.parse().unwrap());
+        deployment
+    };
+    let service = world.service().await;
+    let follower = world.start_on_doomed(&doomed, &follows(service.clone(), "follower", "db")).await;
+    let content = world.start_on_doomed(&doomed, &follows(service, "content", "other")).await;
+    world.until("both have begun", |it| it.told("eulav-tsrif") == 1 && it.told("degnahc-reven") == 1).await;
+    doomed.crash();
+    assert_eq!(world.set("db", "second-value", &world.keys).await, 1);
+    world.start_node().await;
+    world.until("it has the second one", |it| it.told("eulav-dnoces") == 1).await;
+    for started in [&follower, &content] {
+        is_back(&world, started).await;
+    }
+    assert_eq!((world.told("eulav-tsrif"), world.told("degnahc-reven")), (1, 1));
     world.stop().await;
 }
 
