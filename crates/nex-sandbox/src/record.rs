@@ -1,6 +1,7 @@
 //! The record of a sandbox: written before its agent runs, read to remove the sandbox after its node was killed.
 
 use std::error::Error;
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -65,7 +66,7 @@ pub async fn remove_leftover(record: &SandboxRecord, by: Deadline) -> bool {
         let attempt = tokio::task::spawn_blocking(move || attempt(&copy)).await;
         match attempt.unwrap_or_else(|stopped| Err(Box::new(stopped))) {
             Ok(()) => return true,
-            Err(error) if by.is_past() => {
+            Err(error) if by.is_past() || is_final(&*error) => {
                 tracing::warn!(sandbox_id = %record.id, error, "something of a sandbox is still there");
                 return false;
             }
@@ -80,8 +81,10 @@ pub async fn remove_leftover(record: &SandboxRecord, by: Deadline) -> bool {
 pub(crate) fn remove_now(record: &SandboxRecord) {
     let _gone = record.leader.signal(KILL_SIGNAL);
     for round in 0..NOW_ROUNDS {
-        if attempt(record).is_ok() {
-            return;
+        match attempt(record) {
+            Ok(()) => return,
+            Err(error) if is_final(&*error) => break,
+            Err(_busy) => {}
         }
         if round == NOW_ROUNDS / 2 {
             let _gone = record.leader.signal(Signal::SIGKILL);
@@ -89,6 +92,11 @@ pub(crate) fn remove_now(record: &SandboxRecord) {
         std::thread::sleep(PAUSE);
     }
     tracing::warn!(sandbox_id = %record.id, "something of a sandbox is still there, the next sweep removes it");
+}
+
+/// Whether another round would change nothing: nobody is alive, and the disk is read-only.
+fn is_final(error: &(dyn Error + Send + Sync + 'static)) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::ReadOnlyFilesystem)
 }
 
 /// One round: everything that is alive is killed, everything that is empty is removed.

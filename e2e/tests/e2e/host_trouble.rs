@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use nex_testkit::skip;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -30,6 +31,25 @@ impl Disk {
             let mut taken = fs::File::options().append(true).create(true).open(self.0.join("taken")).unwrap();
             while std::io::Write::write_all(&mut taken, &vec![0; size]).is_ok() {}
         }
+    }
+
+    /// A disk that can fail; nothing where this host makes none.
+    fn that_fails(path: &Path, mib: u64) -> Option<Self> {
+        fs::create_dir_all(path).unwrap();
+        let file = path.with_extension("ext4");
+        fs::File::create(&file).unwrap().set_len(mib << 20).unwrap();
+        let succeeds = |program: &str, arguments: &[&str]| {
+            let status = Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
+            status.is_ok_and(|status| status.success())
+        };
+        let (file, at) = (file.to_str().unwrap(), path.to_str().unwrap());
+        let is_there = succeeds("mkfs.ext4", &["-q", file]) && succeeds("mount", &["-o", "loop", file, at]);
+        is_there.then(|| Self(path.to_owned()))
+    }
+
+    /// It fails: from here on it is read-only, for those too who have files open.
+    fn fail(&self) {
+        mount(None::<&str>, &self.0, None::<&str>, MsFlags::MS_REMOUNT, Some("abort")).unwrap();
     }
 
     fn free(&self) {
@@ -115,6 +135,32 @@ fn a_node_whose_disk_is_full_refuses_what_is_new_and_takes_it_again_when_there_i
     let expected = BTreeSet::from(["echojs", "kept", "later"].map(str::to_owned));
     world.eventually("what was accepted is back, and nothing else", || names() == expected);
     goes_on(&world);
+    node.interrupt().expect(0);
+    assert_eq!(world.processes(), []);
+}
+
+#[test]
+fn a_node_whose_disk_fails_refuses_what_is_new_and_goes_on_with_what_it_has() {
+    const TEST: &str = "a_node_whose_disk_fails_refuses_what_is_new_and_goes_on_with_what_it_has";
+    if !nix::unistd::geteuid().is_root() {
+        skip!(TEST, "not root: no disk can be mounted");
+    }
+    let world = World::with_nats();
+    let state = world.path("failing");
+    let Some(disk) = Disk::that_fails(&state, 256) else { skip!(TEST, "this host has no ext4, or no loop devices") };
+    let node = world.node_up(&["--state-dir", state.to_str().unwrap()]);
+    begin(&world);
+    let stopped = world.file("stopped.sh", SLEEPER);
+    world.nex(&["devrun", &stopped, "--name", "stopped"]).expect(0);
+    let another = world.file("another.sh", SLEEPER);
+    disk.fail();
+    for _ in 0..2 {
+        world.nex(&["devrun", &another, "--name", "later"]).expect(1).says(&["next: ", "the disk under the"]);
+        goes_on(&world);
+    }
+    world.nex(&["stop", "stopped"]).expect(0);
+    goes_on(&world);
+    assert!(world.ps().iter().all(|it| it["name"] != "stopped"), "{:?}", world.ps());
     node.interrupt().expect(0);
     assert_eq!(world.processes(), []);
 }

@@ -85,7 +85,7 @@ async fn a_job_goes_on_while_its_node_is_away_and_no_try_is_forgotten() {
     if machines::in_machines() {
         skip!(
             "a_job_goes_on_while_its_node_is_away_and_no_try_is_forgotten",
-            "it has not been tried with machines, which are taken over as well"
+            "it looks at the process of a workload, which is inside; machines that are taken over have tests of their own"
         );
     }
     let (mut world, doomed) = World::crashing().await;

@@ -12,7 +12,7 @@ use nex_bus::settings::ConnectionSettings;
 use nex_node::{Node, NodeError};
 use nex_protocol::claims::{new_jti, sign};
 use nex_protocol::deploy::WorkloadType;
-use nex_testkit::{NatsOptions, NatsServer, machines, skip};
+use nex_testkit::{NatsOptions, NatsServer};
 use nkeys::KeyPair;
 use serde_json::{Value, json};
 
@@ -199,12 +199,6 @@ fn files(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn credentials_are_renewed_while_the_service_runs_and_by_the_next_process_of_the_node() {
-    if machines::in_machines() {
-        skip!(
-            "credentials_are_renewed_while_the_service_runs_and_by_the_next_process_of_the_node",
-            "it has not been tried with machines, which are taken over as well"
-        );
-    }
     let (operator, directory) = (Operator::new(), tempfile::tempdir().unwrap());
     let server = operator.server().await;
     let connection = operator.connection(&server);
