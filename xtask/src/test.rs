@@ -7,13 +7,15 @@ use crate::tally::Tally;
 use crate::{dist, machines, shell, tools};
 
 /// Tests of a node that do not depend on its sandboxes, so they run once.
-const ONCE: [&str; 9] = [
+const ONCE: [&str; 11] = [
     "policy::",
     "control::",
     "autostart::",
     "repeats::",
     "quotas::",
     "history::",
+    "drain::",
+    "durable::",
     "durable_crash::",
     "durable_hostile::",
     "durable_schedule::",
