@@ -283,7 +283,11 @@ impl World {
             let dir = self.state().join("agents").join(id);
             // A machine that has no artifact yet has the empty drive.
             let file = |path: PathBuf| fs::metadata(path).map(|found| found.ino()).ok();
-            let drive = || file(dir.join("vm/drive0.img")).is_some_and(|it| Some(it) == file(self.state().join("drives/empty")));
+            let chroot = format!("vm/firecracker/{id}/root/drive0.img");
+            let drive = || {
+                let drive = file(dir.join("vm/drive0.img")).or_else(|| file(dir.join(chroot)));
+                drive.is_some_and(|it| Some(it) == file(self.state().join("drives/empty")))
+            };
             fs::read_dir(dir.join("artifact")).map_or_else(|_machine| drive(), |mut files| files.next().is_none())
         };
         self.agents().into_iter().filter(|(id, _)| empty(id)).collect()
