@@ -65,12 +65,11 @@ fn give_to(place: &Path, uid: u32, gid: u32) -> io::Result<()> {
     // SAFETY: the call has just given this descriptor to this process, and nobody else knows of it.
     let tree = unsafe { OwnedFd::from_raw_fd(RawFd::try_from(tree).map_err(io::Error::other)?) };
     let (fd, size) = (tree.as_raw_fd(), size_of::<libc::mount_attr>());
-    // SAFETY: the strings are C strings and the attributes a `mount_attr` of the size given; all outlive the calls, which only read them.
-    unsafe {
-        done(libc::syscall(libc::SYS_mount_setattr, fd, nothing, libc::AT_EMPTY_PATH, &raw const attributes, size))?;
-        let flags = libc::MOVE_MOUNT_F_EMPTY_PATH;
-        done(libc::syscall(libc::SYS_move_mount, fd, nothing, libc::AT_FDCWD, place.as_ptr(), flags))?;
-    }
+    // SAFETY: the string is a C string and the attributes a `mount_attr` of the size given; both outlive the call, which only reads them.
+    done(unsafe { libc::syscall(libc::SYS_mount_setattr, fd, nothing, libc::AT_EMPTY_PATH, &raw const attributes, size) })?;
+    let flags = libc::MOVE_MOUNT_F_EMPTY_PATH;
+    // SAFETY: both paths are C strings that outlive the call, which only reads them.
+    done(unsafe { libc::syscall(libc::SYS_move_mount, fd, nothing, libc::AT_FDCWD, place.as_ptr(), flags) })?;
     Ok(())
 }
 
