@@ -67,13 +67,13 @@ fn an_image_becomes_a_root_with_the_places_of_a_jail_and_without_privileges() {
     let config = json!({"User": "web", "Entrypoint": ["/app/program"], "WorkingDir": "/app/data", "StopSignal": "SIGQUIT"});
     let all = root(vec![below, above], &config).unwrap();
     for (name, mode) in
-        [("proc", 0o040_555), ("dev", 0o040_555), ("tmp", 0o040_555), ("work", 0o040_555), ("real/data", 0o040_555)]
+        [("proc", 0o040_555), ("dev", 0o040_555), ("tmp", 0o040_555), ("work", 0o040_555), ("real/data", 0o040_777)]
     {
         assert_eq!(all[name].mode, mode, "{name}");
     }
     assert!(!all.keys().any(|name| name.starts_with("dev/")), "no device");
     assert_eq!((all["bin/su"].mode, all["bin/again"].mode), (0o100_555, 0o100_555), "no setuid");
-    assert_eq!((all["secret"].mode, all["secret"].uid), (0o100_444, 0), "what its user may read, the sandbox's may");
+    assert_eq!((all["secret"].mode, all["secret"].uid), (0o100_666, 0), "what its user may do, the sandbox's may");
     assert_eq!(all["opt/b"].mode, 0o100_000, "what its user may not read, nobody does");
     assert!(!all.contains_key("etc/old") && !all.contains_key("opt/a") && all.contains_key("real/more"));
     assert_eq!(all["etc/resolv.conf"].mode & 0o170_000, 0o100_000, "a file to mount over, not a link");
