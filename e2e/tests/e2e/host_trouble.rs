@@ -71,6 +71,14 @@ fn begin(world: &World) {
     world.nex(&["devrun", &service, "--name", "kept"]).expect(0);
 }
 
+/// The same, and a service that is to be stopped meanwhile; the file of one that is to come.
+fn begin_with_one_to_stop(world: &World) -> String {
+    begin(world);
+    let stopped = world.file("stopped.sh", SLEEPER);
+    world.nex(&["devrun", &stopped, "--name", "stopped"]).expect(0);
+    world.file("another.sh", SLEEPER)
+}
+
 #[track_caller]
 fn goes_on(world: &World) {
     world.nex(&["call", "echo"]).expect(0).says(&["reply"]);
@@ -106,10 +114,7 @@ fn a_node_whose_disk_is_full_refuses_what_is_new_and_takes_it_again_when_there_i
     let state = world.path("small");
     let disk = Disk::mount(&state, 64);
     let node = world.node_up(&["--state-dir", state.to_str().unwrap()]);
-    begin(&world);
-    let stopped = world.file("stopped.sh", SLEEPER);
-    world.nex(&["devrun", &stopped, "--name", "stopped"]).expect(0);
-    let another = world.file("another.sh", SLEEPER);
+    let another = begin_with_one_to_stop(&world);
     disk.fill();
     for _ in 0..2 {
         let refused = world.nex(&["devrun", &another, "--name", "later"]).expect(1);
@@ -149,10 +154,7 @@ fn a_node_whose_disk_fails_refuses_what_is_new_and_goes_on_with_what_it_has() {
     let state = world.path("failing");
     let Some(disk) = Disk::that_fails(&state, 256) else { skip!(TEST, "this host has no ext4, or no loop devices") };
     let node = world.node_up(&["--state-dir", state.to_str().unwrap()]);
-    begin(&world);
-    let stopped = world.file("stopped.sh", SLEEPER);
-    world.nex(&["devrun", &stopped, "--name", "stopped"]).expect(0);
-    let another = world.file("another.sh", SLEEPER);
+    let another = begin_with_one_to_stop(&world);
     disk.fail();
     for _ in 0..2 {
         world.nex(&["devrun", &another, "--name", "later"]).expect(1).says(&["next: ", "the disk under the"]);

@@ -283,9 +283,10 @@ impl World {
             let dir = self.state().join("agents").join(id);
             // A machine that has no artifact yet has the empty drive.
             let file = |path: PathBuf| fs::metadata(path).map(|found| found.ino()).ok();
-            let chroot = format!("vm/firecracker/{id}/root/drive0.img");
+            // The jailer's chroot.
+            let chroot = dir.join("vm/firecracker").join(id).join("root");
             let drive = || {
-                let drive = file(dir.join("vm/drive0.img")).or_else(|| file(dir.join(chroot)));
+                let drive = file(dir.join("vm/drive0.img")).or_else(|| file(chroot.join("drive0.img")));
                 drive.is_some_and(|it| Some(it) == file(self.state().join("drives/empty")))
             };
             fs::read_dir(dir.join("artifact")).map_or_else(|_machine| drive(), |mut files| files.next().is_none())

@@ -140,13 +140,12 @@ impl MicroVmProvider {
     pub async fn leave(&self, keep: &BTreeSet<SandboxId>, grace: Duration) {
         self.shared.host.close(grace).await;
         let keep = keep.iter().map(|id| id.as_str().to_owned()).collect();
-        self.shared.network.leave(&keep, Deadline::after(NETWORK)).await;
+        Box::pin(self.shared.network.leave(&keep, Deadline::after(NETWORK))).await;
     }
 
     /// Waits for the removal of what was dropped, and takes the network down; call it last.
     pub async fn close(&self, grace: Duration) {
-        self.shared.host.close(grace).await;
-        self.shared.network.close(Deadline::after(NETWORK)).await;
+        self.leave(&BTreeSet::new(), grace).await;
     }
 }
 
