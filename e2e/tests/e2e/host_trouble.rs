@@ -1,4 +1,4 @@
-//! A host that gives a node nothing any more: no room on its disk, no descriptors. What runs runs on, what is asked for is
+//! A host that gives a node nothing any more: no room on its disk, no descriptors, no processes. What runs runs on, what is asked for is
 //! refused with the reason, and all is well again by itself when the host is.
 
 use std::collections::BTreeSet;
@@ -11,6 +11,9 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::running::Running;
 use crate::world::World;
+
+/// A user that has no processes but those of one test.
+const ALONE: u32 = 64_517;
 
 const SLEEPER: &str = "#!/bin/sh\necho began\nexec sleep 1000\n";
 
@@ -92,14 +95,33 @@ fn is_well_again(world: &World, file: &str) {
     goes_on(world);
 }
 
-/// How many descriptors the node may have, from now on; gives how many it might have before.
-fn limit_descriptors(world: &World, node: &Running, count: &str) -> String {
-    let limits = fs::read_to_string(format!("/proc/{}/limits", node.pid())).unwrap();
-    let before =
-        limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next()).unwrap().to_owned();
-    let arguments = ["--pid", &node.pid().to_string(), &format!("--nofile={count}:")];
-    world.end(world.command("prlimit", &arguments)).expect(0);
-    before
+/// What a node may have of something.
+struct Limit<'a> {
+    world: &'a World,
+    node: &'a Running,
+    /// As `prlimit` calls it.
+    option: &'static str,
+    before: String,
+}
+
+impl<'a> Limit<'a> {
+    /// Lets the node have no more than this from now on. `name` is what /proc calls the limit.
+    fn set(world: &'a World, node: &'a Running, (name, option): (&str, &'static str), count: &str) -> Self {
+        let limits = fs::read_to_string(format!("/proc/{}/limits", node.pid())).unwrap();
+        let before = limits.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()).unwrap().to_owned();
+        let limit = Self { world, node, option, before };
+        limit.write(count);
+        limit
+    }
+
+    fn lift(self) {
+        self.write(&self.before);
+    }
+
+    fn write(&self, count: &str) {
+        let arguments = ["--pid", &self.node.pid().to_string(), &format!("{}={count}:", self.option)];
+        self.world.end(self.world.command("prlimit", &arguments)).expect(0);
+    }
 }
 
 #[test]
@@ -174,13 +196,48 @@ fn a_node_without_descriptors_refuses_what_is_new_and_takes_it_again_when_it_has
     begin(&world);
     let another = world.file("another.sh", SLEEPER);
     // Fewer than it has open: these stay, and no other is to be had.
-    let before = limit_descriptors(&world, &node, "16");
+    let limit = Limit::set(&world, &node, ("Max open files", "--nofile"), "16");
     for _ in 0..3 {
         let refused = world.nex(&["devrun", &another, "--name", "later", "--timeout", "5s"]).expect(1);
         refused.says(&["Too many open files", "next: see the disk under the node's state directory, and how many files"]);
         goes_on(&world);
     }
-    limit_descriptors(&world, &node, &before);
+    limit.lift();
+    is_well_again(&world, &another);
+    node.interrupt().expect(0);
+    assert_eq!(world.processes(), []);
+}
+
+#[test]
+fn a_node_that_may_start_no_process_refuses_what_is_new_and_starts_it_again_when_it_may() {
+    const TEST: &str = "a_node_that_may_start_no_process_refuses_what_is_new_and_starts_it_again_when_it_may";
+    let mut world = World::with_nats();
+    // Root is not limited, and whoever runs the tests has other processes.
+    if !nix::unistd::geteuid().is_root() {
+        skip!(TEST, "not root: nothing can be run as a user that has no other processes");
+    }
+    world.run_as(ALONE);
+    let preflight = world.nex(&["node", "preflight"]);
+    if preflight.code != 0 {
+        skip!(TEST, format!("this host confines nothing for ordinary users: {}", preflight.text()));
+    }
+    let node = world.node_up(&[]);
+    begin(&world);
+    let another = world.file("another.sh", SLEEPER);
+    let limit = Limit::set(&world, &node, ("Max processes", "--nproc"), "1");
+    // The agents that are warm already still take something.
+    let mut refused = None;
+    world.eventually("nothing more is taken", || {
+        refused = Some(world.nex(&["devrun", &another, "--name", "later"])).filter(|it| it.code != 0);
+        refused.is_some()
+    });
+    refused.unwrap().expect(1).says(&[
+        "see how many processes its user",
+        "Resource temporarily unavailable",
+        "next: try again when that is mended",
+    ]);
+    goes_on(&world);
+    limit.lift();
     is_well_again(&world, &another);
     node.interrupt().expect(0);
     assert_eq!(world.processes(), []);

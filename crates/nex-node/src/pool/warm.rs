@@ -31,11 +31,18 @@ pub type CreateFailed = String;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LeaseError {
     /// Nothing became ready in time.
-    #[error("no agent was ready in time{}", .0.as_ref().map(|why| format!("; the last one failed: {why}")).unwrap_or_default())]
+    #[error("no agent was ready in time; {}", advice(.0.as_deref()))]
     Deadline(Option<CreateFailed>),
     /// The pool is closed.
     #[error("the node is stopping")]
     Closed,
+}
+
+fn advice(last_failure: Option<&str>) -> String {
+    match last_failure {
+        None => "next: try again, or raise machine_pool_size".to_owned(),
+        Some(why) => format!("the last one failed: {why}; next: try again when that is mended"),
+    }
 }
 
 /// The published status of a pool.

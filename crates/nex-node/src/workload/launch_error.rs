@@ -32,7 +32,7 @@ pub enum LaunchError {
     #[error("Failed to deploy workload: this node has no machine class '{0}'")]
     MachineClass(String),
     /// There was no agent in time.
-    #[error("Failed to get agent client from pool: {0}; try again, or raise machine_pool_size")]
+    #[error("Failed to get agent client from pool: {0}")]
     Pool(#[from] LeaseError),
     /// Its image has no root here.
     #[error("Failed to deploy workload: {0}")]

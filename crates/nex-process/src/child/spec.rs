@@ -83,7 +83,7 @@ enum Netns {
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
     /// The program did not start.
-    #[error("could not start {program}; check that the file exists and may be executed")]
+    #[error("could not start {program}; {}", advice(source))]
     Start {
         /// The program.
         program: PathBuf,
@@ -113,6 +113,19 @@ pub enum SpawnError {
         #[source]
         source: io::Error,
     },
+}
+
+/// What to look at where a program does not start.
+fn advice(why: &io::Error) -> &'static str {
+    match why.kind() {
+        io::ErrorKind::WouldBlock => {
+            "see how many processes its user, and this service or container, may have (ulimit -u, TasksMax=, pids.max)"
+        }
+        io::ErrorKind::OutOfMemory => {
+            "there is no memory for another process: free some, or see what this service or container may have"
+        }
+        _ => "check that the file exists and may be executed",
+    }
 }
 
 impl ChildSpec {
