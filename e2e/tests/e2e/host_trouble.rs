@@ -8,6 +8,8 @@ use std::process::{Command, Stdio};
 
 use nex_testkit::skip;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::running::Running;
 use crate::world::World;
@@ -237,6 +239,16 @@ fn a_node_that_may_start_no_process_refuses_what_is_new_and_starts_it_again_when
         "next: try again when that is mended",
     ]);
     goes_on(&world);
+    // What dies meanwhile is started again as soon as that is possible.
+    let bus = world.text_path("state/node/bus");
+    for (pid, _) in world.processes().into_iter().filter(|(_, line)| line.contains(&bus)) {
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    }
+    let tries = node.err().matches("nats-server; see how many processes").count();
+    world.eventually("the node has tried to start it", || {
+        node.err().matches("nats-server; see how many processes").count() > tries
+    });
+    world.nex(&["call", "echo"]).expect(0).says(&["reply"]);
     limit.lift();
     is_well_again(&world, &another);
     node.interrupt().expect(0);
