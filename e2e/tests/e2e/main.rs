@@ -15,7 +15,7 @@
 //! | `apply`, `export` | a file that says what runs |
 //! | `replace`, `rollback` | the same deployed again, deploys that fail, and the version before brought back |
 //! | `jobs`, `lifecycle` | jobs, and the end of a node: left, drained, started afresh |
-//! | `host_trouble` | a full disk, no descriptors |
+//! | `host_trouble`, `clock` | a full disk, no descriptors, no processes; a clock that jumps |
 //! | `upgrade` | the program of a node replaced while it runs |
 //! | `leaf` | a leaf node with a JetStream domain of its own |
 //! | `keeping` | services that are started again, ended and checked as their policies say |
@@ -42,6 +42,7 @@ mod apply;
 mod artifacts;
 mod call;
 mod caller;
+mod clock;
 mod components;
 mod connect;
 mod crash;

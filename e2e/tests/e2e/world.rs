@@ -254,13 +254,13 @@ impl World {
         self.nex(&["ps", "--json"]).expect(0).json().as_array().unwrap().clone()
     }
 
-    /// The nodes, as `nex node ls --json` tells them.
     /// Where the newest file of a workload lies.
     pub(crate) fn artifact(&self, name: &str) -> String {
         let listed = self.nex(&["artifact", "ls", name, "--json"]).expect(0).json();
         listed[0]["url"].as_str().unwrap().to_owned()
     }
 
+    /// The nodes, as `nex node ls --json` tells them.
     pub(crate) fn nodes(&self) -> Vec<Value> {
         self.nex(&["node", "ls", "--json"]).expect(0).json().as_array().unwrap().clone()
     }

@@ -28,12 +28,13 @@ const fn step(package: &'static str, program: &'static str) -> Step {
 }
 
 /// The steps, cheap ones first. They run one by one, because there is one processor.
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     step("nex-process", "cgroup"),
     step("nex-sandbox", "jail"),
     step("nex-vmm", "live"),
     Step { firecracker: true, ..step("nex-sandbox", "machine") },
     step("nex-agent", "guest"),
+    Step { args: &["clock"], ..step("e2e", "e2e") },
     Step { sandbox: "firecracker", firecracker: true, ..step("nex-node", "node") },
     Step { sandbox: "firecracker", firecracker: true, args: &["microvm"], ..step("e2e", "e2e") },
 ];

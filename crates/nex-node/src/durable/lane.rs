@@ -175,8 +175,8 @@ impl Lane {
     async fn keep_schedule(&self) -> Result<(), TriggerFailure> {
         let Deliverer { jetstream, trigger, place, spec, .. } = &*self.deliverer;
         let Source::Schedule(schedule) = &trigger.source else { return Ok(()) };
-        jetstream.keep_schedules(&spec.namespace).await?;
-        jetstream.schedule(&spec.namespace, place, schedule).await
+        let now = jetstream.keep_schedules(&spec.namespace).await?;
+        jetstream.schedule(&spec.namespace, place, schedule, now).await
     }
 
     /// Requests may be lost with a connection or a server, and consumers deleted while none is under way.

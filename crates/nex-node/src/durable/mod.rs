@@ -13,6 +13,7 @@ mod failure;
 mod jetstream;
 mod lane;
 mod schedule;
+mod stuck;
 mod verdict;
 
 use std::sync::Arc;
@@ -99,9 +100,10 @@ impl DurableTriggers {
             Source::Schedule(schedule) => Some(schedule),
             Source::Stream { .. } | Source::Kv { .. } | Source::Object { .. } => None,
         };
-        if schedule.is_some() {
-            jetstream.keep_schedules(&spec.namespace).await?;
-        }
+        let now = match schedule {
+            Some(_) => jetstream.keep_schedules(&spec.namespace).await?,
+            None => None,
+        };
         let bound = jetstream.bind(&Wanted { trigger, place: &place, denied: &self.denied, seen: None }).await?;
         if bound.is_new {
             made.push(place.clone());
@@ -110,7 +112,7 @@ impl DurableTriggers {
             if bound.is_new && schedule::is_over(schedule) {
                 return Err(TriggerFailure::Over(schedule.to_string()));
             }
-            jetstream.schedule(&spec.namespace, &place, schedule).await?;
+            jetstream.schedule(&spec.namespace, &place, schedule, now).await?;
         }
         if trigger.delivery.keeps_dead {
             jetstream.keep_dead_letters(spec, bound.replicas).await?;

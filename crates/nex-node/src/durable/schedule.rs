@@ -3,19 +3,22 @@
 
 use async_nats::HeaderMap;
 use async_nats::header::{
-    NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_EXPECTED_STREAM, NATS_SCHEDULE, NATS_SCHEDULE_TARGET, NATS_SCHEDULE_TIME_ZONE,
-    NATS_SCHEDULE_TTL,
+    NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_EXPECTED_STREAM, NATS_SCHEDULE, NATS_SCHEDULE_NEXT, NATS_SCHEDULE_TARGET,
+    NATS_SCHEDULE_TIME_ZONE, NATS_SCHEDULE_TTL,
 };
 use async_nats::jetstream::context::PublishErrorKind;
+use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::{ErrorCode, stream};
 use jiff::Timestamp;
 use nex_protocol::id::Namespace;
 use nex_protocol::subject;
 use nex_protocol::trigger::{Place, Schedule, Source};
+use serde::Deserialize;
 use serde_json::json;
 
 use super::failure::TriggerFailure;
 use super::jetstream::{Answer, JetStream};
+use super::stuck::{Point, is_stuck};
 use crate::workload::spec::WorkloadSpec;
 
 /// How long a time that came is kept for somebody to be called: what nobody took by then is skipped.
@@ -30,10 +33,10 @@ pub(super) fn is_over(schedule: &Schedule) -> bool {
 }
 
 impl JetStream {
-    /// The stream of a namespace's schedules, made where it is not there.
-    pub(super) async fn keep_schedules(&self, namespace: &Namespace) -> Result<(), TriggerFailure> {
+    /// The stream of a namespace's schedules, made where it is not there; says what time it is at the server.
+    pub(super) async fn keep_schedules(&self, namespace: &Namespace) -> Result<Option<Timestamp>, TriggerFailure> {
         let (name, what) = (subject::schedule_stream(namespace), "a stream for schedules");
-        let found = match self.ask::<stream::Info>(what, format!("STREAM.INFO.{name}"), &json!({})).await? {
+        let found = match self.ask::<Found>(what, format!("STREAM.INFO.{name}"), &json!({})).await? {
             Answer::No(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
                 let config = stream::Config {
                     name: name.clone(),
@@ -45,30 +48,46 @@ impl JetStream {
                     max_consumers: MAX_SCHEDULES,
                     ..stream::Config::default()
                 };
-                match self.ask::<stream::Info>(what, format!("STREAM.CREATE.{name}"), &config).await? {
+                match self.ask::<Found>(what, format!("STREAM.CREATE.{name}"), &config).await? {
                     // Another node was first.
-                    Answer::No(error) if error.error_code() == ErrorCode::STREAM_NAME_EXIST => return Ok(()),
+                    Answer::No(error) if error.error_code() == ErrorCode::STREAM_NAME_EXIST => return Ok(None),
                     answer => answer.granted(what)?,
                 }
             }
             answer => answer.granted(what)?,
         };
         match found.config.allow_message_schedules {
-            true => Ok(()),
+            true => Ok(found.now),
             false => Err(TriggerFailure::NoSchedules(format!("the stream {name} cannot have them"))),
         }
     }
 
-    /// Has the server keep a schedule, unless it does.
-    pub(super) async fn schedule(&self, namespace: &Namespace, place: &Place, schedule: &Schedule) -> Result<(), TriggerFailure> {
+    /// Has the server keep a schedule, unless it does, and have it reckoned anew where it stands still. `now` is what the server said.
+    pub(super) async fn schedule(
+        &self,
+        namespace: &Namespace,
+        place: &Place,
+        schedule: &Schedule,
+        now: Option<Timestamp>,
+    ) -> Result<(), TriggerFailure> {
         let subject = subject::schedule(namespace, &place.consumer);
-        let (kept, last) = self.kept(&place.stream, &subject).await?;
+        let kept = self.last(&place.stream, &subject).await?;
         let headers = headers(namespace, place, schedule);
-        let is_same = |name: &str| kept.as_ref().and_then(|kept| kept.get(name)) == headers.get(name);
-        let is_kept = [NATS_SCHEDULE, NATS_SCHEDULE_TARGET, NATS_SCHEDULE_TIME_ZONE].iter().all(|name| is_same(name.as_ref()));
-        if is_kept || is_over(schedule) {
-            return Ok(());
+        let is_same = |kept: &HeaderMap, name: &str| kept.get(name) == headers.get(name);
+        let names = [NATS_SCHEDULE, NATS_SCHEDULE_TARGET, NATS_SCHEDULE_TIME_ZONE];
+        let is_kept = kept.as_ref().is_some_and(|kept| names.iter().all(|name| is_same(&kept.headers, name.as_ref())));
+        match (&kept, now) {
+            (Some(kept), Some(now)) if is_kept => {
+                let came = self.last(&place.stream, &subject::fire(namespace, &place.consumer)).await?;
+                if !is_stuck(schedule, point(kept), came.as_ref().map(point), now) {
+                    return Ok(());
+                }
+                tracing::info!(%schedule, "the NATS server's clock was set, and a schedule with it");
+            }
+            _ if is_kept || is_over(schedule) => return Ok(()),
+            _ => {}
         }
+        let last = kept.map_or(0, |kept| kept.sequence);
         let mut guarded = headers.clone();
         // Of two nodes that do this at once, one does.
         guarded.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, last.to_string());
@@ -92,14 +111,14 @@ impl JetStream {
         }
     }
 
-    /// What the server keeps, and its sequence; 0 where there is nothing.
-    async fn kept(&self, stream: &str, subject: &str) -> Result<(Option<HeaderMap>, u64), TriggerFailure> {
+    /// The last message of a subject.
+    async fn last(&self, stream: &str, subject: &str) -> Result<Option<StreamMessage>, TriggerFailure> {
         let handle = self.context.get_stream_no_info(stream).await;
         let unheard = |error: String| TriggerFailure::Unheard { what: "a question about a schedule", why: error };
         let handle = handle.map_err(|error| unheard(error.to_string()))?;
         match handle.get_last_raw_message_by_subject(subject).await {
-            Ok(message) => Ok((Some(message.headers), message.sequence)),
-            Err(error) if error.kind() == stream::LastRawMessageErrorKind::NoMessageFound => Ok((None, 0)),
+            Ok(message) => Ok(Some(message)),
+            Err(error) if error.kind() == stream::LastRawMessageErrorKind::NoMessageFound => Ok(None),
             Err(error) => Err(unheard(nex_protocol::envelope::chain(&error))),
         }
     }
@@ -120,6 +139,23 @@ impl JetStream {
             self.ask::<serde_json::Value>(what, purge, &json!({"filter": subject})).await?.granted(what)?;
         }
         Ok(())
+    }
+}
+
+/// What is asked of a stream's info.
+#[derive(Deserialize)]
+struct Found {
+    config: stream::Config,
+    /// The server's clock.
+    #[serde(rename = "ts", default)]
+    now: Option<Timestamp>,
+}
+
+fn point(message: &StreamMessage) -> Point {
+    Point {
+        sequence: message.sequence,
+        time: Timestamp::from_nanosecond(message.time.unix_timestamp_nanos()).unwrap_or_default(),
+        next: message.headers.get(NATS_SCHEDULE_NEXT).and_then(|next| next.as_str().parse().ok()),
     }
 }
 
