@@ -1,9 +1,9 @@
-//! Many functions on one agent that they share: how long it takes to deploy them, what each costs while nobody calls it, and what the first
-//! call of one that was unloaded costs.
+//! Many functions on one agent that they share: how long it takes to deploy them, what each costs while nobody calls it, what the first
+//! call of one that was unloaded costs, and how long the node takes to tell of them all.
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use nex_client::call::CallError;
 use serde::Serialize;
@@ -16,6 +16,8 @@ use crate::processes::{all_memory_of_agents, memory};
 const CONCURRENT_DEPLOYS: usize = 16;
 /// After this time without a call a script is unloaded, and a moment more.
 const UNLOADED: Duration = Duration::from_secs(36);
+/// Times the node is asked what it runs.
+const ASKED: usize = 10;
 /// Functions whose calls are timed.
 const CALLED: usize = 50;
 
@@ -32,6 +34,9 @@ pub(crate) struct Density {
     /// Calls of functions that had not been called for long, and the same again at once, µs at the median.
     pub(crate) first_call_us: f64,
     pub(crate) next_call_us: f64,
+    /// The node told of itself, and of all of them, as `nex node info` and `nex ps` ask; ms at the median.
+    pub(crate) info_ms: f64,
+    pub(crate) ps_ms: f64,
 }
 
 pub(crate) async fn measure(plan: &Plan) -> Result<Vec<Density>> {
@@ -68,6 +73,11 @@ pub(crate) async fn measure(plan: &Plan) -> Result<Vec<Density>> {
             first.push(call(&fixture, name, number).await?);
             next.push(call(&fixture, name, number).await?);
         }
+        let (mut infos, mut lists) = (Vec::new(), Vec::new());
+        for _ in 0..ASKED {
+            infos.push(info(&fixture).await?);
+            lists.push(ps(&fixture, plan.shared_functions).await?);
+        }
         measured.push(Density {
             name: name.to_owned(),
             functions: plan.shared_functions,
@@ -76,6 +86,8 @@ pub(crate) async fn measure(plan: &Plan) -> Result<Vec<Density>> {
             node_kib: each(before.1, after.1),
             first_call_us: median(first),
             next_call_us: median(next),
+            info_ms: median(infos) / 1e3,
+            ps_ms: median(lists) / 1e3,
         });
         fixture.end().await?;
     }
@@ -87,6 +99,21 @@ async fn call(fixture: &Fixture, name: &str, number: usize) -> Result<Duration> 
     let began = Instant::now();
     let called: Result<_, CallError> = fixture.client.call(&format!("{name}-{number}"), "x".into(), TIMEOUT).await;
     called?;
+    Ok(began.elapsed())
+}
+
+/// Asks the node what it is and runs; how long that took.
+async fn info(fixture: &Fixture) -> Result<Duration> {
+    let began = Instant::now();
+    fixture.client.info(fixture.deployer.node()).await?;
+    Ok(began.elapsed())
+}
+
+/// Asks for all workloads until the last one has been told; how long that took.
+async fn ps(fixture: &Fixture, expected: usize) -> Result<Duration> {
+    let began = Instant::now();
+    let found = fixture.client.workloads(None, TIMEOUT).await?;
+    ensure!(found.len() == expected, "{} workloads of {expected} were told", found.len());
     Ok(began.elapsed())
 }
 

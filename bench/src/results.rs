@@ -84,12 +84,15 @@ impl Results {
             println!("  {:<44} {:>8.2}", "the node", memory.node_mib);
         }
         for density in &self.density {
-            let Density { name, functions, deploy_seconds, agent_kib, node_kib, first_call_us, next_call_us } = density;
+            let Density { name, functions, deploy_seconds, agent_kib, node_kib, first_call_us, next_call_us, info_ms, ps_ms } =
+                density;
             println!("\n{functions} functions {name} on one agent, deployed in {deploy_seconds:.1} s\n");
             println!("  {:<44} {agent_kib:>8.1}", "KiB of the agent for each, idle");
             println!("  {:<44} {node_kib:>8.1}", "KiB of the node for each");
             println!("  {:<44} {first_call_us:>8.0}", "µs of a call after a long while, p50");
             println!("  {:<44} {next_call_us:>8.0}", "µs of the next one, p50");
+            println!("  {:<44} {info_ms:>8.1}", "ms of a node's info, p50");
+            println!("  {:<44} {ps_ms:>8.1}", "ms of a list of all, p50");
         }
     }
 }
