@@ -170,7 +170,12 @@ async fn ask<T: Serialize>(agent: &Agent, subject: String, body: &T, within: Dur
     let body = Bytes::from(serde_json::to_vec(body).unwrap_or_default());
     let request = Request::new().payload(body).timeout(Some(within));
     let answer = tokio::select! {
-        answer = agent.bus().send_request(subject, request) => answer.map_err(|error| error.to_string()),
+        answer = agent.bus().send_request(subject, request) => answer.map_err(|error| match error.kind() {
+            RequestErrorKind::TimedOut => {
+                format!("the agent did not answer within {} s; next: try again when the node has less to do", within.as_secs())
+            }
+            _ => error.to_string(),
+        }),
         lost = agent.lost() => Err(lost.to_string()),
     };
     let answer = answer.map_err(InstanceError::Unanswered)?;
