@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use anyhow::Error;
 use serde::Serialize;
 
+use crate::args::Used;
 use crate::style::Style;
 use crate::table::Grid;
 
@@ -98,15 +99,20 @@ impl Output {
         }
     }
 
-    /// Says why the command failed: `error:`, then `cause:` for each cause, then `next:`; with JSON, one object of these.
-    pub(crate) fn failure(&self, error: &Error, exit_code: u8) {
+    /// Says why the command failed: `error:`, then `cause:` for each cause, then `next:`, then `used:`, what it was connected with; with
+    /// JSON, one object of these.
+    pub(crate) fn failure(&self, error: &Error, exit_code: u8, used: Option<&Used>) {
         if self.json {
             let mut told = failure_as_json(error);
             told.insert("exit_code".to_owned(), exit_code.into());
+            told.extend(used.map(|used| ("used".to_owned(), used.as_json())));
             return complain(format_args!("{}", serde_json::Value::from(told)));
         }
         let style = Style::new(!self.no_color && io::stderr().is_terminal());
         complain(format_args!("{}", explain(error, style)));
+        if let Some(used) = used {
+            complain(format_args!("{} {used}", style.dim("used:")));
+        }
     }
 }
 

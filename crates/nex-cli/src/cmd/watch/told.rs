@@ -94,7 +94,7 @@ impl Told<'_> {
             old => format!("{file} is not live; what ran before still runs: {}", ids(old).join(", ")),
         };
         let code = Exit::of(&error).code();
-        self.output.failure(&error.context(what), code);
+        self.output.failure(&error.context(what), code, None);
         Ok(())
     }
 
