@@ -161,6 +161,8 @@ impl ConnectionArgs {
         let flags = self.flag_settings();
         let is_given = |names: &[&str]| names.iter().any(|name| self.is_given(name));
         if is_given(&CREDENTIALS) {
+            // A password alone is one for the context's user.
+            let user = if is_given(&["user", "token", "creds", "nkey"]) { flags.user } else { settings.user };
             settings = ConnectionSettings {
                 servers: settings.servers,
                 tls_cert: settings.tls_cert,
@@ -169,7 +171,7 @@ impl ConnectionArgs {
                 tls_first: settings.tls_first,
                 jetstream_domain: settings.jetstream_domain,
                 inbox_prefix: settings.inbox_prefix,
-                user: flags.user,
+                user,
                 password: flags.password,
                 token: flags.token,
                 credentials_file: flags.credentials_file,

@@ -16,7 +16,12 @@ pub(crate) struct Used {
     source: String,
     servers: String,
     user: String,
+    /// The flags that a suggested command repeats.
+    repeated: String,
 }
+
+/// Commands that ask no NATS, or are for a server to be started.
+const LOCAL: [&str; 8] = ["up", "new", "issuer", "help", "completion", "rootfs", "node up", "node stop"];
 
 impl fmt::Display for Used {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -25,6 +30,17 @@ impl fmt::Display for Used {
 }
 
 impl Used {
+    /// An advice whose commands reach the same workloads when they are pasted.
+    pub(crate) fn in_full(&self, advice: &str) -> String {
+        let mut parts = advice.split("`nex ");
+        let first = parts.next().unwrap_or_default().to_owned();
+        parts.fold(first, |text, part| {
+            let is_local = LOCAL.iter().any(|word| part.strip_prefix(word).is_some_and(|rest| rest.starts_with(['`', ' '])));
+            let repeated = if is_local { "" } else { &self.repeated };
+            format!("{text}`nex{repeated} {part}")
+        })
+    }
+
     /// For programs.
     pub(crate) fn as_json(&self) -> Value {
         json!({ "source": self.source, "servers": self.servers, "user": self.user })
@@ -38,7 +54,8 @@ impl ConnectionArgs {
     }
 
     pub(super) fn note_used(&self, settings: &ConnectionSettings, env: &Env) {
-        let used = Used { source: self.source(env), servers: settings.shown_servers(), user: user(settings) };
+        let (servers, repeated) = (settings.shown_servers(), self.repeated());
+        let used = Used { source: self.source(env), servers, user: user(settings), repeated };
         // Who resolves them again comes to the same.
         drop(self.used.set(used));
     }
@@ -142,6 +159,15 @@ fn in_url(url: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn commands_of_an_advice_repeat_the_flags_unless_they_ask_no_nats() {
+        let used = Used { source: String::new(), servers: String::new(), user: String::new(), repeated: " -s a".into() };
+        let advice = "see `nex ps`, `nex node ls`, or start one (`nex up`, `nex node up --fresh`)";
+        let expected = "see `nex -s a ps`, `nex -s a node ls`, or start one (`nex up`, `nex node up --fresh`)";
+        assert_eq!(used.in_full(advice), expected);
+        assert_eq!(used.in_full("check the path"), "check the path");
+    }
 
     #[test]
     fn who_connects_is_told_without_what_is_secret() {

@@ -81,7 +81,7 @@ impl Told<'_> {
 
     fn failed(&mut self, error: anyhow::Error, running: &[StopTarget]) -> anyhow::Result<()> {
         self.event("failed", || {
-            let mut told = failure_as_json(&error);
+            let mut told = failure_as_json(&error, None);
             told.insert("running".to_owned(), json!(ids(running)));
             Value::from(told)
         })?;
