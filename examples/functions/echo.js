@@ -2,5 +2,5 @@
 // The payload is a Uint8Array; the returned value reaches the caller as JSON.
 (subject, payload) => ({
   triggered_on: subject,
-  payload: String.fromCharCode(...payload),
+  payload: new TextDecoder().decode(payload),
 });

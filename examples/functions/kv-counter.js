@@ -1,7 +1,7 @@
 // Counts its calls in the workload's own key-value bucket, a host service: nothing to configure, no credentials.
 (subject, payload) => {
   const { kv } = hostServices;
-  const text = (bytes) => String.fromCharCode(...bytes);
+  const text = (bytes) => new TextDecoder().decode(bytes);
   const bytes = (text) => Uint8Array.from(text, (character) => character.charCodeAt(0));
 
   let count = 0;

@@ -12,7 +12,7 @@ use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 
 use crate::authenticate::authenticate;
 pub use crate::connect_error::ConnectError;
-use crate::denials::{Denial, Denials, is_fence};
+use crate::denials::{Denial, Denials, LOG_TARGET, is_fence};
 use crate::greeting::{self, Greeting};
 use crate::settings::ConnectionSettings;
 
@@ -225,7 +225,7 @@ fn reporter(denials: Denials) -> impl Fn(Event) -> Ready<()> + Send + Sync + 'st
             && let Some(denial) = Denial::parse(text)
         {
             if !is_fence(&denial) {
-                tracing::warn!("{denial}");
+                tracing::warn!(target: LOG_TARGET, "{denial}");
             }
             denials.add(denial);
             return ready(());

@@ -9,6 +9,8 @@ use tokio::sync::watch;
 
 /// Most denials remembered.
 const MAX: usize = 256;
+/// Target of the log lines that tell of denials: whoever tells of them himself leaves these out.
+pub const LOG_TARGET: &str = "nex_bus::denials";
 /// Last token of the subject by which one knows that all before it was heard.
 const FENCE: &str = "nex-fence";
 /// Longest wait for that.
@@ -100,6 +102,12 @@ impl Denials {
             Some(first) => first,
             None => std::future::pending().await,
         }
+    }
+
+    /// Those that were told so far.
+    #[must_use]
+    pub fn so_far(&self) -> Vec<Denial> {
+        self.seen.borrow().clone()
     }
 
     /// Takes out one that fits, if there is any: what was denied once may be permitted when it is tried again.

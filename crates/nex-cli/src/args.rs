@@ -6,6 +6,7 @@ mod limits;
 mod logging;
 mod node;
 pub(crate) mod policy;
+mod used;
 mod workload;
 
 pub(crate) use connection::ConnectionArgs;
@@ -14,4 +15,5 @@ pub(crate) use limits::{LimitArgs, milliseconds};
 pub(crate) use logging::{LogLevel, LogTarget, LoggingArgs, TimeFormat};
 pub(crate) use node::{Loaded, NodeArgs, find_agent};
 pub(crate) use policy::PolicyArgs;
+pub(crate) use used::Used;
 pub(crate) use workload::{SETTLE, WorkloadArgs};

@@ -58,7 +58,7 @@ fn refuse(error: &clap::Error) -> ! {
         error.exit();
     }
     let code = u8::try_from(error.exit_code()).unwrap_or(2);
-    Output::new(true, true).failure(&Usage(as_failure(&error.to_string())).into(), code);
+    Output::new(true, true).failure(&Usage(as_failure(&error.to_string())).into(), code, None);
     #[expect(clippy::exit, reason = "as the library's own end of the process")]
     std::process::exit(i32::from(code))
 }

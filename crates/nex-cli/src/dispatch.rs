@@ -1,5 +1,7 @@
 //! Runs the command of the command line.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use clap::CommandFactory as _;
 use nex_protocol::agent::PROTOCOL;
@@ -13,19 +15,28 @@ use crate::cmd::{
     whoami,
 };
 use crate::env::Env;
+use crate::exit::Denied;
 use crate::log_feed::LogFeed;
 use crate::output::Output;
 use crate::session;
+
+/// How long is waited for more denials.
+const TOGETHER: Duration = Duration::from_millis(50);
 
 /// Runs the command; ends at once when the server does not permit it, for then no answer comes.
 pub(crate) async fn run(cli: &Cli, env: &Env, output: &mut Output, feed: Option<LogFeed>) -> anyhow::Result<()> {
     // What its user may not ask is part of its answer.
     let is_curious = matches!(cli.command, Command::Whoami);
+    let denials = &cli.connection.denials;
+    let mut work = Box::pin(run_command(cli, env, output, feed));
     tokio::select! {
         biased;
-        denial = cli.connection.denials.first(), if !is_curious => Err(denial.into()),
-        done = Box::pin(run_command(cli, env, output, feed)) => done,
+        _first = denials.first(), if !is_curious => {}
+        done = &mut work => return done,
     }
+    // The server tells of each apart. Do nothing more meanwhile, but keep the connection.
+    tokio::time::sleep(TOGETHER).await;
+    Err(Denied(denials.so_far()).into())
 }
 
 async fn run_command(cli: &Cli, env: &Env, output: &mut Output, feed: Option<LogFeed>) -> anyhow::Result<()> {

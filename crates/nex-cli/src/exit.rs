@@ -52,6 +52,22 @@ impl std::fmt::Display for Differs {
 
 impl std::error::Error for Differs {}
 
+/// All that the server did not permit a command.
+#[derive(Debug)]
+pub(crate) struct Denied(pub(crate) Vec<Denial>);
+
+impl std::fmt::Display for Denied {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = self.0.first().map(ToString::to_string).unwrap_or_default();
+        let (what, next) = text.split_once("; next: ").unwrap_or((&text, ""));
+        f.write_str(what)?;
+        self.0.iter().skip(1).try_for_each(|it| write!(f, ", nor {} \"{}\"", it.action.verb(), it.subject))?;
+        write!(f, "; next: {next}")
+    }
+}
+
+impl std::error::Error for Denied {}
+
 /// A job that was waited for did not end well.
 #[derive(Debug)]
 pub(crate) struct JobEnded(pub(crate) LastExit);
@@ -120,7 +136,7 @@ impl Exit {
         if part.is::<NobodyBids>() {
             return Some(Self::NobodyBid);
         }
-        if part.is::<Denial>() {
+        if part.is::<Denial>() || part.is::<Denied>() {
             return Some(Self::Denied);
         }
         if part.is::<ConnectError>() {
@@ -176,6 +192,7 @@ fn request_in<'a>(part: &'a (dyn std::error::Error + 'static)) -> Option<&'a Req
 mod tests {
     use std::time::Duration;
 
+    use nex_bus::denials::Action;
     use nex_protocol::envelope::Failure;
 
     use super::*;
@@ -194,6 +211,13 @@ mod tests {
             let ended = JobEnded(LastExit { code, cause, reason: reason.into(), at: 0 });
             assert_eq!(Exit::of(&ended.into()).code(), expected, "{code} {cause}");
         }
+    }
+
+    #[test]
+    fn all_that_was_denied_is_told_at_once() {
+        let denied = |action, subject: &str| Denial { action, subject: subject.into() };
+        let all = Denied(vec![denied(Action::Publish, "a"), denied(Action::Subscribe, "b")]).to_string();
+        assert!(all.starts_with(r#"denied: this user may not publish to "a", nor subscribe to "b"; next: permit it"#), "{all}");
     }
 
     fn refused(code: ErrorCode, text: &str) -> RequestError {
@@ -216,7 +240,8 @@ mod tests {
             (DeployError::Request(refused(ErrorCode::Denied, "no")).into(), 3),
             (ReplayError::Request(refused(ErrorCode::Denied, "no")).into(), 3),
             (Error::from(StopError::Request(refused(ErrorCode::Denied, "no"))).context("outer"), 3),
-            (Denial { action: nex_bus::denials::Action::Publish, subject: "a".into() }.into(), 3),
+            (Denial { action: Action::Publish, subject: "a".into() }.into(), 3),
+            (Denied(vec![]).into(), 3),
             (NobodyBids { declined: vec![] }.into(), 4),
             (Differs.into(), 7),
             (late().into(), 5),

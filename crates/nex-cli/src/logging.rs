@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use jiff::Zoned;
+use nex_bus::denials::LOG_TARGET;
 use tracing::Level;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
@@ -23,7 +24,10 @@ pub(crate) fn start(args: &LoggingArgs, default: Level) -> anyhow::Result<Option
     let Some(level) = level_of(args.loglevel, default) else { return Ok(None) };
     // The NATS client logs connection events at info; nex logs them itself.
     let others = if level == Level::DEBUG { "info" } else { "warn" };
-    let filter = || EnvFilter::new(format!("{others},async_nats=warn,{}", ours(level)));
+    // What a command ends with says why it has no connection and what it may not do; it is not logged as well unless that is asked for.
+    let is_told_anyway = args.loglevel.is_none() && default == Level::WARN;
+    let told = if is_told_anyway { format!(",async_nats=off,{LOG_TARGET}=off") } else { ",async_nats=warn".to_owned() };
+    let filter = || EnvFilter::new(format!("{others},{}{told}", ours(level)));
     let mut layers: Vec<BoxedLayer> = Vec::new();
     if args.logger.contains(&LogTarget::Std) {
         let color = args.logcolor || (!args.logjson && io::stderr().is_terminal());

@@ -65,12 +65,19 @@ fn main() -> ExitCode {
         Err(error) => {
             let exit = Exit::of(&error);
             if exit != Exit::Done {
-                output.failure(&error, exit.code());
+                output.failure(&error, exit.code(), used(&cli, exit));
             }
             exit
         }
     };
     ExitCode::from(exit.code())
+}
+
+/// What the command was connected with, where that may be why it failed.
+fn used(cli: &Cli, exit: Exit) -> Option<&args::Used> {
+    let brings_its_own = matches!(cli.command, cli::Command::Up(_));
+    let has_worked = matches!(exit, Exit::Job(_) | Exit::Differs);
+    cli.connection.used().filter(|_| !brings_its_own && !has_worked)
 }
 
 fn run(cli: &Cli, env: &Env, output: &mut Output) -> anyhow::Result<()> {

@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use anyhow::Error;
 use serde::Serialize;
 
+use crate::args::Used;
 use crate::style::Style;
 use crate::table::Grid;
 
@@ -98,15 +99,20 @@ impl Output {
         }
     }
 
-    /// Says why the command failed: `error:`, then `cause:` for each cause, then `next:`; with JSON, one object of these.
-    pub(crate) fn failure(&self, error: &Error, exit_code: u8) {
+    /// Says why the command failed: `error:`, then `cause:` for each cause, then `next:`, then `used:`, what it was connected with; with
+    /// JSON, one object of these.
+    pub(crate) fn failure(&self, error: &Error, exit_code: u8, used: Option<&Used>) {
         if self.json {
-            let mut told = failure_as_json(error);
+            let mut told = failure_as_json(error, used);
             told.insert("exit_code".to_owned(), exit_code.into());
+            told.extend(used.map(|used| ("used".to_owned(), used.as_json())));
             return complain(format_args!("{}", serde_json::Value::from(told)));
         }
         let style = Style::new(!self.no_color && io::stderr().is_terminal());
-        complain(format_args!("{}", explain(error, style)));
+        complain(format_args!("{}", explain(error, used, style)));
+        if let Some(used) = used {
+            complain(format_args!("{} {used}", style.dim("used:")));
+        }
     }
 }
 
@@ -122,8 +128,8 @@ struct Explained {
 }
 
 /// What failed, as the members `error`, `causes` and `next` of an object.
-pub(crate) fn failure_as_json(error: &Error) -> serde_json::Map<String, serde_json::Value> {
-    let Explained { said, next } = explained(error);
+pub(crate) fn failure_as_json(error: &Error, used: Option<&Used>) -> serde_json::Map<String, serde_json::Value> {
+    let Explained { said, next } = explained(error, used);
     let (what, causes) = said.split_first().map_or(("", &[][..]), |(what, causes)| (what.as_str(), causes));
     [("error", what.into()), ("causes", causes.into()), ("next", next.into())]
         .map(|(name, value)| (name.to_owned(), value))
@@ -131,7 +137,7 @@ pub(crate) fn failure_as_json(error: &Error) -> serde_json::Map<String, serde_js
         .collect()
 }
 
-fn explained(error: &Error) -> Explained {
+fn explained(error: &Error, used: Option<&Used>) -> Explained {
     let (mut said, mut next) = (Vec::<String>::new(), Vec::new());
     for part in error.chain() {
         let text = part.to_string();
@@ -139,14 +145,14 @@ fn explained(error: &Error) -> Explained {
         if !said.concat().contains(what) {
             said.push(what.to_owned());
         }
-        next.extend(advice.map(str::to_owned));
+        next.extend(advice.map(|advice| used.map_or_else(|| advice.to_owned(), |used| used.in_full(advice))));
     }
     Explained { said, next }
 }
 
 /// Formats an error chain; the advice comes last.
-fn explain(error: &Error, style: Style) -> String {
-    let Explained { said, next } = explained(error);
+fn explain(error: &Error, used: Option<&Used>, style: Style) -> String {
+    let Explained { said, next } = explained(error, used);
     let label = |at: usize| if at == 0 { style.error("error:") } else { style.dim("cause:") };
     let mut lines: Vec<String> = said.iter().enumerate().map(|(at, what)| format!("{} {what}", label(at))).collect();
     lines.extend(next.iter().map(|advice| format!("{} {advice}", style.good("next:"))));
@@ -161,12 +167,12 @@ mod tests {
     fn a_failure_says_what_why_and_what_to_do() {
         let inner = Error::msg("connection refused");
         let error = inner.context("no NATS server at nats://a: connection refused; next: start one").context("cannot list nodes");
-        let text = explain(&error, Style::new(false));
+        let text = explain(&error, None, Style::new(false));
         assert_eq!(text, "error: cannot list nodes\ncause: no NATS server at nats://a: connection refused\nnext: start one");
     }
 
     #[test]
     fn one_sentence_is_one_line() {
-        assert_eq!(explain(&Error::msg("no"), Style::new(false)), "error: no");
+        assert_eq!(explain(&Error::msg("no"), None, Style::new(false)), "error: no");
     }
 }

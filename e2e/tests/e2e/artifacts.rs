@@ -1,5 +1,7 @@
 //! What lies in the bucket for uploads: a version a file, apart by namespace, listed, removed, and given room.
 
+use async_nats::jetstream;
+use nex_testkit::NatsServer;
 use serde_json::Value;
 
 use crate::world::World;
@@ -73,4 +75,28 @@ fn a_full_bucket_is_given_room_and_never_lost() {
     world.nex(&["devrun", &file]).expect(0).says(&["may hold"]);
     world.nex(&["call", "largejs", ""]).expect(0).says(&["two"]);
     assert_eq!(urls(&world.nex(&["artifact", "ls", "--json"]).expect(0).json()).len(), 2);
+}
+
+#[test]
+fn a_bucket_with_replicas_goes_on_without_its_leader() {
+    let mut world = World::new();
+    let mut servers = world.block_on(NatsServer::start_cluster());
+    let all: Vec<String> = servers.iter().map(NatsServer::url).collect();
+    world.set("NATS_URL", &all.join(","));
+    let _node = world.node_up(&[]);
+    let script = world.file("one.js", "() => 'one'");
+    let deploy = ["devrun", script.as_str(), "--bucket-replicas", "3"];
+    world.eventually("the cluster has a leader", || world.nex(&deploy).code == 0);
+    let leader = world.block_on(async {
+        let client = async_nats::connect(all.as_slice()).await.unwrap();
+        let stream = jetstream::new(client).get_stream("OBJ_NEXCLIFILES").await.unwrap();
+        let info = stream.get_info().await.unwrap();
+        assert_eq!(info.config.num_replicas, 3);
+        info.cluster.unwrap().leader.unwrap()
+    });
+    servers[leader.trim_start_matches('s').parse::<usize>().unwrap()].kill9();
+    let other = world.file("two.js", "() => 'two'");
+    world.eventually("another leads", || world.nex(&["devrun", &other]).code == 0);
+    world.eventually("both answer", || ["onejs", "twojs"].iter().all(|it| world.nex(&["call", it, ""]).code == 0));
+    world.nex(&["artifact", "ls"]).expect(0).says(&["onejs", "twojs"]);
 }

@@ -33,6 +33,18 @@ fn a_payload_is_an_argument_a_file_or_what_is_piped_in() {
 }
 
 #[test]
+fn the_echo_that_ships_takes_large_payloads() {
+    let world = World::new();
+    let _up = world.up(&[]);
+    let script = world.file("echo.js", guest::ECHO_JS);
+    world.nex(&["devrun", &script]).expect(0);
+    let text = "é".repeat(50_000);
+    let file = format!("@{}", world.file("large.txt", &text));
+    let reply = world.nex(&["call", "echojs", &file]).expect(0).json();
+    assert!(reply["payload"] == text, "{} bytes", reply["payload"].as_str().unwrap_or_default().len());
+}
+
+#[test]
 fn a_call_that_fails_is_late_or_finds_nobody_says_so() {
     let world = World::new();
     let _up = world.up(&[]);

@@ -86,34 +86,40 @@ fn token(subject: &str, nats: &Value, signer: &KeyPair) -> String {
 }
 
 /// A user of an account: its JWT and seed.
-fn user(account: &KeyPair) -> (String, String) {
+pub(crate) fn user(account: &KeyPair) -> (String, String) {
     let user = KeyPair::new_user();
     let nats = json!({"type": "user", "version": 2, "pub": {}, "sub": {}, "subs": -1, "data": -1, "payload": -1});
     (token(&user.public_key(), &nats, account), user.seed().unwrap())
 }
 
-fn as_creds(jwt: &str, seed: &str) -> String {
+pub(crate) fn as_creds(jwt: &str, seed: &str) -> String {
     format!(
         "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n\
          -----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
     )
 }
 
-#[test]
-fn credentials_of_the_node_of_the_user_and_of_a_workload() {
-    let (operator, account, other) = (KeyPair::new_operator(), KeyPair::new_account(), KeyPair::new_account());
-    let system = KeyPair::new_account();
-    let preload = [(&account, -1), (&other, -1), (&system, 0)].map(|(it, storage)| {
+/// Configuration of a server in operator mode that knows these accounts.
+pub(crate) fn operator_mode(accounts: &[&KeyPair]) -> String {
+    let (operator, system) = (KeyPair::new_operator(), KeyPair::new_account());
+    let all = accounts.iter().map(|account| (*account, -1)).chain([(&system, 0)]);
+    let preload = all.map(|(it, storage)| {
         let limits = json!({"subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1,
             "leaf": -1, "mem_storage": storage, "disk_storage": storage, "streams": storage, "consumer": storage});
         let permissions = json!({"pub": {}, "sub": {}});
         let claims = json!({"type": "account", "version": 2, "limits": limits, "default_permissions": permissions});
         format!("{}: {}", it.public_key(), token(&it.public_key(), &claims, &operator))
     });
+    let preload = preload.collect::<Vec<_>>().join("\n");
     let operator = token(&operator.public_key(), &json!({"type": "operator", "version": 2}), &operator);
-    let (system, preload) = (system.public_key(), preload.join("\n"));
-    let world =
-        with(format!("operator: {operator}\nresolver: MEMORY\nsystem_account: {system}\nresolver_preload: {{ {preload} }}\n"));
+    let system = system.public_key();
+    format!("operator: {operator}\nresolver: MEMORY\nsystem_account: {system}\nresolver_preload: {{ {preload} }}\n")
+}
+
+#[test]
+fn credentials_of_the_node_of_the_user_and_of_a_workload() {
+    let (account, other) = (KeyPair::new_account(), KeyPair::new_account());
+    let world = with(operator_mode(&[&account, &other]));
     world.nex(&["ps"]).expect(6).says(&["refused the connection"]);
     let (jwt, seed) = user(&account);
     let creds = world.file("me.creds", as_creds(&jwt, &seed));

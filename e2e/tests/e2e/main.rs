@@ -22,6 +22,7 @@
 //! | `microvm`, `microvm_*` | the same in virtual machines, and what those are for |
 //! | `call`, `tails` | functions called; logs and events watched |
 //! | `connect`, `micro` | ways to reach NATS, and what other NATS tools see |
+//! | `nats_cli`, `service_nats` | the `nats` command beside `nex`, and NATS as services find it |
 //! | `who` | issuers, operators, `ps` of all namespaces, `whoami` |
 //! | `permissions` | with the least permissions, and without each of them |
 //! | `http`, `http_pieces` | functions called by HTTP, and answers that come piece by piece |
@@ -69,6 +70,7 @@ mod microvm;
 mod microvm_cycles;
 mod microvm_start;
 mod mistakes;
+mod nats_cli;
 mod new;
 mod node_up;
 mod nodes;
@@ -82,6 +84,7 @@ mod rootfs;
 mod run_stop;
 mod running;
 mod secrets;
+mod service_nats;
 mod surface;
 mod tails;
 mod terminal;

@@ -125,6 +125,24 @@ fn who_may_not_hear_a_workload_may_not_watch_it_and_nothing_is_started() {
     assert!(running.as_array().unwrap().is_empty(), "{running}");
 }
 
+#[test]
+fn all_that_is_denied_is_told_at_once_with_the_user_and_as_one_object() {
+    let users = "users: [{ user: nobody, password: p, permissions: { publish: { deny: \">\" }, subscribe: { deny: \">\" } } }]";
+    let world = with(format!("authorization {{ {users} }}"));
+    let as_nobody = |args: &[&str]| world.nex(&[args, &["--user", "nobody", "--password", "p"]].concat()).expect(3);
+    let told = as_nobody(&["ps", "--json"]).stderr;
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap_or_else(|error| panic!("{error}: {told}"));
+    let error = told["error"].as_str().unwrap();
+    assert!(error.contains("subscribe to \"_INBOX.") && error.contains("publish to \"$NEX.WPING.default\""), "{error}");
+    assert_eq!((&told["exit_code"], &told["used"]["user"]), (&3.into(), &"user nobody".into()), "{told}");
+    let used = format!("used: server named by the variable NATS_URL; {}; user nobody", world.url());
+    for command in
+        [&["ps"][..], &["node", "ls"], &["call", "fn.a", "x"], &["logs"], &["events"], &["stop", "a"], &["artifact", "ls"]]
+    {
+        as_nobody(command).says(&["denied: this user may not", "next: permit it", &used]).says_not("WARN");
+    }
+}
+
 /// Whether a text says that something was denied on a subject that a permission stands for.
 fn names(text: &str, permission: &str) -> bool {
     let literal = permission.split(['*', '>']).next().unwrap();

@@ -7,6 +7,7 @@
 //! answer acknowledges, an error has the message delivered again.
 
 use anyhow::Context as _;
+use async_nats::ConnectOptions;
 use async_nats::service::ServiceExt as _;
 use async_nats::service::error::Error;
 use futures::{StreamExt as _, stream};
@@ -17,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 #[expect(clippy::disallowed_methods, reason = "the environment is all that nex gives a workload")]
 async fn main() -> anyhow::Result<()> {
     let url = std::env::var("NATS_URL").context("NATS_URL is not set: run me with NATS_URL=nats://<ip>:<port>")?;
-    let client = async_nats::connect(&url).await.with_context(|| format!("cannot connect to {url}"))?;
+    let client = options().await?.connect(&url).await.with_context(|| format!("cannot connect to {url}"))?;
     let mut interrupted = signal(SignalKind::interrupt())?;
 
     let service = client.service_builder().description("Answers with what it is sent").start("EchoService", "1.0.0");
@@ -52,4 +53,20 @@ async fn main() -> anyhow::Result<()> {
     client.flush().await?;
     println!("EchoService says goodbye");
     Ok(())
+}
+
+/// What nex tells a service of how to connect, as the `nats` command reads it: credentials, root certificates and the prefix of its inboxes.
+#[expect(clippy::disallowed_methods, reason = "the environment is all that nex gives a workload")]
+async fn options() -> anyhow::Result<ConnectOptions> {
+    let mut options = ConnectOptions::new();
+    if let Ok(file) = std::env::var("NATS_CREDS") {
+        options = options.credentials_file(&file).await.with_context(|| format!("cannot read {file}"))?;
+    }
+    if let Ok(file) = std::env::var("NATS_CA") {
+        options = options.add_root_certificates(file.into());
+    }
+    if let Ok(prefix) = std::env::var("NATS_INBOX_PREFIX") {
+        options = options.custom_inbox_prefix(prefix);
+    }
+    Ok(options)
 }

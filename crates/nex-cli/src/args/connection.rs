@@ -1,6 +1,8 @@
 //! Flags about the connection, for every command.
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use clap::parser::ValueSource;
@@ -11,13 +13,17 @@ use nex_bus::settings::{ConnectionSettings, Secret, split_servers};
 use nex_bus::{context, context::ContextError, local_context};
 use nex_protocol::id::Namespace;
 
+use super::used::Used;
 use crate::check;
 use crate::complete;
 use crate::env::Env;
 
 /// Flags that have a variable each, so that one has to ask where their values are from.
-const FLAGS: [&str; 11] =
+pub(super) const FLAGS: [&str; 11] =
     ["server", "context", "namespace", "user", "password", "token", "creds", "nkey", "tlscert", "tlskey", "tlsca"];
+
+/// Those of which one is enough to say who connects.
+const CREDENTIALS: [&str; 5] = ["user", "password", "token", "creds", "nkey"];
 
 /// How to reach NATS. With none of them the context selected in the NATS CLI is used, or else the local server.
 #[derive(Debug, Args)]
@@ -28,7 +34,10 @@ pub(crate) struct ConnectionArgs {
     pub(crate) denials: Denials,
     /// The flags that stand on the command line, and not in a variable.
     #[arg(skip)]
-    typed: Vec<&'static str>,
+    pub(super) typed: Vec<&'static str>,
+    /// What was connected with, once that is known; nothing that is given.
+    #[arg(skip)]
+    pub(super) used: OnceLock<Used>,
     /// Server URLs, comma separated [default: the selected NATS context, or nats://127.0.0.1:4222]
     #[arg(long, short, global = true, value_name = "URLS", env = "NATS_URL", hide_env_values = true)]
     pub(crate) server: Option<String>,
@@ -86,28 +95,13 @@ impl ConnectionArgs {
         self.typed = FLAGS.into_iter().filter(is_typed).collect();
     }
 
-    /// The flags that a command has to repeat to reach the same workloads, each after a blank; credentials are not repeated.
-    pub(crate) fn repeated(&self) -> String {
-        let (server, context, namespace) = (self.server.as_deref(), self.context.as_deref(), Some(self.namespace.as_str()));
-        let flags = [("server", "-s", server), ("context", "--context", context), ("namespace", "--namespace", namespace)];
-        let typed = flags.into_iter().filter(|(name, ..)| self.typed.contains(name));
-        let quoted = |value: &str| shlex::try_quote(value).map_or_else(|_nul| String::new(), std::borrow::Cow::into_owned);
-        typed.filter_map(|(_, flag, value)| Some(format!(" {flag} {}", quoted(value?)))).collect()
-    }
-
-    /// Resolves the settings: the given context with what is typed beside it, else the flags, else the selected context, else the local
-    /// server.
+    /// Resolves the settings: the flags over the named context, else the flags and variables over the selected one, else the local server.
     pub(crate) fn settings(&self, env: &Env) -> Result<ConnectionSettings, ContextError> {
-        // An empty variable counts as absent.
-        let from_context = match self.context.as_ref().filter(|name| !name.is_empty()) {
-            Some(name) => Some(self.typed_over(context::load(name, &env.directories)?)),
-            None if self.says_nothing() => match context::selected(&env.directories)? {
-                Some(selected) => Some(context::load(&selected, &env.directories)?),
-                None => None,
-            },
-            None => None,
+        let from_context = match self.named_context() {
+            Some(name) => Some(context::load(name, &env.directories)?),
+            None => self.selected(env)?.map(|(_, settings)| settings),
         };
-        let mut settings = from_context.unwrap_or_else(|| self.flag_settings());
+        let mut settings = from_context.map_or_else(|| self.flag_settings(), |context| self.given_over(context));
         if self.has_no_credentials()
             && !settings.has_credentials()
             && let Some(local) = local_context::find(&settings.servers, &env.directories)
@@ -118,14 +112,57 @@ impl ConnectionArgs {
         }
         settings.name = Some(self.conn_name.clone());
         settings.jetstream_domain = self.jsdomain.clone().or(settings.jetstream_domain);
+        self.note_used(&settings, env);
         Ok(settings)
     }
 
-    /// Settings of a context with the flags of the command line over them; credentials are taken from one of the two.
-    fn typed_over(&self, mut settings: ConnectionSettings) -> ConnectionSettings {
+    /// The context that a flag or variable names. An empty variable counts as absent.
+    pub(super) fn named_context(&self) -> Option<&str> {
+        self.context.as_deref().filter(|name| !name.is_empty())
+    }
+
+    /// The context that is selected in the NATS CLI, if that one counts: it may be unreadable where a server is named, and that of `nex up`
+    /// is for its own server only.
+    pub(super) fn selected(&self, env: &Env) -> Result<Option<(String, ConnectionSettings)>, ContextError> {
+        let found = context::selected(&env.directories).and_then(|name| {
+            name.map(|name| context::load(&name, &env.directories).map(|settings| (name, settings))).transpose()
+        });
+        if !self.is_given("server") {
+            return found;
+        }
+        let is_of_nex_up = |settings: &ConnectionSettings| {
+            local_context::find(&settings.servers, &env.directories).is_some_and(|own| own.nkey_file == settings.nkey_file)
+        };
+        Ok(found.ok().flatten().filter(|(_, settings)| !is_of_nex_up(settings)))
+    }
+
+    /// Whether a flag stands over what a context says: one that is typed always does, a variable where no context is named.
+    pub(super) fn is_given(&self, flag: &str) -> bool {
+        let is_set = |text: Option<&OsStr>| text.is_some_and(|text| !text.is_empty());
+        let secret = |secret: &Option<Secret>| secret.as_ref().is_some_and(|secret| !secret.expose().is_empty());
+        let file = |path: &Option<PathBuf>| is_set(path.as_deref().map(Path::as_os_str));
+        let is_in_variable = || match flag {
+            "server" => is_set(self.server.as_deref().map(OsStr::new)),
+            "user" => secret(&self.user),
+            "password" => secret(&self.password),
+            "token" => secret(&self.token),
+            "creds" => file(&self.creds),
+            "nkey" => file(&self.nkey),
+            "tlscert" => file(&self.tlscert),
+            "tlskey" => file(&self.tlskey),
+            "tlsca" => file(&self.tlsca),
+            _ => false,
+        };
+        self.typed.contains(&flag) || (self.named_context().is_none() && is_in_variable())
+    }
+
+    /// Settings of a context with what is given over them; credentials are taken from one of the two.
+    fn given_over(&self, mut settings: ConnectionSettings) -> ConnectionSettings {
         let flags = self.flag_settings();
-        let is_typed = |names: &[&str]| names.iter().any(|name| self.typed.contains(name));
-        if is_typed(&["user", "password", "token", "creds", "nkey"]) {
+        let is_given = |names: &[&str]| names.iter().any(|name| self.is_given(name));
+        if is_given(&CREDENTIALS) {
+            // A password alone is one for the context's user.
+            let user = if is_given(&["user", "token", "creds", "nkey"]) { flags.user } else { settings.user };
             settings = ConnectionSettings {
                 servers: settings.servers,
                 tls_cert: settings.tls_cert,
@@ -134,7 +171,7 @@ impl ConnectionArgs {
                 tls_first: settings.tls_first,
                 jetstream_domain: settings.jetstream_domain,
                 inbox_prefix: settings.inbox_prefix,
-                user: flags.user,
+                user,
                 password: flags.password,
                 token: flags.token,
                 credentials_file: flags.credentials_file,
@@ -142,40 +179,16 @@ impl ConnectionArgs {
                 ..ConnectionSettings::default()
             };
         }
-        if is_typed(&["server"]) {
+        if is_given(&["server"]) {
             settings.servers = flags.servers;
         }
-        if is_typed(&["tlscert", "tlskey"]) {
+        if is_given(&["tlscert", "tlskey"]) {
             (settings.tls_cert, settings.tls_key) = (flags.tls_cert, flags.tls_key);
         }
-        settings.tls_ca = flags.tls_ca.filter(|_| is_typed(&["tlsca"])).or(settings.tls_ca);
+        settings.tls_ca = flags.tls_ca.filter(|_| is_given(&["tlsca"])).or(settings.tls_ca);
         settings.tls_first |= flags.tls_first;
         settings.inbox_prefix = flags.inbox_prefix.or(settings.inbox_prefix);
         settings
-    }
-
-    /// By what the connection is chosen, for people.
-    pub(crate) fn source(&self, env: &Env) -> String {
-        let by = |flag: &str, variable: &str| match self.typed.contains(&flag) {
-            true => format!("--{flag}"),
-            false => format!("the variable {variable}"),
-        };
-        match self.context.as_ref().filter(|name| !name.is_empty()) {
-            Some(name) => return format!("context {name}, named by {}", by("context", "NATS_CONTEXT")),
-            None if self.says_nothing() => {}
-            None if self.server.as_ref().is_some_and(|server| !server.is_empty()) => {
-                return format!("server named by {}", by("server", "NATS_URL"));
-            }
-            None => return "flags and variables".to_owned(),
-        }
-        match context::selected(&env.directories) {
-            Ok(Some(name)) => format!("context {name}, which is selected"),
-            Ok(None) | Err(_) => "the local server: no flag, no variable and no selected context says otherwise".to_owned(),
-        }
-    }
-
-    fn says_nothing(&self) -> bool {
-        self.server.as_ref().is_none_or(String::is_empty) && self.has_no_credentials()
     }
 
     fn has_no_credentials(&self) -> bool {
@@ -236,7 +249,10 @@ mod tests {
         std::fs::write(root.path().join("nats/context.txt"), "one").unwrap();
         let selected = settings(&[], &env);
         assert_eq!((selected.servers[0].as_str(), selected.jetstream_domain.as_deref()), ("nats://one:1", Some("hub")));
-        assert_eq!(settings(&["-s", "a, b"], &env).servers, ["a", "b"]);
+        let elsewhere = settings(&["-s", "a, b"], &env);
+        assert_eq!((elsewhere.servers.join(" "), elsewhere.jetstream_domain.as_deref()), ("a b".into(), Some("hub")));
+        let as_other = settings(&["--user", "me", "--password", "pw"], &env);
+        assert_eq!((as_other.servers[0].as_str(), as_other.user.as_deref()), ("nats://one:1", Some("me")));
         let named = settings(&["--context", "two", "--jsdomain", "leaf"], &env);
         assert_eq!((named.servers[0].as_str(), named.jetstream_domain.as_deref()), ("nats://two:2", Some("leaf")));
         assert!(named.name.unwrap().starts_with("nex-"));
@@ -245,6 +261,24 @@ mod tests {
         let other = settings(&["--context", "two", "--nkey", "seed"], &env);
         assert_eq!((other.servers[0].as_str(), other.user, other.tls_ca), ("nats://two:2", None, Some("/ca".into())));
         assert_eq!(other.nkey_file, Some("seed".into()));
+    }
+
+    #[test]
+    fn suggested_commands_repeat_the_connection_and_no_secret() {
+        let repeated = |flags: &[&str]| {
+            let matches = Line::command().try_get_matches_from(["nex"].iter().chain(flags)).unwrap();
+            let mut line = Line::from_arg_matches(&matches).unwrap();
+            line.connection.note_typed(&matches);
+            line.connection.repeated()
+        };
+        assert_eq!(repeated(&[]), "");
+        let all =
+            ["-s", "tls://a", "--creds", "my creds", "--tlsca", "/ca", "--tlsfirst", "--jsdomain", "hub", "--namespace", "shop"];
+        let expected = " -s tls://a --namespace shop --creds 'my creds' --tlsca /ca --tlsfirst --jsdomain hub";
+        assert_eq!(repeated(&all), expected);
+        assert_eq!(repeated(&["--user", "me", "--password", "pw"]), " --user me --password <password>");
+        assert_eq!(repeated(&["--user", "t0ken"]), " --user <user>", "it is a token");
+        assert_eq!(repeated(&["--context", "a b"]), " --context 'a b'");
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub(super) fn place(environment: &mut BTreeMap<String, String>, directories: &[P
     let given: Vec<_> = environment.extract_if(.., |member, _| file_variable(member).is_some()).collect();
     let mut placed = BTreeMap::new();
     for (member, text) in given {
+        let text = whole(&member, text);
         let variable = file_variable(&member).unwrap_or_default();
         let path = write_to_one(directories, &file_name(&member).map_err(failed)?, &text).map_err(failed)?;
         environment.insert(variable.to_owned(), path.display().to_string());
@@ -45,8 +46,17 @@ impl Files {
         let known =
             |member: &String| placed.get(member).ok_or_else(|| io::Error::other("it was started without one of these files"));
         let paths = new.keys().map(known).collect::<io::Result<Vec<_>>>()?;
-        paths.into_iter().zip(new.values()).try_for_each(|(path, text)| write(path, text))
+        paths.into_iter().zip(new).try_for_each(|(path, (member, text))| write(path, &whole(member, text.clone())))
     }
+}
+
+/// The text of a file. That of credentials ends with a line break: some clients of NATS read none without it, and a value that was read from a
+/// file has lost it.
+fn whole(member: &str, mut text: String) -> String {
+    if member == NATS_CREDS && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text
 }
 
 fn file_name(member: &str) -> io::Result<String> {
@@ -105,7 +115,7 @@ mod tests {
         symlink(&target, directory.path().join(CREDENTIALS)).unwrap();
         place(&mut given, &["/proc/none".into(), directory.path().to_owned()]).unwrap();
         assert_eq!(given.keys().collect::<Vec<_>>(), ["A", "DB_FILE", "NATS_CREDS"]);
-        for (variable, text) in [("NATS_CREDS", "jwt and seed"), ("DB_FILE", "s3cret")] {
+        for (variable, text) in [("NATS_CREDS", "jwt and seed\n"), ("DB_FILE", "s3cret")] {
             let path = PathBuf::from(&given[variable]);
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
             assert_eq!(fs::symlink_metadata(&path).unwrap().permissions().mode() & 0o777, 0o400);

@@ -8,12 +8,10 @@ use nex_protocol::seal::{Environment, NATS_CREDS};
 use super::launch::Launcher;
 use super::launch_error::LaunchError;
 use super::spec::WorkloadSpec;
-use crate::offered_nats::NATS_URL;
+use crate::offered_nats::{CREDENTIALS, NATS_URL};
 
 /// The variable that tells a service with triggers where it is asked.
 const TRIGGER_SUBJECT: &str = "NEX_TRIGGER_SUBJECT";
-/// That of a file with credentials.
-const VARIABLE: &str = "NATS_CREDS";
 /// That of the prefix of inboxes that a user may subscribe.
 const INBOX_PREFIX: &str = "NATS_INBOX_PREFIX";
 
@@ -25,12 +23,14 @@ impl Launcher {
         if !spec.kind.is_function() {
             let made = self.credentials(spec, &mut environment);
             let told = about(spec, &self.secrets.identity.node).into_iter().chain(made);
-            let offered = self.offered_nats.iter().map(|url| (NATS_URL, url.clone()));
-            for (name, value) in told.chain(offered) {
+            for (name, value) in told {
                 // What its deployer says counts.
                 if !environment.keys().any(|own| own.eq_ignore_ascii_case(name)) {
                     environment.insert(name.to_owned(), value);
                 }
+            }
+            if let Some(offered) = &self.offered_nats {
+                offered.put_into(&mut environment);
             }
             if !spec.durable.is_empty() {
                 // Where the node asks is not its deployer's to say.
@@ -48,7 +48,7 @@ impl Launcher {
         let is_given = |environment: &Environment| {
             environment
                 .keys()
-                .any(|own| own == NATS_CREDS || [VARIABLE, NATS_URL].iter().any(|name| own.eq_ignore_ascii_case(name)))
+                .any(|own| own == NATS_CREDS || [CREDENTIALS, NATS_URL].iter().any(|name| own.eq_ignore_ascii_case(name)))
         };
         let Some(users) = self.service_users.as_ref().filter(|_| !is_given(environment)) else {
             spec.renewal.never();

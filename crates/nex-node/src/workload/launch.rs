@@ -31,6 +31,7 @@ use crate::connections::Connections;
 use crate::direct::Direct;
 use crate::durable::{Callee, DurableTriggers};
 use crate::images::Images;
+use crate::offered_nats::OfferedNats;
 use crate::pool::Pools;
 use crate::secrets::Secrets;
 use crate::service_users::ServiceUsers;
@@ -68,8 +69,8 @@ pub struct Launcher {
     pub callees: Callees,
     /// Where agents may subscribe by themselves.
     pub direct: Direct,
-    /// What services are told of as `NATS_URL` where their deployers name no server.
-    pub offered_nats: Option<String>,
+    /// What services are told of NATS where their deployers name no server.
+    pub offered_nats: Option<OfferedNats>,
     /// What makes users of NATS for services, if the node does.
     pub service_users: Option<ServiceUsers>,
     /// What reads the secrets that workloads use.

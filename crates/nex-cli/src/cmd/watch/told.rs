@@ -81,7 +81,7 @@ impl Told<'_> {
 
     fn failed(&mut self, error: anyhow::Error, running: &[StopTarget]) -> anyhow::Result<()> {
         self.event("failed", || {
-            let mut told = failure_as_json(&error);
+            let mut told = failure_as_json(&error, None);
             told.insert("running".to_owned(), json!(ids(running)));
             Value::from(told)
         })?;
@@ -94,7 +94,7 @@ impl Told<'_> {
             old => format!("{file} is not live; what ran before still runs: {}", ids(old).join(", ")),
         };
         let code = Exit::of(&error).code();
-        self.output.failure(&error.context(what), code);
+        self.output.failure(&error.context(what), code, None);
         Ok(())
     }
 
