@@ -77,13 +77,13 @@ impl Lab {
 
     /// Runs a script as root in the machine's root, passes each line to a function, returns its exit code.
     pub(crate) fn run(&self, script: &str, mut look: impl FnMut(&str)) -> Result<u8> {
-        let mut last = String::new();
         for run in 1..=RUNS {
             match self.boot(script, false, |machine| run_watching(machine.stdin(Stdio::null()), &mut look))? {
                 Ended::Code(code) => return Ok(code),
-                Ended::Early { console } => last = console,
+                Ended::Early { console } => {
+                    println!("\nthe lab ended before its command (run {run} of {RUNS}); its console says:\n{console}");
+                }
             }
-            println!("\nthe lab ended before its command (run {run} of {RUNS}); its console says:\n{last}");
         }
         bail!("the command did not end in {RUNS} runs of the lab")
     }

@@ -76,6 +76,11 @@ impl Entry {
         }
     }
 
+    /// So many wait for their turn.
+    pub(super) fn held_back(&self, count: usize) {
+        self.lock().summary.held_back = count as u64;
+    }
+
     /// A message came, and so many wait behind it.
     pub(super) fn came(&self, waiting: u64) {
         self.lock().summary.waiting = waiting;

@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use async_nats::datetime::{DateTime, from_nanos};
 use async_nats::jetstream::ErrorCode;
-use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy, IntoConsumerConfig as _, pull};
+use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy, IntoConsumerConfig as _, PriorityPolicy, pull};
 use async_nats::jetstream::stream::{self, RetentionPolicy};
 use nex_protocol::subject;
-use nex_protocol::trigger::{DurableTrigger, Place, Source, Start};
+use nex_protocol::trigger::{DurableTrigger, Order, Place, Source, Start};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::failure::TriggerFailure;
 use super::jetstream::{Answer, JetStream};
+use super::ordered;
 
 /// Most messages that are delivered and not dealt with, on all nodes together, those that wait for their next attempt among them.
 const MAX_ACK_PENDING: i64 = 10_000;
@@ -29,6 +30,52 @@ pub(super) struct Wanted<'a> {
     pub(super) denied: &'a [String],
     /// How far it was when it was last seen.
     pub(super) seen: Option<&'a Seen>,
+    /// Calls that a copy may have under way.
+    pub(super) concurrency: usize,
+}
+
+/// What may be changed of a consumer, and is what its trigger says.
+struct Settings {
+    ack_wait: Duration,
+    max_ack_pending: i64,
+    priority_policy: PriorityPolicy,
+    priority_groups: Vec<String>,
+    priority_timeout: Duration,
+}
+
+impl Wanted<'_> {
+    fn settings(&self) -> Settings {
+        let DurableTrigger { order, delivery, .. } = self.trigger;
+        let unordered = Settings {
+            ack_wait: delivery.ack_wait,
+            max_ack_pending: MAX_ACK_PENDING,
+            priority_policy: PriorityPolicy::None,
+            priority_groups: Vec::new(),
+            priority_timeout: Duration::ZERO,
+        };
+        match order {
+            Order::Any => unordered,
+            // The next one is delivered when this one is dealt with, whoever has it.
+            Order::All => Settings { max_ack_pending: 1, ..unordered },
+            Order::Subject | Order::Header(_) => Settings {
+                max_ack_pending: i64::try_from(ordered::hand(self.concurrency)).unwrap_or(MAX_ACK_PENDING),
+                priority_policy: PriorityPolicy::PinnedClient,
+                priority_groups: vec![ordered::GROUP.to_owned()],
+                priority_timeout: ordered::pin_for(delivery.ack_wait),
+                ..unordered
+            },
+        }
+    }
+}
+
+impl Settings {
+    fn are_those_of(&self, config: &consumer::Config) -> bool {
+        self.ack_wait == config.ack_wait
+            && self.max_ack_pending == config.max_ack_pending
+            && self.priority_policy == config.priority_policy
+            && self.priority_groups == config.priority_groups
+            && self.priority_timeout == config.priority_timeout
+    }
 }
 
 /// How far a consumer was.
@@ -66,6 +113,13 @@ impl JetStream {
             Some(info) => (self.adjust(wanted, info).await?, false),
             None => (self.create(wanted, &found).await?, true),
         };
+        // A server leaves out what it does not know.
+        if info.config.priority_policy != wanted.settings().priority_policy {
+            if is_new {
+                self.delete_unread(stream, consumer).await?;
+            }
+            return Err(TriggerFailure::NoOrder);
+        }
         let seen = Seen { stream: found.created, floor: info.ack_floor.stream_sequence };
         Ok(Bound { info, seen, replicas: found.config.num_replicas, is_new })
     }
@@ -109,24 +163,31 @@ impl JetStream {
         if !is_ours {
             return Err(TriggerFailure::Foreign { stream: wanted.place.stream.clone(), consumer: wanted.place.consumer.clone() });
         }
-        if info.config.ack_wait == wanted.trigger.delivery.ack_wait {
+        let settings = wanted.settings();
+        if settings.are_those_of(&info.config) {
             return Ok(info);
         }
-        let config = consumer::Config { ack_wait: wanted.trigger.delivery.ack_wait, ..info.config };
+        let Settings { ack_wait, max_ack_pending, priority_policy, priority_groups, priority_timeout } = settings;
+        let config =
+            consumer::Config { ack_wait, max_ack_pending, priority_policy, priority_groups, priority_timeout, ..info.config };
         self.put(&wanted.place.stream, &config, "update", "to change a consumer").await
     }
 
     async fn create(&self, wanted: &Wanted<'_>, found: &stream::Info) -> Result<consumer::Info, TriggerFailure> {
         let Place { stream, filter, consumer } = wanted.place;
+        let settings = wanted.settings();
         let config = pull::Config {
             durable_name: Some(consumer.clone()),
             name: Some(consumer.clone()),
             description: Some(format!("nex trigger {}", wanted.trigger.source)).filter(|text| text.len() <= 1_024),
             deliver_policy: deliver_policy(wanted, found),
             ack_policy: AckPolicy::Explicit,
-            ack_wait: wanted.trigger.delivery.ack_wait,
+            ack_wait: settings.ack_wait,
             max_deliver: -1,
-            max_ack_pending: MAX_ACK_PENDING,
+            max_ack_pending: settings.max_ack_pending,
+            priority_policy: settings.priority_policy,
+            priority_groups: settings.priority_groups,
+            priority_timeout: settings.priority_timeout,
             filter_subject: filter.clone().unwrap_or_default(),
             ..pull::Config::default()
         };

@@ -15,6 +15,8 @@ pub(super) enum Told {
     Over(usize),
     /// Nothing that was asked for will come.
     Lost,
+    /// Another copy is given the messages.
+    Unpinned,
     /// There is no consumer any more.
     Gone,
 }
@@ -44,7 +46,7 @@ impl Credit {
         match told {
             Told::Alive => {}
             Told::Over(missing) => self.outstanding = self.outstanding.saturating_sub(missing),
-            Told::Lost | Told::Gone => self.outstanding = 0,
+            Told::Lost | Told::Unpinned | Told::Gone => self.outstanding = 0,
         }
     }
 }
@@ -55,6 +57,7 @@ impl Told {
         match (status, missing) {
             (100, _) => Self::Alive,
             (409, _) if text.eq_ignore_ascii_case("Consumer Deleted") => Self::Gone,
+            (423, _) => Self::Unpinned,
             (404 | 408 | 409, Some(missing)) => Self::Over(missing),
             _ => Self::Lost,
         }
@@ -91,6 +94,8 @@ mod tests {
             (409, "Consumer Deleted", Some(3), Told::Gone),
             (409, "Leadership Change", None, Told::Lost),
             (409, "Server Shutdown", Some(1), Told::Over(1)),
+            (423, "Nats-Pin-Id mismatch", None, Told::Unpinned),
+            (423, "Nats-Wrong-Pin-Id", Some(3), Told::Unpinned),
             (503, "", None, Told::Lost),
         ] {
             assert_eq!(Told::read(status, text, missing), expected, "{status} {text}");

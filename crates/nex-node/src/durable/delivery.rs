@@ -20,6 +20,7 @@ use super::consumer::in_progress_every;
 use super::dead::DeadLetter;
 use super::failure::TriggerFailure;
 use super::jetstream::JetStream;
+use super::turns::{self, Turn};
 use super::verdict::{self, Verdict};
 use crate::agents::Invoked;
 use crate::call_reporter::CallReporter;
@@ -57,9 +58,38 @@ pub(super) struct Deliverer {
 }
 
 /// What a message says of itself.
+#[derive(Clone, Copy)]
 struct Head {
     attempt: u32,
     sequence: u64,
+    /// Those behind it.
+    pending: u64,
+    /// Whether this is the first attempt of this delivery.
+    is_first: bool,
+}
+
+/// What is left to do for a message.
+enum Next {
+    /// Its stream has heard what became of it.
+    Over,
+    /// Another attempt, after a pause.
+    Again(Duration),
+    /// Nobody was asked, and there is no more time.
+    Untried,
+}
+
+impl Next {
+    fn again(pause: Duration) -> Self {
+        Self::Again(verdict::jittered(pause, rand::random()))
+    }
+}
+
+impl Head {
+    fn of(message: &jetstream::Message) -> Option<Self> {
+        let info = message.info().ok()?;
+        let attempt = u32::try_from(info.delivered).unwrap_or(u32::MAX).max(1);
+        Some(Self { attempt, sequence: info.stream_sequence, pending: info.pending, is_first: true })
+    }
 }
 
 impl Deliverer {
@@ -71,18 +101,57 @@ impl Deliverer {
     /// Deals with a message. It stays this node's as long as that takes.
     pub(super) async fn deliver(self: Arc<Self>, message: Message, slot: Option<OwnedSemaphorePermit>) {
         let message = self.jetstream_message(message);
-        let Ok(info) = message.info() else { return drop(slot) };
-        let head = Head { attempt: u32::try_from(info.delivered).unwrap_or(u32::MAX).max(1), sequence: info.stream_sequence };
-        self.entry.came(info.pending);
+        let Some(head) = Head::of(&message) else { return drop(slot) };
+        self.entry.came(head.pending);
         let slot = match slot {
             Some(slot) => Some(slot),
             None => self.wait_for_slot(&message).await,
         };
-        self.attempt(&message, &head).await;
+        match self.attempt(&message, &head).await {
+            Next::Over => {}
+            Next::Again(pause) => self.acknowledge(&message, AckKind::Nak(Some(pause))).await,
+            Next::Untried => self.acknowledge(&message, AckKind::Nak(None)).await,
+        }
         drop(slot);
     }
 
-    fn jetstream_message(&self, message: Message) -> jetstream::Message {
+    /// Deals with a message of an ordered trigger when it is its turn. It is kept in hand until that is over: what is given back is anybody's
+    /// to have, and others of its key would have to wait until it is known what became of it.
+    pub(super) async fn deliver_in_turn(self: Arc<Self>, message: jetstream::Message, mut delivery: turns::Delivery) {
+        let Some(head) = Head::of(&message) else { return };
+        self.entry.came(head.pending);
+        match self.keeping_unless_stopped(&message, delivery.turn()).await {
+            Some(Turn::Begin) => {}
+            Some(Turn::Done) => return self.acknowledge(&message, AckKind::Ack).await,
+            Some(Turn::Stale) => return,
+            None => return self.acknowledge(&message, AckKind::Nak(None)).await,
+        }
+        if self.attempts(&message, head).await {
+            delivery.end();
+        } else {
+            self.acknowledge(&message, AckKind::Nak(None)).await;
+        }
+    }
+
+    /// One attempt after the other. Says whether the message is dealt with; if not, there is no more time.
+    async fn attempts(&self, message: &jetstream::Message, mut head: Head) -> bool {
+        loop {
+            let slot = self.keeping(message, Arc::clone(&self.slots).acquire_owned()).await.ok();
+            let next = self.attempt(message, &head).await;
+            drop(slot);
+            let pause = match next {
+                Next::Over => return true,
+                Next::Untried => return false,
+                Next::Again(pause) => pause,
+            };
+            if self.keeping_unless_stopped(message, tokio::time::sleep(pause)).await.is_none() {
+                return false;
+            }
+            head = Head { attempt: head.attempt.saturating_add(1), is_first: false, ..head };
+        }
+    }
+
+    pub(super) fn jetstream_message(&self, message: Message) -> jetstream::Message {
         jetstream::Message { message, context: self.jetstream.context.clone() }
     }
 
@@ -102,9 +171,10 @@ impl Deliverer {
         slot
     }
 
-    async fn attempt(&self, message: &jetstream::Message, head: &Head) {
+    async fn attempt(&self, message: &jetstream::Message, head: &Head) -> Next {
         let delivery = &self.trigger.delivery;
-        let (verdict, calls) = match verdict::before(head.attempt, delivery) {
+        let unbegun = if self.trigger.order.is_keyed() && head.is_first { verdict::UNBEGUN } else { 0 };
+        let (verdict, calls) = match verdict::before(head.attempt, unbegun, delivery) {
             Some(reason) => (Verdict::Dead(reason), None),
             None if self.is_reserved(message) => (Verdict::Dead("its subject is not for functions".to_owned()), None),
             None => self.keeping(message, self.call(message, head)).await,
@@ -113,15 +183,16 @@ impl Deliverer {
             Verdict::Done => {
                 self.entry.done();
                 self.acknowledge(message, AckKind::Ack).await;
+                Next::Over
             }
             Verdict::Retry { pause, reason } => {
                 self.entry.retried(&reason);
                 let error = format!("attempt {} of {} failed: {reason}", head.attempt, delivery.max_deliver);
                 self.reporter.failed(&self.text, 1, [error.as_str()]);
-                self.retry(message, pause).await;
+                Next::again(pause)
             }
             Verdict::Dead(reason) => self.keeping(message, self.give_up(message, head, (&reason, calls.as_ref()))).await,
-            Verdict::Untried => self.acknowledge(message, AckKind::Nak(None)).await,
+            Verdict::Untried => Next::Untried,
         }
     }
 
@@ -190,7 +261,7 @@ impl Deliverer {
         }
     }
 
-    async fn give_up(&self, message: &jetstream::Message, head: &Head, (reason, calls): (&str, Option<&Record>)) {
+    async fn give_up(&self, message: &jetstream::Message, head: &Head, (reason, calls): (&str, Option<&Record>)) -> Next {
         let (stream, sequence) = (self.place.stream.as_str(), head.sequence);
         let mut what = format!("given up after {} attempts: {reason}", head.attempt);
         if self.trigger.delivery.keeps_dead {
@@ -211,7 +282,7 @@ impl Deliverer {
                 );
                 self.entry.error(&error);
                 self.reporter.failed(&self.text, 1, [error.as_str()]);
-                return self.retry(message, UNBURIED).await;
+                return Next::again(UNBURIED);
             }
             what = format!("{what}; it is kept as a dead letter");
         }
@@ -219,10 +290,7 @@ impl Deliverer {
         self.entry.dead(&error);
         self.reporter.failed(&self.text, 1, [error.as_str()]);
         self.acknowledge(message, AckKind::Term).await;
-    }
-
-    async fn retry(&self, message: &jetstream::Message, pause: Duration) {
-        self.acknowledge(message, AckKind::Nak(Some(verdict::jittered(pause, rand::random())))).await;
+        Next::Over
     }
 
     /// Says what became of a message. Where that is not heard, it is delivered once more.
@@ -242,6 +310,15 @@ impl Deliverer {
                 done = &mut work => return done,
                 _ = ticks.tick() => self.acknowledge(message, AckKind::Progress).await,
             }
+        }
+    }
+
+    /// The same, until it is told to stop.
+    async fn keeping_unless_stopped<T>(&self, message: &jetstream::Message, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => None,
+            done = self.keeping(message, work) => Some(done),
         }
     }
 

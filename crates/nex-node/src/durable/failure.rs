@@ -34,6 +34,11 @@ pub enum TriggerFailure {
     /// The server keeps no schedules.
     #[error("this NATS server does not keep such schedules ({0}); next: run nats-server 2.14 or newer")]
     NoSchedules(String),
+    /// The server keeps no order.
+    #[error(
+        "this NATS server gives the messages of a consumer to more than one reader at a time, so that their order by key would be lost; next: run nats-server 2.11 or newer, or write order=all"
+    )]
+    NoOrder,
     /// A time that has come and gone.
     #[error("{0} is over; next: name a time to come")]
     Over(String),

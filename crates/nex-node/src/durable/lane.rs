@@ -6,6 +6,8 @@
 //!     ▲                  │
 //!     └───── pause ◀─────┘ no stream, no consumer, no JetStream, no permission
 //! ```
+//!
+//! An ordered trigger asks for as many as it may hold in hand, and always for one: with each request it says that it is there.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -26,6 +28,7 @@ use super::consumer::Wanted;
 use super::credit::{Credit, Told};
 use super::delivery::{Deliverer, missing};
 use super::failure::TriggerFailure;
+use super::ordered::{self, Ordered};
 use super::verdict::jittered;
 
 /// How long a request for messages stands, and how often a server says meanwhile that it is there.
@@ -51,22 +54,33 @@ pub(super) struct Lane {
 impl Lane {
     /// Until it is told to stop: then no more messages are taken, and those that were taken are dealt with.
     pub(super) async fn run(self, stop: CancellationToken) {
-        let (mut pause, mut calls) = (FIRST_PAUSE, Calls::new());
+        let (mut pause, mut hand) = (FIRST_PAUSE, Hand::default());
         while !stop.is_cancelled() {
-            let (began, mut has_come) = (Instant::now(), false);
-            let Err(failure) = self.serve(&stop, &mut calls, &mut has_come).await else { break };
+            let began = Instant::now();
+            hand.has_come = false;
+            let Err(failure) = self.serve(&stop, &mut hand).await else { break };
             // What fails now and then, and serves in between, is not kept waiting like what does not serve at all.
-            if has_come || began.elapsed() > MAX_PAUSE {
+            if hand.has_come || began.elapsed() > MAX_PAUSE {
                 pause = FIRST_PAUSE;
             }
             self.tell(&failure);
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = beside(&mut calls, tokio::time::sleep(jittered(pause, rand::random()))) => {}
+                () = beside(&mut hand.calls, tokio::time::sleep(jittered(pause, rand::random()))) => {}
             }
             pause = (pause * 2).min(MAX_PAUSE);
         }
-        tokio::time::timeout(self.drain, calls.for_each(std::future::ready)).await.ok();
+        let over = async {
+            // Another copy need not wait until nothing was heard of this one for long.
+            if hand.ordered.as_ref().is_some_and(|ordered| ordered.pin.is_some()) {
+                let Deliverer { jetstream, place, .. } = &*self.deliverer;
+                if let Err(error) = beside(&mut hand.calls, Box::pin(jetstream.unpin(place))).await {
+                    tracing::debug!(%error, "another copy goes on later");
+                }
+            }
+            hand.calls.for_each(std::future::ready).await;
+        };
+        tokio::time::timeout(self.drain, over).await.ok();
         self.deliverer.jetstream.client.flush().await.ok();
     }
 
@@ -79,38 +93,42 @@ impl Lane {
         }
     }
 
-    /// Until something fails, and whether a message came before that.
-    async fn serve(&self, stop: &CancellationToken, calls: &mut Calls, has_come: &mut bool) -> Result<(), TriggerFailure> {
+    /// Until something fails.
+    async fn serve(&self, stop: &CancellationToken, hand: &mut Hand) -> Result<(), TriggerFailure> {
         let Deliverer { jetstream, entry, trigger, place, .. } = &*self.deliverer;
         let seen = entry.seen();
         let bind = async {
             self.keep_schedule().await?;
-            jetstream.bind(&Wanted { trigger, place, denied: &self.denied, seen: seen.as_ref() }).await
+            let concurrency = self.concurrency;
+            jetstream.bind(&Wanted { trigger, place, denied: &self.denied, seen: seen.as_ref(), concurrency }).await
         };
-        let bound = beside(calls, Box::pin(bind)).await?;
+        let bound = beside(&mut hand.calls, Box::pin(bind)).await?;
         entry.bound(bound.seen);
         entry.looked(&bound.info);
+        if trigger.order.is_keyed() {
+            Ordered::begin(&mut hand.ordered, bound.seen.stream);
+        }
         let inbox = jetstream.client.new_inbox();
         let unheard = |error: String| TriggerFailure::Unheard { what: "a subscription", why: error };
         let subscription = jetstream.client.subscribe(inbox.clone()).await.map_err(|error| unheard(error.to_string()))?;
-        self.pull((inbox, subscription), (stop, calls), has_come).await
+        self.pull((inbox, subscription), stop, hand).await
     }
 
     async fn pull(
         &self,
         (inbox, subscription): (String, Subscriber),
-        (stop, calls): (&CancellationToken, &mut Calls),
-        has_come: &mut bool,
+        stop: &CancellationToken,
+        hand: &mut Hand,
     ) -> Result<(), TriggerFailure> {
-        let Deliverer { jetstream, slots, queued, .. } = &*self.deliverer;
+        let Deliverer { jetstream, slots, .. } = &*self.deliverer;
         let mut messages = Draining::new(jetstream.client.clone(), subscription, stop.clone());
         let (mut credit, mut watch) =
             (Credit::default(), Watch::new(jetstream.client.statistics().connects.load(Ordering::Relaxed)));
         let mut ticks = tokio::time::interval(TICK);
         loop {
-            let free = slots.available_permits().saturating_sub(queued.load(Ordering::Relaxed));
-            if let Some(count) = credit.wanted(free, self.concurrency).filter(|_| !stop.is_cancelled()) {
-                self.request(&inbox, count).await?;
+            let (free, of) = self.room(hand);
+            if let Some(count) = credit.wanted(free, of).filter(|_| !stop.is_cancelled()) {
+                self.request(&inbox, count, hand.ordered.as_ref()).await?;
                 credit.asked(count);
                 watch.heard = Instant::now();
             }
@@ -119,53 +137,103 @@ impl Lane {
                 message = messages.next() => {
                     let Some(message) = message else { return Ok(()) };
                     watch.heard = Instant::now();
-                    if let Some(told) = self.take(message, stop, calls).await {
+                    if let Some(told) = self.take(message, stop, hand).await {
                         credit.told(told);
                         match told {
                             Told::Gone => return Err(TriggerFailure::Gone),
                             // Not asked for again at once: whatever it was would say the same.
-                            Told::Lost => beside(calls, tokio::time::sleep(TICK)).await,
+                            Told::Lost => beside(&mut hand.calls, tokio::time::sleep(TICK)).await,
+                            Told::Unpinned => hand.ordered.iter_mut().for_each(|ordered| ordered.pin = None),
                             Told::Alive | Told::Over(_) => {}
                         }
                     } else {
                         credit.came();
-                        *has_come = true;
+                        hand.has_come = true;
                         watch.has_changed = true;
                     }
                 }
                 // A slot is free again.
-                Some(()) = calls.next() => {}
+                Some(()) = hand.calls.next() => {}
+                () = std::future::ready(()), if hand.has_gap() => self.recover(hand).await?,
                 // Another trigger has them all.
                 slot = slots.acquire(), if is_starved => drop(slot),
-                _ = ticks.tick() => beside(calls, Box::pin(self.look_after(&mut credit, &mut watch))).await?,
+                _ = ticks.tick() => {
+                    let looked = self.look_after(&mut credit, &mut watch, hand.ordered.as_ref());
+                    beside(&mut hand.calls, Box::pin(looked)).await?;
+                }
             }
         }
     }
 
+    /// Time after which a message that another copy had is dealt with, or has come again.
+    fn patience(&self) -> Duration {
+        2 * self.deliverer.trigger.delivery.ack_wait + self.drain
+    }
+
+    /// How many more messages it may have, of all.
+    fn room(&self, hand: &Hand) -> (usize, usize) {
+        let Deliverer { slots, queued, .. } = &*self.deliverer;
+        match &hand.ordered {
+            None => (slots.available_permits().saturating_sub(queued.load(Ordering::Relaxed)), self.concurrency),
+            Some(ordered) => {
+                let of = ordered::hand(self.concurrency);
+                (of.saturating_sub(ordered.turns.in_hand()).max(1), of)
+            }
+        }
+    }
+
+    /// Finds out what may have been delivered to others.
+    async fn recover(&self, Hand { calls, ordered, .. }: &mut Hand) -> Result<(), TriggerFailure> {
+        let Deliverer { jetstream, place, trigger, .. } = &*self.deliverer;
+        let Some(ordered) = ordered else { return Ok(()) };
+        ordered.recovered = Instant::now();
+        beside(calls, Box::pin(jetstream.recover(place, &trigger.order, &ordered.turns))).await
+    }
+
     /// Takes what came; nothing where it was a message, else what it says.
-    async fn take(&self, message: Message, stop: &CancellationToken, calls: &mut Calls) -> Option<Told> {
+    async fn take(&self, mut message: Message, stop: &CancellationToken, hand: &mut Hand) -> Option<Told> {
         if let Some(status) = message.status {
             let text = message.description.as_deref().unwrap_or_default();
             return Some(Told::read(status.as_u16(), text, missing(message.headers.as_ref())));
         }
         if stop.is_cancelled() {
             self.deliverer.give_back(message).await;
-        } else {
+            return None;
+        }
+        let deliverer = Arc::clone(&self.deliverer);
+        let Some(ordered) = &mut hand.ordered else {
             let slot = self.deliverer.slot();
-            let (deliverer, trigger) = (Arc::clone(&self.deliverer), Arc::clone(&self.deliverer.text));
-            calls.push(Box::pin(async move {
-                if AssertUnwindSafe(deliverer.deliver(message, slot)).catch_unwind().await.is_err() {
-                    tracing::error!(%trigger, "dealing with a message panicked");
-                }
-            }));
+            hand.calls.push(self.guarded(deliverer.deliver(message, slot)));
+            return None;
+        };
+        ordered.unpack(&mut message);
+        let message = deliverer.jetstream_message(message);
+        // More than was asked for: it is as good as lost, and comes again.
+        let is_too_much = ordered.turns.in_hand() > 2 * ordered::hand(self.concurrency);
+        if let Some(arrival) = ordered::arrival(&deliverer.trigger.order, &message).filter(|_| !is_too_much) {
+            let delivery = ordered.turns.arrive(arrival);
+            hand.calls.push(self.guarded(deliverer.deliver_in_turn(message, delivery)));
         }
         None
     }
 
-    async fn request(&self, inbox: &str, count: usize) -> Result<(), TriggerFailure> {
-        let Deliverer { jetstream, place: Place { stream, consumer, .. }, .. } = &*self.deliverer;
+    /// Something that may panic without an end to all.
+    fn guarded(&self, work: impl Future<Output = ()> + Send + 'static) -> BoxFuture<'static, ()> {
+        let trigger = Arc::clone(&self.deliverer.text);
+        Box::pin(async move {
+            if AssertUnwindSafe(work).catch_unwind().await.is_err() {
+                tracing::error!(%trigger, "dealing with a message panicked");
+            }
+        })
+    }
+
+    async fn request(&self, inbox: &str, count: usize, ordered: Option<&Ordered>) -> Result<(), TriggerFailure> {
+        let Deliverer { jetstream, place: Place { stream, consumer, .. }, trigger, .. } = &*self.deliverer;
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let body = json!({"batch": count, "expires": nanos(EXPIRES), "idle_heartbeat": nanos(HEARTBEAT)});
+        let body = match ordered {
+            None => json!({"batch": count, "expires": nanos(EXPIRES), "idle_heartbeat": nanos(HEARTBEAT)}),
+            Some(ordered) => ordered.request(count, nanos(ordered::request_for(trigger.delivery.ack_wait))),
+        };
         let subject = next_message(stream, consumer);
         let sent = jetstream.client.publish_with_reply(subject, inbox.to_owned(), Bytes::from(body.to_string())).await;
         sent.map_err(|error| TriggerFailure::Unheard { what: "a request for messages", why: error.to_string() })
@@ -180,7 +248,7 @@ impl Lane {
     }
 
     /// Requests may be lost with a connection or a server, and consumers deleted while none is under way.
-    async fn look_after(&self, credit: &mut Credit, watch: &mut Watch) -> Result<(), TriggerFailure> {
+    async fn look_after(&self, credit: &mut Credit, watch: &mut Watch, ordered: Option<&Ordered>) -> Result<(), TriggerFailure> {
         let Deliverer { jetstream, place: Place { stream, consumer, .. }, entry, .. } = &*self.deliverer;
         // Neither is answered: a server says apart that it does not permit them.
         let next = next_message(stream, consumer);
@@ -191,9 +259,14 @@ impl Lane {
             watch.connects = connects;
             watch.heard = Instant::now();
             credit.told(Told::Lost);
+            ordered.inspect(|ordered| ordered.turns.interrupted());
         }
         watch.ticks += 1;
-        if watch.ticks < if watch.has_changed { LOOK } else { LOOK_IDLE } {
+        entry.held_back(ordered.map_or(0, |ordered| ordered.turns.held_back()));
+        let is_waiting = ordered.is_some_and(|ordered| ordered.turns.is_missing_some());
+        let moves = ordered.map_or(0, |ordered| ordered.turns.moves());
+        let pause = if watch.has_changed { LOOK } else { LOOK_IDLE };
+        if watch.ticks < pause && !is_waiting {
             return Ok(());
         }
         watch.ticks = 0;
@@ -211,7 +284,25 @@ impl Lane {
         // What waits for its next attempt is looked at again soon.
         watch.has_changed = info.num_ack_pending > 0;
         entry.looked(&info);
-        Ok(())
+        match ordered {
+            Some(ordered) => jetstream.settle(&self.deliverer.place, ordered, (&info, moves), self.patience()).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a trigger has in hand, from one attempt to serve it to the next.
+#[derive(Default)]
+struct Hand {
+    calls: Calls,
+    /// Whether a message came since.
+    has_come: bool,
+    ordered: Option<Ordered>,
+}
+
+impl Hand {
+    fn has_gap(&self) -> bool {
+        self.ordered.as_ref().is_some_and(|ordered| ordered.turns.has_gap())
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The node reads them, whoever runs the function: a durable pull consumer for each, named for namespace, workload and source, so that all
 //! copies on all nodes share it and the next process goes on where this one was. [`lane`] asks for messages, [`delivery`] deals with one,
-//! [`verdict`] says what becomes of it, [`dead`] keeps what was given up.
+//! [`verdict`] says what becomes of it, [`dead`] keeps what was given up; [`ordered`] has those of a key wait for each other.
 
 mod board;
 mod consumer;
@@ -11,9 +11,12 @@ mod dead;
 mod delivery;
 mod failure;
 mod jetstream;
+mod key_queues;
 mod lane;
+mod ordered;
 mod schedule;
 mod stuck;
+mod turns;
 mod verdict;
 
 use std::sync::Arc;
@@ -104,7 +107,8 @@ impl DurableTriggers {
             Some(_) => jetstream.keep_schedules(&spec.namespace).await?,
             None => None,
         };
-        let bound = jetstream.bind(&Wanted { trigger, place: &place, denied: &self.denied, seen: None }).await?;
+        let wanted = Wanted { trigger, place: &place, denied: &self.denied, seen: None, concurrency: spec.limits.concurrency };
+        let bound = jetstream.bind(&wanted).await?;
         if bound.is_new {
             made.push(place.clone());
         }

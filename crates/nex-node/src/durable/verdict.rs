@@ -40,11 +40,14 @@ pub(super) fn after(outcome: Outcome, attempt: u32, delivery: &Delivery) -> Verd
     Verdict::Retry { pause: asked.unwrap_or_else(|| pause(attempt, delivery)).min(MAX_BACKOFF), reason }
 }
 
-/// Why a message is not even tried: earlier attempts ended without anybody hearing how.
-pub(super) fn before(attempt: u32, delivery: &Delivery) -> Option<String> {
+/// Deliveries of an ordered message that may have ended before its turn came, with the copy that held it back.
+pub(super) const UNBEGUN: u32 = 10;
+
+/// Why a message is not even tried: earlier attempts ended without anybody hearing how. So many of them may be none.
+pub(super) fn before(attempt: u32, unbegun: u32, delivery: &Delivery) -> Option<String> {
     let tried = attempt.saturating_sub(1);
     let why = || format!("{tried} attempts ended without an outcome, as when a node dies or a call outlives its node");
-    (attempt > delivery.max_deliver).then(why)
+    (attempt > delivery.max_deliver.saturating_add(unbegun)).then(why)
 }
 
 /// The pause after this attempt: twice that after the one before.
@@ -80,8 +83,8 @@ mod tests {
             Verdict::Done | Verdict::Untried => panic!("it failed"),
         };
         assert_eq!([1, 2, 3, 4, 5].map(after), [Some(1), Some(2), Some(4), None, None]);
-        assert_eq!(before(4, &delivery), None);
-        assert!(before(5, &delivery).is_some_and(|why| why.starts_with("4 attempts")));
+        assert_eq!((before(4, 0, &delivery), before(4 + UNBEGUN, UNBEGUN, &delivery)), (None, None));
+        assert!(before(5, 0, &delivery).is_some_and(|why| why.starts_with("4 attempts")));
     }
 
     #[test]

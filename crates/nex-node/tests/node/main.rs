@@ -23,6 +23,8 @@ mod durable_crash;
 #[cfg(test)]
 mod durable_hostile;
 #[cfg(test)]
+mod durable_order;
+#[cfg(test)]
 mod durable_schedule;
 #[cfg(test)]
 mod durable_service;

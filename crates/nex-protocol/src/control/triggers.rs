@@ -18,6 +18,9 @@ pub struct TriggerSummary {
     pub waiting: u64,
     /// Messages delivered and not dealt with, on all nodes together; those that wait for their next attempt among them.
     pub unacknowledged: u64,
+    /// Messages in this copy's hands that wait for others of their key.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub held_back: u64,
     /// Messages that this copy has dealt with.
     pub done: u64,
     /// Attempts of this copy that failed and are made again.
@@ -30,6 +33,11 @@ pub struct TriggerSummary {
     /// When, seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error_at: Option<i64>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl TriggerSummary {

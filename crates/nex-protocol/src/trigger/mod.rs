@@ -5,8 +5,8 @@
 //! | kind | example |
 //! |---|---|
 //! | `subject` | `subject:orders.*` |
-//! | `stream` | `stream:ORDERS?filter=orders.new&start=all&max-deliver=5` |
-//! | `kv` | `kv:SETTINGS?key=prices.>` |
+//! | `stream` | `stream:ORDERS?filter=orders.new&start=all&order=subject&max-deliver=5` |
+//! | `kv` | `kv:SETTINGS?key=prices.>&order=key` |
 //! | `object` | `object:PHOTOS` |
 //! | `http` | `http:POST /orders/{id}` |
 //! | `every`, `cron`, `at` | `every:30s`, `cron:0 7 * * mon?tz=Europe/Berlin`, `at:2026-12-24T18:00:00Z` |
@@ -18,6 +18,7 @@ mod delivery;
 mod error;
 pub mod http;
 mod options;
+mod order;
 mod place;
 mod schedule;
 mod source;
@@ -28,6 +29,7 @@ use std::str::FromStr;
 pub use delivery::{Delivery, Start};
 pub use error::TriggerError;
 pub use http::HttpRoute;
+pub use order::Order;
 pub use place::Place;
 pub use schedule::Schedule;
 pub use source::{Source, is_bucket, is_stream};
@@ -56,6 +58,8 @@ pub struct DurableTrigger {
     pub source: Source,
     /// Where it begins, the first time.
     pub start: Start,
+    /// Which of its messages are handled one after another.
+    pub order: Order,
     /// How often, how long, and what becomes of what fails.
     pub delivery: Delivery,
 }
@@ -90,9 +94,10 @@ impl FromStr for Trigger {
             Source::Schedule(_) => Start::All,
             Source::Stream { .. } | Source::Kv { .. } | Source::Object { .. } => Start::parse(&mut options)?,
         };
+        let order = Order::parse(&source, &mut options)?;
         let delivery = Delivery::parse(&mut options)?;
         options.end()?;
-        Ok(Self::Durable(DurableTrigger { source, start, delivery }))
+        Ok(Self::Durable(DurableTrigger { source, start, order, delivery }))
     }
 }
 
@@ -110,7 +115,8 @@ impl fmt::Display for DurableTrigger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let source = self.source.to_string();
         let start = if matches!(self.source, Source::Schedule(_)) { None } else { self.start.options() };
-        let options: Vec<String> = start.into_iter().chain(self.delivery.options()).collect();
+        let options: Vec<String> =
+            start.into_iter().chain(self.order.option(&self.source)).chain(self.delivery.options()).collect();
         f.write_str(&source)?;
         if options.is_empty() {
             return Ok(());
@@ -137,8 +143,16 @@ mod tests {
 
     #[test]
     fn every_option_is_read_and_what_is_the_default_is_not_written() {
-        let text = "stream:ORDERS?filter=orders.new&start=all&max-deliver=3&ack-wait=1m&backoff=50ms&dead=none";
+        let text =
+            "stream:ORDERS?filter=orders.new&start=all&order=header:Customer&max-deliver=3&ack-wait=1m&backoff=50ms&dead=none";
         let trigger = durable(text);
+        assert_eq!(trigger.order, Order::Header("Customer".into()));
+        for text in
+            ["stream:A?order=subject", "kv:A?order=key", "object:A?order=name", "stream:A?order=all", "every:1s?order=all"]
+        {
+            assert_eq!(durable(text).to_string(), text);
+            assert_eq!(durable(text).order.is_keyed(), !text.ends_with("all"));
+        }
         assert!(matches!(&trigger.source, Source::Stream { stream, .. } if stream == "ORDERS"));
         assert_eq!(trigger.start, Start::All);
         let delivery =
@@ -180,6 +194,11 @@ mod tests {
             ("stream:A?ack-wait=1ms", "ack-wait=1ms"),
             ("stream:A?backoff=-1s", "backoff=-1s"),
             ("stream:A?dead=maybe", "dead=maybe"),
+            ("stream:A?order=key", "order=key cannot be; next: give order subject, header:NAME or all"),
+            ("kv:A?order=subject", "give order key, header:NAME or all"),
+            ("stream:A?order=header:", "order=header:"),
+            ("stream:A?order=header:a:b", "order=header:a:b"),
+            ("every:1s?order=subject", "give order all"),
             ("stream:A?start=new&start=all", "'start' is given twice"),
             ("stream:A?start", "'start' has no value"),
             ("kv:a.b", "'a.b' is not the name of a bucket"),
@@ -196,7 +215,7 @@ mod tests {
         #[test]
         fn what_is_read_is_written_and_read_again(
             kind in "stream|kv|object|subject|every|at|cron", what in "[A-Z>a.]{1,4}|[1-9]s|[0-5] \\* \\* \\* [0-7]",
-            options in proptest::collection::vec("(filter|key|start|max-deliver|ack-wait|backoff|dead)=(all|none|[1-9]{1,3}(s|ms)?|a.>)", 0..4),
+            options in proptest::collection::vec("(filter|key|start|order|max-deliver|ack-wait|backoff|dead)=(all|none|subject|key|name|header:[a-c]|[1-9]{1,3}(s|ms)?|a.>)", 0..4),
         ) {
             let text = format!("{kind}:{what}{}{}", if options.is_empty() { "" } else { "?" }, options.join("&"));
             if let Ok(trigger) = text.parse::<Trigger>() {
