@@ -100,3 +100,37 @@ fn a_bucket_with_replicas_goes_on_without_its_leader() {
     world.eventually("both answer", || ["onejs", "twojs"].iter().all(|it| world.nex(&["call", it, ""]).code == 0));
     world.nex(&["artifact", "ls"]).expect(0).says(&["onejs", "twojs"]);
 }
+
+/// Bytes of the stream in which the bucket keeps its files.
+fn stored(world: &World) -> u64 {
+    let client = world.client();
+    world.block_on(async {
+        match jetstream::new(client).get_stream("OBJ_NEXCLIFILES").await {
+            Ok(mut stream) => stream.info().await.map_or(0, |info| info.state.bytes),
+            Err(_not_made_yet) => 0,
+        }
+    })
+}
+
+#[test]
+fn an_upload_that_was_killed_goes_on_where_it_was() {
+    const LARGE: usize = 128 << 20;
+    let world = World::new();
+    let _up = world.up(&[]);
+    // One that the machine finished before it could be killed says nothing: the next one is another file.
+    let resumed = (0..10).find_map(|number| {
+        let mut content = format!("#!/bin/sh\n# {number}\nexec sleep 1000\n").into_bytes();
+        content.resize(LARGE, b'#');
+        let (file, before) = (world.file("large.sh", &content), stored(&world));
+        let upload = world.start(&["devrun", &file, "--name", "large"]);
+        world.eventually("some of it is there", || stored(&world) > before + (4 << 20));
+        upload.kill9();
+        let sent = stored(&world) - before;
+        let again = world.nex(&["devrun", &file, "--name", "large"]).expect(0);
+        (sent < LARGE as u64).then_some(again.stderr)
+    });
+    let said = resumed.expect("an upload is killed before it is done");
+    let by_the_first = said.split(" bytes, ").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<usize>().ok());
+    assert!(by_the_first.is_some_and(|bytes| (1 << 20..LARGE).contains(&bytes)), "{said}");
+    world.eventually("it runs", || world.ps().iter().any(|it| it["name"] == "large" && it["state"] == "running"));
+}
