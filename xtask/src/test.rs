@@ -7,7 +7,7 @@ use crate::tally::Tally;
 use crate::{dist, machines, shell, tools};
 
 /// Tests of a node that do not depend on its sandboxes, so they run once.
-const ONCE: [&str; 11] = [
+const ONCE: [&str; 12] = [
     "policy::",
     "control::",
     "autostart::",
@@ -18,6 +18,7 @@ const ONCE: [&str; 11] = [
     "durable::",
     "durable_crash::",
     "durable_hostile::",
+    "durable_order::",
     "durable_schedule::",
 ];
 
