@@ -8,17 +8,17 @@ use serde_json::Value;
 use crate::shell::{cargo, output, target_dir};
 
 /// The binaries of a release.
-const SHIPPED: [&str; 2] = ["nex", "nex-agent"];
+pub(crate) const SHIPPED: [&str; 2] = ["nex", "nex-agent"];
 
-/// Builds the binaries of a release.
-pub(crate) fn release() -> Result<()> {
+/// Builds the binaries of a release. Returns the directory.
+pub(crate) fn release() -> Result<PathBuf> {
     let built = build(&["--release", "--package", "nex-cli", "--package", "nex-agent"])?;
     let dir = collect(&built, &SHIPPED)?;
     for name in SHIPPED {
         let file = dir.join(name);
         println!("{} {} KiB", file.display(), file.metadata()?.len() / 1024);
     }
-    Ok(())
+    Ok(dir)
 }
 
 /// Builds the binaries of a release and the example service in the development profile, for tests and the demo. Returns the directory.

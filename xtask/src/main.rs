@@ -10,6 +10,7 @@ mod elf;
 mod lab;
 mod leftovers;
 mod machines;
+mod package;
 mod session;
 mod shell;
 mod skip;
@@ -36,7 +37,8 @@ usage: cargo xtask <command>
   soak [args]       deploy and stop 10,000 times, kill a node with 200 workloads, then everything at random under load for ten
                     minutes; fails where something is lost, left or twice; --cycles N, --adopt N, --chaos SECONDS and --seed N
                     do a part
-  dist [--dev]      build nex and nex-agent into target/dist: for release, or in the development profile";
+  dist [--dev]      build nex and nex-agent into target/dist: for release, or in the development profile
+  package [--dev]   the same as a Debian package, with a systemd unit and completions, and as an archive, in target/package";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -61,9 +63,11 @@ fn main() -> ExitCode {
         ("check", []) => check::run(),
         ("bench", rest) => bench::run(rest),
         ("soak", rest) => bench::soak(rest),
-        ("dist", []) => dist::release(),
-        ("dist", [flag]) if flag == "--release" => dist::release(),
+        ("dist", []) => dist::release().map(|_dir| ()),
+        ("dist", [flag]) if flag == "--release" => dist::release().map(|_dir| ()),
         ("dist", [flag]) if flag == "--dev" => dist::dev().map(|_dir| ()),
+        ("package", []) => package::run(false),
+        ("package", [flag]) if flag == "--dev" => package::run(true),
         _ => Err(anyhow::anyhow!("{USAGE}")),
     };
     match result {
