@@ -44,7 +44,7 @@ use results::Results;
 
 const USAGE: &str =
     "usage: nex-bench [--quick] [--only calls,streams,http,deploys,starts,memory,density] [--calls direct:wasm-echo,…]
-       [--in-flight 1,16,64] [--json FILE]
+       [--in-flight 1,16,64] [--functions 1000] [--json FILE]
        nex-bench --microvm [--sandbox qemu|firecracker] [--quick] [--only boots,clones,transport,deploys,calls] [--json FILE]
 better: cargo xtask bench";
 
@@ -74,6 +74,7 @@ impl Options {
                     let numbers = args.next().context(USAGE)?;
                     options.plan.in_flight = numbers.split(',').map(str::parse).collect::<Result<_, _>>().context(USAGE)?;
                 }
+                "--functions" => options.plan.shared_functions = args.next().context(USAGE)?.parse().context(USAGE)?,
                 "--json" => options.json = Some(args.next().context(USAGE)?.into()),
                 _ => bail!(USAGE),
             }
