@@ -38,7 +38,11 @@ pub(crate) async fn run(args: &InfoArgs, session: &Session, output: &mut Output)
     if info.machines.is_empty() {
         return output.line(format_args!("No workloads of namespace {}", session.client.namespace()));
     }
-    output.table(&if args.full { full_workloads(&info.machines) } else { workloads(&info.machines) })
+    output.table(&if args.full { full_workloads(&info.machines) } else { workloads(&info.machines) })?;
+    if info.more_machines > 0 {
+        output.note(format_args!("and {} more, for which one message has no room; `nex ps` has them all", info.more_machines));
+    }
+    Ok(())
 }
 
 fn node_table(node: &NodeId, info: &InfoResponse) -> Grid {

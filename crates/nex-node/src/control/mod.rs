@@ -7,6 +7,7 @@ mod body;
 mod deploy;
 mod endpoints;
 mod failure;
+mod fit;
 mod lanes;
 mod micro;
 mod queries;
@@ -247,11 +248,20 @@ impl Api {
             Control::Auction => self.answer(index, message, kind, async { Ok(queries.bid(body)) }).await,
             Control::Ping => self.answer(index, message, kind, async { Ok(Some(queries.ping())) }).await,
             Control::WorkloadPing { namespace, workload } => {
-                let found = queries.workload_ping(&namespace, workload.as_deref(), body).map(Ok);
+                let found = async {
+                    let Some(found) = queries.workload_ping(&namespace, workload.as_deref(), body).await else { return Ok(None) };
+                    let mut pages = fit::pages(found, self.nats.max_payload());
+                    let last = pages.pop();
+                    for page in pages {
+                        respond(&self.nats, message, envelope::success(kind, &page)).await;
+                    }
+                    Ok(last)
+                };
                 self.answer(index, message, kind, found).await;
             }
             Control::Info { namespace } => {
-                self.answer(index, message, kind, async { Ok(Some(queries.info(&namespace))) }).await;
+                let info = async { Ok(Some(fit::cut(queries.info(&namespace), self.nats.max_payload()))) };
+                self.answer(index, message, kind, info).await;
             }
             Control::Deploy { namespace } => {
                 let deployed = Box::pin(self.deploys.deploy(&namespace, body, by)).map(|it| it.map(Some));
@@ -311,6 +321,14 @@ impl Api {
                 tracing::error!(subject = %message.subject, "a request hit a bug of this node");
                 envelope::failure(kind, &Failure::new(ErrorCode::Internal, "the node failed on this request; its log says more"))
             }
+        };
+        let most = self.nats.max_payload();
+        let body = if body.len() > most {
+            tracing::error!(subject = %message.subject, bytes = body.len(), most, "an answer is larger than this NATS takes");
+            let text = format!("the answer has {} bytes, more than the {most} that this NATS takes; ask for less", body.len());
+            envelope::failure(kind, &Failure::new(ErrorCode::Internal, text))
+        } else {
+            body
         };
         respond(&self.nats, message, body).await;
     }

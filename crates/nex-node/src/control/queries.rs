@@ -162,6 +162,7 @@ impl Queries {
             memory: std::fs::read_to_string("/proc/meminfo").ok().map(|text| memory(&text)),
             host: std::fs::read_to_string("/proc/stat").ok().and_then(|text| host(&text, self.status.running_ms())),
             machines: machines.iter().filter(|m| m.spec.namespace.as_str() == namespace).map(|m| m.machine()).collect(),
+            more_machines: 0,
             supported_workload_types: self.config.now().workload_types.iter().map(ToString::to_string).collect(),
             quotas: self.registry.quotas(&self.config.now().quotas, namespace),
             history: Some(self.drivers.history.summary()),

@@ -1,10 +1,12 @@
 //! The control API as others see it on the wire.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use nex_bus::settings::ConnectionSettings;
 use nex_client::deploy::Deployment;
-use nex_protocol::deploy::WorkloadType;
-use nex_testkit::{eventually, guest, machines};
+use nex_protocol::deploy::{Isolation, WorkloadType};
+use nex_testkit::{NatsOptions, NatsServer, eventually, guest, machines};
 use serde_json::{Value, json};
 
 use crate::functions::relaying;
@@ -217,4 +219,29 @@ async fn functions_that_are_called_directly_are_micro_services() {
 #[tokio::test(flavor = "multi_thread")]
 async fn functions_whose_calls_the_node_relays_are_micro_services() {
     functions_are_micro_services(relaying(json!({})).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_larger_than_a_message_come_in_several_and_a_nodes_info_says_what_it_leaves_out() {
+    let nats = NatsServer::start_with(NatsOptions { config: "max_payload: 140KB\n".into(), ..NatsOptions::default() }).await;
+    let connection = ConnectionSettings::to_servers(&nats.url());
+    let mut world = World::start_on(nats, connection, json!({})).await;
+    let mut function = world.prepare("function", WorkloadType::V8, b"() => 1").await;
+    function.isolation = Some(Isolation::Isolate);
+    // What is told of each is long.
+    function.description = "d".repeat(3_000);
+    let subject = |workload: usize, trigger: usize| format!("{}.{workload}.{trigger}", "s".repeat(400));
+    let mut ids = BTreeSet::new();
+    for number in 0..60 {
+        function.name = format!("function-{number}").parse().unwrap();
+        function.triggers = (0..8).map(|trigger| subject(number, trigger)).collect();
+        ids.insert(world.deploy(&function).await.id);
+    }
+    let found = world.client.workloads(None, timeout()).await.unwrap();
+    assert_eq!(found.into_iter().map(|it| it.workload.id).collect::<BTreeSet<_>>(), ids);
+    let node = world.target().node;
+    let info = world.client.info(&node).await.unwrap();
+    assert_eq!(info.machines.len() + info.more_machines, ids.len());
+    assert!(info.more_machines > 0 && !info.machines.is_empty(), "{} of {}", info.machines.len(), ids.len());
+    world.stop().await;
 }

@@ -184,6 +184,9 @@ pub struct InfoResponse {
     /// Workloads of the namespace asked about.
     #[serde(deserialize_with = "null_is_empty")]
     pub machines: Vec<Machine>,
+    /// Further ones, for which there was no room in the message; a list of workloads has them (new).
+    #[serde(skip_serializing_if = "is_none")]
+    pub more_machines: usize,
     /// Types this node takes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub supported_workload_types: Vec<String>,
@@ -193,6 +196,11 @@ pub struct InfoResponse {
     /// What it keeps of log lines and events (new).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub history: Option<HistorySummary>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_none(count: &usize) -> bool {
+    *count == 0
 }
 
 fn null_is_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Machine>, D::Error> {
