@@ -30,3 +30,21 @@ fn a_service_is_accepted_when_it_is_well_and_replaced_by_none_that_is_not() {
     world.nex(&["apply"]).expect(0).says(&["its settings have changed"]);
     world.nex(&["stop", "service"]).expect(0);
 }
+
+#[test]
+fn a_service_hears_of_signals_that_its_node_was_started_without() {
+    let world = World::with_nats();
+    let node = world.start_command(world.command("nohup", &["nex", "node", "up"]));
+    node.waits_for("is ready");
+    let service = world.file("service.sh", "#!/bin/sh\ngrep SigIgn /proc/self/status\nexec sleep 1000\n");
+    world.nex(&["devrun", &service, "--name", "service"]).expect(0);
+    let mut ignored = None;
+    world.eventually("it says what it ignores", || {
+        let said = world.nex(&["logs", "service", "--tail", "5"]).text();
+        ignored = said.split("SigIgn:").nth(1).and_then(|rest| u64::from_str_radix(rest.split_whitespace().next()?, 16).ok());
+        ignored.is_some()
+    });
+    assert_eq!(ignored.unwrap() & 1, 0, "SIGHUP is the first: {ignored:x?}");
+    node.interrupt().expect(0);
+    assert_eq!(world.processes(), []);
+}

@@ -32,6 +32,7 @@ mod privileges;
 mod probe;
 mod root;
 mod seccomp;
+mod signals;
 mod spec;
 
 use std::fmt;
@@ -73,6 +74,7 @@ impl fmt::Debug for Entered {
 /// When a step fails or a required layer is missing. This may return in a process that is already half confined: print the
 /// error and exit, nothing else.
 pub fn enter(mut stdin: impl Read) -> Result<Entered, JailError> {
+    signals::restore();
     let (spec, identity) = spec::read(&mut stdin)?;
     let report = confine(&spec)?;
     Ok(Entered { identity, report, layout: Layout::of(&spec) })
