@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use async_nats::Client;
 use futures::StreamExt as _;
-use nex_node::bus::{BusKeys, InternalBus};
+use nex_node::bus::{BusKeys, InternalBus, Listen};
 use nex_node::identity::Identity as NodeIdentity;
 use nex_node::journal::Journal;
 use nex_node::nats_user::NatsUser;
@@ -70,7 +70,8 @@ impl AgentFixture {
         let sandboxes = Box::pin(Sandboxes::open(&config, host, &BTreeSet::new())).await?;
         let keys = BusKeys::load(&state)?;
         let journal = Journal::open(&state.path("journal.redb"))?;
-        let listen = (sandboxes.bus_host(), None);
+        let (host, taken) = sandboxes.bus_place();
+        let listen = Listen { host, port: None, taken };
         let own = Arc::new(BusKeys::load(&state)?);
         let bus = InternalBus::start(nats_server_binary(), state.path("bus"), own, listen, journal).await?;
         sandboxes.permit_bus(bus.port()).await?;
@@ -105,7 +106,7 @@ impl AgentFixture {
     /// A proxy in front of the bus that records when an agent connects and what it does.
     pub(crate) async fn bus_proxy(&self) -> Result<steps::BusProxy> {
         let upstream = self.bus_url().trim_start_matches("tls://").to_owned();
-        let proxy = steps::BusProxy::open(self.sandboxes.bus_host(), upstream).await?;
+        let proxy = steps::BusProxy::open(self.sandboxes.bus_place().0, upstream).await?;
         self.sandboxes.permit_bus(proxy.port()).await?;
         Ok(proxy)
     }

@@ -122,6 +122,12 @@ impl Network {
         self.inner.gateway_device.subnet
     }
 
+    /// Ports of the gateway's address that lead to the host's 127.0.0.1: guests find nothing else there.
+    #[must_use]
+    pub fn loopback_ports(&self) -> &BTreeSet<u16> {
+        &self.inner.loopback_ports
+    }
+
     /// Warnings for the operator, each with the command that helps.
     #[must_use]
     pub fn warnings(&self) -> &[String] {

@@ -3,6 +3,7 @@
 //! It outlives a node that is killed, so that agents of a killed node wait on it for the next one. If it died as well, it comes back where
 //! it was, with the certificate that the agents believe.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -41,6 +42,17 @@ impl fmt::Debug for InternalBus {
     }
 }
 
+/// Where the server listens.
+#[derive(Debug, Clone)]
+pub struct Listen {
+    /// One of the host's own addresses.
+    pub host: IpAddr,
+    /// Any free one if absent.
+    pub port: Option<u16>,
+    /// Ports at which agents would reach something else.
+    pub taken: BTreeSet<u16>,
+}
+
 /// How a server is started.
 struct Starter {
     program: PathBuf,
@@ -48,12 +60,13 @@ struct Starter {
     keys: Arc<BusKeys>,
     proof: BusProof,
     host: IpAddr,
+    /// Ports at which agents would reach something else.
+    taken: BTreeSet<u16>,
     journal: Journal,
 }
 
 impl InternalBus {
-    /// Connects as the node to the server that an earlier process left running, or starts one, on a port of one of the host's own
-    /// addresses (any free one if absent).
+    /// Connects as the node to the server that an earlier process left running, or starts one.
     ///
     /// # Errors
     /// [`BusError`].
@@ -61,18 +74,19 @@ impl InternalBus {
         program: PathBuf,
         dir: PathBuf,
         keys: Arc<BusKeys>,
-        (host, port): (IpAddr, Option<u16>),
+        listen: Listen,
         journal: Journal,
     ) -> Result<Self, BusError> {
+        let Listen { host, port, taken } = listen;
         let left = journal.bus().map_err(BusError::Journal)?;
         // Agents know it by its address and its certificate.
-        let known =
-            left.as_ref().filter(|left| host_of(&left.url) == Some(host) && port.is_none_or(|port| port == port_of(&left.url)));
+        let is_right = |last: u16| port.map_or_else(|| !taken.contains(&last), |port| port == last);
+        let known = left.as_ref().filter(|left| host_of(&left.url) == Some(host) && is_right(port_of(&left.url)));
         let (proof, known) = match (known, BusProof::load(&dir)) {
             (Some(known), Ok(proof)) => (proof, Some(known.clone())),
             _ => (BusProof::make(&dir, host)?, None),
         };
-        let starter = Starter { program, dir: dir.clone(), keys, proof, host, journal };
+        let starter = Starter { program, dir: dir.clone(), keys, proof, host, taken, journal };
         let adopted = match known.as_ref().filter(|known| known.process.is_alive()) {
             Some(known) => starter.adopt(known).await,
             None => None,
@@ -151,14 +165,28 @@ impl Starter {
                 Err(error) if port.is_none() => {
                     let error = nex_protocol::envelope::chain(&error);
                     tracing::warn!(port = last, error, "the internal NATS server cannot be where it was");
-                    self.launch(-1).await?
+                    self.launch_anywhere().await?
                 }
                 Err(error) => return Err(error),
             },
-            None => self.launch(port.map_or(-1, i32::from)).await?,
+            None => match port {
+                Some(port) => self.launch(port.into()).await?,
+                None => self.launch_anywhere().await?,
+            },
         };
         let client = self.connect(server.url()).await?;
         Ok((server, client))
+    }
+
+    /// On a port that the system has free, unless agents would reach something else there.
+    async fn launch_anywhere(&self) -> Result<BusServer, BusError> {
+        loop {
+            let server = self.launch(-1).await?;
+            if !self.taken.contains(&port_of(server.url())) {
+                return Ok(server);
+            }
+            server.stop().await;
+        }
     }
 
     async fn launch(&self, port: i32) -> Result<BusServer, BusError> {
@@ -229,4 +257,38 @@ fn port_of(url: &str) -> u16 {
 fn host_of(url: &str) -> Option<IpAddr> {
     let (_, rest) = url.split_once("://")?;
     rest.rsplit_once(':')?.0.trim_matches(['[', ']']).parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::state_dir::StateDir;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn it_is_where_it_was_unless_agents_would_reach_something_else_there() {
+        let directory = TempDir::new().unwrap();
+        let state = StateDir::open(directory.path()).unwrap();
+        let (keys, journal) = (Arc::new(BusKeys::load(&state).unwrap()), Journal::open(&state.path("journal.redb")).unwrap());
+        let start = async |taken: BTreeSet<u16>| {
+            let listen = Listen { host: Ipv4Addr::LOCALHOST.into(), port: None, taken };
+            let program = nex_testkit::nats_server_binary();
+            InternalBus::start(program, state.path("bus"), Arc::clone(&keys), listen, journal.clone()).await.unwrap()
+        };
+        let first = start(BTreeSet::new()).await;
+        let (port, record) = (first.port(), journal.bus().unwrap().unwrap());
+        first.stop().await;
+        // As if it had ended with its node.
+        journal.put_bus(&record).unwrap();
+        let again = start(BTreeSet::new()).await;
+        assert_eq!(again.port(), port);
+        again.stop().await;
+        journal.put_bus(&record).unwrap();
+        let elsewhere = start(BTreeSet::from([port])).await;
+        assert_ne!(elsewhere.port(), port);
+        elsewhere.stop().await;
+    }
 }

@@ -7,6 +7,6 @@ mod server;
 mod version;
 
 pub use auth::BusKeys;
-pub use internal::InternalBus;
+pub use internal::{InternalBus, Listen};
 pub use server::{BusError, BusServer, find_nats_server};
 pub use version::{VersionError, program_version, server_lacks};

@@ -29,7 +29,7 @@ pub(crate) use self::reach::addresses;
 use self::reach::reach;
 use crate::admission::Admission;
 use crate::artifacts::Artifacts;
-use crate::bus::{BusKeys, InternalBus, server_lacks};
+use crate::bus::{BusKeys, InternalBus, Listen, server_lacks};
 use crate::config::{LiveConfig, NodeConfig};
 use crate::control::ControlApi;
 use crate::history::History;
@@ -163,7 +163,8 @@ impl Node {
         artifacts.sweep();
         tracing::info!("Established node NATS connection to: {}", connection.shown_servers());
         let keys = Arc::new(BusKeys::load(&state)?);
-        let listen = (sandboxes.bus_host(), config.bus_port);
+        let (host, taken) = sandboxes.bus_place();
+        let listen = Listen { host, port: config.bus_port, taken };
         let bus = InternalBus::start(nats_server, state.path("bus"), Arc::clone(&keys), listen, journal.clone()).await?;
         sandboxes.permit_bus(bus.port()).await?;
         tracing::info!(client_url = bus.url(), "Internal NATS server started");

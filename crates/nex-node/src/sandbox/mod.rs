@@ -17,7 +17,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nex_network::Network;
 use nex_process::confinement::Part;
 use nex_process::{Confinement, Deadline};
 use nex_protocol::control::Tags;
@@ -183,12 +182,15 @@ impl Sandboxes {
         }
     }
 
-    /// Where the internal bus must listen for agents to reach it.
+    /// Where the internal bus must listen for agents to reach it, and the ports where they would reach something else.
     #[must_use]
-    pub fn bus_host(&self) -> IpAddr {
+    pub fn bus_place(&self) -> (IpAddr, BTreeSet<u16>) {
         match &self.provider {
-            Provider::Process(provider) => provider.network().map_or(Ipv4Addr::LOCALHOST, Network::gateway).into(),
-            Provider::MicroVm { provider, .. } => provider.gateway().into(),
+            Provider::Process(provider) => match provider.network() {
+                Some(network) => (network.gateway().into(), network.loopback_ports().clone()),
+                None => (Ipv4Addr::LOCALHOST.into(), BTreeSet::new()),
+            },
+            Provider::MicroVm { provider, .. } => (provider.gateway().into(), provider.loopback_ports().clone()),
         }
     }
 

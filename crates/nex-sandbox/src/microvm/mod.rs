@@ -122,6 +122,12 @@ impl MicroVmProvider {
         self.shared.network.permit_gateway_port(port).await
     }
 
+    /// Ports of the gateway's address that lead to the host's 127.0.0.1.
+    #[must_use]
+    pub fn loopback_ports(&self) -> &BTreeSet<u16> {
+        self.shared.network.loopback_ports()
+    }
+
     /// Takes over a machine that an earlier node process made, if its agent's guest still runs and its network is one of ours.
     pub async fn adopt(&self, id: &SandboxId, by: Deadline) -> Option<Box<dyn Sandbox>> {
         adopt::adopt(&self.shared, id, by).await.map(|sandbox| Box::new(sandbox) as _)
