@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::crash::is_back;
 use crate::durable::{durable, header, until};
-use crate::world::{World, kill9, options, timeout};
+use crate::world::{World, kill9, timeout};
 
 const MESSAGES: usize = 600;
 
@@ -190,12 +190,8 @@ async fn two_nodes_share_a_trigger_and_one_dies() {
     sayer.limits.concurrency = Some(4);
     Box::pin(world.client.deploy(&sayer, &doomed.target, &world.keys)).await.unwrap();
     let other = TempDir::new().unwrap();
-    let options = options(world.connection.clone(), other.path().join("state"), &json!({}));
-    let node = Box::pin(nex_node::Node::start(options)).await.unwrap();
-    node.warm().await.unwrap();
-    let identity = node.identity();
-    let target = nex_client::deploy::Target::new(identity.node.clone(), identity.xkey.public_key(), &identity.xkey_signature);
-    let second = Box::pin(world.client.deploy(&sayer, &target.unwrap(), &world.keys)).await.unwrap();
+    let (node, target) = Box::pin(world.another_node(other.path())).await;
+    let second = Box::pin(world.client.deploy(&sayer, &target, &world.keys)).await.unwrap();
     world.put("orders", messages()).await;
     until("both have handled some", || seen.different() > 50).await;
     let found = world.client.workloads(None, Duration::from_secs(2)).await.unwrap();

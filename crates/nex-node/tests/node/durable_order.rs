@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::crash::is_back;
 use crate::durable::durable;
-use crate::world::{World, kill9, options, timeout};
+use crate::world::{World, kill9, timeout};
 
 /// Has a stream keep what it gets, `KEY NUMBER KIND`, and has done so when it ends. Fails always for what is bad, and now and then for what
 /// is shaky.
@@ -256,12 +256,8 @@ async fn another_node_takes_over_in_order_when_the_one_that_has_the_messages_die
     world.put_all(messages.by_ref().take(KEYS * OF_EACH / 2)).await;
     world.until_fates("the first node has them", |it| it.count() > 5).await;
     let other = TempDir::new().unwrap();
-    let options = options(world.connection.clone(), other.path().join("state"), &json!({}));
-    let node = Box::pin(nex_node::Node::start(options)).await.unwrap();
-    node.warm().await.unwrap();
-    let identity = node.identity();
-    let target = nex_client::deploy::Target::new(identity.node.clone(), identity.xkey.public_key(), &identity.xkey_signature);
-    let second = Box::pin(world.client.deploy(&effect, &target.unwrap(), &world.keys)).await.unwrap();
+    let (node, target) = Box::pin(world.another_node(other.path())).await;
+    let second = Box::pin(world.client.deploy(&effect, &target, &world.keys)).await.unwrap();
     world.put_all(messages).await;
     doomed.crash();
     world.until_all_in_order().await;

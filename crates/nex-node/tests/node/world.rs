@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -141,6 +141,15 @@ impl World {
 
     pub(crate) async fn prepare(&self, name: &str, kind: WorkloadType, bytes: &[u8]) -> Deployment {
         Deployment::new(name.parse().unwrap(), kind, self.upload(name, bytes).await)
+    }
+
+    /// Another node on the same NATS, and where to deploy to it.
+    pub(crate) async fn another_node(&self, dir: &Path) -> (Node, Target) {
+        let node = Box::pin(Node::start(options(self.connection.clone(), dir.join("state"), &json!({})))).await.unwrap();
+        node.warm().await.unwrap();
+        let identity = node.identity();
+        let target = Target::new(identity.node.clone(), identity.xkey.public_key(), &identity.xkey_signature).unwrap();
+        (node, target)
     }
 
     pub(crate) async fn deploy(&self, deployment: &Deployment) -> DeployResponse {
