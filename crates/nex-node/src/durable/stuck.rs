@@ -21,6 +21,10 @@ pub(super) struct Point {
 pub(super) fn is_stuck(schedule: &Schedule, says: Point, came: Option<Point>, now: Timestamp) -> bool {
     // Put once more, it no longer counts what came before.
     let came = came.filter(|came| came.sequence > says.sequence);
+    if came.is_some() && matches!(schedule, Schedule::At(_)) {
+        // Put once more, it would come a second time.
+        return false;
+    }
     let last = came.unwrap_or(says);
     let due = match schedule {
         Schedule::Every(span) => came.and_then(|came| came.next).or_else(|| last.time.checked_add(*span).ok()),
@@ -58,13 +62,20 @@ mod tests {
         let cron = cron();
         assert!(!is_stuck(&cron, says, None, at(1_000_000)), "when it is due only the server knows");
         assert!(!is_stuck(&Schedule::At(at(100)), says, None, at(90)));
+        let came = Some(point(7, 100, None));
+        assert!([50, 200].iter().all(|now| !is_stuck(&Schedule::At(at(100)), says, came, at(*now))), "it comes once");
     }
 
     #[test]
     fn a_clock_that_was_set_back_is_seen_by_what_comes_from_the_future() {
         for schedule in [Schedule::Every(Duration::from_secs(1)), cron(), Schedule::At(at(9_000))] {
             assert!(is_stuck(&schedule, point(1, 5_000, None), None, at(1_000)), "{schedule}");
-            assert!(is_stuck(&schedule, point(1, 0, None), Some(point(7, 5_000, Some(5_001))), at(1_000)), "{schedule}");
+            let is_once = matches!(schedule, Schedule::At(_));
+            assert_eq!(
+                is_stuck(&schedule, point(1, 0, None), Some(point(7, 5_000, Some(5_001))), at(1_000)),
+                !is_once,
+                "{schedule}"
+            );
             // Put once more: what came before says nothing any more.
             assert!(!is_stuck(&schedule, point(8, 1_000, None), Some(point(7, 5_000, Some(5_001))), at(1_001)), "{schedule}");
         }
