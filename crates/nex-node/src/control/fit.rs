@@ -27,7 +27,10 @@ pub(super) fn cut(mut whole: InfoResponse, message: usize) -> InfoResponse {
         return whole;
     }
     let machines = std::mem::take(&mut whole.machines);
-    let (all, room) = (machines.len(), message.saturating_sub(ENVELOPE + size(&whole)));
+    let all = machines.len();
+    // The longest number that can stand there needs room as well.
+    whole.more_machines = all;
+    let room = message.saturating_sub(ENVELOPE + size(&whole));
     let machines = chunks(machines, room).into_iter().next().unwrap_or_default();
     InfoResponse { more_machines: all - machines.len(), machines, ..whole }
 }
@@ -95,7 +98,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_left_out_is_counted(names in proptest::collection::vec(0_usize..600, 0..60), message in 4_000_usize..20_000) {
+        fn what_is_left_out_is_counted_and_its_number_has_room(names in proptest::collection::vec(0_usize..600, 0..60), message in 4_000_usize..20_000) {
             let machines: Vec<_> = names.iter().map(|bytes| {
                 let mut machine = Machine::default();
                 machine.workload.name = text(*bytes);
