@@ -14,7 +14,7 @@ pub const LOG_TARGET: &str = "nex_bus::denials";
 /// Last token of the subject by which one knows that all before it was heard.
 const FENCE: &str = "nex-fence";
 /// Longest wait for that.
-const SETTLE: Duration = Duration::from_secs(2);
+const SETTLE: Duration = Duration::from_secs(10);
 
 /// Something that a connection's user may not do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -9,7 +9,10 @@ use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use async_nats::Client;
+use futures::StreamExt as _;
 use nex_bus::connect::{ConnectError, connect_with};
 use nex_bus::denials::{Action, Denials};
 use nex_bus::settings::ConnectionSettings;
@@ -28,6 +31,8 @@ const MAX_BYTES: u64 = 64 * 1024;
 const OTHERS: u32 = 0o077;
 /// A service answers once to each request, within ten minutes: far over the longest call.
 const ANSWER_NANOS: u64 = 600_000_000_000;
+/// Longest trial.
+const TRIAL: Duration = Duration::from_secs(10);
 /// A subject that the user of a trial may not subscribe. It ends as those do of which no denial is logged.
 const FORBIDDEN: &str = "nex.preflight.nex-fence";
 
@@ -81,6 +86,11 @@ pub enum ServiceUsersError {
     /// The trial did not get that far.
     #[error("service_credentials: the users that the node makes cannot be tried")]
     Connect(#[source] ConnectError),
+    /// The trial had no answer.
+    #[error(
+        "service_credentials: the NATS server did not say whether it keeps users to their permissions; next: look at its log and its load"
+    )]
+    Silent,
 }
 
 /// Makes users. Cheap to clone.
@@ -159,11 +169,12 @@ impl ServiceUsers {
             Err(ConnectError::Refused { .. }) => return Err(self.refused()),
             Err(error) => return Err(ServiceUsersError::Connect(error)),
         };
-        let _subscription = client.subscribe(FORBIDDEN).await;
-        denials.settle(&client).await;
-        match denials.take(|denial| denial.action == Action::Subscribe && denial.subject == FORBIDDEN) {
-            Some(_) => Ok(()),
-            None => Err(ServiceUsersError::Unchecked),
+        // Either is told, whoever is slow: that it is denied, or what arrives where it was not.
+        let refused = denials.next(|denial| denial.action == Action::Subscribe && denial.subject == FORBIDDEN);
+        tokio::select! {
+            _denial = refused => Ok(()),
+            () = heard(&client, FORBIDDEN) => Err(ServiceUsersError::Unchecked),
+            () = tokio::time::sleep(TRIAL) => Err(ServiceUsersError::Silent),
         }
     }
 
@@ -187,12 +198,23 @@ impl ServiceUsers {
 pub(crate) async fn try_at_start(users: Option<&ServiceUsers>, node: &ConnectionSettings) -> Result<(), ServiceUsersError> {
     let Some(users) = users else { return Ok(()) };
     match users.try_on(node).await {
-        Err(error @ ServiceUsersError::Connect(_)) => {
+        Err(error @ (ServiceUsersError::Connect(_) | ServiceUsersError::Silent)) => {
             tracing::warn!(error = %chain(&error), "the users of services could not be tried");
             Ok(())
         }
         tried => tried,
     }
+}
+
+/// Returns when what is published there was heard there; never, where it may not be.
+async fn heard(client: &Client, subject: &'static str) {
+    if let Ok(mut messages) = client.subscribe(subject).await
+        && client.publish(subject, "".into()).await.is_ok()
+        && messages.next().await.is_some()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 /// Nothing but these subjects; an empty list would be all of them.

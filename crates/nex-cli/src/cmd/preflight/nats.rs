@@ -79,7 +79,9 @@ async fn service_users(config: &NodeConfig, settings: &ConnectionSettings) -> Op
     Some(match Box::pin(users.try_on(settings)).await {
         Ok(()) => Check::new(SERVICE_USERS, true, Ok(format!("of account {}, kept to what they may do", users.account())), ""),
         // A node starts then, and says so in its log.
-        Err(error @ ServiceUsersError::Connect(_)) => Check::new(SERVICE_USERS, false, Err(error.into()), next),
+        Err(error @ (ServiceUsersError::Connect(_) | ServiceUsersError::Silent)) => {
+            Check::new(SERVICE_USERS, false, Err(error.into()), next)
+        }
         Err(error) => {
             let next = advice(&error);
             Check::new(SERVICE_USERS, true, Err(error.into()), &next)
