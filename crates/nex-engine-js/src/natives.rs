@@ -13,7 +13,7 @@ use crate::host::{self, Asking};
 use crate::message::Message;
 use crate::script::Script;
 use crate::value::{Fresh, Scope, Thrown, Value};
-use crate::web::{crypto, multipart, url};
+use crate::web::{self, compression, crypto, multipart, url};
 
 /// Most random bytes at once, as the Web Crypto API has it.
 const MAX_RANDOM_BYTES: f64 = 65_536.0;
@@ -21,7 +21,8 @@ const MAX_RANDOM_BYTES: f64 = 65_536.0;
 type Native = for<'a> fn(&Host, Scope<'a>, &[Value<'a>]) -> Result<Fresh<'a>, Thrown>;
 
 /// The natives by their names in the prelude; the position is the number.
-const NATIVES: [(&CStr, Native); 21] = [
+const NATIVES: [(&CStr, Native); 24] = [
+    (c"part", |_, scope, given| web::part(scope, given)),
     (c"log", |host, scope, given| host.log(scope, given)),
     (c"now", |host, scope, _| Ok(scope.number(host.budget.now()))),
     (c"timeOrigin", |host, scope, _| Ok(scope.number(host.budget.began()))),
@@ -48,6 +49,8 @@ const NATIVES: [(&CStr, Native); 21] = [
     (c"queryWrite", |_, scope, given| url::write_query(scope, given)),
     (c"digest", |_, scope, given| crypto::digest(scope, given)),
     (c"hmac", |_, scope, given| crypto::hmac(scope, given)),
+    (c"compress", |_, scope, given| compression::compress(scope, given)),
+    (c"decompress", |host, scope, given| compression::decompress(scope, given, host.script.limits.memory_bytes)),
     (c"multipart", |_, scope, given| multipart::parts(scope, given)),
 ];
 

@@ -5,6 +5,18 @@
   "use strict";
   const provide = (name, value) =>
     Object.defineProperty(globalThis, name, { value, writable: true, configurable: true, enumerable: false });
+  // Interfaces that few scripts use are made when the first of them is asked for. What a script has put in their place stays.
+  const lazily = (names, make) => {
+    const put = (name, value) => { if (Object.getOwnPropertyDescriptor(globalThis, name)?.get !== undefined) provide(name, value); };
+    let made;
+    const once = () => made ??= make(put) ?? {};
+    for (const name of names) {
+      Object.defineProperty(globalThis, name, {
+        get() { once(); return globalThis[name]; }, set(value) { provide(name, value); }, configurable: true, enumerable: false,
+      });
+    }
+    return once;
+  };
 
   // console: one line per call on the workload's output.
   const show = (value) => {
@@ -44,6 +56,15 @@
   const { oneByOne } = web.streams({ provide });
   const parts = web.blob({ provide, native, asBytes });
   const { take, source } = web.fetch({ provide, native, asBytes, http: native.http, ...parts });
+  const writable = lazily(
+    ["WritableStream", "WritableStreamDefaultWriter", "TransformStream", "CountQueuingStrategy", "ByteLengthQueuingStrategy"],
+    (provide) => native.part("writable")({ provide }));
+  for (const name of ["pipeTo", "pipeThrough"]) {
+    const value = function (...given) { return writable()[name](this, ...given); };
+    Object.defineProperty(ReadableStream.prototype, name, { value, writable: true, configurable: true, enumerable: false });
+  }
+  lazily(["TextEncoderStream", "TextDecoderStream", "CompressionStream", "DecompressionStream"],
+    (provide) => native.part("transforms")({ provide, native, asBytes, ...parts }));
   const toFunction = web.handler({ native, env, take, source, oneByOne });
 
   // Host services: synchronous, errors thrown as strings, arguments counted, as Nex 0.2.7 has them.

@@ -1,5 +1,6 @@
-//! What the web's interfaces leave to the host: parsing URLs, digests, dividing forms. Their JavaScript is in the directory `web`.
+//! What the web's interfaces leave to the host: parsing URLs, digests, compression, dividing forms. Their JavaScript is in the directory `web`.
 
+pub(crate) mod compression;
 pub(crate) mod crypto;
 pub(crate) mod multipart;
 pub(crate) mod url;
@@ -13,8 +14,12 @@ macro_rules! parts {
     ($($name:literal),*) => { [$(($name, concat!(include_str!(concat!("web/", $name, ".js")), "\0"))),*] };
 }
 
-/// The interfaces; each is an expression that is a function.
-const PARTS: [(&str, &str); 9] = parts!["timers", "events", "encoding", "url", "crypto", "streams", "blob", "fetch", "handler"];
+/// The interfaces; each is an expression that is a function. The first ones are there when a script begins; those behind them are made when a
+/// script asks for one of them, for few do.
+const PARTS: [(&str, &str); 11] =
+    parts!["timers", "events", "encoding", "url", "crypto", "streams", "blob", "fetch", "handler", "writable", "transforms"];
+/// How many there are at the beginning.
+const EAGER: usize = 9;
 
 /// Their code, made by the first isolate of the process.
 static CODE: [OnceLock<Vec<u8>>; PARTS.len()] = [const { OnceLock::new() }; PARTS.len()];
@@ -34,15 +39,22 @@ fn run<'a>(scope: Scope<'a>, code: &OnceLock<Vec<u8>>, name: &str, source: &str)
     unsafe { scope.run_compiled(code) }
 }
 
-/// An object with the interfaces by name.
+/// An object with the interfaces that are there at the beginning, by name.
 pub(crate) fn object(scope: Scope<'_>) -> Result<Fresh<'_>, Thrown> {
     let object = scope.object()?;
-    for ((name, source), code) in PARTS.into_iter().zip(&CODE) {
+    for ((name, source), code) in PARTS.into_iter().zip(&CODE).take(EAGER) {
         let part = run(scope, code, name, source)?;
         let name = CString::new(name).unwrap_or_default();
         scope.set(&object, &name, part)?;
     }
     Ok(object)
+}
+
+/// `(name)`; one of the others.
+pub(crate) fn part<'a>(scope: Scope<'a>, given: &[Value<'a>]) -> Result<Fresh<'a>, Thrown> {
+    let wanted = text(scope, given, 0)?;
+    let found = PARTS.into_iter().zip(&CODE).find(|((name, _), _)| *name == wanted);
+    found.map_or_else(|| Ok(scope.undefined()), |((name, source), code)| run(scope, code, name, source))
 }
 
 /// An argument as a text; empty if it was not given.

@@ -3,26 +3,7 @@
 
 mod common;
 
-use common::{call, fixture};
-use nex_engine::Function;
-use nex_engine_js::prepare;
-
-/// Evaluates all expressions in one function, each in a call of its own.
-async fn check(expected: &[(&str, &str)]) {
-    let cases: Vec<_> = expected.iter().map(|(expression, _)| format!("async () => ({expression})")).collect();
-    let source = format!(
-        "const name = async (f) => {{ try {{ await f(); return 'nothing thrown' }} catch (e) {{ return e.name }} }};
-         const bytes = (...b) => new Uint8Array(b); const hex = (b) => new Uint8Array(b).toHex?.() ?? [...new Uint8Array(b)].map((x) => x.toString(16).padStart(2, '0')).join('');
-         const cases = [{}]; async (s, p) => cases[Number(new TextDecoder().decode(p))]()",
-        cases.join(",\n")
-    );
-    let function = nex_engine_js::start(fixture(source).launch, prepare()).await.unwrap();
-    for (number, (expression, expected)) in expected.iter().enumerate() {
-        let reply = function.invoke(call(number.to_string())).await;
-        let reply = reply.map(|reply| String::from_utf8_lossy(&reply.payload).into_owned());
-        assert_eq!(reply.as_deref(), Ok(*expected), "{expression}");
-    }
-}
+use common::check;
 
 #[tokio::test]
 async fn urls_are_parsed_joined_and_changed() {

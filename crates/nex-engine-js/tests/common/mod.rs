@@ -126,3 +126,20 @@ pub(crate) async fn failure(source: &str) -> String {
         other => panic!("{source}: {other:?}"),
     }
 }
+
+/// Evaluates all expressions in one function, each in a call of its own.
+pub(crate) async fn check(expected: &[(&str, &str)]) {
+    let cases: Vec<_> = expected.iter().map(|(expression, _)| format!("async () => ({expression})")).collect();
+    let source = format!(
+        "const name = async (f) => {{ try {{ await f(); return 'nothing thrown' }} catch (e) {{ return e.name }} }};
+         const bytes = (...b) => new Uint8Array(b); const hex = (b) => new Uint8Array(b).toHex?.() ?? [...new Uint8Array(b)].map((x) => x.toString(16).padStart(2, '0')).join('');
+         const cases = [{}]; async (s, p) => cases[Number(new TextDecoder().decode(p))]()",
+        cases.join(",\n")
+    );
+    let function = nex_engine_js::start(fixture(source).launch, prepare()).await.unwrap();
+    for (number, (expression, expected)) in expected.iter().enumerate() {
+        let reply = function.invoke(call(number.to_string())).await;
+        let reply = reply.map(|reply| String::from_utf8_lossy(&reply.payload).into_owned());
+        assert_eq!(reply.as_deref(), Ok(*expected), "{expression}");
+    }
+}
