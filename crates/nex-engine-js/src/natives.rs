@@ -13,7 +13,7 @@ use crate::host::{self, Asking};
 use crate::message::Message;
 use crate::script::Script;
 use crate::value::{Fresh, Scope, Thrown, Value};
-use crate::web::{self, compression, crypto, multipart, url};
+use crate::web::{self, compression, crypto, multipart, subtle, url};
 
 /// Most random bytes at once, as the Web Crypto API has it.
 const MAX_RANDOM_BYTES: f64 = 65_536.0;
@@ -21,7 +21,7 @@ const MAX_RANDOM_BYTES: f64 = 65_536.0;
 type Native = for<'a> fn(&Host, Scope<'a>, &[Value<'a>]) -> Result<Fresh<'a>, Thrown>;
 
 /// The natives by their names in the prelude; the position is the number.
-const NATIVES: [(&CStr, Native); 24] = [
+const NATIVES: [(&CStr, Native); 32] = [
     (c"part", |_, scope, given| web::part(scope, given)),
     (c"log", |host, scope, given| host.log(scope, given)),
     (c"now", |host, scope, _| Ok(scope.number(host.budget.now()))),
@@ -49,6 +49,14 @@ const NATIVES: [(&CStr, Native); 24] = [
     (c"queryWrite", |_, scope, given| url::write_query(scope, given)),
     (c"digest", |_, scope, given| crypto::digest(scope, given)),
     (c"hmac", |_, scope, given| crypto::hmac(scope, given)),
+    (c"keyImport", |_, scope, given| subtle::import(scope, given)),
+    (c"keyExport", |_, scope, given| subtle::export(scope, given)),
+    (c"keyGenerate", |_, scope, given| subtle::generate(scope, given)),
+    (c"sign", |_, scope, given| subtle::sign(scope, given)),
+    (c"verify", |_, scope, given| subtle::verify(scope, given)),
+    (c"aesGcm", |_, scope, given| subtle::aes_gcm(scope, given)),
+    (c"pbkdf2", |_, scope, given| subtle::pbkdf2(scope, given)),
+    (c"hkdf", |_, scope, given| subtle::hkdf(scope, given)),
     (c"compress", |_, scope, given| compression::compress(scope, given)),
     (c"decompress", |host, scope, given| compression::decompress(scope, given, host.script.limits.memory_bytes)),
     (c"multipart", |_, scope, given| multipart::parts(scope, given)),

@@ -52,7 +52,8 @@
   web.events({ provide, timers });
   web.encoding({ provide, native, asBytes });
   web.url({ provide, native });
-  web.crypto({ provide, native, asBytes });
+  const keys = lazily(["CryptoKey"], (provide) => native.part("subtle")({ provide, native, asBytes }));
+  web.crypto({ provide, native, subtle: () => keys().subtle });
   const { oneByOne } = web.streams({ provide });
   const parts = web.blob({ provide, native, asBytes });
   const { take, source } = web.fetch({ provide, native, asBytes, http: native.http, ...parts });

@@ -1,8 +1,10 @@
-//! What the web's interfaces leave to the host: parsing URLs, digests, compression, dividing forms. Their JavaScript is in the directory `web`.
+//! What the web's interfaces leave to the host: parsing URLs, cryptography, compression, dividing forms. Their JavaScript is in the directory `web`.
 
 pub(crate) mod compression;
 pub(crate) mod crypto;
+mod keys;
 pub(crate) mod multipart;
+pub(crate) mod subtle;
 pub(crate) mod url;
 
 use std::ffi::{CStr, CString};
@@ -16,8 +18,20 @@ macro_rules! parts {
 
 /// The interfaces; each is an expression that is a function. The first ones are there when a script begins; those behind them are made when a
 /// script asks for one of them, for few do.
-const PARTS: [(&str, &str); 11] =
-    parts!["timers", "events", "encoding", "url", "crypto", "streams", "blob", "fetch", "handler", "writable", "transforms"];
+const PARTS: [(&str, &str); 12] = parts![
+    "timers",
+    "events",
+    "encoding",
+    "url",
+    "crypto",
+    "streams",
+    "blob",
+    "fetch",
+    "handler",
+    "writable",
+    "transforms",
+    "subtle"
+];
 /// How many there are at the beginning.
 const EAGER: usize = 9;
 

@@ -129,10 +129,16 @@ pub(crate) async fn failure(source: &str) -> String {
 
 /// Evaluates all expressions in one function, each in a call of its own.
 pub(crate) async fn check(expected: &[(&str, &str)]) {
+    check_after("", expected).await;
+}
+
+/// The same, behind a text that the function begins with.
+pub(crate) async fn check_after(preamble: &str, expected: &[(&str, &str)]) {
     let cases: Vec<_> = expected.iter().map(|(expression, _)| format!("async () => ({expression})")).collect();
     let source = format!(
         "const name = async (f) => {{ try {{ await f(); return 'nothing thrown' }} catch (e) {{ return e.name }} }};
          const bytes = (...b) => new Uint8Array(b); const hex = (b) => new Uint8Array(b).toHex?.() ?? [...new Uint8Array(b)].map((x) => x.toString(16).padStart(2, '0')).join('');
+         {preamble}
          const cases = [{}]; async (s, p) => cases[Number(new TextDecoder().decode(p))]()",
         cases.join(",\n")
     );
