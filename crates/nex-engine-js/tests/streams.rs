@@ -58,6 +58,7 @@ async fn texts_and_compressed_bytes_are_transformed() {
         (r#"(async (s) => { s.getReader(); return await name(() => s.pipeTo(new WritableStream())) })(new ReadableStream())"#, r#""TypeError""#),
         (r#"((mine) => { globalThis.TransformStream = mine; new WritableStream(); return TransformStream === mine })(class {})"#, "true"),
         (r#"(() => { const { TransformStream: first } = globalThis; return [first === TransformStream, Object.keys(globalThis).includes('WritableStream')] })()"#, "[true,false]"),
+        (r#"(async () => { const packed = await new Response(new Blob([new Uint8Array(1 << 20)]).stream().pipeThrough(new CompressionStream('gzip'))).bytes(); return await name(() => new Response(new Blob(Array(40).fill(packed)).stream().pipeThrough(new DecompressionStream('gzip'))).bytes()) })()"#, "\"RangeError\""),
     ])
     .await;
 }

@@ -114,9 +114,11 @@
   const derived = (algorithm, key, bits) => {
     if (bits === null || bits === 0 || bits % 8 !== 0 || bits > 65_536) fail("OperationError", "as many bits are derived as are asked for: whole bytes, at most 8192");
     const [name, hash, salt] = [named(algorithm), hashOf(algorithm.hash), asBytes(algorithm.salt)];
-    const bytes = name === "HKDF"
-      ? native.hkdf(hash, key, salt, asBytes(algorithm.info), bits / 8)
-      : native.pbkdf2(hash, key, salt, Number(algorithm.iterations) || fail("OperationError", "PBKDF2 has at least one round"), bits / 8);
+    const rounds = Number(algorithm.iterations);
+    if (name === "PBKDF2" && !(rounds >= 1)) fail("OperationError", "PBKDF2 has at least one round");
+    const by = { HKDF: () => native.hkdf(hash, key, salt, asBytes(algorithm.info), bits / 8), PBKDF2: () => native.pbkdf2(hash, key, salt, rounds, bits / 8) };
+    let bytes;
+    try { bytes = by[name](); } catch (why) { fail("OperationError", String(why)); }
     return bytes ?? fail("OperationError", "so many bits cannot be derived");
   };
 

@@ -51,7 +51,8 @@
     return {
       transform(bytes) { parts.push(asBytes(bytes).slice()); },
       flush(controller) {
-        const bytes = work(String(format), joined(parts));
+        let bytes;
+        try { bytes = work(String(format), joined(parts)); } catch (why) { throw new RangeError(String(why)); }
         if (bytes === undefined) throw new TypeError(`the bytes are not ${format}, or end too early`);
         if (bytes.length > 0) controller.enqueue(bytes);
       },
