@@ -21,7 +21,7 @@ pub(crate) fn classify(scope: Scope<'_>, budget: &Budget, script: &Script) -> Ca
     if is_out_of_memory(scope, thrown.value()) {
         return CallError::OutOfMemory(script.limits.memory_bytes);
     }
-    let text = describe(scope, thrown.value());
+    let text = describe(scope, thrown.value(), script);
     // `toString` may be the script's own code and spend the budget.
     budget.error().unwrap_or(CallError::Failed(text))
 }
@@ -47,7 +47,7 @@ fn property(scope: Scope<'_>, error: Value<'_>, name: &std::ffi::CStr) -> String
 }
 
 /// `Error: message at place`, a thrown string as it is.
-pub(crate) fn describe(scope: Scope<'_>, thrown: Value<'_>) -> String {
+pub(crate) fn describe(scope: Scope<'_>, thrown: Value<'_>, script: &Script) -> String {
     let mut text = scope.to_text(thrown).unwrap_or_else(|_thrown| {
         let _no_text = scope.take_exception();
         "function threw a value without a text".to_owned()
@@ -57,7 +57,7 @@ pub(crate) fn describe(scope: Scope<'_>, thrown: Value<'_>) -> String {
     }
     let stack = if thrown.is_error() { property(scope, thrown, c"stack") } else { String::new() };
     if let Some(place) = stack.lines().map(str::trim).find(|line| !line.is_empty()) {
-        text = format!("{text} {place}");
+        text = script.mapped(format!("{text} {place}"));
     }
     let cut = (0..=MAX_TEXT_BYTES).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
     text.truncate(cut);

@@ -192,7 +192,7 @@ fn install(vm: &Vm, script: &Script) -> io::Result<Prelude> {
         Ok(Prelude { tick: member(c"tick")?, to_function: member(c"toFunction")?, to_reply: member(c"toReply")? })
     };
     provide().map_err(|Thrown| {
-        let why = describe(scope, scope.take_exception().value());
+        let why = describe(scope, scope.take_exception().value(), script);
         io::Error::other(format!("the prelude does not run: {why}"))
     })
 }

@@ -38,6 +38,7 @@ mod region;
 mod script;
 mod settle;
 mod slots;
+mod source_map;
 mod typescript;
 mod value;
 mod vm;

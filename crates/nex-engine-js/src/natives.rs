@@ -98,6 +98,7 @@ impl Host {
         let [is_error, text, ..] = given else { return Ok(scope.undefined()) };
         let stream = if scope.to_bool(*is_error) { Stream::Stderr } else { Stream::Stdout };
         let text = scope.to_text(*text)?;
+        let text = if matches!(stream, Stream::Stderr) { self.script.mapped(text) } else { text };
         if !self.budget.count_log(&text) {
             return Err(scope.throw_text("the function has logged too much"));
         }

@@ -7,6 +7,7 @@ use nex_engine::{HostClient, Launch, Limits, Output, StartError};
 use tokio::runtime::Handle;
 
 use crate::image::Restore;
+use crate::source_map::SourceMap;
 use crate::typescript::{self, StripError};
 
 /// Largest source accepted, in bytes.
@@ -76,6 +77,8 @@ pub(crate) struct Script {
     source: Source,
     /// Set by the first isolate where the source, which was not called TypeScript, is that and no JavaScript.
     stripped: OnceLock<Source>,
+    /// Set by the first error.
+    source_map: OnceLock<Option<SourceMap>>,
     /// Set by the first isolate.
     pub(crate) source_type: OnceLock<SourceType>,
     /// The environment as a JSON object.
@@ -108,6 +111,7 @@ impl Script {
             name: launch.name,
             source,
             stripped: OnceLock::new(),
+            source_map: OnceLock::new(),
             source_type: OnceLock::new(),
             environment,
             limits: launch.limits,
@@ -121,6 +125,16 @@ impl Script {
     /// What is evaluated.
     pub(crate) fn source(&self) -> &Source {
         self.stripped.get().unwrap_or(&self.source)
+    }
+
+    /// The text of an error, with the places where somebody wrote what failed, if the source says where that was.
+    pub(crate) fn mapped(&self, text: String) -> String {
+        let source = self.source();
+        let map = self.source_map.get_or_init(|| SourceMap::read(source.text.to_str().unwrap_or_default()));
+        match map {
+            Some(map) => map.mapped(source.file.to_str().unwrap_or_default(), &text),
+            None => text,
+        }
     }
 
     /// Takes what is no JavaScript for TypeScript, once.

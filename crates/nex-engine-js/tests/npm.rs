@@ -57,11 +57,7 @@ async fn check(package: &str) {
     std::fs::create_dir_all(&cases).unwrap();
     let (case, bundle) = (cases.join(format!("{package}.js")), packages.join(format!("{package}.mjs")));
     std::fs::copy(own(&format!("cases/{package}.js")), &case).unwrap();
-    let esbuild = ["--bundle", "--format=esm", "--platform=browser", "--log-level=error"];
-    run(Command::new(packages.join("node_modules/.bin/esbuild"))
-        .args(esbuild)
-        .arg(&case)
-        .arg(format!("--outfile={}", bundle.display())));
+    esbuild(packages, &case, &bundle, &[]);
     let expected = run(Command::new("node").env("TZ", "UTC").arg(own("node.mjs")).arg(&bundle));
     let fixture = fixture(std::fs::read(&bundle).unwrap());
     let function = nex_engine_js::start(fixture.launch.clone(), prepare())
@@ -72,6 +68,37 @@ async fn check(package: &str) {
         let reply = function.invoke(call("")).await.unwrap_or_else(|error| panic!("{package} fails: {error}"));
         assert_eq!(String::from_utf8_lossy(&reply.payload), expected.trim_end(), "{package}");
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a tool, run to its end")]
+fn esbuild(packages: &Path, source: &Path, bundle: &Path, more: &[&str]) {
+    let usual = ["--bundle", "--format=esm", "--platform=browser", "--log-level=error"];
+    let outfile = format!("--outfile={}", bundle.display());
+    run(Command::new(packages.join("node_modules/.bin/esbuild")).args(usual).args(more).arg(source).arg(outfile));
+}
+
+#[tokio::test]
+async fn a_failed_call_names_the_lines_that_somebody_wrote() {
+    let test = "a_failed_call_names_the_lines_that_somebody_wrote";
+    let packages = match packages() {
+        Ok(packages) => packages,
+        Err(why) => skip!(test, why),
+    };
+    let (source, bundle) = (packages.join("orders.ts"), packages.join("orders.mjs"));
+    let text = "import { chunk } from 'lodash-es';\ninterface Order { id: string }\n\nconst check = (order: Order) => {\n  \
+                if (order.id === '') throw new TypeError('no id');\n};\n\nexport default (subject: string) => {\n  \
+                try { check({ id: '' }) } catch (error) { console.error(error) }\n  chunk([{ id: '' }], 1).flat().forEach(check);\n};\n";
+    std::fs::write(&source, text).unwrap();
+    esbuild(packages, &source, &bundle, &["--sourcemap=inline", "--minify"]);
+    let mut fixture = fixture(std::fs::read(&bundle).unwrap());
+    let function = nex_engine_js::start(fixture.launch.clone(), prepare()).await.unwrap();
+    let failed = function.invoke(call("")).await.unwrap_err().to_string();
+    assert!(failed.starts_with("TypeError: no id at ") && failed.contains("orders.ts:5:"), "{failed}");
+    let mut logged = String::new();
+    while !logged.contains("orders.ts:9:") {
+        logged += &fixture.lines.recv().await.unwrap().text;
+    }
+    assert!(logged.contains("TypeError: no id") && logged.contains("orders.ts:5:"), "{logged}");
 }
 
 fn own(file: &str) -> PathBuf {
