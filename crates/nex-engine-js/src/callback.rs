@@ -17,6 +17,8 @@ const NATIVE_NAME: &CStr = c"native";
 pub(crate) trait Natives {
     /// The native function of this number.
     fn call<'a>(&self, scope: Scope<'a>, which: i32, given: &[Value<'a>]) -> Result<Fresh<'a>, Thrown>;
+    /// A promise was rejected and nobody waits for it, or somebody does now.
+    fn rejected(&self, scope: Scope<'_>, promise: Value<'_>, reason: Value<'_>, is_handled: bool);
     /// Whether the script must stop.
     fn must_stop(&self) -> bool;
 }
@@ -65,6 +67,25 @@ unsafe extern "C" fn native(
         Ok(value) => value.into_raw(),
         Err(Thrown) => qjs::JS_EXCEPTION,
     }
+}
+
+/// Told by the engine of promises that are rejected.
+#[expect(unsafe_code, reason = "called by the engine")]
+pub(crate) unsafe extern "C" fn rejected(
+    context: *mut qjs::JSContext,
+    promise: qjs::JSValue,
+    reason: qjs::JSValue,
+    is_handled: bool,
+    opaque: *mut c_void,
+) {
+    let (Some(context), Some(natives)) = (NonNull::new(context), NonNull::new(opaque.cast::<Rc<dyn Natives>>())) else { return };
+    // SAFETY: as in `native`.
+    let natives = unsafe { natives.as_ref() };
+    // SAFETY: as in `native`.
+    let scope = unsafe { Scope::of(context) };
+    // SAFETY: both are alive until this function returns.
+    let [promise, reason] = [promise, reason].map(|raw| unsafe { Value::of(raw) });
+    let _told = catch_unwind(AssertUnwindSafe(|| natives.rejected(scope, promise, reason, is_handled)));
 }
 
 /// Asked by the engine now and then; anything but zero ends the script.

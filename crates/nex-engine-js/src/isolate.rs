@@ -18,6 +18,7 @@ use crate::image::Restore;
 use crate::load;
 use crate::message::Message;
 use crate::natives::{self, Host};
+use crate::rejections::Rejections;
 use crate::script::Script;
 use crate::settle::{Settled, settle};
 use crate::value::{Scope, Thrown, Value};
@@ -65,7 +66,13 @@ impl Isolate {
     pub(crate) fn new(script: &Arc<Script>, closed: &Arc<AtomicBool>) -> Result<Self, LoadError> {
         // The prelude is no part of the script: on a slow host it has what time it needs.
         let budget = Budget::new(script.limits, None, Arc::clone(closed));
-        let host = Rc::new(Host { script: Arc::clone(script), budget, loading: Cell::new(true), message: Message::default() });
+        let host = Rc::new(Host {
+            script: Arc::clone(script),
+            budget,
+            loading: Cell::new(true),
+            message: Message::default(),
+            rejections: Rejections::default(),
+        });
         let limit = usize::try_from(script.limits.memory_bytes).unwrap_or(usize::MAX);
         let arena = Arena::reserve(limit.saturating_add(BASE_BYTES))?;
         let mut vm = Vm::new(arena, Rc::clone(&host) as _)?;
@@ -75,6 +82,7 @@ impl Isolate {
         host.budget.renew(Instant::now().checked_add(script.limits.call_time), Arc::default());
         let handler =
             vm.keep(&load::evaluate(vm.enter(), vm.kept(prelude.tick), vm.kept(prelude.to_function), script, &host.budget)?);
+        host.log_rejections(vm.enter());
         vm.collect_garbage((limit / 4).min(MAX_GARBAGE_BYTES));
         host.loading.set(false);
         vm.take_image(script.restore)?;
@@ -99,11 +107,13 @@ impl Isolate {
         self.host.budget.renew(deadline, cancelled);
         self.host.message.begin(call);
         let scope = self.vm.enter();
-        match self.run(scope, call) {
+        let reply = match self.run(scope, call) {
             Ok(Some(reply)) => reply.and_then(|payload| self.host.message.finish(payload)),
             Ok(None) => Err(self.unsettled(scope)),
             Err(Thrown) => Err(classify(scope, &self.host.budget, &self.host.script)),
-        }
+        };
+        self.host.log_rejections(scope);
+        reply
     }
 
     /// Makes everything what it was when the script was loaded.
@@ -124,7 +134,9 @@ impl Isolate {
         let subject = scope.text(&call.subject)?;
         let payload = scope.bytes(&call.payload)?;
         let returned = scope.call(self.vm.kept(self.handler), &[subject.value(), payload.value()])?;
-        match settle(scope, returned.value(), self.vm.kept(self.prelude.tick), &self.host.budget)? {
+        let settled = settle(scope, returned.value(), self.vm.kept(self.prelude.tick), &self.host.budget);
+        self.host.rejections.forget(returned.value());
+        match settled? {
             Settled::Value(value) => self.reply(scope, value).map(Some),
             Settled::Never => Ok(None),
         }

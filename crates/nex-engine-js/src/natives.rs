@@ -9,11 +9,13 @@ use rand::Rng as _;
 
 use crate::budget::Budget;
 use crate::callback::{Natives, function};
+use crate::failure::describe;
 use crate::host::{self, Asking};
 use crate::message::Message;
+use crate::rejections::Rejections;
 use crate::script::Script;
 use crate::value::{Fresh, Scope, Thrown, Value};
-use crate::web::{self, compression, crypto, multipart, subtle, url};
+use crate::web::{self, compression, crypto, multipart, pattern, subtle, url};
 
 /// Most random bytes at once, as the Web Crypto API has it.
 const MAX_RANDOM_BYTES: f64 = 65_536.0;
@@ -21,7 +23,7 @@ const MAX_RANDOM_BYTES: f64 = 65_536.0;
 type Native = for<'a> fn(&Host, Scope<'a>, &[Value<'a>]) -> Result<Fresh<'a>, Thrown>;
 
 /// The natives by their names in the prelude; the position is the number.
-const NATIVES: [(&CStr, Native); 32] = [
+const NATIVES: [(&CStr, Native); 34] = [
     (c"part", |_, scope, given| web::part(scope, given)),
     (c"log", |host, scope, given| host.log(scope, given)),
     (c"now", |host, scope, _| Ok(scope.number(host.budget.now()))),
@@ -47,6 +49,8 @@ const NATIVES: [(&CStr, Native); 32] = [
     (c"urlSet", |_, scope, given| url::set(scope, given)),
     (c"queryParse", |_, scope, given| url::parse_query(scope, given)),
     (c"queryWrite", |_, scope, given| url::write_query(scope, given)),
+    (c"patternParse", |_, scope, given| pattern::parse(scope, given)),
+    (c"patternInput", |_, scope, given| pattern::input(scope, given)),
     (c"digest", |_, scope, given| crypto::digest(scope, given)),
     (c"hmac", |_, scope, given| crypto::hmac(scope, given)),
     (c"keyImport", |_, scope, given| subtle::import(scope, given)),
@@ -70,6 +74,8 @@ pub(crate) struct Host {
     pub(crate) loading: Cell<bool>,
     /// What the present call came with, and what its reply has beside a body.
     pub(crate) message: Message,
+    /// What was rejected in it.
+    pub(crate) rejections: Rejections,
 }
 
 /// The object with all natives, and the environment as a JSON text.
@@ -88,6 +94,10 @@ impl Natives for Host {
         native.map_or_else(|| Ok(scope.undefined()), |(_, native)| native(self, scope, given))
     }
 
+    fn rejected(&self, scope: Scope<'_>, promise: Value<'_>, reason: Value<'_>, is_handled: bool) {
+        self.rejections.tell(scope, promise, reason, is_handled);
+    }
+
     fn must_stop(&self) -> bool {
         self.budget.check()
     }
@@ -104,6 +114,19 @@ impl Host {
         }
         write_lines(&self.script.output, stream, &text);
         Ok(scope.undefined())
+    }
+
+    /// Logs what was rejected and not handled.
+    pub(crate) fn log_rejections(&self, scope: Scope<'_>) {
+        for reason in self.rejections.take(scope) {
+            if self.budget.error().is_some() {
+                return;
+            }
+            let text = format!("Uncaught (in promise) {}", describe(scope, reason.value(), &self.script));
+            if self.budget.count_log(&text) {
+                write_lines(&self.script.output, Stream::Stderr, &text);
+            }
+        }
     }
 
     fn asking(&self) -> Asking<'_> {

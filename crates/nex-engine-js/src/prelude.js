@@ -66,6 +66,9 @@
   }
   lazily(["TextEncoderStream", "TextDecoderStream", "CompressionStream", "DecompressionStream"],
     (provide) => native.part("transforms")({ provide, native, asBytes, ...parts }));
+  lazily(["URLPattern"], (provide) => native.part("pattern")({ provide, native }));
+  lazily(["MessageChannel", "MessagePort", "MessageEvent", "ErrorEvent", "PromiseRejectionEvent"],
+    (provide) => native.part("messages")({ provide, timers }));
   const toFunction = web.handler({ native, env, take, source, oneByOne });
 
   // Host services: synchronous, errors thrown as strings, arguments counted, as Nex 0.2.7 has them.

@@ -137,7 +137,7 @@ impl<'a> Scope<'a> {
     }
 
     /// Frees a value, for what a script may do many times in one call.
-    fn free(self, value: Fresh<'a>) {
+    pub(crate) fn free(self, value: Fresh<'a>) {
         // SAFETY: this is the one reference to a value of this context.
         unsafe { qjs::JS_FreeValue(self.raw(), value.into_raw()) };
     }

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use rquickjs::qjs;
 
 use crate::arena::Arena;
-use crate::callback::{Natives, interrupt};
+use crate::callback::{Natives, interrupt, rejected};
 use crate::image::Restore;
 use crate::value::{Fresh, Scope, Value};
 
@@ -50,6 +50,8 @@ impl Vm {
         unsafe { qjs::JS_SetContextOpaque(context.as_ptr(), opaque) };
         // SAFETY: as above.
         unsafe { qjs::JS_SetInterruptHandler(runtime.as_ptr(), Some(interrupt), opaque) };
+        // SAFETY: as above.
+        unsafe { qjs::JS_SetHostPromiseRejectionTracker(runtime.as_ptr(), Some(rejected), opaque) };
         Ok(Self { context, runtime, kept: RefCell::default(), arena, _natives: natives })
     }
 

@@ -1,9 +1,10 @@
-//! What the web's interfaces leave to the host: parsing URLs, cryptography, compression, dividing forms. Their JavaScript is in the directory `web`.
+//! What the web's interfaces leave to the host: parsing URLs and their patterns, cryptography, compression, dividing forms. Their JavaScript is in the directory `web`.
 
 pub(crate) mod compression;
 pub(crate) mod crypto;
 mod keys;
 pub(crate) mod multipart;
+pub(crate) mod pattern;
 pub(crate) mod subtle;
 pub(crate) mod url;
 
@@ -18,7 +19,7 @@ macro_rules! parts {
 
 /// The interfaces; each is an expression that is a function. The first ones are there when a script begins; those behind them are made when a
 /// script asks for one of them, for few do.
-const PARTS: [(&str, &str); 12] = parts![
+const PARTS: [(&str, &str); 14] = parts![
     "timers",
     "events",
     "encoding",
@@ -30,7 +31,9 @@ const PARTS: [(&str, &str); 12] = parts![
     "handler",
     "writable",
     "transforms",
-    "subtle"
+    "subtle",
+    "pattern",
+    "messages"
 ];
 /// How many there are at the beginning.
 const EAGER: usize = 9;

@@ -132,6 +132,38 @@ async fn calls_at_the_same_time_see_nothing_of_each_other() {
 }
 
 #[tokio::test]
+async fn a_rejection_that_nobody_handles_is_logged_and_one_that_somebody_does_is_not() {
+    let source = "const fail = async (why) => { throw new TypeError(why) };
+        fail('at the top');
+        async (s, p) => {
+            fail('forgotten'); fail('caught').catch(() => {}); Promise.reject('a text');
+            const late = fail('awaited later'); await null; try { await late } catch {}
+            setTimeout(() => fail('of a timer'), 1); await new Promise((done) => setTimeout(done, 5));
+            console.error('end');
+            return fail('returned');
+        }";
+    let (function, mut fixture) = started(source).await;
+    for _ in 0..2 {
+        assert!(function.invoke(call("")).await.unwrap_err().to_string().starts_with("TypeError: returned at fail"));
+    }
+    let (mut told, mut ends) = (Vec::new(), 0);
+    while ends < 2 || told.len() < 7 {
+        let line = fixture.lines.recv().await.unwrap();
+        assert_eq!(line.stream, Stream::Stderr);
+        if line.text == "end" { ends += 1 } else { told.push(line.text) }
+    }
+    let told: Vec<_> = told.iter().map(|line| line.split(" at fail").next().unwrap()).collect();
+    let of_a_call = ["TypeError: forgotten", "a text", "TypeError: of a timer"];
+    let expected: Vec<_> = ["TypeError: at the top"]
+        .iter()
+        .chain(&of_a_call)
+        .chain(&of_a_call)
+        .map(|why| format!("Uncaught (in promise) {why}"))
+        .collect();
+    assert_eq!(told, expected);
+}
+
+#[tokio::test]
 async fn what_a_script_prints_becomes_lines() {
     let source = "console.log('top'); () => { console.log('a', 1, {b: [2]}, null, undefined, Symbol('s'));
         console.error('two\\nlines'); console.warn('w\\ud800'); queueMicrotask(() => console.info('later')); return 1 }";

@@ -59,6 +59,8 @@ async fn texts_and_compressed_bytes_are_transformed() {
         (r#"((mine) => { globalThis.TransformStream = mine; new WritableStream(); return TransformStream === mine })(class {})"#, "true"),
         (r#"(() => { const { TransformStream: first } = globalThis; return [first === TransformStream, Object.keys(globalThis).includes('WritableStream')] })()"#, "[true,false]"),
         (r#"(async () => { const packed = await new Response(new Blob([new Uint8Array(1 << 20)]).stream().pipeThrough(new CompressionStream('gzip'))).bytes(); return await name(() => new Response(new Blob(Array(40).fill(packed)).stream().pipeThrough(new DecompressionStream('gzip'))).bytes()) })()"#, "\"RangeError\""),
+        (r#"(async () => { const s = new ReadableStream({ type: 'bytes', pull(c) { c.enqueue(bytes(1, 2, 3)); c.close() } }); const r = s.getReader({ mode: 'byob' }); const read = async (n) => { const { value, done } = await r.read(new Uint8Array(n)); return [...value, done] }; return [await read(2), await read(2), await read(2)] })()"#, "[[1,2,false],[3,false],[true]]"),
+        (r#"name(() => new ReadableStream().getReader({ mode: 'byob' }))"#, "\"TypeError\""),
     ])
     .await;
 }

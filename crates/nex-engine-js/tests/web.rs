@@ -141,3 +141,42 @@ async fn streams_pull_end_fail_and_are_cancelled() {
     ])
     .await;
 }
+
+/// All that the standard's list has, but for `WebAssembly`.
+const GLOBALS: &str = "AbortController AbortSignal Blob ByteLengthQueuingStrategy CompressionStream CountQueuingStrategy Crypto CryptoKey CustomEvent DecompressionStream DOMException ErrorEvent Event EventTarget File FormData Headers MessageChannel MessageEvent MessagePort Performance PromiseRejectionEvent ReadableByteStreamController ReadableStream ReadableStreamBYOBReader ReadableStreamBYOBRequest ReadableStreamDefaultController ReadableStreamDefaultReader Request Response SubtleCrypto TextDecoder TextDecoderStream TextEncoder TextEncoderStream TransformStream TransformStreamDefaultController URL URLPattern URLSearchParams WritableStream WritableStreamDefaultController atob btoa clearInterval clearTimeout console crypto fetch globalThis navigator performance queueMicrotask reportError self setInterval setTimeout structuredClone onerror onunhandledrejection onrejectionhandled";
+
+#[tokio::test]
+async fn what_is_missing_of_the_minimum_common_api_is_what_the_documents_say() {
+    let missing = format!("'{GLOBALS}'.split(' ').filter((name) => !(name in globalThis))");
+    // What `docs/javascript.md` says.
+    let said = r#"["Crypto","Performance","ReadableByteStreamController","ReadableStreamBYOBRequest","ReadableStreamDefaultController","SubtleCrypto","TransformStreamDefaultController","WritableStreamDefaultController","onerror","onunhandledrejection","onrejectionhandled"]"#;
+    check(&[(&missing, said)]).await;
+}
+
+#[tokio::test]
+async fn patterns_of_urls_match_and_give_their_groups() {
+    check(&[
+        ("((p) => [p.test('https://shop.example/orders/7'), p.exec('https://shop.example/orders/7').pathname.groups, p.test('https://shop.example/'), p.pathname])(new URLPattern({ pathname: '/orders/:id' }))",
+            r#"[true,{"id":"7"},false,"/orders/:id"]"#),
+        ("((p) => [p.hostname, p.exec('https://a.b.example/x/y?q=1').hostname.groups, p.exec({ protocol: 'https', hostname: 'z.example', pathname: '/' }).inputs.length])(new URLPattern('https://*.example/*'))",
+            r#"["*.example",{"0":"a.b"},1]"#),
+        ("((p) => [p.test('/B/12', 'http://h'), p.test('/b/x', 'http://h'), p.hasRegExpGroups, p.exec('/b/12', 'http://h').pathname.groups.n])(new URLPattern('/b/:n(\\\\d+)', 'http://h', { ignoreCase: true }))",
+            r#"[true,false,true,"12"]"#),
+        ("((p) => [p.test({ pathname: '/a' }), p.test({ pathname: '/a/b' }), p.exec({ pathname: '/a' }).pathname.groups])(new URLPattern({ pathname: '/a{/:rest}?' }))", "[true,true,{}]"),
+        ("[await name(() => new URLPattern({ pathname: '/(' })), await name(() => new URLPattern('/a')), new URLPattern({ pathname: '/a' }).exec('no url'), String(new URLPattern())]",
+            r#"["TypeError","TypeError",null,"[object URLPattern]"]"#),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn ports_of_a_channel_hear_each_other_in_turns_of_their_own() {
+    check(&[
+        ("new Promise((done) => { const { port1, port2 } = new MessageChannel(); const all = []; port2.onmessage = ({ data }) => { all.push(data); if (all.length === 3) done(all) }; port1.postMessage({ a: [1] }); port1.postMessage('two'); all.push('first') })",
+            r#"["first",{"a":[1]},"two"]"#),
+        ("(async () => { const { port1, port2 } = new MessageChannel(); port1.postMessage(1); port2.close(); port2.start(); return [await name(() => port1.postMessage(() => {})), await name(() => new MessagePort()), port1 instanceof EventTarget] })()",
+            r#"["DataCloneError","TypeError",true]"#),
+        ("[new MessageEvent('m', { data: 1 }).data, new ErrorEvent('e', { message: 'x' }).message, new PromiseRejectionEvent('r', { promise: Promise.resolve(), reason: 2 }).reason]", r#"[1,"x",2]"#),
+    ])
+    .await;
+}

@@ -16,6 +16,33 @@
     get [Symbol.toStringTag]() { return "ReadableStreamDefaultReader"; }
   }
   const lock = Symbol("lock");
+  // Reads into a buffer that it is given. What a stream has given and no buffer had room for waits here.
+  class ByteReader {
+    #reader; #left = new Uint8Array();
+    constructor(stream) { this.#reader = new Reader(stream); }
+    get closed() { return this.#reader.closed; }
+    async read(view) {
+      if (!ArrayBuffer.isView(view) || view.byteLength === 0) throw new TypeError("a view with room is read into");
+      const { buffer, byteOffset: offset, byteLength: room, BYTES_PER_ELEMENT: size = 1 } = view;
+      let [filled, ended] = [0, false];
+      while (!ended && (filled === 0 || filled % size !== 0)) {
+        if (this.#left.length === 0) {
+          const { value, done } = await this.#reader.read();
+          ended = done;
+          if (!done) this.#left = new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
+        }
+        const taken = this.#left.subarray(0, room - filled);
+        new Uint8Array(buffer, offset + filled, taken.length).set(taken);
+        this.#left = this.#left.subarray(taken.length);
+        filled += taken.length;
+      }
+      if (filled % size !== 0) throw new TypeError("the stream ended within an element of the view");
+      return { value: new view.constructor(buffer, offset, filled / size), done: ended && filled === 0 };
+    }
+    async cancel(reason) { return this.#reader.cancel(reason); }
+    releaseLock() { this.#reader.releaseLock(); }
+    get [Symbol.toStringTag]() { return "ReadableStreamBYOBReader"; }
+  }
 
   class ReadableStream {
     #source; #queue = []; #size = 0; #waiting = []; #state = "readable"; #error; #closing = false; #pulling = false; #again = false;
@@ -46,7 +73,11 @@
       }, { highWaterMark: 0 });
     }
     get locked() { return this.#reader !== undefined; }
-    getReader() { return new Reader(this); }
+    getReader({ mode } = {}) {
+      if (mode === undefined) return new Reader(this);
+      if (mode !== "byob" || this.#source.type !== "bytes") throw new TypeError("readers of their own buffers are for streams of bytes");
+      return new ByteReader(this);
+    }
     async cancel(reason) {
       if (this.locked) throw new TypeError("the stream is locked by a reader");
       return this.#cancel(reason);
@@ -169,5 +200,6 @@
   };
   provide("ReadableStream", ReadableStream);
   provide("ReadableStreamDefaultReader", Reader);
+  provide("ReadableStreamBYOBReader", ByteReader);
   return { oneByOne };
 }
