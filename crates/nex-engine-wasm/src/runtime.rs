@@ -96,6 +96,8 @@ fn settings(pooled: Option<u32>) -> Config {
     config.epoch_interruption(true);
     // A store serves one call; support for concurrent ones would slow each of them.
     config.concurrency_support(false);
+    // An agent compiles little, beside calls that wait for its processors.
+    config.parallel_compilation(pooled.is_none());
     if let Some(instances) = pooled {
         let mut pool = PoolingAllocationConfig::new();
         pool.total_component_instances(instances)

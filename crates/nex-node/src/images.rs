@@ -113,20 +113,12 @@ impl Builder {
         match self.provider.build_image(id, &artifact.path, files, by).await {
             Ok(()) => {}
             Err(ToolError::Late(_)) => return Err(ImageError::Late),
-            Err(ToolError::Failed(report)) => return Err(ImageError::Build(why(&report))),
+            Err(ToolError::Failed(report)) => return Err(ImageError::Build(report.last_words())),
             Err(error @ ToolError::Create(_)) => return Err(ImageError::Build(chain(&error))),
         }
         drop(spool);
         let (artifacts, digest) = (self.artifacts.clone(), artifact.digest);
         let kept = tokio::task::spawn_blocking(move || artifacts.keep_image_root(&digest, root)).await;
         Ok(kept.map_err(io::Error::from).flatten()?)
-    }
-}
-
-/// What the builder said last, without its name; how it ended where it said nothing.
-fn why(report: &nex_sandbox::ExitReport) -> String {
-    match report.stderr_tail.last() {
-        Some(line) if !report.out_of_memory => line.strip_prefix("nex-agent: ").unwrap_or(line).to_owned(),
-        _ => report.to_string(),
     }
 }

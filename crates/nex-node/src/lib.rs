@@ -25,7 +25,7 @@ pub mod call_reporter;
 pub mod called;
 pub mod callees;
 pub mod clock;
-mod compiler;
+pub mod compiler;
 pub mod config;
 pub mod connections;
 pub mod control;

@@ -9,7 +9,7 @@ use tokio::process::Command;
 
 use crate::running::Running;
 use crate::triggers::stream;
-use crate::world::{World, free_port};
+use crate::world::{PROGRAMS, World, free_port};
 
 /// A node with a listener, in a world where compilers find what they have.
 fn world() -> (World, Running, u16) {
@@ -113,6 +113,18 @@ fn run(world: &World, port: u16, template: &str, language: &str) {
     world.nex(&["ps"]).expect(0);
 }
 
+/// Has the tool that makes components of Python, from a directory of its own among the build's; it is fetched once.
+fn componentize(world: &World) -> bool {
+    let kept = dist_binary("nex").parent().unwrap().with_file_name("templates").join("python");
+    let tool = kept.join("bin/componentize-py");
+    let kept = kept.display();
+    let fetch = format!(
+        "test -x {kept}/bin/componentize-py || {{ python3 -m venv {kept} && {kept}/bin/pip install -q componentize-py==0.25.1; }}"
+    );
+    world.end(world.command("sh", &["-euc", &fetch])).code == 0
+        && std::os::unix::fs::symlink(tool, world.path(PROGRAMS).join("componentize-py")).is_ok()
+}
+
 fn all_of(test: &str, language: &str, templates: &[&str]) {
     let (world, _up, port) = world();
     if let Some(why) = missing(&world, language) {
@@ -154,6 +166,21 @@ fn the_templates_in_c_run() {
 }
 
 #[test]
+fn the_templates_in_python_run() {
+    const TEST: &str = "the_templates_in_python_run";
+    let (world, _up, port) = world();
+    if !componentize(&world) {
+        skip!(TEST, "no componentize-py: pip install componentize-py");
+    }
+    run(&world, port, "function", "python");
+    for template in ["function", "consumer", "schedule"] {
+        let name = format!("test-{template}");
+        world.nex(&["new", &name, "--template", template, "--lang", "python"]).expect(0);
+        world.end(shell(&world, &name, "python3 -m unittest")).expect(0);
+    }
+}
+
+#[test]
 fn the_service_in_rust_runs() {
     const TEST: &str = "the_service_in_rust_runs";
     let (mut world, _up, port) = world();
@@ -182,7 +209,7 @@ fn the_service_in_go_runs() {
 #[test]
 fn what_is_there_stays_and_what_is_wrong_is_said() {
     let world = World::new();
-    world.nex(&["new", "--list"]).expect(0).says(&["function", "js, ts, rust, go, c", "webhook", "service"]);
+    world.nex(&["new", "--list"]).expect(0).says(&["function", "js, ts, rust, go, c, python", "webhook", "service"]);
     let made = world.nex(&["new", "greet"]).expect(0);
     made.says(&["Wrote greet: function.mjs", "Next:", "  cd greet\n  nex apply\n  nex call greet @sample.txt\n"]);
     let before = std::fs::read_to_string(world.path("greet/nex.toml")).unwrap();

@@ -22,7 +22,7 @@ use crate::ended::TIMEOUT;
 use crate::running::Running;
 
 /// Where a world has the programs.
-const PROGRAMS: &str = "programs";
+pub(crate) const PROGRAMS: &str = "programs";
 
 /// A user with an empty home. Dropped last, it kills what a failed test left running.
 pub(crate) struct World {

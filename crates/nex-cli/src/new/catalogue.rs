@@ -34,6 +34,9 @@ pub(crate) enum Language {
     Go,
     /// C
     C,
+    /// Python
+    #[value(alias = "py")]
+    Python,
 }
 
 /// One template: a kind in a language.
@@ -47,12 +50,14 @@ pub(crate) struct Template {
 pub(super) type File = (&'static str, &'static str);
 
 const KINDS: [Kind; 5] = [Kind::Function, Kind::Webhook, Kind::Consumer, Kind::Schedule, Kind::Service];
-const LANGUAGES: [Language; 5] = [Language::Js, Language::Ts, Language::Rust, Language::Go, Language::C];
+const LANGUAGES: [Language; 6] = [Language::Js, Language::Ts, Language::Rust, Language::Go, Language::C, Language::Python];
 
 const CARGO: File = ("Cargo.toml", include_str!("templates/shared/Cargo.toml.in"));
 const GO_MOD: File = ("go.mod", include_str!("templates/shared/go.mod.in"));
 const IGNORE_TARGET: File = (".gitignore", include_str!("templates/shared/gitignore-rust.in"));
 const IGNORE_WASM: File = (".gitignore", include_str!("templates/shared/gitignore-wasm.in"));
+const WIT: File = ("main.wit", include_str!("templates/shared/main.wit.in"));
+const IGNORE_PYTHON: File = (".gitignore", include_str!("templates/shared/gitignore-python.in"));
 const SAMPLE_NAME: File = ("sample.txt", include_str!("templates/function/sample.txt"));
 const SAMPLE_EVENT: File = ("sample.json", include_str!("templates/webhook/sample.json"));
 const SAMPLE_ORDER: File = ("sample.json", include_str!("templates/consumer/sample.json"));
@@ -117,6 +122,8 @@ impl Template {
     pub(super) fn files(self) -> Vec<File> {
         let rust = |main, more: &[File]| [&[("src/main.rs", main), IGNORE_TARGET][..], more].concat();
         let go = |main, test, more: &[File]| [&[("main.go", main), ("main_test.go", test)][..], more].concat();
+        let python =
+            |main, test, more: &[File]| [&[("main.py", main), ("test_main.py", test), WIT, IGNORE_PYTHON][..], more].concat();
         match (self.kind, self.language) {
             (Kind::Function, Language::Js) => {
                 vec![("function.mjs", include_str!("templates/function/function.mjs")), SAMPLE_NAME]
@@ -131,6 +138,10 @@ impl Template {
             }
             (Kind::Function, Language::C) => {
                 vec![("main.c", include_str!("templates/function/main.c")), IGNORE_WASM, SAMPLE_NAME]
+            }
+            (Kind::Function, Language::Python) => {
+                let test = include_str!("templates/function/test_main.py");
+                python(include_str!("templates/function/main.py"), test, &[SAMPLE_NAME])
             }
             (Kind::Webhook, Language::Js) => {
                 vec![("webhook.mjs", include_str!("templates/webhook/webhook.mjs")), SAMPLE_EVENT]
@@ -150,6 +161,10 @@ impl Template {
             (Kind::Consumer, Language::C) => {
                 vec![("main.c", include_str!("templates/consumer/main.c")), IGNORE_WASM, SAMPLE_ORDER]
             }
+            (Kind::Consumer, Language::Python) => {
+                let test = include_str!("templates/consumer/test_main.py");
+                python(include_str!("templates/consumer/main.py"), test, &[SAMPLE_ORDER])
+            }
             (Kind::Schedule, Language::Js) => vec![("schedule.mjs", include_str!("templates/schedule/schedule.mjs"))],
             (Kind::Schedule, Language::Ts) => vec![("schedule.ts", include_str!("templates/schedule/schedule.ts"))],
             (Kind::Schedule, Language::Rust) => rust(include_str!("templates/schedule/main.rs"), &[CARGO]),
@@ -158,6 +173,10 @@ impl Template {
                 go(include_str!("templates/schedule/main.go"), test, &[GO_MOD, IGNORE_WASM])
             }
             (Kind::Schedule, Language::C) => vec![("main.c", include_str!("templates/schedule/main.c")), IGNORE_WASM],
+            (Kind::Schedule, Language::Python) => {
+                let test = include_str!("templates/schedule/test_main.py");
+                python(include_str!("templates/schedule/main.py"), test, &[])
+            }
             (Kind::Service, Language::Rust) => {
                 let cargo = ("Cargo.toml", include_str!("templates/service/Cargo.toml.in"));
                 rust(include_str!("templates/service/main.rs"), &[cargo, SAMPLE_NAME])
@@ -169,8 +188,8 @@ impl Template {
                 go(include_str!("templates/service/main.go"), test, &[module, ignored, SAMPLE_NAME])
             }
             // A command of WebAssembly does not see headers, and a status cannot be told by it.
-            (Kind::Webhook, Language::Rust | Language::Go | Language::C)
-            | (Kind::Service, Language::Js | Language::Ts | Language::C) => Vec::new(),
+            (Kind::Webhook, Language::Rust | Language::Go | Language::C | Language::Python)
+            | (Kind::Service, Language::Js | Language::Ts | Language::C | Language::Python) => Vec::new(),
         }
     }
 
@@ -188,7 +207,7 @@ impl Template {
             (Kind::Service, Language::Rust) => "target/release/main",
             (Kind::Service, _) => "service",
             (_, Language::Rust) => "target/wasm32-wasip1/release/main.wasm",
-            (_, Language::Go | Language::C) => "main.wasm",
+            (_, Language::Go | Language::C | Language::Python) => "main.wasm",
         }
     }
 
@@ -201,6 +220,7 @@ impl Template {
             (_, Language::Rust) => Some("cargo build --release --target wasm32-wasip1"),
             (_, Language::Go) => Some("GOOS=wasip1 GOARCH=wasm go build -o main.wasm ."),
             (_, Language::C) => Some("clang --target=wasm32-wasi -O2 -o main.wasm main.c"),
+            (_, Language::Python) => Some("componentize-py -d main.wit -w command componentize main -o main.wasm"),
         }
     }
 
@@ -213,6 +233,10 @@ impl Template {
             (Kind::Service, Language::Rust) => "Tests: `cargo test`.",
             (_, Language::Rust) => "Once: `rustup target add wasm32-wasip1`. Tests: `cargo test`.",
             (_, Language::Go) => "Tests: `go test`.",
+            (_, Language::Python) => {
+                "Once: `pip install componentize-py`. Tests: `python3 -m unittest`. The file has the interpreter in it (18 MiB), which a node \
+                 compiles when it sees it first; with each change anew, for some seconds."
+            }
             (_, Language::C) => {
                 "Debian's packages: clang, lld, wasi-libc, libclang-rt-dev-wasm32; or `zig cc --target=wasm32-wasi` with zig alone."
             }

@@ -5,6 +5,7 @@ use nex_protocol::envelope::{ErrorCode, Failure, chain};
 
 use crate::admission::AdmissionError;
 use crate::artifacts::FetchError;
+use crate::compiler::CompileError;
 use crate::config::IsolationRefusal;
 use crate::connections::ConnectionError;
 use crate::durable::TriggerFailure;
@@ -108,12 +109,13 @@ impl From<LaunchError> for Failure {
             LaunchError::Stopped | LaunchError::NodeStopping | LaunchError::Pool(_) | LaunchError::SharedAgent(_) => {
                 ErrorCode::Unavailable
             }
-            LaunchError::Image(ImageError::Late) => ErrorCode::Unavailable,
+            LaunchError::Image(ImageError::Late) | LaunchError::Compile(CompileError::Late) => ErrorCode::Unavailable,
             LaunchError::MachineClass(_) => ErrorCode::BadRequest,
             LaunchError::Adoption(_)
             | LaunchError::Unhealthy(_)
             | LaunchError::Engine(_)
             | LaunchError::Image(_)
+            | LaunchError::Compile(_)
             | LaunchError::ImageAgent(_)
             | LaunchError::Network(_)
             | LaunchError::Artifact(_)

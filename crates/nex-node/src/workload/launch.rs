@@ -102,7 +102,11 @@ impl Launcher {
         let environment = self.environment(spec, by).await?;
         let image = match spec.kind {
             WorkloadType::Oci => Some(self.images.root(&spec.artifact, by).await?),
-            WorkloadType::Native | WorkloadType::V8 | WorkloadType::Wasm => None,
+            WorkloadType::Wasm => {
+                self.compiler.prepare(&spec.artifact, by).await?;
+                None
+            }
+            WorkloadType::Native | WorkloadType::V8 => None,
         };
         // Made before anything is started; used below.
         drop(self.connections.triggers(spec, by).await?);

@@ -6,6 +6,7 @@ use nex_protocol::seal::SealError;
 
 use crate::agents::InstanceError;
 use crate::artifacts::FetchError;
+use crate::compiler::CompileError;
 use crate::connections::ConnectionError;
 use crate::durable::TriggerFailure;
 use crate::images::ImageError;
@@ -37,6 +38,9 @@ pub enum LaunchError {
     /// Its image has no root here.
     #[error("Failed to deploy workload: {0}")]
     Image(#[from] ImageError),
+    /// Its code cannot be made.
+    #[error("Failed to deploy workload: {0}")]
+    Compile(#[from] CompileError),
     /// No agent could be made in its image.
     #[error("Failed to deploy workload: no agent could be started in its image: {0}")]
     ImageAgent(CreateFailed),

@@ -233,6 +233,30 @@ async fn a_module_is_compiled_for_later_starts_by_a_process_that_runs_no_guest()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_large_module_is_compiled_before_an_agent_is_asked_to_run_it() {
+    if machines::in_machines() {
+        let test = "a_large_module_is_compiled_before_an_agent_is_asked_to_run_it";
+        nex_testkit::skip!(test, "a machine compiles for itself");
+    }
+    let mut world = World::start(json!({})).await;
+    // A section that nobody reads: the name "x" and two megabytes.
+    let large = |mut module: Vec<u8>| {
+        module.extend([0, 0x82, 0x80, 0x80, 0x01, 1, b'x']);
+        module.extend(vec![0; 2 << 20]);
+        module
+    };
+    let module = large(guest::assemble(guest::ECHO_WAT));
+    let (artifacts, digest) = (Artifacts::new(world.state().join("artifacts")), Digest::of(&module));
+    world.run("echo", WorkloadType::Wasm, &module).await;
+    assert!(artifacts.compiled(&digest).is_some(), "its agent has compiled it");
+    assert_eq!(world.call("echo", "large").await, "large");
+    let damaged = world.prepare("damaged", WorkloadType::Wasm, &large(b"\0asm\x01\0\0\0\x0b".to_vec())).await;
+    let failure = world.refused(&damaged).await;
+    assert!(failure.message.contains("failed to compile module"), "{failure}");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_function_is_called_on_the_connection_its_deployer_brings() {
     let other = NatsServer::start().await;
     let mut world = World::start(json!({"allow_nats_urls": [other.url(), "nats://127.0.0.1:1"]})).await;

@@ -66,7 +66,8 @@ pub struct ImageFiles {
 }
 
 impl ProcessProvider {
-    /// Compiles an artifact into a file of at most that many bytes. When this returns, the file is complete and the compiler has exited.
+    /// Compiles an artifact into a file of at most that many bytes, with so much memory. When this returns, the file is complete and the
+    /// compiler has exited.
     ///
     /// # Errors
     /// [`ToolError`]; the content of the file is then invalid.
@@ -74,11 +75,11 @@ impl ProcessProvider {
         &self,
         id: SandboxId,
         artifact: &Path,
-        (output, max_bytes): (Arc<File>, u64),
+        (output, max_bytes, memory_bytes): (Arc<File>, u64, u64),
         by: Deadline,
     ) -> Result<(), ToolError> {
-        let artifact = artifact.to_owned();
-        let tool = Tool { argument: COMPILE, artifact, output, spool: None, max_bytes, memory_bytes: None };
+        let (artifact, memory_bytes) = (artifact.to_owned(), Some(memory_bytes));
+        let tool = Tool { argument: COMPILE, artifact, output, spool: None, max_bytes, memory_bytes };
         self.run_tool(id, tool, by).await
     }
 
