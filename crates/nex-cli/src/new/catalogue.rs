@@ -120,76 +120,12 @@ impl Template {
 
     /// Its files, but for those that every project has.
     pub(super) fn files(self) -> Vec<File> {
-        let rust = |main, more: &[File]| [&[("src/main.rs", main), IGNORE_TARGET][..], more].concat();
-        let go = |main, test, more: &[File]| [&[("main.go", main), ("main_test.go", test)][..], more].concat();
-        let python =
-            |main, test, more: &[File]| [&[("main.py", main), ("test_main.py", test), WIT, IGNORE_PYTHON][..], more].concat();
-        match (self.kind, self.language) {
-            (Kind::Function, Language::Js) => {
-                vec![("function.mjs", include_str!("templates/function/function.mjs")), SAMPLE_NAME]
-            }
-            (Kind::Function, Language::Ts) => {
-                vec![("function.ts", include_str!("templates/function/function.ts")), SAMPLE_NAME]
-            }
-            (Kind::Function, Language::Rust) => rust(include_str!("templates/function/main.rs"), &[CARGO, SAMPLE_NAME]),
-            (Kind::Function, Language::Go) => {
-                let test = include_str!("templates/function/main_test.go");
-                go(include_str!("templates/function/main.go"), test, &[GO_MOD, IGNORE_WASM, SAMPLE_NAME])
-            }
-            (Kind::Function, Language::C) => {
-                vec![("main.c", include_str!("templates/function/main.c")), IGNORE_WASM, SAMPLE_NAME]
-            }
-            (Kind::Function, Language::Python) => {
-                let test = include_str!("templates/function/test_main.py");
-                python(include_str!("templates/function/main.py"), test, &[SAMPLE_NAME])
-            }
-            (Kind::Webhook, Language::Js) => {
-                vec![("webhook.mjs", include_str!("templates/webhook/webhook.mjs")), SAMPLE_EVENT]
-            }
-            (Kind::Webhook, Language::Ts) => vec![("webhook.ts", include_str!("templates/webhook/webhook.ts")), SAMPLE_EVENT],
-            (Kind::Consumer, Language::Js) => {
-                vec![("consumer.mjs", include_str!("templates/consumer/consumer.mjs")), SAMPLE_ORDER]
-            }
-            (Kind::Consumer, Language::Ts) => {
-                vec![("consumer.ts", include_str!("templates/consumer/consumer.ts")), SAMPLE_ORDER]
-            }
-            (Kind::Consumer, Language::Rust) => rust(include_str!("templates/consumer/main.rs"), &[CARGO, SAMPLE_ORDER]),
-            (Kind::Consumer, Language::Go) => {
-                let test = include_str!("templates/consumer/main_test.go");
-                go(include_str!("templates/consumer/main.go"), test, &[GO_MOD, IGNORE_WASM, SAMPLE_ORDER])
-            }
-            (Kind::Consumer, Language::C) => {
-                vec![("main.c", include_str!("templates/consumer/main.c")), IGNORE_WASM, SAMPLE_ORDER]
-            }
-            (Kind::Consumer, Language::Python) => {
-                let test = include_str!("templates/consumer/test_main.py");
-                python(include_str!("templates/consumer/main.py"), test, &[SAMPLE_ORDER])
-            }
-            (Kind::Schedule, Language::Js) => vec![("schedule.mjs", include_str!("templates/schedule/schedule.mjs"))],
-            (Kind::Schedule, Language::Ts) => vec![("schedule.ts", include_str!("templates/schedule/schedule.ts"))],
-            (Kind::Schedule, Language::Rust) => rust(include_str!("templates/schedule/main.rs"), &[CARGO]),
-            (Kind::Schedule, Language::Go) => {
-                let test = include_str!("templates/schedule/main_test.go");
-                go(include_str!("templates/schedule/main.go"), test, &[GO_MOD, IGNORE_WASM])
-            }
-            (Kind::Schedule, Language::C) => vec![("main.c", include_str!("templates/schedule/main.c")), IGNORE_WASM],
-            (Kind::Schedule, Language::Python) => {
-                let test = include_str!("templates/schedule/test_main.py");
-                python(include_str!("templates/schedule/main.py"), test, &[])
-            }
-            (Kind::Service, Language::Rust) => {
-                let cargo = ("Cargo.toml", include_str!("templates/service/Cargo.toml.in"));
-                rust(include_str!("templates/service/main.rs"), &[cargo, SAMPLE_NAME])
-            }
-            (Kind::Service, Language::Go) => {
-                let module = ("go.mod", include_str!("templates/service/go.mod.in"));
-                let ignored = (".gitignore", include_str!("templates/service/gitignore-go.in"));
-                let test = include_str!("templates/service/main_test.go");
-                go(include_str!("templates/service/main.go"), test, &[module, ignored, SAMPLE_NAME])
-            }
-            // A command of WebAssembly does not see headers, and a status cannot be told by it.
-            (Kind::Webhook, Language::Rust | Language::Go | Language::C | Language::Python)
-            | (Kind::Service, Language::Js | Language::Ts | Language::C | Language::Python) => Vec::new(),
+        match self.kind {
+            Kind::Function => function(self.language),
+            Kind::Webhook => webhook(self.language),
+            Kind::Consumer => consumer(self.language),
+            Kind::Schedule => schedule(self.language),
+            Kind::Service => service(self.language),
         }
     }
 
@@ -241,5 +177,77 @@ impl Template {
                 "Debian's packages: clang, lld, wasi-libc, libclang-rt-dev-wasm32; or `zig cc --target=wasm32-wasi` with zig alone."
             }
         }
+    }
+}
+
+fn rust(main: &'static str, more: &[File]) -> Vec<File> {
+    [&[("src/main.rs", main), IGNORE_TARGET][..], more].concat()
+}
+
+fn go([main, test]: [&'static str; 2], more: &[File]) -> Vec<File> {
+    [&[("main.go", main), ("main_test.go", test)][..], more].concat()
+}
+
+fn python([main, test]: [&'static str; 2], more: &[File]) -> Vec<File> {
+    [&[("main.py", main), ("test_main.py", test), WIT, IGNORE_PYTHON][..], more].concat()
+}
+
+/// The text of a template's file.
+macro_rules! text {
+    ($file:literal) => {
+        include_str!(concat!("templates/", $file))
+    };
+}
+
+fn function(language: Language) -> Vec<File> {
+    match language {
+        Language::Js => vec![("function.mjs", text!("function/function.mjs")), SAMPLE_NAME],
+        Language::Ts => vec![("function.ts", text!("function/function.ts")), SAMPLE_NAME],
+        Language::Rust => rust(text!("function/main.rs"), &[CARGO, SAMPLE_NAME]),
+        Language::Go => go([text!("function/main.go"), text!("function/main_test.go")], &[GO_MOD, IGNORE_WASM, SAMPLE_NAME]),
+        Language::C => vec![("main.c", text!("function/main.c")), IGNORE_WASM, SAMPLE_NAME],
+        Language::Python => python([text!("function/main.py"), text!("function/test_main.py")], &[SAMPLE_NAME]),
+    }
+}
+
+fn webhook(language: Language) -> Vec<File> {
+    match language {
+        Language::Js => vec![("webhook.mjs", text!("webhook/webhook.mjs")), SAMPLE_EVENT],
+        Language::Ts => vec![("webhook.ts", text!("webhook/webhook.ts")), SAMPLE_EVENT],
+        // A command of WebAssembly does not see headers, and a status cannot be told by it.
+        Language::Rust | Language::Go | Language::C | Language::Python => Vec::new(),
+    }
+}
+
+fn consumer(language: Language) -> Vec<File> {
+    match language {
+        Language::Js => vec![("consumer.mjs", text!("consumer/consumer.mjs")), SAMPLE_ORDER],
+        Language::Ts => vec![("consumer.ts", text!("consumer/consumer.ts")), SAMPLE_ORDER],
+        Language::Rust => rust(text!("consumer/main.rs"), &[CARGO, SAMPLE_ORDER]),
+        Language::Go => go([text!("consumer/main.go"), text!("consumer/main_test.go")], &[GO_MOD, IGNORE_WASM, SAMPLE_ORDER]),
+        Language::C => vec![("main.c", text!("consumer/main.c")), IGNORE_WASM, SAMPLE_ORDER],
+        Language::Python => python([text!("consumer/main.py"), text!("consumer/test_main.py")], &[SAMPLE_ORDER]),
+    }
+}
+
+fn schedule(language: Language) -> Vec<File> {
+    match language {
+        Language::Js => vec![("schedule.mjs", text!("schedule/schedule.mjs"))],
+        Language::Ts => vec![("schedule.ts", text!("schedule/schedule.ts"))],
+        Language::Rust => rust(text!("schedule/main.rs"), &[CARGO]),
+        Language::Go => go([text!("schedule/main.go"), text!("schedule/main_test.go")], &[GO_MOD, IGNORE_WASM]),
+        Language::C => vec![("main.c", text!("schedule/main.c")), IGNORE_WASM],
+        Language::Python => python([text!("schedule/main.py"), text!("schedule/test_main.py")], &[]),
+    }
+}
+
+fn service(language: Language) -> Vec<File> {
+    match language {
+        Language::Rust => rust(text!("service/main.rs"), &[("Cargo.toml", text!("service/Cargo.toml.in")), SAMPLE_NAME]),
+        Language::Go => {
+            let (module, ignored) = (("go.mod", text!("service/go.mod.in")), (".gitignore", text!("service/gitignore-go.in")));
+            go([text!("service/main.go"), text!("service/main_test.go")], &[module, ignored, SAMPLE_NAME])
+        }
+        Language::Js | Language::Ts | Language::C | Language::Python => Vec::new(),
     }
 }
