@@ -13,7 +13,7 @@ use crate::host::{self, Asking};
 use crate::message::Message;
 use crate::script::Script;
 use crate::value::{Fresh, Scope, Thrown, Value};
-use crate::web::{crypto, multipart, url};
+use crate::web::{self, crypto, intl, multipart, url};
 
 /// Most random bytes at once, as the Web Crypto API has it.
 const MAX_RANDOM_BYTES: f64 = 65_536.0;
@@ -21,7 +21,7 @@ const MAX_RANDOM_BYTES: f64 = 65_536.0;
 type Native = for<'a> fn(&Host, Scope<'a>, &[Value<'a>]) -> Result<Fresh<'a>, Thrown>;
 
 /// The natives by their names in the prelude; the position is the number.
-const NATIVES: [(&CStr, Native); 21] = [
+const NATIVES: [(&CStr, Native); 23] = [
     (c"log", |host, scope, given| host.log(scope, given)),
     (c"now", |host, scope, _| Ok(scope.number(host.budget.now()))),
     (c"timeOrigin", |host, scope, _| Ok(scope.number(host.budget.began()))),
@@ -49,6 +49,8 @@ const NATIVES: [(&CStr, Native); 21] = [
     (c"digest", |_, scope, given| crypto::digest(scope, given)),
     (c"hmac", |_, scope, given| crypto::hmac(scope, given)),
     (c"multipart", |_, scope, given| multipart::parts(scope, given)),
+    (c"part", |_, scope, given| web::late(scope, given)),
+    (c"intl", |_, scope, given| intl::ask(scope, given)),
 ];
 
 /// The state of an isolate and of its present call.

@@ -41,6 +41,7 @@
   web.encoding({ provide, native, asBytes });
   web.url({ provide, native });
   web.crypto({ provide, native, asBytes });
+  web.locale({ provide, native });
   const { oneByOne } = web.streams({ provide });
   const parts = web.blob({ provide, native, asBytes });
   const { take, source } = web.fetch({ provide, native, asBytes, http: native.http, ...parts });

@@ -1,6 +1,7 @@
 //! What the web's interfaces leave to the host: parsing URLs, digests, dividing forms. Their JavaScript is in the directory `web`.
 
 pub(crate) mod crypto;
+pub(crate) mod intl;
 pub(crate) mod multipart;
 pub(crate) mod url;
 
@@ -14,10 +15,14 @@ macro_rules! parts {
 }
 
 /// The interfaces; each is an expression that is a function.
-const PARTS: [(&str, &str); 9] = parts!["timers", "events", "encoding", "url", "crypto", "streams", "blob", "fetch", "handler"];
+const PARTS: [(&str, &str); 10] =
+    parts!["timers", "events", "encoding", "url", "crypto", "streams", "blob", "fetch", "handler", "locale"];
+/// Those that a script loads when it uses them first.
+const LATE: [(&str, &str); 4] = parts!["intl", "intl/dates", "intl/numbers", "intl/texts"];
 
 /// Their code, made by the first isolate of the process.
 static CODE: [OnceLock<Vec<u8>>; PARTS.len()] = [const { OnceLock::new() }; PARTS.len()];
+static LATE_CODE: [OnceLock<Vec<u8>>; LATE.len()] = [const { OnceLock::new() }; LATE.len()];
 
 #[expect(unsafe_code, reason = "the engine does not verify code")]
 fn run<'a>(scope: Scope<'a>, code: &OnceLock<Vec<u8>>, name: &str, source: &str) -> Result<Fresh<'a>, Thrown> {
@@ -43,6 +48,13 @@ pub(crate) fn object(scope: Scope<'_>) -> Result<Fresh<'_>, Thrown> {
         scope.set(&object, &name, part)?;
     }
     Ok(object)
+}
+
+/// `(name)`: an interface that is loaded late.
+pub(crate) fn late<'a>(scope: Scope<'a>, given: &[Value<'a>]) -> Result<Fresh<'a>, Thrown> {
+    let name = text(scope, given, 0)?;
+    let found = LATE.into_iter().zip(&LATE_CODE).find(|((of, _), _)| *of == name);
+    found.map_or_else(|| Ok(scope.undefined()), |((name, source), code)| run(scope, code, name, source))
 }
 
 /// An argument as a text; empty if it was not given.
