@@ -102,7 +102,7 @@
       this.#of = read(locales, options);
       known(ask("resolve", "number", this.#of.tag, this.#of.asks), "there is no such number format");
     }
-    get format() { return this.#format ??= (value = undefined) => joined(this.formatToParts(value)); }
+    get format() { return this.#format ??= (value = undefined) => joined(pieces("number", this.#of.tag, this.#of.asks, exact(value))); }
     formatToParts(value = undefined) { return pieces("number", this.#of.tag, this.#of.asks, exact(value)); }
     formatRange(from, to) { return joined(this.formatRangeToParts(from, to)); }
     formatRangeToParts(from, to) {

@@ -65,15 +65,29 @@
   };
   const hidden = Symbol("segments");
   class Segments {
-    #text; #granularity;
+    #text; #granularity; #rest;
+    // The ends that were looked at, times two; one more for words.
+    #ends = [];
     constructor(key, text, granularity) {
       if (key !== hidden) throw new TypeError("segments are made by Intl.Segmenter");
-      [this.#text, this.#granularity] = [text, granularity];
+      [this.#text, this.#granularity, this.#rest] = [text, granularity, segments(text, granularity)];
     }
     containing(index = 0) {
       const at = Math.trunc(Number(index)) || 0;
       if (at < 0 || at >= this.#text.length) return undefined;
-      for (const found of segments(this.#text, this.#granularity)) if (found[1] > at) return data(this.#text, this.#granularity, found);
+      const ends = this.#ends;
+      while (Math.floor((ends.at(-1) ?? 0) / 2) <= at) {
+        const [, to, isWordLike] = this.#rest.next().value;
+        ends.push(to * 2 + Number(isWordLike));
+      }
+      let [low, high] = [0, ends.length - 1];
+      while (low < high) {
+        const middle = (low + high) >>> 1;
+        if (Math.floor(ends[middle] / 2) > at) high = middle;
+        else low = middle + 1;
+      }
+      const from = low === 0 ? 0 : Math.floor(ends[low - 1] / 2);
+      return data(this.#text, this.#granularity, [from, Math.floor(ends[low] / 2), ends[low] % 2 === 1]);
     }
     *[Symbol.iterator]() { for (const found of segments(this.#text, this.#granularity)) yield data(this.#text, this.#granularity, found); }
   }
