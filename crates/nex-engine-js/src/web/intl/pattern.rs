@@ -32,7 +32,11 @@ pub(crate) fn choose(locale: &Locale, preferences: DateTimeFormatterPreferences,
     builder.alignment = None;
     builder.year_style =
         options.year.or(options.era).map(|_| if options.era.is_some() { YearStyle::WithEra } else { YearStyle::Full });
-    let pattern = of_fields(preferences, &builder)?;
+    let pattern = if builder.time_precision.is_none() && builder.zone_style.is_some() && builder.date_fields.is_some() {
+        with_zone(preferences, &builder)?
+    } else {
+        of_fields(preferences, &builder)?
+    };
     let pattern = match options.month {
         Some(Width::Short | Width::Narrow) => with_named_month(preferences, &builder, pattern)?,
         Some(Width::Numeric | Width::TwoDigit) => with_usual_digits(locale, preferences, options, pattern)?,
@@ -42,6 +46,15 @@ pub(crate) fn choose(locale: &Locale, preferences: DateTimeFormatterPreferences,
     keep(&mut tokens, options);
     widen(&mut tokens, options);
     Some(tokens)
+}
+
+/// A date and a zone are divided like a date and a time; ICU4X has a blank there.
+fn with_zone(preferences: DateTimeFormatterPreferences, builder: &FieldSetBuilder) -> Option<String> {
+    let (mut both, mut time, mut zone) = (builder.clone(), FieldSetBuilder::new(), FieldSetBuilder::new());
+    both.time_precision = Some(TimePrecision::Minute);
+    zone.zone_style = both.zone_style.take();
+    (time.length, time.time_precision) = (both.length, both.time_precision);
+    Some(of_fields(preferences, &both)?.replacen(&of_fields(preferences, &time)?, &of_fields(preferences, &zone)?, 1))
 }
 
 /// In some locales the middle length has the month's number where its name is asked for; the long one then has the name.
