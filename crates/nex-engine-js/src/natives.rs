@@ -15,7 +15,7 @@ use crate::message::Message;
 use crate::rejections::Rejections;
 use crate::script::Script;
 use crate::value::{Fresh, Scope, Thrown, Value};
-use crate::web::{self, compression, crypto, multipart, pattern, subtle, url};
+use crate::web::{self, compression, crypto, intl, multipart, pattern, subtle, url};
 
 /// Most random bytes at once, as the Web Crypto API has it.
 const MAX_RANDOM_BYTES: f64 = 65_536.0;
@@ -23,7 +23,7 @@ const MAX_RANDOM_BYTES: f64 = 65_536.0;
 type Native = for<'a> fn(&Host, Scope<'a>, &[Value<'a>]) -> Result<Fresh<'a>, Thrown>;
 
 /// The natives by their names in the prelude; the position is the number.
-const NATIVES: [(&CStr, Native); 34] = [
+const NATIVES: [(&CStr, Native); 35] = [
     (c"part", |_, scope, given| web::part(scope, given)),
     (c"log", |host, scope, given| host.log(scope, given)),
     (c"now", |host, scope, _| Ok(scope.number(host.budget.now()))),
@@ -64,6 +64,7 @@ const NATIVES: [(&CStr, Native); 34] = [
     (c"compress", |_, scope, given| compression::compress(scope, given)),
     (c"decompress", |host, scope, given| compression::decompress(scope, given, host.script.limits.memory_bytes)),
     (c"multipart", |_, scope, given| multipart::parts(scope, given)),
+    (c"intl", |_, scope, given| intl::ask(scope, given)),
 ];
 
 /// The state of an isolate and of its present call.

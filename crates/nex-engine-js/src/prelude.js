@@ -54,6 +54,7 @@
   web.url({ provide, native });
   const keys = lazily(["CryptoKey"], (provide) => native.part("subtle")({ provide, native, asBytes }));
   web.crypto({ provide, native, subtle: () => keys().subtle });
+  web.locale({ provide, native });
   const { oneByOne } = web.streams({ provide });
   const parts = web.blob({ provide, native, asBytes });
   const { take, source } = web.fetch({ provide, native, asBytes, http: native.http, ...parts });

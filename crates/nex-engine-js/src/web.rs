@@ -2,6 +2,7 @@
 
 pub(crate) mod compression;
 pub(crate) mod crypto;
+pub(crate) mod intl;
 mod keys;
 pub(crate) mod multipart;
 pub(crate) mod pattern;
@@ -19,7 +20,7 @@ macro_rules! parts {
 
 /// The interfaces; each is an expression that is a function. The first ones are there when a script begins; those behind them are made when a
 /// script asks for one of them, for few do.
-const PARTS: [(&str, &str); 14] = parts![
+const PARTS: [(&str, &str); 19] = parts![
     "timers",
     "events",
     "encoding",
@@ -29,14 +30,19 @@ const PARTS: [(&str, &str); 14] = parts![
     "blob",
     "fetch",
     "handler",
+    "locale",
     "writable",
     "transforms",
     "subtle",
     "pattern",
-    "messages"
+    "messages",
+    "intl",
+    "intl/dates",
+    "intl/numbers",
+    "intl/texts"
 ];
 /// How many there are at the beginning.
-const EAGER: usize = 9;
+const EAGER: usize = 10;
 
 /// Their code, made by the first isolate of the process.
 static CODE: [OnceLock<Vec<u8>>; PARTS.len()] = [const { OnceLock::new() }; PARTS.len()];

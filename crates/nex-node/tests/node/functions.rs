@@ -208,6 +208,17 @@ async fn the_relay_serves_many_calls_at_once_and_sees_wildcards() {
     world.stop().await;
 }
 
+/// Neither a jail nor a machine has files of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_knows_languages_and_time_zones_wherever_it_runs() {
+    let mut world = World::start(json!({})).await;
+    let options = "{ dateStyle: 'long', timeStyle: 'long', timeZone: 'Europe/Berlin' }";
+    let source = format!("() => new Date(0).toLocaleString('de', {options})");
+    world.run("dates", WorkloadType::V8, source.as_bytes()).await;
+    assert_eq!(world.call("dates", "").await, r#""1. Januar 1970 um 01:00:00 MEZ""#);
+    world.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_module_is_compiled_for_later_starts_by_a_process_that_runs_no_guest() {
     if machines::in_machines() {
