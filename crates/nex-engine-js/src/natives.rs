@@ -15,7 +15,7 @@ use crate::message::Message;
 use crate::rejections::Rejections;
 use crate::script::Script;
 use crate::value::{Fresh, Scope, Thrown, Value};
-use crate::web::{self, compression, crypto, intl, multipart, pattern, subtle, url};
+use crate::web::{self, compression, crypto, encodings, intl, multipart, pattern, subtle, url};
 
 /// Most random bytes at once, as the Web Crypto API has it.
 const MAX_RANDOM_BYTES: f64 = 65_536.0;
@@ -23,7 +23,7 @@ const MAX_RANDOM_BYTES: f64 = 65_536.0;
 type Native = for<'a> fn(&Host, Scope<'a>, &[Value<'a>]) -> Result<Fresh<'a>, Thrown>;
 
 /// The natives by their names in the prelude; the position is the number.
-const NATIVES: [(&CStr, Native); 35] = [
+const NATIVES: [(&CStr, Native); 37] = [
     (c"part", |_, scope, given| web::part(scope, given)),
     (c"log", |host, scope, given| host.log(scope, given)),
     (c"now", |host, scope, _| Ok(scope.number(host.budget.now()))),
@@ -32,6 +32,8 @@ const NATIVES: [(&CStr, Native); 35] = [
     (c"randomBytes", |host, scope, given| host.random_bytes(scope, given)),
     (c"encode", |_, scope, given| encode(scope, given)),
     (c"decode", |_, scope, given| decode(scope, given)),
+    (c"encodingName", |_, scope, given| encodings::name(scope, given)),
+    (c"decodeAs", |_, scope, given| encodings::decode(scope, given)),
     (c"host", |host, scope, given| {
         host.admit_host_call(scope)?;
         host::call(&host.asking(), scope, given)

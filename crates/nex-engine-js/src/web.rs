@@ -2,6 +2,7 @@
 
 pub(crate) mod compression;
 pub(crate) mod crypto;
+pub(crate) mod encodings;
 pub(crate) mod intl;
 mod keys;
 pub(crate) mod multipart;

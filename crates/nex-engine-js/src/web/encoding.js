@@ -18,10 +18,8 @@
     }
   });
 
-  const labels = new Map([
-    ...["utf-8", "utf8", "unicode-1-1-utf-8", "unicode11utf8", "unicode20utf8", "x-unicode20utf8"].map((label) => [label, "utf-8"]),
-    ...["utf-16le", "utf-16", "ucs-2", "unicode", "unicodefeff", "csunicode", "iso-10646-ucs-2"].map((label) => [label, "utf-16le"]),
-  ]);
+  // Of these a piece may end anywhere: they are decoded when all of it is there. Of others a byte is a character.
+  const held = ["gbk", "gb18030", "big5", "euc-jp", "iso-2022-jp", "shift_jis", "euc-kr", "utf-16be"];
 
   // Bytes at the end that begin a UTF-8 character and may be continued.
   const begun = (bytes) => {
@@ -45,8 +43,8 @@
   provide("TextDecoder", class TextDecoder {
     #encoding; #fatal; #ignoreBOM; #left = new Uint8Array(); #started = false;
     constructor(label = "utf-8", { fatal = false, ignoreBOM = false } = {}) {
-      this.#encoding = labels.get(String(label).trim().toLowerCase());
-      if (this.#encoding === undefined) throw new RangeError(`TextDecoder knows utf-8 and utf-16le, not ${label}`);
+      this.#encoding = native.encodingName(String(label).toWellFormed());
+      if (this.#encoding === undefined) throw new RangeError(`there is no encoding ${String(label).slice(0, 100)}`);
       [this.#fatal, this.#ignoreBOM] = [Boolean(fatal), Boolean(ignoreBOM)];
     }
     get encoding() { return this.#encoding; }
@@ -58,18 +56,23 @@
       if (this.#left.length > 0) bytes = joined(this.#left, bytes);
       this.#left = new Uint8Array();
       if (stream) {
-        const back = this.#encoding === "utf-8" ? begun(bytes) : wide(bytes);
+        const back = this.#encoding === "utf-8" ? begun(bytes) : this.#encoding === "utf-16le" ? wide(bytes) : held.includes(this.#encoding) ? bytes.length : 0;
         this.#left = bytes.slice(bytes.length - back);
         bytes = bytes.subarray(0, bytes.length - back);
       }
       const keepsMark = this.#ignoreBOM || this.#started;
-      const text = this.#encoding === "utf-8" ? native.decode(bytes, this.#fatal, keepsMark) : this.#utf16(bytes, keepsMark);
+      const text = this.#encoding === "utf-8" ? native.decode(bytes, this.#fatal, keepsMark)
+        : this.#encoding === "utf-16le" ? this.#utf16(bytes, keepsMark) : this.#other(bytes, keepsMark);
       this.#started = stream && (this.#started || bytes.length > 0);
       if (text === undefined) {
         [this.#left, this.#started] = [new Uint8Array(), false];
         throw new TypeError(`bytes are not valid ${this.#encoding}`);
       }
       return text;
+    }
+    #other(bytes, keepsMark) {
+      const text = native.decodeAs(this.#encoding, bytes, this.#fatal);
+      return !keepsMark && this.#encoding === "utf-16be" && text?.startsWith("\ufeff") ? text.slice(1) : text;
     }
     #utf16(bytes, keepsMark) {
       const parts = [];
