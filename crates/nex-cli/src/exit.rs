@@ -4,7 +4,7 @@ use anyhow::Error;
 use nex_bus::connect::ConnectError;
 use nex_bus::context::ContextError;
 use nex_bus::denials::Denial;
-use nex_client::auction::NobodyBids;
+use nex_client::auction::{NobodyBids, TriggerTaken};
 use nex_client::call::CallError;
 use nex_client::deploy::{DeployError, StopError};
 use nex_client::gather::GatherError;
@@ -136,7 +136,7 @@ impl Exit {
         if part.is::<NobodyBids>() {
             return Some(Self::NobodyBid);
         }
-        if part.is::<Denial>() || part.is::<Denied>() {
+        if part.is::<Denial>() || part.is::<Denied>() || part.is::<TriggerTaken>() {
             return Some(Self::Denied);
         }
         if part.is::<ConnectError>() {
@@ -243,6 +243,7 @@ mod tests {
             (Denial { action: Action::Publish, subject: "a".into() }.into(), 3),
             (Denied(vec![]).into(), 3),
             (NobodyBids { declined: vec![] }.into(), 4),
+            (TriggerTaken { subject: "a".into(), node: "N".into() }.into(), 3),
             (Differs.into(), 7),
             (late().into(), 5),
             (DeployError::Request(late()).into(), 5),

@@ -20,6 +20,7 @@ impl Placement<'_> {
     /// A node for each new copy: its `wishes` where that node bids, else one that has none yet, else whichever suits best. `taken` are the
     /// nodes of copies that stay.
     pub(crate) fn place(&self, wishes: &[Option<NodeId>], taken: &[NodeId]) -> anyhow::Result<Vec<Target>> {
+        self.auction.check_triggers()?;
         let mut used = taken.to_vec();
         let mut targets = Vec::new();
         for wish in wishes {

@@ -110,6 +110,7 @@ pub(crate) async fn run(args: &DevrunArgs, connection: &ConnectionArgs, env: &En
         memory_mib: args.workload.limits.requested().memory_mib,
         machine_class: args.workload.machine.clone(),
         isolation: plan.isolation().map(|isolation| isolation.to_string()),
+        triggers: plan.subjects(),
         replaces: (!args.no_stop).then(|| plan.name().to_string()),
         tags,
         ..local.auction.clone()

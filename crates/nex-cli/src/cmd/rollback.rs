@@ -96,6 +96,7 @@ pub(crate) async fn run(args: &RollbackArgs, connection: &ConnectionArgs, env: &
         memory_mib: deployment.limits.memory_mib,
         machine_class: deployment.machine_class.clone(),
         isolation: deployment.isolation.map(|isolation| isolation.to_string()),
+        triggers: deployment.triggers.clone(),
         replaces: (copies.count() > 0).then(|| args.name.to_string()),
         ..AuctionRequest::default()
     };
