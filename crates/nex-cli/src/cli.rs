@@ -1,5 +1,6 @@
 //! The command line: flags for every command, and the list of commands.
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tracing::Level;
 
@@ -45,10 +46,35 @@ impl Cli {
     /// Reads the command line; ends the process where it is none.
     pub(crate) fn read() -> Self {
         let read = Self::command().try_get_matches().and_then(|matches| Ok((Self::from_arg_matches(&matches)?, matches)));
-        let (mut cli, matches) = read.unwrap_or_else(|error| refuse(&error));
+        let (mut cli, matches) = read.unwrap_or_else(|error| refuse(&without_variables(error)));
         cli.connection.note_typed(&matches);
         cli
     }
+}
+
+/// Takes out of the usage line the flags that only a variable gives: who reads it would take them for necessary.
+fn without_variables(mut error: clap::Error) -> clap::Error {
+    let Some(ContextValue::StyledStr(shown)) = error.get(ContextKind::Usage) else { return error };
+    let mut usage = shown.to_string();
+    let typed: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    for flag in flags_with_variables(&Cli::command()) {
+        let is_typed = |word: &String| word.strip_prefix(&flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('='));
+        let Some((before, after)) = usage.split_once(&format!(" {flag} <")).filter(|_| !typed.iter().any(is_typed)) else {
+            continue;
+        };
+        usage = format!("{before}{}", after.split_once('>').map_or("", |(_, rest)| rest));
+    }
+    if usage != shown.to_string() {
+        error.insert(ContextKind::Usage, ContextValue::StyledStr(usage.into()));
+    }
+    error
+}
+
+/// The flags of a command and those below it that a variable stands for.
+fn flags_with_variables(command: &clap::Command) -> Vec<String> {
+    let own = command.get_arguments().filter(|arg| arg.get_env().is_some());
+    let own = own.filter_map(|arg| arg.get_long().map(|long| format!("--{long}")));
+    own.chain(command.get_subcommands().flat_map(flags_with_variables)).collect()
 }
 
 /// Says what is wrong with a command line, and ends the process; with `--json` as other failures are told.
