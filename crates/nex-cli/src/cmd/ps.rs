@@ -186,7 +186,8 @@ fn triggers(workload: &WorkloadSummary) -> String {
 
 /// Suggests commands for a workload.
 pub(crate) fn next_commands(name: &str, id: &str, trigger: Option<&str>, repeated: &str, style: Style) -> String {
-    let mut lines = vec![format!("  nex{repeated} logs {name}")];
+    // With what it said while this was printed.
+    let mut lines = vec![format!("  nex{repeated} logs {name} --tail 20 --follow")];
     lines.extend(trigger.map(|subject| format!("  nex{repeated} call {subject} <payload>")));
     lines.push(format!("  nex{repeated} stop {id}"));
     format!("{}\n{}", style.dim("Next:"), lines.join("\n"))
