@@ -1,13 +1,10 @@
 //! The command line: flags for every command, and the list of commands.
 
-use clap::error::{ContextKind, ContextValue};
 use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tracing::Level;
 
 use crate::args::{ConnectionArgs, LoggingArgs};
-use crate::check::Usage;
-use crate::cmd;
-use crate::output::Output;
+use crate::{cmd, refused};
 
 const EXAMPLES: &str = "Examples:
   nex up                             start NATS, if none answers, and a node
@@ -46,57 +43,10 @@ impl Cli {
     /// Reads the command line; ends the process where it is none.
     pub(crate) fn read() -> Self {
         let read = Self::command().try_get_matches().and_then(|matches| Ok((Self::from_arg_matches(&matches)?, matches)));
-        let (mut cli, matches) = read.unwrap_or_else(|error| refuse(&without_variables(error)));
+        let (mut cli, matches) = read.unwrap_or_else(|error| refused::end(error));
         cli.connection.note_typed(&matches);
         cli
     }
-}
-
-/// Takes out of the usage line the flags that only a variable gives: who reads it would take them for necessary.
-fn without_variables(mut error: clap::Error) -> clap::Error {
-    let Some(ContextValue::StyledStr(shown)) = error.get(ContextKind::Usage) else { return error };
-    let mut usage = shown.to_string();
-    let typed: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
-    for flag in flags_with_variables(&Cli::command()) {
-        let is_typed = |word: &String| word.strip_prefix(&flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('='));
-        let Some((before, after)) = usage.split_once(&format!(" {flag} <")).filter(|_| !typed.iter().any(is_typed)) else {
-            continue;
-        };
-        usage = format!("{before}{}", after.split_once('>').map_or("", |(_, rest)| rest));
-    }
-    if usage != shown.to_string() {
-        error.insert(ContextKind::Usage, ContextValue::StyledStr(usage.into()));
-    }
-    error
-}
-
-/// The flags of a command and those below it that a variable stands for.
-fn flags_with_variables(command: &clap::Command) -> Vec<String> {
-    let own = command.get_arguments().filter(|arg| arg.get_env().is_some());
-    let own = own.filter_map(|arg| arg.get_long().map(|long| format!("--{long}")));
-    own.chain(command.get_subcommands().flat_map(flags_with_variables)).collect()
-}
-
-/// Says what is wrong with a command line, and ends the process; with `--json` as other failures are told.
-fn refuse(error: &clap::Error) -> ! {
-    let wants_json = std::env::args_os().take_while(|word| word != "--").any(|word| word == "--json");
-    if !error.use_stderr() || !wants_json {
-        error.exit();
-    }
-    let code = u8::try_from(error.exit_code()).unwrap_or(2);
-    Output::new(true, true).failure(&Usage(as_failure(&error.to_string())).into(), code, None);
-    #[expect(clippy::exit, reason = "as the library's own end of the process")]
-    std::process::exit(i32::from(code))
-}
-
-/// What clap says in several paragraphs, as one failure with what to do next.
-fn as_failure(text: &str) -> String {
-    let mut parts = text.split("\n\n").map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "));
-    let what = parts.next().unwrap_or_default();
-    let advice: Vec<String> = parts.filter(|part| !part.is_empty() && !part.starts_with("For more information")).collect();
-    let what = what.strip_prefix("error: ").unwrap_or(&what);
-    let next = if advice.is_empty() { "see --help".to_owned() } else { advice.join("; ") };
-    if what.contains("; next: ") { what.to_owned() } else { format!("{what}; next: {next}") }
 }
 
 /// The commands.
@@ -189,15 +139,6 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn what_is_wrong_with_a_command_line_is_one_failure_with_what_to_do() {
-        let error = |line: &str| as_failure(&Cli::try_parse_from(line.split(' ')).unwrap_err().to_string());
-        let told = error("nex devrum");
-        assert!(told.starts_with("unrecognized subcommand 'devrum'; next: tip: a similar subcommand exists: 'devrun'"), "{told}");
-        assert_eq!(error("nex ps --timeout soon").matches("; next: ").count(), 1);
-        assert_eq!(error("nex devrun x --trigger strem:A").matches("; next: ").count(), 1);
     }
 
     #[test]
