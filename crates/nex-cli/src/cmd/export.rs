@@ -55,8 +55,7 @@ pub(crate) async fn run(args: &ExportArgs, connection: &ConnectionArgs, env: &En
     if groups.is_empty() {
         let namespace = session.client.namespace();
         anyhow::bail!(
-            "nothing of ours runs in namespace {namespace}; next: see what runs, and whose it is, with nex{} ps --json",
-            session.repeated
+            "nothing of ours runs in namespace {namespace}; next: see what runs, and whose it is, with `nex ps --json`"
         );
     }
     let (mut exported, mut left_out) = (Vec::new(), Vec::new());
