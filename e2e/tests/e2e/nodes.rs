@@ -51,7 +51,7 @@ fn copies_are_spread_and_nodes_are_chosen_by_their_tags() {
     world.nex(&["devrun", &script, "--copies", "3", "--spread"]).expect(2).says(&["no node left for another copy", "still runs"]);
     world.nex(&["devrun", &script, "--copies", "4"]).expect(0);
     assert_eq!(world.ps().len(), 4);
-    world.nex(&["devrun", &script, "--copies", "1"]).expect(0);
+    world.nex(&["devrun", &script, "--replicas", "1"]).expect(0);
     assert_eq!(world.ps().len(), 1);
     let toml = "project = 'p'\n[workloads.two]\nfile = 'echo.js'\ncopies = 2\nspread = true\ntags = { region = 'us' }\n";
     world.file("nex.toml", toml);
