@@ -15,7 +15,8 @@ const EXAMPLES: &str = "Examples:
   nex stop echojs                    stop it
   nex node ls --json                 the nodes, for a program
 
-Exit codes: 0 done, 1 failed, 2 usage, 3 denied, 4 nobody bid, 5 deadline, 6 not connected, 7 replay differs";
+Exit codes: 0 done, 1 failed, 2 usage, 3 denied, 4 nobody bid, 5 deadline, 6 not connected, 7 replay differs,
+130 interrupted";
 
 /// Run services and functions on a NATS system.
 #[derive(Debug, Parser)]

@@ -77,7 +77,7 @@ fn main() -> ExitCode {
 /// What the command was connected with, where that may be why it failed.
 fn used(cli: &Cli, exit: Exit) -> Option<&args::Used> {
     let brings_its_own = matches!(cli.command, cli::Command::Up(_));
-    let has_worked = matches!(exit, Exit::Job(_) | Exit::Differs);
+    let has_worked = matches!(exit, Exit::Job(_) | Exit::Differs | Exit::Interrupted);
     cli.connection.used().filter(|_| !brings_its_own && !has_worked)
 }
 

@@ -147,10 +147,16 @@ pub(crate) async fn run(args: &DevrunArgs, connection: &ConnectionArgs, env: &En
 }
 
 impl DevrunArgs {
+    /// Whether it goes on until it is interrupted.
+    pub(crate) fn is_watching(&self) -> bool {
+        self.watch
+    }
+
     /// The file, where it is one of this machine.
     fn open_local(&self, remote: Option<&Remote>, output: &mut Output) -> anyhow::Result<Option<LocalArtifact>> {
         if remote.is_none() {
             self.registry.is_of_registry(self.file.display())?;
+            self.check_file()?;
             return Ok(Some(LocalArtifact::open(&self.file, self.r#type, output)?));
         }
         if self.r#type.is_some_and(|named| named != WorkloadType::Oci) {
