@@ -1,7 +1,7 @@
 //! A command line that is none: what is wrong with it, and what was probably meant.
 
 use clap::CommandFactory as _;
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::check::Usage;
 use crate::cli::Cli;
@@ -27,16 +27,34 @@ const MEANT: [(&str, &[&str], &str); 14] = [
 
 /// Says instead of words that are spelt alike what does what is probably meant.
 fn advised(mut error: clap::Error) -> clap::Error {
-    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else { return error };
     let usage = error.get(ContextKind::Usage).map(ToString::to_string).unwrap_or_default();
     let words = usage.split_whitespace().skip_while(|word| *word != "nex").skip(1);
-    let above = words.take_while(|word| !word.starts_with(['[', '<'])).collect::<Vec<_>>().join(" ");
+    let above = words.take_while(|word| !word.starts_with(['[', '<', '-'])).collect::<Vec<_>>().join(" ");
+    if matches!(above.as_str(), "devrun" | "run") && is_of_a_program(&error) {
+        error.remove(ContextKind::SuggestedArg);
+        let tip = "words for the program itself go into --argv, as in --argv '--port 80'";
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+        let what = if above == "run" { "<URL> <NODE>" } else { "<FILE>" };
+        let usage = format!("Usage: nex {above} [OPTIONS] {what} [KEY=VALUE]...");
+        error.insert(ContextKind::Usage, ContextValue::StyledStr(usage.into()));
+    }
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else { return error };
     let found = MEANT.iter().find(|(below, words, _)| *below == above && words.contains(&word.as_str()));
     if let Some((_, _, tip)) = found {
         error.remove(ContextKind::SuggestedSubcommand);
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![(*tip).into()]));
     }
     error
+}
+
+/// Whether a flag is unknown and no other one is spelt nearly so: it may be meant for the program that is to run.
+fn is_of_a_program(error: &clap::Error) -> bool {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    let near = |flag: &str| strsim::levenshtein(flag, text(ContextKind::SuggestedArg).unwrap_or_default()) <= 3;
+    error.kind() == ErrorKind::UnknownArgument && text(ContextKind::InvalidArg).is_some_and(|flag| !near(flag))
 }
 
 /// Takes out of the usage line the flags that only a variable gives: who reads it would take them for necessary.
@@ -114,6 +132,9 @@ mod tests {
             let text = told(line);
             assert!(text.contains(tip) && !text.contains("similar"), "{line}: {text}");
         }
+        let flag = told("nex devrun ./service --port 80");
+        assert!(flag.contains("--argv") && !flag.contains("similar") && !flag.contains("--stop-grace"), "{flag}");
+        assert!(told("nex devrun x --trigger_subjct a").contains("'--trigger_subject'"));
         assert!(told("nex devrum x").contains("'devrun'"), "what is misspelt is found by its letters");
         for (below, words, _) in MEANT {
             let command = Cli::command();

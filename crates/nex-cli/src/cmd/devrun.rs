@@ -165,6 +165,21 @@ impl DevrunArgs {
         Ok(None)
     }
 
+    /// What stands where the file should, if that is something else.
+    fn check_file(&self) -> Result<(), Usage> {
+        let text = self.file.display().to_string();
+        let is_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let next = match text.split_once(['=', ':']) {
+            _ if self.file.exists() => return Ok(()),
+            Some(_) if text.contains("://") => "download it first; of images take oci://HOST/NAME:TAG",
+            Some((key, value)) if !value.is_empty() && !text.contains(':') && key.chars().all(is_of_name) => {
+                "give the file first, and its variables behind it"
+            }
+            _ => return Ok(()),
+        };
+        Err(Usage(format!("there is no file {text}; next: {next}")))
+    }
+
     /// For each new copy the node of the one that it replaces, where there are several; as many as there are to be.
     fn wishes(&self, copies: &Copies) -> Vec<Option<NodeId>> {
         let mut wishes = copies.nodes();
