@@ -164,6 +164,11 @@ impl WorkloadPlan {
         if self.is_called_by_its_name() { vec![self.name.to_string()] } else { self.triggers.subjects.clone() }
     }
 
+    /// Whether HTTP requests call it.
+    pub(crate) fn has_routes(&self) -> bool {
+        !self.triggers.http.is_empty()
+    }
+
     fn is_called_by_its_name(&self) -> bool {
         self.triggers == Triggers::default() && self.r#type.is_function()
     }

@@ -28,7 +28,7 @@ use crate::env::Env;
 use crate::local::LocalArtifact;
 use crate::manifest::{Manifest, Settings, Source, Wanted};
 use crate::output::Output;
-use crate::placement::Placement;
+use crate::placement::{Placement, note_listeners};
 use crate::plan::{Change, Comparison, Revision};
 use crate::registry::{RegistryArgs, pull_for_nodes};
 use crate::remote::Remote;
@@ -220,6 +220,7 @@ async fn apply(one: &Resolved<'_>, change: &Change, keys: &Keys, session: &Sessi
             ..one.auction.clone()
         };
         let auction = session.client.auction(&asked, session.discovery_timeout).await?;
+        note_listeners(&auction, !settings.http.is_empty(), output);
         let targets = targets(&auction, change, one)?;
         let artifact = match &one.artifact {
             ArtifactSource::Stored(artifact) => artifact.clone(),

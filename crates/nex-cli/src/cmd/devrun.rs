@@ -19,7 +19,7 @@ use crate::complete;
 use crate::env::Env;
 use crate::local::{LocalArtifact, default_name};
 use crate::output::Output;
-use crate::placement::Placement;
+use crate::placement::{Placement, note_listeners};
 use crate::registry::{RegistryArgs, pull_for_nodes};
 use crate::remote::Remote;
 use crate::saves::Saves;
@@ -124,7 +124,9 @@ pub(crate) async fn run(args: &DevrunArgs, connection: &ConnectionArgs, env: &En
         false => Copies::among(&copies?, plan.name(), &keys.issuer.public_key(), output),
     };
     let prepared = async {
-        let placement = Placement { auction: &auction?, allowed: &args.nodes, spread: args.spread };
+        let auction = auction?;
+        note_listeners(&auction, plan.has_routes(), output);
+        let placement = Placement { auction: &auction, allowed: &args.nodes, spread: args.spread };
         let targets = placement
             .place(&args.wishes(&copies), &[])
             .with_context(|| format!("{} is {}, run as {}", args.file.display(), local.what, plan.r#type()))?;
