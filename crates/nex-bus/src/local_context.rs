@@ -2,6 +2,7 @@
 //! if nothing else is.
 
 use std::io::{self, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -37,7 +38,7 @@ pub fn local_port(servers: &[String]) -> Option<u16> {
     matches!(host, "127.0.0.1" | "localhost" | "[::1]" | "0.0.0.0").then_some(port)
 }
 
-/// Writes the context of a server on a port of this machine, and selects it if none is.
+/// Writes the context of a server on a port of this machine, and selects it if none is, or one of ours whose server does not run.
 ///
 /// # Errors
 /// Those of the file system; [`io::ErrorKind::AlreadyExists`] when the user has a context of that name that is not ours.
@@ -51,10 +52,18 @@ pub fn write(port: u16, nkey: &Path, directories: &Directories) -> io::Result<Wr
     write_private(&path, &text.to_string())?;
     let selection = directories.config.join("nats").join("context.txt");
     let selected = std::fs::read_to_string(&selection).unwrap_or_default();
-    if selected.trim().is_empty() {
+    let is_free = selected.trim().is_empty() || is_over(selected.trim(), directories);
+    if is_free {
         write_private(&selection, &name)?;
     }
-    Ok(Written { is_selected: selected.trim().is_empty() || selected.trim() == name, name })
+    Ok(Written { is_selected: is_free || selected.trim() == name, name })
+}
+
+/// Whether a context is of a `nex up` whose server does not run any more.
+fn is_over(name: &str, directories: &Directories) -> bool {
+    let path = directories.config.join("nats").join("context").join(format!("{name}.json"));
+    let port = ours(&path, directories).and_then(|found| local_port(&found.servers));
+    port.is_some_and(|port| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err())
 }
 
 /// The settings for a server of this machine that `nex up` has started, with credentials.
@@ -121,7 +130,6 @@ mod tests {
         assert_eq!(find(&servers("nats://127.0.0.1:4222"), &directories), None);
         assert_eq!(write(4222, &key, &directories).unwrap(), Written { name: "nex".into(), is_selected: true });
         assert_eq!(context::selected(&directories).unwrap().as_deref(), Some("nex"));
-        assert_eq!(write(4333, &key, &directories).unwrap(), Written { name: "nex-4333".into(), is_selected: false });
         for url in ["nats://127.0.0.1:4222", "localhost:4222", "localhost"] {
             let found = find(&servers(url), &directories).unwrap();
             assert_eq!((found.nkey_file.as_ref(), found.inbox_prefix.as_deref()), (Some(&key), Some(INBOX_PREFIX)));
@@ -133,6 +141,19 @@ mod tests {
     }
 
     #[test]
+    fn one_of_ours_stays_selected_while_its_server_runs() {
+        let (root, directories) = directories();
+        let (key, server) = (root.path().join("user.nk"), std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+        let port = server.local_addr().unwrap().port();
+        assert!(write(port, &key, &directories).unwrap().is_selected);
+        // Nobody listens on it, but nobody is asked either: it is not the selected one.
+        assert_eq!(write(1, &key, &directories).unwrap(), Written { name: "nex-1".into(), is_selected: false });
+        drop(server);
+        assert!(write(1, &key, &directories).unwrap().is_selected);
+        assert_eq!(context::selected(&directories).unwrap().as_deref(), Some("nex-1"));
+    }
+
+    #[test]
     fn a_context_of_the_users_own_is_left_alone() {
         let (root, directories) = directories();
         let own = directories.config.join("nats/context/nex.json");
@@ -141,5 +162,8 @@ mod tests {
         assert_eq!(write(4222, &root.path().join("user.nk"), &directories).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(find(&servers("localhost"), &directories), None);
         assert!(std::fs::read_to_string(&own).unwrap().contains("me"));
+        // The user's own stays selected, whether its server runs or not.
+        std::fs::write(directories.config.join("nats/context.txt"), "nex").unwrap();
+        assert!(!write(1, &root.path().join("user.nk"), &directories).unwrap().is_selected);
     }
 }

@@ -175,7 +175,8 @@ pub(crate) fn trusted_node(text: &str) -> Result<NodeId, String> {
     if text.trim().is_empty() {
         return Err("no node is named; next: name one, or unset NEX_TRUSTED_NODES to deploy to any".to_owned());
     }
-    text.trim().parse().map_err(|error| format!("{error}"))
+    let next = "take it from `nex node ls`: a name is only what a node says of itself";
+    text.trim().parse().map_err(|error| format!("{error}; next: {next}"))
 }
 
 /// Returns the value, or after `@` the trimmed content of the file.

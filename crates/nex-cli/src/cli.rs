@@ -4,9 +4,7 @@ use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcomma
 use tracing::Level;
 
 use crate::args::{ConnectionArgs, LoggingArgs};
-use crate::check::Usage;
-use crate::cmd;
-use crate::output::Output;
+use crate::{cmd, refused};
 
 const EXAMPLES: &str = "Examples:
   nex up                             start NATS, if none answers, and a node
@@ -17,7 +15,8 @@ const EXAMPLES: &str = "Examples:
   nex stop echojs                    stop it
   nex node ls --json                 the nodes, for a program
 
-Exit codes: 0 done, 1 failed, 2 usage, 3 denied, 4 nobody bid, 5 deadline, 6 not connected, 7 replay differs";
+Exit codes: 0 done, 1 failed, 2 usage, 3 denied, 4 nobody bid, 5 deadline, 6 not connected, 7 replay differs,
+130 interrupted";
 
 /// Run services and functions on a NATS system.
 #[derive(Debug, Parser)]
@@ -45,32 +44,10 @@ impl Cli {
     /// Reads the command line; ends the process where it is none.
     pub(crate) fn read() -> Self {
         let read = Self::command().try_get_matches().and_then(|matches| Ok((Self::from_arg_matches(&matches)?, matches)));
-        let (mut cli, matches) = read.unwrap_or_else(|error| refuse(&error));
+        let (mut cli, matches) = read.unwrap_or_else(|error| refused::end(error));
         cli.connection.note_typed(&matches);
         cli
     }
-}
-
-/// Says what is wrong with a command line, and ends the process; with `--json` as other failures are told.
-fn refuse(error: &clap::Error) -> ! {
-    let wants_json = std::env::args_os().take_while(|word| word != "--").any(|word| word == "--json");
-    if !error.use_stderr() || !wants_json {
-        error.exit();
-    }
-    let code = u8::try_from(error.exit_code()).unwrap_or(2);
-    Output::new(true, true).failure(&Usage(as_failure(&error.to_string())).into(), code, None);
-    #[expect(clippy::exit, reason = "as the library's own end of the process")]
-    std::process::exit(i32::from(code))
-}
-
-/// What clap says in several paragraphs, as one failure with what to do next.
-fn as_failure(text: &str) -> String {
-    let mut parts = text.split("\n\n").map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "));
-    let what = parts.next().unwrap_or_default();
-    let advice: Vec<String> = parts.filter(|part| !part.is_empty() && !part.starts_with("For more information")).collect();
-    let what = what.strip_prefix("error: ").unwrap_or(&what);
-    let next = if advice.is_empty() { "see --help".to_owned() } else { advice.join("; ") };
-    if what.contains("; next: ") { what.to_owned() } else { format!("{what}; next: {next}") }
 }
 
 /// The commands.
@@ -163,15 +140,6 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn what_is_wrong_with_a_command_line_is_one_failure_with_what_to_do() {
-        let error = |line: &str| as_failure(&Cli::try_parse_from(line.split(' ')).unwrap_err().to_string());
-        let told = error("nex devrum");
-        assert!(told.starts_with("unrecognized subcommand 'devrum'; next: tip: a similar subcommand exists: 'devrun'"), "{told}");
-        assert_eq!(error("nex ps --timeout soon").matches("; next: ").count(), 1);
-        assert_eq!(error("nex devrun x --trigger strem:A").matches("; next: ").count(), 1);
     }
 
     #[test]

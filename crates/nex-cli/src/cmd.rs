@@ -22,6 +22,7 @@ pub(crate) mod node_stop;
 pub(crate) mod node_up;
 pub(crate) mod node_upgrade;
 pub(crate) mod preflight;
+mod previous;
 pub(crate) mod ps;
 pub(crate) mod replay;
 pub(crate) mod rollback;

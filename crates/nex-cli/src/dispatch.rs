@@ -15,7 +15,7 @@ use crate::cmd::{
     whoami,
 };
 use crate::env::Env;
-use crate::exit::Denied;
+use crate::exit::{Denied, Interrupted};
 use crate::log_feed::LogFeed;
 use crate::output::Output;
 use crate::session;
@@ -55,12 +55,13 @@ async fn run_command(cli: &Cli, env: &Env, output: &mut Output, feed: Option<Log
         Command::Node(NodeCommand::Stop(args)) => return node_stop::run(args, env, output).await,
         Command::Node(NodeCommand::Upgrade(args)) => return node_upgrade::run(args, env, output).await,
         Command::Node(NodeCommand::Preflight(args)) => return preflight::run(args, connection, env, output).await,
-        Command::Devrun(args) => return devrun::run(args, connection, env, output).await,
-        Command::Apply(args) => return Box::pin(apply::run(args, connection, env, output)).await,
+        Command::Devrun(args) if args.is_watching() => return devrun::run(args, connection, env, output).await,
+        Command::Devrun(args) => return unless_interrupted(Box::pin(devrun::run(args, connection, env, output))).await,
+        Command::Apply(args) => return unless_interrupted(Box::pin(apply::run(args, connection, env, output))).await,
         Command::Export(args) => return Box::pin(export::run(args, connection, env, output)).await,
-        Command::Rollback(args) => return Box::pin(rollback::run(args, connection, env, output)).await,
+        Command::Rollback(args) => return unless_interrupted(Box::pin(rollback::run(args, connection, env, output))).await,
         Command::Replay(args) => return Box::pin(replay::run(args, connection, env, output)).await,
-        Command::Run(args) => return run_artifact::run(args, connection, env, output).await,
+        Command::Run(args) => return unless_interrupted(Box::pin(run_artifact::run(args, connection, env, output))).await,
         Command::Secret(command) => return Box::pin(secret::run(command, connection, env, output)).await,
         Command::Stop(args) => return stop::run(args, connection, env, output).await,
         Command::Events(_) => events::check(&connection.namespace)?,
@@ -97,6 +98,17 @@ fn version(output: &mut Output) -> anyhow::Result<()> {
         output.document(&json!({ "version": version, "agent_protocol": PROTOCOL }))
     } else {
         output.line(format_args!("nex v{version}"))
+    }
+}
+
+/// Runs a deploy; one that is interrupted says what becomes of it.
+async fn unless_interrupted(deploy: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::select! {
+        done = deploy => done,
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted.context("cannot handle Ctrl-C")?;
+            Err(Interrupted.into())
+        }
     }
 }
 

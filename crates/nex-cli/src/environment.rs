@@ -118,7 +118,8 @@ fn of_arguments(arguments: &[String], mut stdin: impl FnMut() -> anyhow::Result<
     for argument in arguments {
         let Some((key, value)) = argument.split_once('=') else {
             let shown: String = argument.chars().take(40).collect();
-            return Err(Usage(format!("'{shown}' is no environment variable; next: write it as KEY=value")).into());
+            let next = "write it as KEY=value; words for the program itself go into --argv 'WORD WORD'";
+            return Err(Usage(format!("'{shown}' is no environment variable; next: {next}")).into());
         };
         if variables.has(key) {
             return Err(Usage(format!("environment variable {key} is given twice; next: leave one out")).into());

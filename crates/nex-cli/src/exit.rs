@@ -4,7 +4,7 @@ use anyhow::Error;
 use nex_bus::connect::ConnectError;
 use nex_bus::context::ContextError;
 use nex_bus::denials::Denial;
-use nex_client::auction::NobodyBids;
+use nex_client::auction::{NobodyBids, TriggerTaken};
 use nex_client::call::CallError;
 use nex_client::deploy::{DeployError, StopError};
 use nex_client::gather::GatherError;
@@ -36,6 +36,8 @@ pub(crate) enum Exit {
     NotConnected,
     /// A message that was replayed came to something else than before.
     Differs,
+    /// Ctrl-C; as a shell tells it.
+    Interrupted,
     /// A job that was waited for has failed; as a shell tells it.
     Job(u8),
 }
@@ -51,6 +53,20 @@ impl std::fmt::Display for Differs {
 }
 
 impl std::error::Error for Differs {}
+
+/// A deploy was interrupted.
+#[derive(Debug)]
+pub(crate) struct Interrupted;
+
+impl std::fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(
+            "interrupted; next: a deploy that a node has begun goes on there: see it with `nex ps`, end it with `nex stop`",
+        )
+    }
+}
+
+impl std::error::Error for Interrupted {}
 
 /// All that the server did not permit a command.
 #[derive(Debug)]
@@ -111,6 +127,7 @@ impl Exit {
             Self::Deadline => 5,
             Self::NotConnected => 6,
             Self::Differs => 7,
+            Self::Interrupted => 130,
             Self::Job(code) => code,
         }
     }
@@ -133,10 +150,13 @@ impl Exit {
         if part.is::<Differs>() {
             return Some(Self::Differs);
         }
+        if part.is::<Interrupted>() {
+            return Some(Self::Interrupted);
+        }
         if part.is::<NobodyBids>() {
             return Some(Self::NobodyBid);
         }
-        if part.is::<Denial>() || part.is::<Denied>() {
+        if part.is::<Denial>() || part.is::<Denied>() || part.is::<TriggerTaken>() {
             return Some(Self::Denied);
         }
         if part.is::<ConnectError>() {
@@ -243,7 +263,9 @@ mod tests {
             (Denial { action: Action::Publish, subject: "a".into() }.into(), 3),
             (Denied(vec![]).into(), 3),
             (NobodyBids { declined: vec![] }.into(), 4),
+            (TriggerTaken { subject: "a".into(), node: "N".into() }.into(), 3),
             (Differs.into(), 7),
+            (Interrupted.into(), 130),
             (late().into(), 5),
             (DeployError::Request(late()).into(), 5),
             (CallError::TimedOut { subject: "a".into(), waited: Duration::ZERO }.into(), 5),

@@ -45,7 +45,7 @@ impl Since {
 pub(crate) async fn nodes(session: &Session) -> anyhow::Result<Vec<NodeId>> {
     let found = session.client.nodes(session.discovery_timeout).await?;
     let nodes: Vec<NodeId> = found.iter().filter_map(|node| node.node_id.parse().ok()).collect();
-    anyhow::ensure!(!nodes.is_empty(), "no node answers; next: start one with nex{} up", session.repeated);
+    anyhow::ensure!(!nodes.is_empty(), "no node answers; next: start one with `nex up` or `nex node up`");
     Ok(nodes)
 }
 

@@ -2,7 +2,7 @@
 //!
 //! | room | what is in it |
 //! |---|---|
-//! | [`cli`], [`args`], [`mod@env`] | the command line and the environment; nothing else reads either |
+//! | [`cli`], [`refused`], [`args`], [`mod@env`] | the command line and the environment; nothing else reads either |
 //! | [`dispatch`], [`cmd`] | the commands, one file each, and the choice among them |
 //! | [`session`], [`keys`] | the connection, and the keys of the user |
 //! | [`manifest`], [`mod@plan`], [`placement`] | the file that says what should run, and what to do so that it does |
@@ -35,6 +35,7 @@ mod placement;
 mod plan;
 mod progress;
 mod prompt;
+mod refused;
 mod registry;
 mod remote;
 mod saves;
@@ -76,7 +77,7 @@ fn main() -> ExitCode {
 /// What the command was connected with, where that may be why it failed.
 fn used(cli: &Cli, exit: Exit) -> Option<&args::Used> {
     let brings_its_own = matches!(cli.command, cli::Command::Up(_));
-    let has_worked = matches!(exit, Exit::Job(_) | Exit::Differs);
+    let has_worked = matches!(exit, Exit::Job(_) | Exit::Differs | Exit::Interrupted);
     cli.connection.used().filter(|_| !brings_its_own && !has_worked)
 }
 

@@ -5,6 +5,10 @@ use nex_client::deploy::Target;
 use nex_protocol::id::NodeId;
 
 use crate::check::Usage;
+use crate::output::Output;
+
+/// Tag of a node that takes HTTP requests: where it listens.
+const LISTENER: &str = "nex.http";
 
 /// What copies may be placed on.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +24,7 @@ impl Placement<'_> {
     /// A node for each new copy: its `wishes` where that node bids, else one that has none yet, else whichever suits best. `taken` are the
     /// nodes of copies that stay.
     pub(crate) fn place(&self, wishes: &[Option<NodeId>], taken: &[NodeId]) -> anyhow::Result<Vec<Target>> {
+        self.auction.check_triggers()?;
         let mut used = taken.to_vec();
         let mut targets = Vec::new();
         for wish in wishes {
@@ -50,6 +55,14 @@ impl Placement<'_> {
         let bidding = self.auction.bids.iter().filter_map(|bid| bid.node_id.parse::<NodeId>().ok());
         let free: Vec<NodeId> = bidding.filter(|node| !used.contains(node) && self.may_be(node)).collect();
         if free.is_empty() { None } else { self.auction.best_of(&free).ok() }
+    }
+}
+
+/// Says of a workload with routes of HTTP when no node listens for requests: it would run, and nobody would call it.
+pub(crate) fn note_listeners(auction: &Auction, has_routes: bool, output: &Output) {
+    let mut nodes = auction.bids.iter().chain(&auction.declined);
+    if has_routes && !nodes.any(|node| node.tags.contains_key(LISTENER)) {
+        output.note("No node listens for HTTP, so nothing calls it: start one with --http 127.0.0.1:8080");
     }
 }
 

@@ -49,50 +49,76 @@ pub(crate) fn sniff(path: &Path, named: Option<WorkloadType>) -> anyhow::Result<
         (Ok(found), None) => Ok(found),
         (Ok(found), Some(r#type)) if r#type == WorkloadType::Native => Ok(Sniffed { r#type, ..found }),
         (_, Some(r#type)) => Ok(Sniffed { r#type, what: "a file", arch: None, os: None }),
-        (Err(found), None) => {
+        (Err(Unfit { what, next }), None) => {
             let why = "nodes run ELF programs, `#!` scripts, WebAssembly, JavaScript and TypeScript";
-            Err(Usage(format!("{} is {found}, but {why}; next: give another file, or name its type with --type", path.display()))
-                .into())
+            Err(Usage(format!("{} is {what}, but {why}; next: {next}", path.display())).into())
         }
     }
 }
 
-fn look(head: &[u8], path: &Path) -> Result<Sniffed, &'static str> {
+/// A file that no node runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Unfit {
+    /// What it is, for people.
+    what: &'static str,
+    /// What there is to do.
+    next: &'static str,
+}
+
+impl From<&'static str> for Unfit {
+    fn from(what: &'static str) -> Self {
+        Self { what, next: "give another file, or name its type with --type" }
+    }
+}
+
+fn look(head: &[u8], path: &Path) -> Result<Sniffed, Unfit> {
     let native = |what, arch, os| Ok(Sniffed { r#type: WorkloadType::Native, what, arch, os });
     let wasm = |what| Ok(Sniffed { r#type: WorkloadType::Wasm, what, arch: None, os: None });
     match head {
-        [] => Err("empty"),
+        [] => Err(Unfit { what: "empty", next: "give a file with something in it" }),
         [0x7f, b'E', b'L', b'F', ..] => native("an ELF program", elf_arch(head), Some("linux")),
         [b'#', b'!', ..] if ends_lines_as_windows_does(head) => {
-            Err("a script whose lines end as on Windows (CRLF), so that its interpreter would not be found (`dos2unix` mends it)")
+            let what = "a script whose lines end as on Windows (CRLF), so that its interpreter would not be found";
+            Err(Unfit { what, next: "end its lines as on Linux: `dos2unix` mends it" })
         }
         [b'#', b'!', ..] => native("a script", None, None),
         [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => wasm("a WebAssembly module"),
         [0, b'a', b's', b'm', _, _, 1, 0, ..] => wasm("a WebAssembly component"),
-        [0, b'a', b's', b'm', ..] => Err("WebAssembly of an unknown version"),
+        [0, b'a', b's', b'm', ..] => Err("WebAssembly of an unknown version".into()),
         [0xcf, 0xfa, 0xed, 0xfe, kind, ..] => native("a macOS program", macho_arch(*kind), Some("darwin")),
         [b'M', b'Z', ..] => native("a Windows program", pe_arch(head), Some("windows")),
-        [0x1f, 0x8b, ..] => Err("a gzip archive"),
-        [b'P', b'K', 3, 4, ..] => Err("a zip archive"),
+        [0x1f, 0x8b, ..] => Err(Unfit { what: "a gzip archive", next: UNPACK }),
+        [b'P', b'K', 3, 4, ..] => Err(Unfit { what: "a zip archive", next: UNPACK }),
         text => text_type(text, path),
     }
 }
+
+/// What there is to do with archives of other programs.
+const UNPACK: &str = "unpack it, and give the program that is in it";
 
 fn ends_lines_as_windows_does(head: &[u8]) -> bool {
     head.split(|byte| *byte == b'\n').next().is_some_and(|line| line.ends_with(b"\r"))
 }
 
 /// What a file is by its name that would be taken for JavaScript by its words.
-fn named_otherwise(path: &Path) -> Option<&'static str> {
+fn named_otherwise(path: &Path) -> Option<Unfit> {
+    let unfit = |what, next| Some(Unfit { what, next });
     match path.extension()?.to_str()? {
-        "cts" => Some("TypeScript of a CommonJS module; nodes run modules and scripts"),
-        "tsx" => Some("TypeScript with JSX, which has to be compiled to JavaScript first"),
-        "jsx" => Some("JSX, which has to be compiled to JavaScript first"),
-        "wat" | "wast" => Some("WebAssembly as text, which has to be assembled first (`wat2wasm`)"),
-        "md" | "markdown" | "txt" | "rst" | "adoc" => Some("plain text"),
-        "html" | "htm" | "css" | "json" | "toml" | "yaml" | "yml" | "xml" | "csv" => Some("a document and no program"),
-        "rs" | "go" | "c" | "h" | "cc" | "cpp" | "java" | "cs" | "zig" => Some("source code that has to be compiled first"),
-        "py" | "rb" | "pl" | "sh" | "bash" | "lua" | "php" => Some("a script without a `#!` line"),
+        "cts" => unfit("TypeScript of a CommonJS module", "write it as a module, and call it .mts or .ts"),
+        "tsx" => unfit("TypeScript with JSX, which has to be compiled to JavaScript first", "compile it, and give the .js file"),
+        "jsx" => unfit("JSX, which has to be compiled to JavaScript first", "compile it, and give the .js file"),
+        "wat" | "wast" => {
+            unfit("WebAssembly as text, which has to be assembled first (`wat2wasm`)", "assemble it, and give the .wasm file")
+        }
+        "md" | "markdown" | "txt" | "rst" | "adoc" => Some("plain text".into()),
+        "html" | "htm" | "css" | "json" | "toml" | "yaml" | "yml" | "xml" | "csv" => Some("a document and no program".into()),
+        "rs" | "go" | "c" | "h" | "cc" | "cpp" | "java" | "cs" | "zig" => {
+            unfit("source code that has to be compiled first", "compile it, for Linux or to WebAssembly, and give the program")
+        }
+        "py" | "rb" | "pl" | "sh" | "bash" | "lua" | "php" => unfit(
+            "a script without a `#!` line",
+            "begin it with that of its interpreter, such as #!/bin/sh or #!/usr/bin/python3",
+        ),
         _ => None,
     }
 }
@@ -102,8 +128,8 @@ pub(crate) fn is_typescript(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "ts" || extension == "mts")
 }
 
-fn text_type(head: &[u8], path: &Path) -> Result<Sniffed, &'static str> {
-    let Some(text) = as_text(head) else { return Err("binary data of an unknown kind") };
+fn text_type(head: &[u8], path: &Path) -> Result<Sniffed, Unfit> {
+    let Some(text) = as_text(head) else { return Err("binary data of an unknown kind".into()) };
     if let Some(other) = named_otherwise(path) {
         return Err(other);
     }
@@ -115,7 +141,7 @@ fn text_type(head: &[u8], path: &Path) -> Result<Sniffed, &'static str> {
     if named || looks.iter().any(|part| text.contains(part)) {
         return Ok(Sniffed { r#type: WorkloadType::V8, what: "JavaScript", arch: None, os: None });
     }
-    Err("text that does not look like JavaScript")
+    Err("text that does not look like JavaScript".into())
 }
 
 /// The bytes as text, if they are UTF-8 without control characters; the last character may be incomplete.
@@ -164,7 +190,7 @@ mod tests {
     use super::*;
 
     fn found(bytes: &[u8], name: &str) -> Result<(WorkloadType, Option<&'static str>, Option<&'static str>), &'static str> {
-        look(bytes, Path::new(name)).map(|sniffed| (sniffed.r#type, sniffed.arch, sniffed.os))
+        look(bytes, Path::new(name)).map(|sniffed| (sniffed.r#type, sniffed.arch, sniffed.os)).map_err(|unfit| unfit.what)
     }
 
     #[test]

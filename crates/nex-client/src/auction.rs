@@ -59,7 +59,30 @@ impl fmt::Display for NobodyBids {
 
 impl std::error::Error for NobodyBids {}
 
+/// A node runs a workload of another namespace that is called on one of the subjects: both would answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "The trigger subject {subject} overlaps with one of another namespace on node {node}, so that both would be called; next: choose \
+     another subject"
+)]
+pub struct TriggerTaken {
+    /// The subject.
+    pub subject: String,
+    /// The node.
+    pub node: String,
+}
+
 impl Auction {
+    /// Whether another namespace has one of the triggers on any node: those who call would reach either.
+    ///
+    /// # Errors
+    /// [`TriggerTaken`], with the first one.
+    pub fn check_triggers(&self) -> Result<(), TriggerTaken> {
+        let mut taken =
+            self.bids.iter().chain(&self.declined).filter_map(|node| Some((node.taken_trigger.clone()?, &node.node_id)));
+        taken.next().map_or(Ok(()), |(subject, node)| Err(TriggerTaken { subject, node: node.clone() }))
+    }
+
     /// The best bid: the fewest running workloads, then the most agents in waiting, then by lot.
     ///
     /// A bid in the name of a node with a key that is not that node's is none; one without a signature counts only where its node did
@@ -197,6 +220,15 @@ mod tests {
         }
         let third: NodeId = KeyPair::new_server().public_key().parse().unwrap();
         assert!(auction.best_of(&[third]).unwrap_err().to_string().contains("not among the nodes asked for"));
+    }
+
+    #[test]
+    fn a_trigger_that_another_namespace_has_is_taken_whoever_bids() {
+        let other = NodeSummary { taken_trigger: Some("fn.greet".into()), declined: vec!["it has it".into()], ..node(0, 1) };
+        let auction = Auction { bids: vec![node(0, 1)], declined: vec![other.clone()] };
+        let text = auction.check_triggers().unwrap_err().to_string();
+        assert!(text.contains("fn.greet") && text.contains(&other.node_id) && text.contains("; next: "), "{text}");
+        assert_eq!(Auction { bids: vec![node(0, 1)], declined: vec![] }.check_triggers(), Ok(()));
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub enum NoRoom {
     #[error(transparent)]
     Quota(#[from] Exceeded),
     /// One of its triggers is heard in another namespace.
-    #[error("The trigger subject {0} overlaps with one of another namespace on this node")]
+    #[error("The trigger subject {0} overlaps with one of another namespace on this node; next: choose another")]
     Trigger(String),
 }
 
@@ -68,6 +68,15 @@ impl<W: AsRef<WorkloadSpec>> Inner<W> {
         let running = self.workloads.iter().filter(move |(id, _)| Some(*id) != replaced);
         let running = running.map(|(_, workload)| &(**workload).as_ref().charge);
         running.chain(self.reserved.iter().filter(move |(key, _)| Some(**key) != but).map(|(_, held)| &held.charge))
+    }
+
+    /// The first of these triggers that overlaps with one of another namespace, not counting a deploy that is under way.
+    fn taken(&self, namespace: &Namespace, triggers: &[String], but: Option<u64>) -> Option<String> {
+        let running = self.workloads.values().map(|workload| (**workload).as_ref()).map(|spec| (&spec.namespace, &spec.triggers));
+        let under_way = self.reserved.iter().filter(|(key, _)| Some(**key) != but).map(|(_, held)| held);
+        let reserved = under_way.filter_map(|held| Some((held.charge.namespace.as_ref()?, &held.triggers)));
+        let mut of_others = running.chain(reserved).filter(|(other, _)| *other != namespace).flat_map(|(_, triggers)| triggers);
+        of_others.find_map(|other| triggers.iter().find(|mine| subject::overlap(mine, other))).cloned()
     }
 
     fn replaceable(&self, charge: &Charge, is_it: impl Fn(&WorkloadSpec) -> bool) -> Option<WorkloadId> {
@@ -197,6 +206,12 @@ impl<W: AsRef<WorkloadSpec>> Registry<W> {
         full.into_iter().chain(exceeded).collect()
     }
 
+    /// The first of these triggers that another namespace has here.
+    #[must_use]
+    pub fn taken_trigger(&self, namespace: &Namespace, triggers: &[String]) -> Option<String> {
+        self.lock().taken(namespace, triggers, None)
+    }
+
     /// What there is of the quotas that concern a namespace.
     #[must_use]
     pub fn quotas(&self, quotas: &Quotas, namespace: &str) -> Vec<QuotaSummary> {
@@ -288,15 +303,8 @@ impl<W: AsRef<WorkloadSpec>> Reservation<W> {
     /// [`NoRoom::Trigger`].
     pub fn reserve_triggers(&mut self, namespace: &Namespace, triggers: &[String]) -> Result<(), NoRoom> {
         let mut inner = self.registry.lock();
-        let running =
-            inner.workloads.values().map(|workload| (**workload).as_ref()).map(|spec| (&spec.namespace, &spec.triggers));
-        let under_way = inner.reserved.iter().filter(|(key, _)| **key != self.key).map(|(_, held)| held);
-        let reserved = under_way.filter_map(|held| Some((held.charge.namespace.as_ref()?, &held.triggers)));
-        let of_others = running.chain(reserved).filter(|(other, _)| *other != namespace).flat_map(|(_, triggers)| triggers);
-        for other in of_others {
-            if let Some(mine) = triggers.iter().find(|mine| subject::overlap(mine, other)) {
-                return Err(NoRoom::Trigger(mine.clone()));
-            }
+        if let Some(mine) = inner.taken(namespace, triggers, Some(self.key)) {
+            return Err(NoRoom::Trigger(mine));
         }
         if let Some(held) = inner.reserved.get_mut(&self.key) {
             triggers.clone_into(&mut held.triggers);

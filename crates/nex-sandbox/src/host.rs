@@ -122,7 +122,10 @@ impl HostResources {
         for process in ProcessId::all_inside(dir).into_iter().chain(of_user) {
             let _late = process.kill_and_wait(by).await;
         }
-        if let Err(error) = remove_tree(dir) {
+        // Its own removal may have come first.
+        if let Err(error) = remove_tree(dir)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
             tracing::warn!(dir = %dir.display(), %error, "what was left of a half-made sandbox is still there");
         }
     }

@@ -213,3 +213,16 @@ fn tls_with_and_without_a_certificate_of_ones_own() {
     let world = with(config.replace("timeout", "handshake_first: auto, timeout"));
     world.nex(&["node", "ls", "--tlsca", &ca, "--tlsfirst", "--timeout", "200ms"]).expect(0).says(&["No nodes discovered"]);
 }
+
+#[test]
+fn of_several_servers_one_that_is_there_is_enough_and_none_is_told_with_all_of_them() {
+    let world = World::with_nats();
+    let _node = world.node_up(&[]);
+    let gone = "nats://127.0.0.1:1";
+    let script = world.file("echo.js", nex_testkit::guest::ECHO_JS);
+    for servers in [format!("{gone},{}", world.url()), format!("{}, {gone}", world.url())] {
+        world.nex(&["devrun", &script, "-s", &servers]).expect(0);
+        world.nex(&["call", "echojs", "hi", "-s", &servers]).expect(0).says(&["hi"]);
+    }
+    world.nex(&["ps", "-s", "nats://127.0.0.1:1,nats://127.0.0.1:2"]).expect(6).says(&[gone, "nats://127.0.0.1:2", "next: "]);
+}

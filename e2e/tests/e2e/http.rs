@@ -84,6 +84,22 @@ fn a_request_starts_the_function_of_its_route_and_gets_its_response() {
 }
 
 #[test]
+fn a_route_that_no_node_listens_for_is_told_when_it_is_deployed() {
+    let world = World::with_nats();
+    let silent = world.node_up(&["--state-dir", "silent"]);
+    world.file("shop.mjs", SHOP);
+    let line = ["devrun", "shop.mjs", "--trigger", "http:/orders"];
+    let nobody = "No node listens for HTTP";
+    world.nex(&line).expect(0).says(&[nobody]);
+    world.file("nex.toml", "[workloads.other]\nfile = 'shop.mjs'\ntriggers = ['http:/gone']\n");
+    world.nex(&["apply"]).expect(0).says(&[nobody]);
+    // Any node may listen for it.
+    let listening = world.node_up(&["--state-dir", "listening", "--http", &format!("127.0.0.1:{}", free_port())]);
+    world.nex(&line).expect(0).says_not(nobody);
+    drop((silent, listening));
+}
+
+#[test]
 fn hostile_requests_are_refused_and_the_next_one_is_answered() {
     let (world, _up, port) = world();
     world.file("all.js", "(subject, payload) => ({ subject, bytes: payload.length })");

@@ -48,3 +48,16 @@ fn a_service_hears_of_signals_that_its_node_was_started_without() {
     node.interrupt().expect(0);
     assert_eq!(world.processes(), []);
 }
+
+#[test]
+fn a_deploy_that_is_interrupted_says_that_it_goes_on() {
+    let world = World::new();
+    let _up = world.up(&[]);
+    let file = world.file("service.sh", "#!/bin/sh\nexec sleep 1000\n");
+    let line =
+        ["devrun", &file, "--name", "service", "--health", "tcp:1", "--health-interval", "1s", "--health-threshold", "100"];
+    let deploy = world.start(&line);
+    world.eventually("it is being checked", || world.ps().iter().any(|it| it["state"] == "starting"));
+    deploy.interrupt().expect(130).says(&["interrupted", "next: a deploy that a node has begun goes on there"]);
+    world.nex(&["stop", "service"]).expect(0);
+}

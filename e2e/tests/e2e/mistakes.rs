@@ -40,7 +40,7 @@ fn documented() -> BTreeMap<String, Vec<Mistake>> {
 
 /// The files that the lines name.
 fn stage(world: &World) {
-    let files: [(&str, &[u8]); 24] = [
+    let files: [(&str, &[u8]); 28] = [
         ("echo.js", b"(subject, payload) => payload\n"),
         ("bad.js", b"(a, b => {"),
         ("empty.js", b""),
@@ -64,6 +64,10 @@ fn stage(world: &World) {
         ("typo.json", b"{\"machine_pool_sise\": 1}"),
         ("list.json", b"[]"),
         ("zero.json", b"{\"workload_limits\": {\"memory_mib\": 0}}"),
+        ("over.json", b"{\"workload_limits\": {\"memory_mib\": 512, \"max_memory_mib\": 256}}"),
+        ("vast.json", b"{\"workload_limits\": {\"memory_mib\": 18446744073709551615}}"),
+        ("never.json", b"{\"deploy_timeout_ms\": 0}"),
+        ("shop.zip", b"PK\x03\x04"),
         ("home/.keep", b""),
     ];
     for (name, content) in files {
@@ -83,6 +87,9 @@ fn check(world: &World, mistakes: &[Mistake], named: &[(&str, String)]) {
         let said = format!("{}{}", ended.text(), ended.stderr);
         if ended.code != *code || !said.contains(text.as_str()) {
             wrong.push(format!("{what}: nex {}\n  expected {code} and '{text}', got {}:\n{said}", words.join(" "), ended.code));
+        }
+        if said.contains("Usage: ") && said.contains("--server") {
+            wrong.push(format!("{what}: nex {}\n  names a flag that a variable gives:\n{said}", words.join(" ")));
         }
         // A program gets the same as one object, and nothing else.
         let told = world.nex(&[&["--json"], words.as_slice()].concat());

@@ -51,7 +51,7 @@ fn copies_are_spread_and_nodes_are_chosen_by_their_tags() {
     world.nex(&["devrun", &script, "--copies", "3", "--spread"]).expect(2).says(&["no node left for another copy", "still runs"]);
     world.nex(&["devrun", &script, "--copies", "4"]).expect(0);
     assert_eq!(world.ps().len(), 4);
-    world.nex(&["devrun", &script, "--copies", "1"]).expect(0);
+    world.nex(&["devrun", &script, "--replicas", "1"]).expect(0);
     assert_eq!(world.ps().len(), 1);
     let toml = "project = 'p'\n[workloads.two]\nfile = 'echo.js'\ncopies = 2\nspread = true\ntags = { region = 'us' }\n";
     world.file("nex.toml", toml);
@@ -90,6 +90,26 @@ fn copies_on_two_nodes_share_the_calls_and_stop_by_one_name() {
     let ended = world.nex(&["stop", "echojs"]).expect(0);
     assert_eq!(ended.text().matches("✅ Workload 'echojs' stopped.").count(), 2, "{ended:?}");
     assert!(world.ps().is_empty());
+}
+
+#[test]
+fn a_trigger_of_another_namespace_is_refused_whichever_node_has_it() {
+    let world = World::with_nats();
+    let _nodes = [node(&world, "first", &["--tag", "region=eu"]), node(&world, "second", &["--tag", "region=us"])];
+    let script = world.file("echo.js", guest::ECHO_JS);
+    world.nex(&["devrun", &script, "--trigger_subject", "fn.*", "--tag", "region=eu"]).expect(0);
+    let taken = format!("overlaps with one of another namespace on node {}", id_of(&world, "first"));
+    let shop = ["--namespace", "shop"];
+    let refused = |args: &[&str]| world.nex(&[args, &shop].concat()).expect(3).says(&["fn.echo", &taken, "next: "]).text();
+    let elsewhere = ["devrun", &script, "--trigger_subject", "fn.echo", "--tag", "region=us"];
+    refused(&elsewhere);
+    world.file("nex.toml", "[workloads.echo]\nfile = 'echo.js'\ntriggers = ['fn.echo']\ntags = { region = 'us' }\n");
+    refused(&["apply"]);
+    assert_eq!(world.nex(&["ps", "-A", "--json"]).expect(0).json().as_array().unwrap().len(), 1, "nothing was started");
+    world.nex(&[&elsewhere[..2], &["--trigger_subject", "shop.echo"], &shop].concat()).expect(0);
+    // It is free again when the other one is gone.
+    world.nex(&["stop", "echojs"]).expect(0);
+    world.nex(&[&elsewhere[..], &shop].concat()).expect(0);
 }
 
 #[test]

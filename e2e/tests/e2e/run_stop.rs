@@ -121,6 +121,15 @@ fn only_the_issuer_stops_and_by_id_or_name() {
     let stopped = world.nex(&["stop", "three", "--json"]).expect(0).json();
     assert_eq!((&stopped[0]["stopped"], &stopped[0]["name"]), (&true.into(), &"three".into()));
     assert!(world.ps().is_empty());
+    // Of several, one that is misspelt stops none.
+    let four = start("four");
+    start("five");
+    world.nex(&["stop", "four", "fife"]).expect(1).says(&["nothing in namespace default is called 'fife'"]);
+    assert_eq!(world.ps().len(), 2);
+    let name = world.nodes()[0]["tags"]["node_name"].as_str().unwrap().to_owned();
+    let six = start("six");
+    world.nex(&["stop", &name, &six]).expect(0).says(&["'six' stopped."]).says_not("'four'");
+    world.nex(&["stop", &four, "four", "five"]).expect(0).says(&["'four' stopped.", "'five' stopped."]);
 }
 
 #[test]

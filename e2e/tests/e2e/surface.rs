@@ -64,6 +64,9 @@ fn small_things_are_as_one_expects() {
     let world = World::new();
     world.nex(&["version"]).expect(0).says(&["nex v"]);
     assert!(world.nex(&["version", "--json"]).expect(0).json()["version"].is_string());
+    for (args, member) in [(&["help", "triggers", "--json"][..], "text"), (&["completion", "bash", "--json"], "script")] {
+        assert!(world.nex(args).expect(0).json()[member].as_str().is_some_and(|text| text.lines().count() > 5), "{args:?}");
+    }
     world.nex(&["up", "--port", "0"]).expect(2).says(&["0 is not in 1..=65535"]);
     let failed = world.nex(&["ps", "--json"]).expect(6);
     let told: serde_json::Value = serde_json::from_str(&failed.stderr).unwrap();

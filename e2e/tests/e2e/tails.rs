@@ -31,15 +31,20 @@ fn logs_come_live_and_only_those_asked_for() {
     }
     let id = world.ps().iter().find(|workload| workload["name"] == "one").unwrap()["id"].as_str().unwrap().to_owned();
     let node = world.node_id();
+    let name = world.nodes()[0]["tags"]["node_name"].as_str().unwrap().to_owned();
+    world.nex(&["logs", "--node", "nobody"]).expect(2).says(&["neither the id nor the name", "nex node ls"]);
+    let nobody = nkeys::KeyPair::new_server().public_key();
+    world.nex(&["logs", "--node", &nobody, "--tail", "1"]).expect(1).says(&["does not answer", "nex node ls"]);
     let all = tail(&world, &["logs"]);
     let only_one = [
         tail(&world, &["logs", "one"]),
         tail(&world, &["logs", &id]),
         tail(&world, &["logs", "--workload_name", "one"]),
         tail(&world, &["logs", "--workload_id", &id, "--node", &node]),
+        tail(&world, &["logs", "one", "--node", &name]),
     ];
     let errors = tail(&world, &["logs", "--level", "error"]);
-    let others = [tail(&world, &["logs", "--namespace", "other"]), tail(&world, &["logs", "--node", "NOBODY"])];
+    let others = [tail(&world, &["logs", "--namespace", "other"]), tail(&world, &["logs", "--node", &nobody])];
     world.nex(&["call", "two", "second"]).expect(0);
     all.waits_for("cried second");
     world.nex(&["call", "one", "first"]).expect(0);

@@ -7,6 +7,7 @@ use nex_testkit::guest;
 use nix::sys::signal::Signal;
 
 use crate::leftovers::Watch;
+use crate::running::Running;
 use crate::world::World;
 
 fn entries(path: &std::path::Path) -> usize {
@@ -74,6 +75,35 @@ fn where_nats_answers_it_starts_none() {
     assert!(watch.names().contains("1 nats-server"), "the node's own: {}", watch.names());
     up.interrupt().expect(0);
     assert!(TcpStream::connect(("127.0.0.1", world.port())).is_ok(), "the server is not ours to stop");
+}
+
+#[test]
+fn the_commands_that_it_suggests_reach_it_whatever_context_is_selected() {
+    let mut world = World::new();
+    world.unset("NATS_URL");
+    world.file("home/config/nats/context/production.json", r#"{"url":"nats://127.0.0.1:1","user":"me","password":"pw"}"#);
+    let selection = world.file("home/config/nats/context.txt", "production");
+    let suggested = |up: &Running| {
+        let welcome = up.out();
+        let line = welcome.lines().find(|line| line.contains(" ps ")).unwrap_or_else(|| panic!("{welcome}"));
+        line.split_whitespace().skip(1).take_while(|word| *word != "see").map(str::to_owned).collect::<Vec<_>>()
+    };
+    let works = |up: &Running| {
+        let words = suggested(up);
+        world.nex(&words.iter().map(String::as_str).collect::<Vec<_>>()).expect(0);
+    };
+    let up = world.up(&[]);
+    works(&up);
+    assert_eq!(std::fs::read_to_string(&selection).unwrap(), "production");
+    up.interrupt().expect(0);
+    // That of a `nex up` that does not run gives way.
+    let gone = r#"{"description":"the NATS server of nex up","url":"nats://127.0.0.1:1","nkey":"/gone"}"#;
+    world.file("home/config/nats/context/nex-1.json", gone);
+    std::fs::write(&selection, "nex-1").unwrap();
+    let up = world.up(&[]);
+    works(&up);
+    world.nex(&["ps"]).expect(0);
+    assert_eq!(std::fs::read_to_string(&selection).unwrap(), format!("nex-{}", world.port()));
 }
 
 #[test]

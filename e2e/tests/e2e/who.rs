@@ -84,7 +84,7 @@ fn workloads_of_all_namespaces_are_listed_where_that_is_asked_and_permitted() {
     world.nex(&["ps", "-A", "of-shop"]).expect(0).says(&["of-shop"]).says_not("of-default");
     world.nex(&["stop", "of-shop", "--namespace", "shop"]).expect(0);
     world.nex(&["ps", "-A", "--all"]).expect(0).says(&["Ended lately", "of-shop"]);
-    world.nex(&["ps", "-A", "nothing"]).expect(0).says(&["No workloads in any namespace"]);
+    world.nex(&["ps", "-A", "nothing"]).expect(0).says(&["No workloads called 'nothing' in any namespace"]);
 }
 
 #[test]

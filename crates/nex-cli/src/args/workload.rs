@@ -159,10 +159,24 @@ impl WorkloadPlan {
         self.r#type
     }
 
+    /// The subjects that it will be called on.
+    pub(crate) fn subjects(&self) -> Vec<String> {
+        if self.is_called_by_its_name() { vec![self.name.to_string()] } else { self.triggers.subjects.clone() }
+    }
+
+    /// Whether HTTP requests call it.
+    pub(crate) fn has_routes(&self) -> bool {
+        !self.triggers.http.is_empty()
+    }
+
+    fn is_called_by_its_name(&self) -> bool {
+        self.triggers == Triggers::default() && self.r#type.is_function()
+    }
+
     /// The deployment of an artifact, and whether the function's trigger defaulted to its name.
     pub(crate) fn deployment(self, artifact: Artifact, description: String) -> (Deployment, bool) {
+        let is_default = self.is_called_by_its_name();
         let fresh = Deployment::new(self.name, self.r#type, artifact);
-        let is_default = self.triggers == Triggers::default() && self.r#type.is_function();
         let deployment = Deployment {
             description,
             argv: self.argv,

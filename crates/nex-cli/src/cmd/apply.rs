@@ -28,7 +28,7 @@ use crate::env::Env;
 use crate::local::LocalArtifact;
 use crate::manifest::{Manifest, Settings, Source, Wanted};
 use crate::output::Output;
-use crate::placement::Placement;
+use crate::placement::{Placement, note_listeners};
 use crate::plan::{Change, Comparison, Revision};
 use crate::registry::{RegistryArgs, pull_for_nodes};
 use crate::remote::Remote;
@@ -215,10 +215,12 @@ async fn apply(one: &Resolved<'_>, change: &Change, keys: &Keys, session: &Sessi
             issuer: Some(keys.issuer.public_key()),
             memory_mib: settings.limits.memory_mib,
             machine_class: settings.machine.clone(),
+            triggers: subjects(one),
             replaces: (!change.replace.is_empty()).then(|| change.name.to_string()),
             ..one.auction.clone()
         };
         let auction = session.client.auction(&asked, session.discovery_timeout).await?;
+        note_listeners(&auction, !settings.http.is_empty(), output);
         let targets = targets(&auction, change, one)?;
         let artifact = match &one.artifact {
             ArtifactSource::Stored(artifact) => artifact.clone(),
@@ -247,6 +249,12 @@ fn targets(auction: &Auction, change: &Change, one: &Resolved<'_>) -> anyhow::Re
     let replaced = change.replace.iter().map(|old| stay.then(|| old.node.clone()));
     let wishes: Vec<_> = replaced.chain(std::iter::repeat_n(None, change.start)).collect();
     Placement { auction, allowed: &one.nodes, spread: one.wanted.spread }.place(&wishes, &change.kept_on)
+}
+
+/// The subjects that it will be called on: a function's name, where it has no trigger.
+fn subjects(one: &Resolved<'_>) -> Vec<String> {
+    let Wanted { name, settings, .. } = one.wanted;
+    if settings.has_triggers() || !one.r#type.is_function() { settings.triggers.clone() } else { vec![name.to_string()] }
 }
 
 fn deployment(one: &Resolved<'_>, artifact: Artifact) -> Deployment {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use nex_client::artifact::DEFAULT_BUCKET;
 use nex_client::artifact::stored::{StoredArtifact, unused};
 use nex_client::discover::Running;
-use nex_protocol::deploy::Location;
+use nex_protocol::deploy::{InvalidLocation, Location};
 use nex_protocol::id::WorkloadName;
 use serde_json::{Value, json};
 
@@ -47,11 +47,15 @@ pub(crate) struct LsArgs {
 #[derive(Debug, Args)]
 pub(crate) struct RmArgs {
     /// Where it lies: nats://BUCKET/key, as `nex artifact ls --wide` shows it; repeatable
-    #[arg(value_name = "URL", required = true)]
+    #[arg(value_name = "URL", required = true, value_parser = location)]
     urls: Vec<Location>,
     /// Also if a workload runs it: once its node has lost its copy, it cannot come back
     #[arg(long)]
     force: bool,
+}
+
+fn location(text: &str) -> Result<Location, String> {
+    text.parse().map_err(|error: InvalidLocation| format!("{error}; next: take it from `nex artifact ls --wide`"))
 }
 
 /// `nex artifact gc`

@@ -40,6 +40,9 @@ pub(crate) struct CallArgs {
     /// Also print the headers of the reply and how long it took, to standard error
     #[arg(long, short)]
     include: bool,
+    /// Print the reply and nothing else, as without this flag
+    #[arg(long, conflicts_with_all = ["json", "include"])]
+    raw: bool,
 }
 
 /// Parses a header as NATS takes it: a token, and a value of one line.
@@ -152,7 +155,7 @@ fn as_json(subject: &str, reply: &Reply, took: Duration) -> Value {
     }
     told.insert("reply".into(), value.into());
     told.insert("headers".into(), json!(headers));
-    told.insert("took_ms".into(), (took.as_secs_f64() * 1e3).into());
+    told.insert("took_ms".into(), ((took.as_secs_f64() * 1e6).round() / 1e3).into());
     Value::Object(told)
 }
 

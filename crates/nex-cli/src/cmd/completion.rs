@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, builder::TypedValueParser as _};
 use clap_complete::env::Shells;
+use serde_json::json;
 
 use crate::output::Output;
 
@@ -31,5 +32,8 @@ pub(crate) fn run(args: &CompletionArgs, output: &mut Output) -> anyhow::Result<
     let shell = shells.completer(&args.shell).context("this shell is not known")?;
     let mut script = Vec::new();
     shell.write_registration(COMPLETE, "nex", "nex", "nex", &mut script)?;
+    if output.is_json() {
+        return output.document(&json!({ "shell": args.shell, "script": String::from_utf8_lossy(&script) }));
+    }
     output.reply(&script)
 }

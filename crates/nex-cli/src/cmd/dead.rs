@@ -141,7 +141,7 @@ async fn one(letters: Option<&DeadLetters>, number: u64) -> anyhow::Result<DeadL
         Some(letters) => letters.get(number).await?,
         None => None,
     };
-    found.with_context(|| format!("there is no dead letter {number}; next: see those there are with nex dead ls"))
+    found.with_context(|| format!("there is no dead letter {number}; next: see those there are with `nex dead ls`"))
 }
 
 impl Chosen {

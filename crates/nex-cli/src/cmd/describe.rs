@@ -46,9 +46,8 @@ pub(crate) async fn run(args: &DescribeArgs, session: &Session, output: &mut Out
     }
     anyhow::ensure!(
         !running.is_empty() || !ended.is_empty() || !others.is_empty(),
-        "no workload of namespace {} is or is called '{wanted}', and its nodes have kept nothing of one; next: see what runs with nex{} ps",
-        session.client.namespace(),
-        session.repeated
+        "no workload of namespace {} is or is called '{wanted}', and its nodes have kept nothing of one; next: see what runs with `nex ps`",
+        session.client.namespace()
     );
     if output.is_json() {
         let ended = ps::ended_as_json(&ended);

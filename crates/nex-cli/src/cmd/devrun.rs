@@ -19,7 +19,7 @@ use crate::complete;
 use crate::env::Env;
 use crate::local::{LocalArtifact, default_name};
 use crate::output::Output;
-use crate::placement::Placement;
+use crate::placement::{Placement, note_listeners};
 use crate::registry::{RegistryArgs, pull_for_nodes};
 use crate::remote::Remote;
 use crate::saves::Saves;
@@ -110,6 +110,7 @@ pub(crate) async fn run(args: &DevrunArgs, connection: &ConnectionArgs, env: &En
         memory_mib: args.workload.limits.requested().memory_mib,
         machine_class: args.workload.machine.clone(),
         isolation: plan.isolation().map(|isolation| isolation.to_string()),
+        triggers: plan.subjects(),
         replaces: (!args.no_stop).then(|| plan.name().to_string()),
         tags,
         ..local.auction.clone()
@@ -123,7 +124,9 @@ pub(crate) async fn run(args: &DevrunArgs, connection: &ConnectionArgs, env: &En
         false => Copies::among(&copies?, plan.name(), &keys.issuer.public_key(), output),
     };
     let prepared = async {
-        let placement = Placement { auction: &auction?, allowed: &args.nodes, spread: args.spread };
+        let auction = auction?;
+        note_listeners(&auction, plan.has_routes(), output);
+        let placement = Placement { auction: &auction, allowed: &args.nodes, spread: args.spread };
         let targets = placement
             .place(&args.wishes(&copies), &[])
             .with_context(|| format!("{} is {}, run as {}", args.file.display(), local.what, plan.r#type()))?;
@@ -146,16 +149,37 @@ pub(crate) async fn run(args: &DevrunArgs, connection: &ConnectionArgs, env: &En
 }
 
 impl DevrunArgs {
+    /// Whether it goes on until it is interrupted.
+    pub(crate) fn is_watching(&self) -> bool {
+        self.watch
+    }
+
     /// The file, where it is one of this machine.
     fn open_local(&self, remote: Option<&Remote>, output: &mut Output) -> anyhow::Result<Option<LocalArtifact>> {
         if remote.is_none() {
             self.registry.is_of_registry(self.file.display())?;
+            self.check_file()?;
             return Ok(Some(LocalArtifact::open(&self.file, self.r#type, output)?));
         }
         if self.r#type.is_some_and(|named| named != WorkloadType::Oci) {
             return Err(Usage(format!("{} is an image; next: leave --type out", self.file.display())).into());
         }
         Ok(None)
+    }
+
+    /// What stands where the file should, if that is something else.
+    fn check_file(&self) -> Result<(), Usage> {
+        let text = self.file.display().to_string();
+        let is_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let next = match text.split_once(['=', ':']) {
+            _ if self.file.exists() => return Ok(()),
+            Some(_) if text.contains("://") => "download it first; of images take oci://HOST/NAME:TAG",
+            Some((key, value)) if !value.is_empty() && !text.contains(':') && key.chars().all(is_of_name) => {
+                "give the file first, and its variables behind it"
+            }
+            _ => return Ok(()),
+        };
+        Err(Usage(format!("there is no file {text}; next: {next}")))
     }
 
     /// For each new copy the node of the one that it replaces, where there are several; as many as there are to be.

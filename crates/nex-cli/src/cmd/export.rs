@@ -54,10 +54,10 @@ pub(crate) async fn run(args: &ExportArgs, connection: &ConnectionArgs, env: &En
     let groups = groups(&running, &keys.issuer.public_key(), &args.names);
     if groups.is_empty() {
         let namespace = session.client.namespace();
-        anyhow::bail!(
-            "nothing of ours runs in namespace {namespace}; next: see what runs, and whose it is, with nex{} ps --json",
-            session.repeated
-        );
+        let names: Vec<&str> = args.names.iter().map(WorkloadName::as_str).collect();
+        let called = if names.is_empty() { String::new() } else { format!(" called {}", names.join(" or ")) };
+        let next = "see what runs, and whose it is, with `nex ps --json`";
+        anyhow::bail!("nothing of ours{called} runs in namespace {namespace}; next: {next}");
     }
     let (mut exported, mut left_out) = (Vec::new(), Vec::new());
     for Group { name, newest, copies, differ } in groups {

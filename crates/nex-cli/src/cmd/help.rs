@@ -1,6 +1,7 @@
 //! `nex help`: of a command, or of a topic that many commands have in common.
 
 use clap::{Args, Command};
+use serde_json::json;
 
 use crate::check::Usage;
 use crate::output::Output;
@@ -28,7 +29,7 @@ pub(crate) fn run(args: &HelpArgs, mut command: Command, output: &mut Output) ->
     if let [word] = args.words.as_slice()
         && let Some((_, text)) = TOPICS.iter().find(|(name, _)| name == word)
     {
-        return output.line(text.trim_end());
+        return print(word, text, output);
     }
     command.build();
     let mut found = &mut command;
@@ -45,7 +46,13 @@ pub(crate) fn run(args: &HelpArgs, mut command: Command, output: &mut Output) ->
             }
         }
     }
-    output.line(found.render_long_help().to_string().trim_end())
+    let text = found.render_long_help().to_string();
+    print(&args.words.join(" "), &text, output)
+}
+
+fn print(about: &str, text: &str, output: &mut Output) -> anyhow::Result<()> {
+    let text = text.trim_end();
+    if output.is_json() { output.document(&json!({ "about": about, "text": text })) } else { output.line(text) }
 }
 
 #[cfg(test)]
@@ -58,7 +65,7 @@ mod tests {
     fn topics_fit_a_page_and_a_terminal() {
         for (name, text) in TOPICS {
             let widest = text.lines().map(UnicodeWidthStr::width).max();
-            assert!(text.lines().count() <= 24 && widest <= Some(120), "{name}: {widest:?}");
+            assert!(text.lines().count() <= 32 && widest <= Some(80), "{name}: {widest:?}");
         }
     }
 }

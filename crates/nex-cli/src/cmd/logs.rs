@@ -9,15 +9,16 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use nex_client::discover::{Ended, Found};
 use nex_client::watch::{LogEntry, LogFilter};
-use nex_protocol::control::{HistoryEvent, HistoryLine, HistoryRequest, WorkloadPingRequest};
-use nex_protocol::event::kind;
+use nex_protocol::control::{HistoryLine, HistoryRequest, WorkloadPingRequest};
 use nex_protocol::id::{NodeId, WorkloadId};
 use nex_protocol::log::{Level, LogLine};
 use nex_protocol::subject::LogSource;
 use serde_json::json;
 
+use super::previous::Run;
 use crate::complete;
 use crate::kept::{self, Since};
+use crate::node_ref::NodeRef;
 use crate::output::Output;
 use crate::session::Session;
 use crate::style::{Style, harmless};
@@ -55,9 +56,9 @@ pub(crate) struct LogsArgs {
     /// Only the workload with this id or name
     #[arg(value_name = "ID|NAME", add = ArgValueCompleter::new(complete::workloads))]
     workload: Option<String>,
-    /// Only this node, by id
-    #[arg(long, value_name = "NODE", default_value = "*", hide_default_value = true, add = ArgValueCompleter::new(complete::node_ids))]
-    node: String,
+    /// Only this node, by id or name
+    #[arg(long, value_name = "NODE", default_value = "*", hide_default_value = true, add = ArgValueCompleter::new(complete::nodes))]
+    node: NodeRef,
     /// Only workloads of this name
     #[arg(
         long = "workload_name",
@@ -102,7 +103,7 @@ impl LogsArgs {
             other => (None, other.cloned()),
         };
         LogFilter {
-            node: given(&self.node),
+            node: None,
             workload_name: name.or_else(|| given(&self.workload_name)),
             workload_id: id.or_else(|| given(&self.workload_id)),
             level: Some(self.level.into()),
@@ -114,11 +115,16 @@ impl LogsArgs {
 pub(crate) async fn run(args: &LogsArgs, session: &Session, output: &mut Output) -> anyhow::Result<()> {
     let wanted = args.workload.as_deref().filter(|text| *text != "*").map(super::stop::workload_token).transpose()?;
     let is_kept = args.since.is_some() || args.tail.is_some() || args.previous;
+    let node = match &args.node {
+        NodeRef::Name(all) if all == "*" => None,
+        node => Some(node.resolve(session).await?),
+    };
+    let filter = LogFilter { node: node.as_ref().map(ToString::to_string), ..args.filter() };
     // It listens before it asks, so that nothing is said in between.
-    let live = if is_kept && !args.follow { None } else { Some(session.client.logs(args.filter()).await?) };
+    let live = if is_kept && !args.follow { None } else { Some(session.client.logs(filter).await?) };
     let mut until = BTreeMap::new();
     if is_kept {
-        let (printed, asked) = print_kept(args, session, output).await?;
+        let (printed, asked) = print_kept(args, node.as_ref(), session, output).await?;
         if let Some(wanted) = wanted.filter(|_| printed == 0) {
             let found = find(wanted, session).await?;
             if found.running.is_empty() && found.ended.is_empty() {
@@ -133,7 +139,7 @@ pub(crate) async fn run(args: &LogsArgs, session: &Session, output: &mut Output)
         }
     }
     let Some(mut lines) = live else { return Ok(()) };
-    output.note(output.style().dim(&format!("Watching the logs of namespace {}; interrupt to end", session.client.namespace())));
+    output.note(output.style().dim(&watching(args, is_kept, session)));
     let style = output.style();
     while let Some(entry) = lines.next().await {
         let is_printed = |last: &u64| entry.line.seq.is_some_and(|seq| seq <= *last);
@@ -149,6 +155,17 @@ pub(crate) async fn run(args: &LogsArgs, session: &Session, output: &mut Output)
     anyhow::bail!("the connection to NATS is closed")
 }
 
+/// What is watched, and where to see what was said before.
+fn watching(args: &LogsArgs, is_kept: bool, session: &Session) -> String {
+    let whose = match args.workload.as_deref() {
+        Some(workload) => format!("of '{workload}'"),
+        None => format!("of namespace {}", session.client.namespace()),
+    };
+    let workload = args.workload.as_deref().map(|workload| format!(" {workload}")).unwrap_or_default();
+    let before = format!("; what was said before: nex{} logs{workload} --tail 20", session.repeated);
+    format!("Watching the logs {whose}{}; interrupt to end", if is_kept { "" } else { &before })
+}
+
 /// What runs or has ended lately under a name or id. Who may watch the logs may ask what runs, and not about each by its name.
 async fn find(wanted: &str, session: &Session) -> anyhow::Result<Found> {
     let more = WorkloadPingRequest { ended: true, ..WorkloadPingRequest::default() };
@@ -160,9 +177,17 @@ async fn find(wanted: &str, session: &Session) -> anyhow::Result<Found> {
 }
 
 /// Prints the lines that nodes have kept; says how many, and up to which number each node was asked.
-async fn print_kept(args: &LogsArgs, session: &Session, output: &mut Output) -> anyhow::Result<(usize, BTreeMap<String, u64>)> {
+async fn print_kept(
+    args: &LogsArgs,
+    only: Option<&NodeId>,
+    session: &Session,
+    output: &mut Output,
+) -> anyhow::Result<(usize, BTreeMap<String, u64>)> {
     let mut nodes = kept::nodes(session).await?;
-    nodes.retain(|node| args.node == "*" || args.node == node.as_str());
+    nodes.retain(|node| only.is_none_or(|only| only == node));
+    if let Some(only) = only.filter(|_| nodes.is_empty()) {
+        anyhow::bail!("node {only} does not answer; next: see those that do with `nex node ls`");
+    }
     let filter = args.filter();
     let mut request = HistoryRequest {
         since_ms: args.since.map(|since| since.millis(Timestamp::now())),
@@ -172,7 +197,7 @@ async fn print_kept(args: &LogsArgs, session: &Session, output: &mut Output) -> 
         ..HistoryRequest::default()
     };
     if let Some(workload) = request.workload.clone().filter(|_| args.previous) {
-        let run = previous(&workload, &nodes, session).await?;
+        let run = Run::previous(&workload, &nodes, session).await?;
         nodes = vec![run.node];
         (request.workload, request.after, request.until) = (Some(run.id), Some(run.after), run.until);
     }
@@ -214,45 +239,6 @@ pub(super) fn print(entry: &LogEntry, at: Timestamp, output: &mut Output) -> any
     } else {
         output.line(as_line(entry, &at.to_zoned(TimeZone::system()), style))
     }
-}
-
-/// One start of a workload, as the numbers of a node's history bound it.
-#[derive(Debug, PartialEq, Eq)]
-struct Run {
-    node: NodeId,
-    id: String,
-    after: u64,
-    until: Option<u64>,
-}
-
-/// The run before the last one.
-async fn previous(workload: &str, nodes: &[NodeId], session: &Session) -> anyhow::Result<Run> {
-    let request = HistoryRequest { workload: Some(workload.to_owned()), ..HistoryRequest::default() };
-    let namespace = session.client.namespace().as_str();
-    let mut events = kept::open::<HistoryEvent>(session, nodes, &[namespace], &request).await?;
-    let starts = events.rest().await.into_iter().filter(|(_, it)| it.event.r#type == kind::WORKLOAD_STARTED);
-    let runs: Vec<Run> = starts
-        .filter_map(|(node, it)| {
-            let id = it.event.data.get("workload_id")?.as_str()?.to_owned();
-            Some(Run { node, id, after: it.seq, until: None })
-        })
-        .collect();
-    previous_of(runs).ok_or_else(|| {
-        anyhow::anyhow!(
-            "the nodes have kept nothing of a run of '{workload}' before its last start; next: see what it says with nex{} logs {workload} --tail 20",
-            session.repeated
-        )
-    })
-}
-
-/// The run before the last one: of the same workload if there is one, else that of the copy that was started before it.
-fn previous_of(mut runs: Vec<Run>) -> Option<Run> {
-    let last = runs.pop()?;
-    let same = runs.iter().rposition(|run| run.id == last.id);
-    let at = same.or(runs.len().checked_sub(1))?;
-    let mut run = runs.swap_remove(at);
-    run.until = same.filter(|_| run.node == last.node).map(|_| last.after);
-    Some(run)
 }
 
 /// Why there is nothing to watch, and what there is.
@@ -331,7 +317,7 @@ mod tests {
     fn one_word_is_an_id_or_a_name() {
         let args = |workload: Option<&str>, name: &str| LogsArgs {
             workload: workload.map(str::to_owned),
-            node: "*".into(),
+            node: NodeRef::Name("*".into()),
             workload_name: name.into(),
             workload_id: "*".into(),
             level: LevelName::Info,
@@ -345,15 +331,5 @@ mod tests {
         assert_eq!(args(Some("echo"), "*").filter().workload_name.as_deref(), Some("echo"));
         assert_eq!(args(None, "echo").filter().workload_name.as_deref(), Some("echo"));
         assert_eq!(args(None, "*").filter(), LogFilter { level: Some(Level::Info), ..Default::default() });
-    }
-    #[test]
-    fn the_previous_run_is_the_one_before_the_last_start_of_the_same_workload_or_of_the_copy_before_it() {
-        let node: NodeId = nkeys::KeyPair::new_server().public_key().parse().unwrap();
-        let run = |id: &str, after, until| Run { node: node.clone(), id: id.into(), after, until };
-        assert_eq!(previous_of(Vec::new()), None);
-        assert_eq!(previous_of(vec![run("a", 1, None)]), None);
-        let again = vec![run("a", 1, None), run("b", 2, None), run("a", 3, None), run("c", 4, None), run("a", 5, None)];
-        assert_eq!(previous_of(again), Some(run("a", 3, Some(5))));
-        assert_eq!(previous_of(vec![run("a", 1, None), run("a", 2, None), run("b", 3, None)]), Some(run("a", 2, None)));
     }
 }

@@ -64,6 +64,11 @@ pub(crate) async fn run(args: &PsArgs, session: &Session, env: &Env, output: &mu
     }
     if running.is_empty() && (ended.is_empty() || !args.all) {
         let hint = match ended.len() {
+            0 if !args.all_namespaces && session.client.namespace().as_str() != "default" => {
+                format!("Those of all namespaces: nex{} ps --all-namespaces", session.repeated)
+            }
+            0 if wanted.is_some() && !args.all_namespaces => format!("All that runs: nex{} ps", session.repeated),
+            0 if wanted.is_some() => format!("All that runs: nex{} ps --all-namespaces", session.repeated),
             0 => format!("Run something: nex{} devrun <file>", session.repeated),
             count => format!(
                 "{count} ended lately: nex{} ps --all{}",
@@ -72,7 +77,8 @@ pub(crate) async fn run(args: &PsArgs, session: &Session, env: &Env, output: &mu
             ),
         };
         output.note(output.style().dim(&hint));
-        let whose = if issuer.is_some() { "No workloads of this issuer" } else { "No workloads" };
+        let called = wanted.map(|name| format!(" called '{name}'")).unwrap_or_default();
+        let whose = format!("No workloads{called}{}", if issuer.is_some() { " of this issuer" } else { "" });
         return match args.all_namespaces {
             true => output.line(format_args!("{whose} in any namespace")),
             false => output.line(format_args!("{whose} in namespace {}", session.client.namespace())),
@@ -186,7 +192,8 @@ fn triggers(workload: &WorkloadSummary) -> String {
 
 /// Suggests commands for a workload.
 pub(crate) fn next_commands(name: &str, id: &str, trigger: Option<&str>, repeated: &str, style: Style) -> String {
-    let mut lines = vec![format!("  nex{repeated} logs {name}")];
+    // With what it said while this was printed.
+    let mut lines = vec![format!("  nex{repeated} logs {name} --tail 20 --follow")];
     lines.extend(trigger.map(|subject| format!("  nex{repeated} call {subject} <payload>")));
     lines.push(format!("  nex{repeated} stop {id}"));
     format!("{}\n{}", style.dim("Next:"), lines.join("\n"))

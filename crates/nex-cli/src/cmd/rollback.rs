@@ -70,7 +70,7 @@ pub(crate) async fn run(args: &RollbackArgs, connection: &ConnectionArgs, env: &
     let asked = WorkloadPingRequest { ended: true, settings: true, ..WorkloadPingRequest::default() };
     let Found { running, ended } = session.client.find(Some(args.name.as_str()), &asked, session.discovery_timeout).await?;
     let copies = Copies::among(&running, &args.name, &issuer, output);
-    let chosen = choose(args, &running, &ended, &issuer, &session)?;
+    let chosen = choose(args, &running, &ended, &issuer)?;
     let before = &chosen.workload;
     let unknown = || {
         format!(
@@ -96,6 +96,7 @@ pub(crate) async fn run(args: &RollbackArgs, connection: &ConnectionArgs, env: &
         memory_mib: deployment.limits.memory_mib,
         machine_class: deployment.machine_class.clone(),
         isolation: deployment.isolation.map(|isolation| isolation.to_string()),
+        triggers: deployment.triggers.clone(),
         replaces: (copies.count() > 0).then(|| args.name.to_string()),
         ..AuctionRequest::default()
     };
@@ -114,15 +115,8 @@ fn is_stopped(ended: &EndedWorkload) -> bool {
 }
 
 /// The ended workload to go back to.
-fn choose<'a>(
-    args: &RollbackArgs,
-    running: &[Running],
-    ended: &'a [Ended],
-    issuer: &str,
-    session: &Session,
-) -> anyhow::Result<&'a Ended> {
-    let repeated = &session.repeated;
-    let (name, ps) = (&args.name, format!("nex{repeated} ps -a"));
+fn choose<'a>(args: &RollbackArgs, running: &[Running], ended: &'a [Ended], issuer: &str) -> anyhow::Result<&'a Ended> {
+    let (name, ps) = (&args.name, "`nex ps -a`");
     let mut ours: Vec<&Ended> =
         ended.iter().filter(|it| it.workload.issuer == issuer && it.workload.name == name.as_str()).collect();
     ours.sort_by_key(|it| it.workload.exit.at);

@@ -75,7 +75,10 @@ enum Source {
 fn source(text: &str) -> Result<Source, String> {
     match Remote::of(Path::new(text)) {
         Ok(Some(remote)) => Ok(Source::Image(remote)),
-        Ok(None) => text.parse().map(Source::Stored).map_err(|error: InvalidLocation| error.to_string()),
+        Ok(None) => text
+            .parse()
+            .map(Source::Stored)
+            .map_err(|error: InvalidLocation| format!("{error}; next: for a file of this machine, `nex devrun FILE`")),
         Err(error) => Err(error.to_string()),
     }
 }

@@ -18,19 +18,21 @@ use crate::check::Usage;
 use crate::complete;
 use crate::env::Env;
 use crate::keys;
+use crate::node_ref::NodeRef;
 use crate::output::Output;
 use crate::session::{self, Session};
 
 /// `nex stop`
 #[derive(Debug, Args)]
-#[command(override_usage = "nex stop [OPTIONS] [NODE] <WORKLOAD>")]
+#[command(override_usage = "nex stop [OPTIONS] <WORKLOAD>...\n       nex stop [OPTIONS] <NODE> <WORKLOAD>")]
 #[command(after_help = "Examples:
   nex stop echojs                       every copy of a name, wherever it runs
+  nex stop echojs greetjs               and those of another
   nex stop cpv1o2s0tq5c73f0abcd         one workload, by id
   nex stop NB… cpv1… --name echo --issuer my.nk")]
 pub(crate) struct StopArgs {
-    /// Id or name of the workload; after the node's id, its id
-    #[arg(value_name = "[NODE] WORKLOAD", num_args = 1..=2, required = true, add = ArgValueCompleter::new(complete::workloads))]
+    /// Ids or names of workloads; after a node's id, the id of one there
+    #[arg(value_name = "WORKLOAD", num_args = 1..=100, required = true, add = ArgValueCompleter::new(complete::workloads))]
     target: Vec<String>,
     /// Name of the workload [default: found by its id]
     #[arg(long)]
@@ -78,18 +80,28 @@ pub(crate) fn workload_token(text: &str) -> Result<&str, Usage> {
 
 /// Finds and stops the workloads.
 pub(crate) async fn run(args: &StopArgs, connection: &ConnectionArgs, env: &Env, output: &mut Output) -> anyhow::Result<()> {
-    let (node, wanted) = match args.target.as_slice() {
-        [node, id] => (Some(node.parse::<NodeId>().map_err(|e| Usage(e.to_string()))?), id),
-        [wanted] => (None, wanted),
-        _ => return Err(Usage("name what to stop; next: see `nex stop --help`".into()).into()),
-    };
-    let wanted = workload_token(wanted)?;
+    let wanted = args.target.iter().map(|text| workload_token(text)).collect::<Result<Vec<_>, _>>()?;
     let issuer = keys::issuer(args.issuer.as_deref(), env, output)?;
     let session = session::open(connection, env).await?;
-    let found = match (node, wanted.parse::<WorkloadId>(), &args.name) {
-        (Some(node), Ok(id), Some(name)) => vec![StopTarget { node, id, name: name.clone(), grace: Duration::ZERO }],
-        (node, _, name) => find(wanted, node.as_ref(), name.as_ref(), &session).await?,
+    let (node, wanted) = match wanted.as_slice() {
+        [node, rest @ ..] if !rest.is_empty() && node.parse::<NodeId>().is_ok() => (node.parse::<NodeId>().ok(), rest),
+        [node, id] if id.parse::<WorkloadId>().is_ok() => match node_called(node, &session).await {
+            Some(node) => (Some(node), std::slice::from_ref(id)),
+            None => (None, wanted.as_slice()),
+        },
+        all => (None, all),
     };
+    // All of them are found before one is stopped, so that a name misspelt stops nothing.
+    let mut found = Vec::new();
+    for wanted in wanted {
+        let more = match (&node, wanted.parse::<WorkloadId>(), &args.name) {
+            (Some(node), Ok(id), Some(name)) => {
+                vec![StopTarget { node: node.clone(), id, name: name.clone(), grace: Duration::ZERO }]
+            }
+            (node, _, name) => find(wanted, node.as_ref(), name.as_ref(), &session).await?,
+        };
+        found.extend(more.into_iter().filter(|one| !found.contains(one)).collect::<Vec<_>>());
+    }
     let mut stopped = Vec::new();
     for target @ StopTarget { node, id, name, .. } in &found {
         target.stop(&session.client, &issuer).await?;
@@ -99,6 +111,11 @@ pub(crate) async fn run(args: &StopArgs, connection: &ConnectionArgs, env: &Env,
         stopped.push(json!({ "stopped": true, "id": id, "name": name, "node_id": node }));
     }
     if output.is_json() { output.document(&stopped) } else { Ok(()) }
+}
+
+/// The node of this name, if there is one.
+async fn node_called(name: &str, session: &Session) -> Option<NodeId> {
+    NodeRef::Name(name.to_owned()).resolve(session).await.ok()
 }
 
 async fn find(

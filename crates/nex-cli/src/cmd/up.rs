@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use clap::Args;
 use nex_bus::connect::{ConnectError, connect};
 use nex_bus::local_context::{self, INBOX_PREFIX, local_port};
+use nex_bus::settings::DEFAULT_SERVER;
 use nex_node::embedded::{EmbeddedDir, EmbeddedNats};
 
 use crate::args::{ConnectionArgs, NodeArgs};
@@ -57,18 +58,21 @@ pub(crate) async fn run(
         }
         Err(error) => return Err(error.into()),
     };
+    let shown = settings.shown_servers();
+    let mut repeated = repeated(args, connection, &shown);
     if let Some(embedded) = &embedded {
         tracing::info!(client_url = embedded.url(), "Embedded NATS server started");
         settings.nkey_file = Some(embedded.key_file());
         settings.inbox_prefix = Some(INBOX_PREFIX.to_owned());
         loaded.config.anonymous_functions = true;
-        write_context(embedded, port.unwrap_or_default(), env);
+        if let Some(other) = write_context(embedded, port.unwrap_or_default(), env) {
+            repeated = other;
+        }
     }
-    let shown = settings.shown_servers();
     let started = Box::pin(start(&args.node, loaded, settings, env, feed)).await;
     let ended = match started {
         Ok(node) => {
-            welcome(output, &shown, node.id().as_str(), embedded.is_some())?;
+            welcome(output, &shown, node.id().as_str(), embedded.is_some(), &repeated)?;
             node.until(&mut signals, died(embedded.as_ref()), OnTerminate::Stop, None).await
         }
         Err(error) => Err(error),
@@ -79,14 +83,29 @@ pub(crate) async fn run(
     ended
 }
 
-/// Lets `nex` and `nats` find the server's key by themselves.
-fn write_context(embedded: &EmbeddedNats, port: u16, env: &Env) {
+/// The flags by which other commands reach the same server.
+fn repeated(args: &UpArgs, connection: &ConnectionArgs, server: &str) -> String {
+    let repeated = connection.repeated();
+    let is_named = args.port.is_some() || connection.server.is_some() || server != DEFAULT_SERVER;
+    let is_said = connection.context.is_some() || repeated.contains(" -s ");
+    if is_named && !is_said { format!(" -s {server}{repeated}") } else { repeated }
+}
+
+/// Lets `nex` and `nats` find the server's key by themselves; gives the flags that they need where another context is selected.
+fn write_context(embedded: &EmbeddedNats, port: u16, env: &Env) -> Option<String> {
     match local_context::write(port, &embedded.key_file(), &env.directories) {
-        Ok(written) if written.is_selected => tracing::debug!(context = written.name, "the NATS context is selected"),
-        Ok(written) => tracing::info!("for the NATS CLI: nats --context {}", written.name),
+        Ok(written) if written.is_selected => {
+            tracing::debug!(context = written.name, "the NATS context is selected");
+            None
+        }
+        Ok(written) => {
+            tracing::info!("for the NATS CLI: nats --context {}", written.name);
+            Some(format!(" --context {}", written.name))
+        }
         Err(error) => {
             let key = embedded.key_file();
             tracing::warn!(%error, "no NATS context could be written; with other commands give --nkey {}", key.display());
+            Some(format!(" -s {} --nkey {}", embedded.url(), key.display()))
         }
     }
 }
@@ -110,17 +129,21 @@ fn taken(port: u16) -> String {
     format!("something that is no NATS server has port {port}; next: stop it, or choose another port with --port")
 }
 
-fn welcome(output: &mut Output, server: &str, node: &str, embedded: bool) -> anyhow::Result<()> {
+fn welcome(output: &mut Output, server: &str, node: &str, embedded: bool, repeated: &str) -> anyhow::Result<()> {
     if output.is_json() {
         return output.json(&serde_json::json!({"ready": true, "server": server, "embedded": embedded, "node": node}));
     }
-    let here = if server == nex_bus::settings::DEFAULT_SERVER { String::new() } else { format!(" -s {server}") };
     let nats = if embedded { "an embedded NATS server" } else { "your NATS server" };
+    let next = [
+        ("nex new hello".to_owned(), "begin a function from a template; it says how to run it"),
+        (format!("nex{repeated} devrun ./echo.js"), "run a function (a .js or .wasm file) or a service (a binary)"),
+        (format!("nex{repeated} call echojs hello"), "call it"),
+        (format!("nex{repeated} ps"), "see what runs"),
+        (format!("nex{repeated} logs"), "see what it says"),
+    ];
+    let width = next.iter().map(|(command, _)| command.len()).max().unwrap_or_default();
+    let next: String = next.iter().map(|(command, what)| format!("    {command:width$}    {what}\n")).collect();
     output.line(format_args!(
-        "\n  nex is ready: node {node} on {nats} at {server}\n\n  Next, in another terminal:\n\
-         \x20   nex{here} devrun ./echo.js      run a function (a .js or .wasm file) or a service (a binary)\n\
-         \x20   nex{here} call echojs hello     call it\n\
-         \x20   nex{here} ps                    see what runs\n\
-         \x20   nex{here} logs                  see what it says\n\n  Ctrl-C stops everything.\n"
+        "\n  nex is ready: node {node} on {nats} at {server}\n\n  Next, in another terminal:\n{next}\n  Ctrl-C stops everything.\n"
     ))
 }

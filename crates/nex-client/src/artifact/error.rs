@@ -26,7 +26,9 @@ pub enum ArtifactError {
     #[error("there is no object store bucket {0}; next: create it with `nats object add`, or upload with `nex devrun`")]
     NoBucket(String),
     /// The object is missing.
-    #[error("there is no artifact {0}; next: upload it with `nats object put`, or see what is there with `nats object ls`")]
+    #[error(
+        "there is no artifact {0}; next: upload it with `nats object put`, or see what is there with `nex artifact ls --all`"
+    )]
     NoObject(Location),
     /// The object records no SHA-256 digest.
     #[error("{0} has no SHA-256 digest, so it cannot be signed for; next: upload it again")]

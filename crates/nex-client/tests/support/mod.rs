@@ -207,6 +207,7 @@ impl Inner {
             running_machines: self.deployed.lock().unwrap().len(),
             warm_agents: Some(self.properties.warm),
             declined,
+            taken_trigger: None,
         }
     }
 

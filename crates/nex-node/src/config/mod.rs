@@ -2,6 +2,7 @@
 
 mod http;
 mod isolation;
+mod limits;
 mod live;
 mod microvm;
 mod quota;
@@ -24,6 +25,7 @@ use nex_protocol::subject;
 use crate::quota::Quotas;
 
 pub use isolation::{IsolationConfig, IsolationRefusal, RawIsolation};
+pub use limits::WorkloadLimits;
 pub use live::{LiveConfig, RELOADED};
 pub use microvm::{GuestNetworkConfig, MachineClass, MicroVmConfig, SandboxChoice};
 pub use quota::{RawQuota, RawQuotas};
@@ -153,40 +155,9 @@ impl NodeLimits {
     }
 }
 
-/// Bounds on each workload: defaults and the most a deployer may ask for.
-#[derive(Debug, Clone, Copy)]
-pub struct WorkloadLimits {
-    /// Memory of a function's instance, bytes.
-    pub memory_bytes: u64,
-    /// Memory of a whole sandbox, bytes; the most that may be asked for.
-    pub max_memory_bytes: u64,
-    /// One call.
-    pub call_timeout: Duration,
-    /// The longest call that may be asked for.
-    pub max_call_timeout: Duration,
-    /// Calls under way at once.
-    pub concurrency: usize,
-    /// Processes and threads in one sandbox.
-    pub processes: u64,
-    /// Processor time, percent of one processor; absent means unbounded.
-    pub cpu_percent: Option<u32>,
-    /// Bytes a workload may write to its own file system.
-    pub tmp_bytes: u64,
-    /// Largest reply of a function, bytes.
-    pub reply_bytes: u64,
-    /// Largest payload of a call, bytes; absent means unbounded, as in those below.
-    pub payload_bytes: Option<u64>,
-    /// Host calls of one call.
-    pub host_calls: Option<u64>,
-    /// Most that one call may log, bytes.
-    pub log_bytes: Option<u64>,
-    /// Processor time of one call, ms.
-    pub cpu_ms: Option<u64>,
-}
-
 /// Every problem of a configuration at once.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the node configuration cannot be used:\n  - {}", .0.join("\n  - "))]
+#[error("the node configuration cannot be used:\n  - {}; next: correct that, and try it with `nex node preflight`", .0.join("\n  - "))]
 pub struct Invalid(pub Vec<String>);
 
 const MIB: u64 = 1024 * 1024;
@@ -210,7 +181,7 @@ impl NodeConfig {
         check_names(&raw, &mut problems);
         let pool_size = pool_size(&raw, &mut problems);
         check_numbers(&raw, &mut problems);
-        let workload_limits = workload_limits(&raw, &mut problems);
+        let workload_limits = limits::resolve(&raw, &mut problems);
         let quotas = quota::resolve(&raw, &workload_limits, &mut problems);
         let http = raw.http.as_ref().and_then(|raw| http::resolve(raw, &mut problems));
         let isolation = IsolationConfig::resolve(raw.isolation.unwrap_or_default(), &mut problems);
@@ -326,6 +297,7 @@ fn check_numbers(raw: &RawConfig, problems: &mut Vec<String>) {
     if raw.history_mib.is_some_and(|mib| !(1..=MAX_HISTORY_MIB).contains(&mib)) {
         problems.push(format!("history_mib: expected 1 to {MAX_HISTORY_MIB}"));
     }
+    limits::check_times(raw, problems);
 }
 
 fn check_names(raw: &RawConfig, problems: &mut Vec<String>) {
@@ -362,35 +334,6 @@ fn check_names(raw: &RawConfig, problems: &mut Vec<String>) {
         if name.parse::<nex_protocol::host::Service>().is_err() {
             problems.push(format!("host_services.services: '{name}' is unknown: expected kv, objectstore, messaging or http"));
         }
-    }
-}
-
-fn workload_limits(raw: &RawConfig, problems: &mut Vec<String>) -> WorkloadLimits {
-    let given = raw.workload_limits.unwrap_or_default();
-    let machine = raw.machine_template.and_then(|machine| machine.memsize_mib);
-    let memory = given.memory_mib.unwrap_or(64);
-    let max_memory = given.max_memory_mib.or(machine).unwrap_or(256).max(memory);
-    let timeout = given.call_timeout_ms.unwrap_or(5_000);
-    let max_timeout = given.max_call_timeout_ms.unwrap_or(60_000).max(timeout);
-    let of_calls = [given.reply_bytes, given.payload_bytes, given.host_calls, given.log_bytes, given.cpu_ms];
-    let of_sandboxes = [Some(memory), Some(timeout), given.max_processes, given.tmp_mib];
-    if given.concurrency == Some(0) || of_calls.into_iter().chain(of_sandboxes).any(|limit| limit == Some(0)) {
-        problems.push("workload_limits: no limit may be 0".to_owned());
-    }
-    WorkloadLimits {
-        memory_bytes: memory.saturating_mul(MIB),
-        max_memory_bytes: max_memory.saturating_mul(MIB),
-        call_timeout: Duration::from_millis(timeout),
-        max_call_timeout: Duration::from_millis(max_timeout),
-        concurrency: given.concurrency.unwrap_or(64),
-        processes: given.max_processes.unwrap_or(128),
-        cpu_percent: given.cpu_percent,
-        tmp_bytes: given.tmp_mib.unwrap_or(64).saturating_mul(MIB),
-        reply_bytes: given.reply_bytes.unwrap_or(MIB),
-        payload_bytes: given.payload_bytes,
-        host_calls: given.host_calls,
-        log_bytes: given.log_bytes,
-        cpu_ms: given.cpu_ms,
     }
 }
 

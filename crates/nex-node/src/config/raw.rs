@@ -31,7 +31,9 @@ pub enum ReadError {
     #[error("the configuration {0} is larger than 1 MiB; next: check that it is the right file")]
     TooLarge(PathBuf),
     /// Its text.
-    #[error("the configuration {path} is not valid: {why}")]
+    #[error(
+        "the configuration {path} is not valid: {why}; next: correct it there, and try it with `nex node preflight --config {path}`"
+    )]
     Text {
         /// Its path.
         path: PathBuf,
@@ -242,7 +244,11 @@ impl RawConfig {
     /// What is wrong with it, where, and for an unknown key the one that was probably meant.
     pub fn parse(text: &str) -> Result<Self, TextError> {
         // A list would be taken for the fields in their order.
-        let _object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text).map_err(TextError)?;
+        let value: serde_json::Value = serde_json::from_str(text).map_err(TextError)?;
+        if !value.is_object() {
+            let why = "expected an object of fields, as in {\"machine_pool_size\": 1}";
+            return Err(TextError(serde::de::Error::custom(why)));
+        }
         serde_json::from_str(text).map_err(TextError)
     }
 }
@@ -254,10 +260,11 @@ pub struct TextError(serde_json::Error);
 impl std::fmt::Display for TextError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let text = self.0.to_string();
-        match hint(&text) {
-            Some(meant) => write!(f, "{text}. Did you mean '{meant}'?"),
-            None => f.write_str(&text),
-        }
+        let Some(meant) = hint(&text) else { return f.write_str(&text) };
+        // Where one is meant, the names of all others are in the way.
+        let (what, rest) = text.split_once(", expected ").unwrap_or((&text, ""));
+        let place = rest.rsplit_once(" at line ").map(|(_, place)| format!(" at line {place}")).unwrap_or_default();
+        write!(f, "{what}{place}. Did you mean '{meant}'?")
     }
 }
 
@@ -288,7 +295,7 @@ mod tests {
     fn an_unknown_key_is_refused_with_the_one_that_was_meant() {
         let error = RawConfig::parse(r#"{"machine_poolsize": 3}"#).unwrap_err().to_string();
         assert!(error.contains("Did you mean 'machine_pool_size'?"), "{error}");
-        assert!(error.contains("line 1"), "{error}");
+        assert!(error.contains("line 1") && !error.contains("autostart"), "{error}");
         for text in ["[]", "[{}]", "1", ""] {
             assert!(RawConfig::parse(text).is_err(), "{text}");
         }

@@ -5,6 +5,8 @@ use serde::Serialize;
 
 /// Bytes of a message beside what is answered.
 const ENVELOPE: usize = 1024;
+/// Bytes of the name of a list, which is not written where the list is empty.
+const NAME: usize = r#""running_machines":[],"#.len();
 
 /// The answer in as many messages of at most so many bytes as it takes.
 pub(super) fn pages(whole: WorkloadPingResponse, message: usize) -> Vec<WorkloadPingResponse> {
@@ -13,7 +15,7 @@ pub(super) fn pages(whole: WorkloadPingResponse, message: usize) -> Vec<Workload
     }
     let WorkloadPingResponse { running_machines, ended, .. } = whole;
     let empty = WorkloadPingResponse { running_machines: Vec::new(), ended: Vec::new(), ..whole };
-    let room = message.saturating_sub(ENVELOPE + size(&empty));
+    let room = message.saturating_sub(ENVELOPE + NAME + size(&empty));
     let running = chunks(running_machines, room)
         .into_iter()
         .map(|running_machines| WorkloadPingResponse { running_machines, ..empty.clone() });
@@ -30,7 +32,7 @@ pub(super) fn cut(mut whole: InfoResponse, message: usize) -> InfoResponse {
     let all = machines.len();
     // The longest number that can stand there needs room as well.
     whole.more_machines = all;
-    let room = message.saturating_sub(ENVELOPE + size(&whole));
+    let room = message.saturating_sub(ENVELOPE + NAME + size(&whole));
     let machines = chunks(machines, room).into_iter().next().unwrap_or_default();
     InfoResponse { more_machines: all - machines.len(), machines, ..whole }
 }

@@ -46,10 +46,21 @@ impl Queries {
         }
         let config = self.config.now();
         declined.extend(self.registry.full(&config.quotas, &asked_for(&request, &config), request.replaces.as_deref()));
+        let taken_trigger = self.taken_trigger(&request);
+        declined.extend(
+            taken_trigger.iter().map(|subject| format!("another namespace has a trigger there that overlaps with {subject}")),
+        );
         match declined.is_empty() {
             true => Some(self.summary()),
-            false => request.explain.then(|| NodeSummary { declined, ..self.summary() }),
+            false => request.explain.then(|| NodeSummary { declined, taken_trigger, ..self.summary() }),
         }
+    }
+
+    /// The first of the triggers that another namespace has here: functions of both would be called.
+    fn taken_trigger(&self, request: &AuctionRequest) -> Option<String> {
+        let namespace = request.namespace.as_deref()?.parse::<Namespace>().ok()?;
+        let triggers = request.triggers.get(..request.triggers.len().min(policy::MAX_TRIGGERS))?;
+        self.registry.taken_trigger(&namespace, triggers)
     }
 
     /// The answer to PING.
@@ -69,6 +80,7 @@ impl Queries {
             running_machines: self.registry.count(),
             warm_agents: Some(self.drivers.launcher.pools.ready()),
             declined: Vec::new(),
+            taken_trigger: None,
         }
     }
 

@@ -41,10 +41,12 @@ pub enum DeployRefusal {
     #[error("Invalid deploy request: '{0}' is not a subject")]
     NotASubject(String),
     /// A trigger that is reserved, or that the operator denies to all.
-    #[error("The trigger subject {0} overlaps with subject(s) in this node's deny list")]
+    #[error("The trigger subject {0} overlaps with subject(s) in this node's deny list; next: choose another subject")]
     DeniedTrigger(String),
     /// A trigger that the operator did not give to this namespace.
-    #[error("Invalid deploy request: the trigger subject {0} is not among those allowed to this namespace")]
+    #[error(
+        "Invalid deploy request: the trigger subject {0} is not among those allowed to this namespace; next: choose another subject, or ask the node's operator (allow_trigger_subjects)"
+    )]
     TriggerNotAllowed(String),
     /// A trigger that is kept until it is dealt with.
     #[error(transparent)]
@@ -100,7 +102,9 @@ pub enum DeployRefusal {
         actual: Digest,
     },
     /// The operator does not list the issuer.
-    #[error("invalid workload issuer: {0}")]
+    #[error(
+        "invalid workload issuer: {0}; next: have it listed on the node's host with `nex issuer add {0}`, or in valid_issuers"
+    )]
     Issuer(String),
     /// There is nothing to run.
     #[error("Invalid deploy request: it names no artifact location")]
@@ -132,7 +136,9 @@ pub enum DeployRefusal {
         most: u64,
     },
     /// No such machines.
-    #[error("Invalid deploy request: this node has no machine class '{name}'; it has: {known}")]
+    #[error(
+        "Invalid deploy request: this node has no machine class '{name}'; it has: {known}; next: ask for one of those, or leave it out"
+    )]
     MachineClass {
         /// The one asked for.
         name: String,

@@ -47,6 +47,9 @@ pub struct AuctionRequest {
     /// Name of a workload of this issuer that it would replace: on a node that has one, that lends its room in the quotas (new).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replaces: Option<String>,
+    /// Subjects that it is to be called on: a node where another namespace has one of them says so (new).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub triggers: Vec<String>,
     /// Asks nodes that decline to answer too and say why (new; nodes of 0.2.7 stay silent).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub explain: bool,
@@ -81,6 +84,9 @@ pub struct NodeSummary {
     /// Why this node declines; never set in a bid (new, only where `explain` was asked).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub declined: Vec<String>,
+    /// The first of the triggers asked for that another namespace has here (new).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub taken_trigger: Option<String>,
 }
 
 /// Memory of the host, kB, from `/proc/meminfo`.

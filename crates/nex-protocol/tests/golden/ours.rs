@@ -65,6 +65,7 @@ fn summary() -> NodeSummary {
         running_machines: 1,
         warm_agents: Some(2),
         declined: Vec::new(),
+        taken_trigger: None,
     }
 }
 
@@ -97,12 +98,16 @@ fn questions_about_nodes() {
         memory_mib: Some(64),
         machine_class: Some("large".into()),
         replaces: Some("greet".into()),
-        ..asked
+        ..asked.clone()
     };
     check("auction-quotas", &counted);
+    let (namespace, triggers) = (Some("default".into()), vec!["fn.greet".into()]);
+    check("auction-triggers", &AuctionRequest { namespace, triggers, ..asked });
     check_bytes("auction-reply", success(kind::AUCTION, &summary()));
     let declined = NodeSummary { declined: vec!["it does not take type wasm, only native".into()], ..summary() };
     check_bytes("auction-declined", success(kind::AUCTION, &declined));
+    let taken = NodeSummary { taken_trigger: Some("fn.greet".into()), ..declined };
+    check_bytes("auction-taken", success(kind::AUCTION, &taken));
     check_bytes("ping-reply", success(kind::PING, &summary()));
     check_bytes("lameduck-reply", success(kind::LAME_DUCK, &LameDuckResponse { node_id: NODE.into(), success: true }));
 }

@@ -37,8 +37,8 @@ pub(super) fn configuration(args: &NodeArgs) -> (Vec<Check>, NodeConfig) {
     let loaded = match args.load() {
         Ok(loaded) => loaded,
         Err(error) => {
-            let next = "correct the file; the names of all fields are in the documentation";
-            return (vec![Check::new("node configuration", true, Err(error), next)], NodeConfig::default());
+            let next = advice(&error);
+            return (vec![Check::new("node configuration", true, Err(error), &next)], NodeConfig::default());
         }
     };
     let file = loaded.file.map_or_else(|| "built in".to_owned(), |file| file.display().to_string());

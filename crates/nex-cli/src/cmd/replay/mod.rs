@@ -149,7 +149,7 @@ impl ReplayArgs {
                     Some(letters) => letters.get(*number).await?,
                     None => None,
                 };
-                let none = || format!("there is no dead letter {number}; next: see those there are with nex dead ls");
+                let none = || format!("there is no dead letter {number}; next: see those there are with `nex dead ls`");
                 Ok(Message::of_dead(letter.with_context(none)?, keys))
             }
             Which::Stored { stream, sequence } => {
@@ -180,10 +180,7 @@ impl ReplayArgs {
         // Ids begin with the time they were made.
         let newest = running.into_iter().max_by(|a, b| a.workload.id.cmp(&b.workload.id));
         let Running { node, workload, .. } = newest.with_context(|| {
-            format!(
-                "no copy of '{name}' of ours runs; next: see what runs with nex{} ps, or replay with a --file",
-                session.repeated
-            )
+            format!("no copy of '{name}' of ours runs; next: see what runs with `nex ps`, or replay with a --file")
         })?;
         let info = session.client.info(&node).await?;
         let target = Target::new(node, info.public_xkey, &info.xkey_signature)?;
