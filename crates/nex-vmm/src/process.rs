@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use nex_process::{Child, ChildSpec, Deadline, Exit, LineSink, Output, ProcessId};
+use nex_process::{Child, ChildSpec, Deadline, Exit, LineSink, Output, ProcessId, crash_point};
 
 use crate::error::{VmmError, in_time};
 use crate::kind::VmmKind;
@@ -35,6 +35,7 @@ impl Process {
             VmmKind::Qemu => (Output::Lines(Arc::clone(console)), Output::Lines(lines)),
         };
         let child = spec.stdout(stdout).stderr(stderr).spawn()?;
+        crash_point("machine: its monitor is started");
         Ok(Self { vmm, child, tail })
     }
 

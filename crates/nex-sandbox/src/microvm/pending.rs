@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nex_network::Attachment;
-use nex_process::Deadline;
 use nex_process::cgroup::CgroupLimits;
+use nex_process::{Deadline, crash_point};
 use nex_vmm::{Machine, MachineSpec, Nic, Snapshot, VmmKind};
 
 use super::guest::Guest;
@@ -46,8 +46,10 @@ pub(super) async fn start(
     let mut draft = Draft::new(&shared.host, Shared::own_uids())?;
     let dir = draft.directory(id, draft.uid.is_some())?;
     draft.sub_directory(&shared.machine_dir(id), 0o700, draft.uid)?;
+    crash_point("machine: its directories are made");
     let link = PendingLink::new(shared, shared.network.attach(id.as_str(), draft.uid, by).await?);
     tracing::debug!(%id, "connected to the network");
+    crash_point("machine: its network is made");
     let stderr_tail = StderrTail::default();
     let spec = machine_spec(shared, id, size, (link.attachment(), draft.uid), &stderr_tail)?;
     let started = match template {
@@ -62,6 +64,7 @@ pub(super) async fn start(
         }
     };
     tracing::debug!(%id, "the machine runs");
+    crash_point("machine: it runs");
     let (leader, uid) = (machine.process(), draft.uid);
     let link = link.keep();
     let record = SandboxRecord {
@@ -119,6 +122,7 @@ impl PendingMachine {
     /// Puts the monitor into its cgroup; the record is written before and after.
     async fn confine(&mut self, size: MachineSize) -> Result<(), CreateError> {
         write_record(&self.record)?;
+        crash_point("machine: it is recorded");
         let limits = CgroupLimits {
             memory_bytes: Some((u64::from(size.memory_mib) + MONITOR_MEMORY_MIB) << 20),
             pids: Some(MONITOR_THREADS + u64::from(size.vcpus)),
@@ -126,6 +130,7 @@ impl PendingMachine {
         };
         let cgroup = self.shared.host.cgroup(&self.record.id, &limits)?;
         join(self.record.cgroup.insert(cgroup).clone(), self.record.leader.pid).await?;
+        crash_point("machine: its monitor is in its cgroup");
         write_record(&self.record)
     }
 
