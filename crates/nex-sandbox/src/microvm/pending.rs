@@ -13,7 +13,7 @@ use super::link::PendingLink;
 use super::sandbox::MicroVm;
 use super::shared::Shared;
 use super::teardown::{remove, remove_later};
-use crate::error::CreateError;
+use crate::error::{CreateError, GuestError};
 use crate::host::{Draft, join, write_record};
 use crate::id::SandboxId;
 use crate::output::{StderrTail, to_line_sink};
@@ -25,6 +25,10 @@ use crate::spec::MachineSize;
 const MONITOR_MEMORY_MIB: u64 = 256;
 /// Threads of a monitor: workers and its own; the vCPUs are added.
 const MONITOR_THREADS: u64 = 128;
+
+/// How long a monitor may take to end after its guest, whose channel broke, and after any other failure.
+const LAST_BREATH: Duration = Duration::from_secs(3);
+const BRIEF: Duration = Duration::from_millis(200);
 
 /// A running machine without an agent. Dropped, it is removed in the background.
 pub(super) struct PendingMachine {
@@ -147,7 +151,8 @@ impl PendingMachine {
         let done = work.await;
         let Err(error) = done else { return done };
         // A guest that dies takes its channel along: the death is the cause, the channel the symptom.
-        let exit = Deadline::after(Duration::from_millis(200)).bound(self.machine().exited()).await;
+        let patience = if matches!(error, CreateError::Guest(GuestError::Broken(_))) { LAST_BREATH } else { BRIEF };
+        let exit = Deadline::after(patience).bound(self.machine().exited()).await;
         match exit {
             Ok(exit) => Err(CreateError::Died(ExitReport { exit, out_of_memory: false, stderr_tail: self.stderr_tail.get() })),
             Err(_alive) => Err(CreateError::NotUp { console: self.stderr_tail.shown(), source: Box::new(error) }),
