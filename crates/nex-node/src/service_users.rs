@@ -214,7 +214,7 @@ async fn heard(client: &Client, subject: &'static str) {
     {
         return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Nothing but these subjects; an empty list would be all of them.

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -312,7 +312,7 @@ impl ChildSpec {
             Output::Inherit => Stdio::inherit(),
             Output::Lines(_) => Stdio::piped(),
             Output::LossyLines(sink) => {
-                let (reader, writer) = lossy_pipe().map_err(failed)?;
+                let (reader, writer) = lines::lossy_pipe().map_err(failed)?;
                 lossy.push((reader, Arc::clone(sink)));
                 writer.into()
             }
@@ -326,14 +326,6 @@ impl ChildSpec {
                 .into(),
         })
     }
-}
-
-/// A pipe whose writer never breaks it, because it could read it as well, and never waits.
-fn lossy_pipe() -> io::Result<(Receiver, File)> {
-    let (reader, writer) = io::pipe()?;
-    let path = format!("/proc/self/fd/{}", writer.as_raw_fd());
-    let writer = OpenOptions::new().read(true).write(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
-    Ok((Receiver::from_owned_fd(reader.into())?, writer))
 }
 
 fn feed_stdin(tasks: &TaskScope, stdin: Stdin, pipe: Option<ChildStdin>) -> Option<ChildStdin> {

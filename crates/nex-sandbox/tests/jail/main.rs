@@ -283,6 +283,8 @@ async fn a_killed_node_s_sandbox_is_adopted_or_removed_by_its_record() {
 async fn a_sweep_removes_all_sandboxes_but_those_to_keep() {
     let fixture = fixture().await;
     let (kept, other) = (fixture.start("w1", "stay").await, fixture.start("w2", "stay").await);
+    // Released earlier, it would die of what it says when nobody listens.
+    reported(kept.as_ref(), "entered").await;
     let (kept, other) = (kept.release(), other.release());
     fs::create_dir(fixture.state.path().join("agents/half-made")).unwrap();
     let removed = fixture.provider.sweep(&BTreeSet::from([kept.id.clone()]), soon()).await;
