@@ -7,7 +7,7 @@ use crate::tally::Tally;
 use crate::{dist, machines, shell, tools};
 
 /// Tests of a node that do not depend on its sandboxes, so they run once.
-const ONCE: [&str; 12] = [
+pub(crate) const ONCE: [&str; 12] = [
     "policy::",
     "control::",
     "autostart::",

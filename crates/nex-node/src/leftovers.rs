@@ -8,6 +8,7 @@ use futures::future::join_all;
 use nex_protocol::agent::PROTOCOL;
 use nex_protocol::claims::Claims;
 use nex_protocol::control::{EndedWorkload, ExitCause, LastExit};
+use nex_protocol::envelope::chain;
 use nex_protocol::id::{NodeId, WorkloadId};
 use nex_sandbox::{Sandbox, SandboxId};
 
@@ -106,5 +107,11 @@ async fn adopt(running: &RunningRecord, sandboxes: &Sandboxes) -> Option<Box<dyn
     if handshake.version != VERSION {
         tracing::info!(agent_id = %running.agent.id, version = handshake.version, "an agent of another version runs on");
     }
-    sandboxes.adopt(&SandboxId::parse(running.agent.id.as_str()).ok()?).await
+    let id = SandboxId::parse(running.agent.id.as_str()).inspect_err(|error| untaken(running, error)).ok()?;
+    sandboxes.adopt(&id).await.inspect_err(|error| untaken(running, error)).ok()
+}
+
+fn untaken(running: &RunningRecord, why: &dyn std::error::Error) {
+    let error = chain(why);
+    tracing::warn!(agent_id = %running.agent.id, error, "an agent of the last process is not taken over; its workloads are started anew");
 }

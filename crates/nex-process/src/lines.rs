@@ -1,8 +1,13 @@
 //! Reads a stream line by line with bounded memory, whatever the writer does.
 
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::net::unix::pipe::Receiver;
 
 /// Takes lines of a child's output, without their line break; called from a task, so it must not block.
 pub type LineSink = Arc<dyn Fn(&str) + Send + Sync>;
@@ -25,6 +30,14 @@ pub async fn pump<R: AsyncRead + Unpin>(stream: R, sink: LineSink) {
     if !line.is_empty() {
         deliver(&mut line, &sink);
     }
+}
+
+/// A pipe whose writer never breaks it, because it could read it as well, and never waits: what does not fit is lost.
+pub(crate) fn lossy_pipe() -> io::Result<(Receiver, File)> {
+    let (reader, writer) = io::pipe()?;
+    let path = format!("/proc/self/fd/{}", writer.as_raw_fd());
+    let writer = OpenOptions::new().read(true).write(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
+    Ok((Receiver::from_owned_fd(reader.into())?, writer))
 }
 
 fn collect(chunk: &[u8], line: &mut Vec<u8>, sink: &LineSink) -> usize {

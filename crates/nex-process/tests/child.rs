@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nex_process::{Child, ChildSpec, Deadline, Exit, Output, ProcessId, Rung, Signal, Stdin};
+use nex_testkit::eventually;
 
 fn shell(script: &str) -> ChildSpec {
     ChildSpec::new("/bin/sh").args(["-c", script])
@@ -109,6 +110,39 @@ async fn a_released_child_lives_on_and_is_found_by_its_name() {
     id.kill_and_wait(soon()).await.unwrap();
     assert!(!id.is_alive());
     assert!(!id.signal(Signal::SIGTERM).unwrap());
+}
+
+/// More than a pipe holds, then a file as a sign that it lives on; the first line is heard by whoever started it.
+const TALKS: &str = "echo began; until [ -e go ]; do sleep 0.01; done; \
+    i=0; while [ $i -lt 3000 ]; do echo 'a line of some forty bytes, again and again'; i=$((i+1)); done 2>/dev/null; \
+    echo lives >done; exec sleep 60";
+
+#[tokio::test]
+async fn a_child_whose_output_may_be_lost_outlives_its_reader_and_never_waits_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (seen, output) = collector();
+    let Output::Lines(sink) = output else { unreachable!("a collector collects lines") };
+    let child = shell(TALKS).current_dir(dir.path()).stdout(Output::LossyLines(sink)).spawn().unwrap();
+    says(&seen, "began").await;
+    let id = child.release();
+    std::fs::write(dir.path().join("go"), "").unwrap();
+    let done = || std::fs::read_to_string(dir.path().join("done")).is_ok_and(|text| text == "lives\n");
+    let ended = eventually(Duration::from_secs(60), async || done() || !id.is_alive()).await;
+    assert!(ended, "it waits for a reader");
+    assert!(id.is_alive(), "it died of a broken pipe");
+    id.kill_and_wait(soon()).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_may_be_lost_and_is_read_in_time_arrives_before_the_exit() {
+    let (seen, output) = collector();
+    let Output::Lines(sink) = output else { unreachable!("a collector collects lines") };
+    let child = shell("echo one; echo two >&2; exit 3").stdout(Output::LossyLines(Arc::clone(&sink)));
+    let child = child.stderr(Output::LossyLines(sink)).spawn().unwrap();
+    assert_eq!(child.exited().await, Exit { code: Some(3), signal: None });
+    let mut lines = seen.lock().unwrap().clone();
+    lines.sort();
+    assert_eq!(lines, ["one", "two"]);
 }
 
 #[tokio::test]

@@ -1,10 +1,11 @@
-//! Why a sandbox could not be made, or a file not brought into one.
+//! Why a sandbox could not be made or taken over, or a file not brought into one.
 
 use std::io;
 use std::path::PathBuf;
 
 use nex_process::cgroup::CgroupError;
-use nex_process::{Elapsed, SpawnError};
+use nex_process::{Elapsed, ProcessId, SpawnError};
+use nex_vmm::VmmKind;
 
 use crate::id::{InvalidName, SandboxId};
 use crate::report::ExitReport;
@@ -63,6 +64,45 @@ pub enum CreateError {
     /// No time was left.
     #[error("the agent of a sandbox did not take its identity in time")]
     Late(#[from] Elapsed),
+}
+
+/// A sandbox that another process made cannot be taken over. Its provider's next sweep removes it.
+#[derive(Debug, thiserror::Error)]
+pub enum AdoptError {
+    /// There is none, or nothing can be read of it.
+    #[error("it is not there, or without a readable record")]
+    Unknown,
+    /// It died with or after the process that made it.
+    #[error("its first process, {0}, has ended")]
+    Ended(ProcessId),
+    /// It was made by another provider.
+    #[error("it lives in {}, and this node's agents in {} now", home(*was), home(*now))]
+    Another {
+        /// The monitor of its machine, if it is one.
+        was: Option<VmmKind>,
+        /// The monitor of the machines that are made now, if it is machines.
+        now: Option<VmmKind>,
+    },
+    /// Its device or namespace is gone, or not of the network that is configured now.
+    #[error("its network is gone, or is not the one that is configured now")]
+    Cut,
+    /// The network refused.
+    #[error("its network could not be taken over")]
+    Network(#[from] nex_network::NetworkError),
+    /// Its directory is not what its monitor leaves.
+    #[error("its monitor could not be taken over")]
+    Vmm(#[from] nex_vmm::VmmError),
+    /// Its record could not be changed.
+    #[error("its record could not be brought up to date")]
+    Record(#[from] CreateError),
+}
+
+fn home(monitor: Option<VmmKind>) -> &'static str {
+    match monitor {
+        Some(VmmKind::Firecracker) => "a machine under Firecracker",
+        Some(VmmKind::Qemu) => "a machine under QEMU",
+        None => "a jailed process",
+    }
 }
 
 /// A file could not be brought into a sandbox.

@@ -20,7 +20,7 @@ mod spec;
 mod tree;
 mod uids;
 
-pub use error::{AttachError, CreateError, GuestError};
+pub use error::{AdoptError, AttachError, CreateError, GuestError};
 pub use id::{InvalidName, SandboxId};
 pub use record::{SandboxRecord, remove_leftover};
 pub use report::ExitReport;

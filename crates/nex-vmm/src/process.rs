@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use nex_process::{Child, ChildSpec, Deadline, Exit, LineSink, Output, ProcessId};
+use nex_process::{Child, ChildSpec, Deadline, Exit, LineSink, Output, ProcessId, crash_point};
 
 use crate::error::{VmmError, in_time};
 use crate::kind::VmmKind;
@@ -27,10 +27,15 @@ impl Process {
     /// Starts it. Its output goes to the console; the end of its standard error is kept too.
     pub(crate) fn start(vmm: VmmKind, spec: ChildSpec, console: &LineSink) -> Result<Self, VmmError> {
         let tail = Tail::default();
-        let stderr = Output::Lines(tail_sink(&tail, console));
-        // Firecracker writes its errors to standard output, with its guest's console.
-        let stdout = if vmm == VmmKind::Firecracker { stderr.clone() } else { Output::Lines(Arc::clone(console)) };
+        let lines = tail_sink(&tail, console);
+        let (stdout, stderr) = match vmm {
+            // It writes its errors to standard output, with its guest's console, and dies of a broken pipe: its handler of that signal
+            // complains, by the same pipe.
+            VmmKind::Firecracker => (Output::LossyLines(Arc::clone(&lines)), Output::LossyLines(lines)),
+            VmmKind::Qemu => (Output::Lines(Arc::clone(console)), Output::Lines(lines)),
+        };
         let child = spec.stdout(stdout).stderr(stderr).spawn()?;
+        crash_point("machine: its monitor is started");
         Ok(Self { vmm, child, tail })
     }
 

@@ -23,7 +23,7 @@ use nex_protocol::control::Tags;
 use nex_protocol::deploy::Isolation;
 use nex_sandbox::microvm::MicroVmProvider;
 use nex_sandbox::process::{Limits, OpenError, ProcessConfig, ProcessNetwork, ProcessProvider};
-use nex_sandbox::{Sandbox, SandboxId, SandboxProvider};
+use nex_sandbox::{AdoptError, Sandbox, SandboxId, SandboxProvider};
 
 pub use candidate::{Accel, Candidate};
 pub use host::{Host, UID_BASE};
@@ -228,9 +228,12 @@ impl Sandboxes {
     }
 
     /// Takes over a sandbox of an earlier process of this node.
-    pub async fn adopt(&self, id: &SandboxId) -> Option<Box<dyn Sandbox>> {
+    ///
+    /// # Errors
+    /// [`AdoptError`]
+    pub async fn adopt(&self, id: &SandboxId) -> Result<Box<dyn Sandbox>, AdoptError> {
         match &self.provider {
-            Provider::Process(provider) => Some(Box::new(provider.adopt(id, Deadline::after(SWEEP)).await?)),
+            Provider::Process(provider) => Ok(Box::new(provider.adopt(id, Deadline::after(SWEEP)).await?)),
             Provider::MicroVm { provider, .. } => provider.adopt(id, Deadline::after(SWEEP)).await,
         }
     }

@@ -15,7 +15,6 @@ use nex_process::crash_point::{self, Plan};
 use nex_protocol::claims::{Claims, sign};
 use nex_protocol::control::EndedWorkload;
 use nex_protocol::deploy::{DeployRequest, DeployResponse, Location, WorkloadType};
-use nex_protocol::envelope;
 use nex_protocol::event::CloudEvent;
 use nex_protocol::id::WorkloadId;
 use nex_testkit::{NatsServer, eventually, guest};
@@ -235,8 +234,8 @@ async fn a_workload_comes_back_after_every_one_of_many_crashes_though_its_token_
     let claims = Claims::to_start("greet", &issuer, &artifact.digest, now, 3);
     let request = greet_request(artifact.location, sign(&claims, &issuer).unwrap());
     let body = serde_json::to_vec(&request).unwrap();
-    let answer = world.client.nats().request(format!("$NEX.DEPLOY.default.{}", target.node), body.into()).await.unwrap();
-    let started: DeployResponse = envelope::open(envelope::kind::RUN, &answer.payload).unwrap();
+    let answer = world.ask(&format!("$NEX.DEPLOY.default.{}", target.node), body).await;
+    let started: DeployResponse = serde_json::from_value(answer["data"].clone()).unwrap();
     let has_expired = async || nex_node::clock::unix_seconds() > now + 3;
     assert!(eventually(timeout(), has_expired).await);
     for crash in 1..=3 {

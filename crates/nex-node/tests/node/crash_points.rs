@@ -169,7 +169,7 @@ fn passed(trace: &str) -> BTreeMap<String, u32> {
 #[expect(clippy::disallowed_methods, reason = "how long it may take is for whoever runs it to say")]
 async fn a_node_that_is_killed_between_any_two_steps_loses_nothing_does_nothing_twice_and_leaves_nothing() {
     if machines::in_machines() {
-        skip!("a_node_that_is_killed_between_any_two_steps_…", "the steps of a machine's start are not those of a process");
+        skip!("a_node_that_is_killed_between_any_two_steps_…", "machines have a test of their own, of the steps of their start");
     }
     let dir = tempfile::tempdir().unwrap();
     let trace = dir.path().join("trace");

@@ -42,8 +42,7 @@ async fn a_function_compares_sets_and_counts() {
     let mut counter = world.prepare("counter", WorkloadType::V8, COUNTER.as_bytes()).await;
     counter.triggers = vec!["fn.count".to_owned()];
     world.deploy(&counter).await;
-    let reply = world.client.nats().request("fn.count", "".into()).await.unwrap();
-    assert_eq!(std::str::from_utf8(&reply.payload), Ok(r#"[null,true,true,"one",1,42]"#));
+    assert_eq!(world.call("fn.count", "").await, r#"[null,true,true,"one",1,42]"#);
     world.stop().await;
 }
 

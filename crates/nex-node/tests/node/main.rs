@@ -49,6 +49,8 @@ mod keeping;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod machines_killed;
+#[cfg(test)]
 mod native;
 #[cfg(test)]
 mod neighbours;

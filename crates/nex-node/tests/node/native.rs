@@ -1,7 +1,5 @@
 //! Native services: programs and scripts with an environment, arguments and a log.
 
-use std::time::Duration;
-
 use nex_protocol::deploy::WorkloadType;
 use nex_testkit::{dist_binary, eventually, guest, skip};
 use serde_json::json;
@@ -111,7 +109,7 @@ async fn the_last_lines_of_a_program_that_ends_by_itself_are_heard() {
         let started = world.run("counter", WorkloadType::Native, script).await;
         world.until("it is over", |it| it.events_of("workload_undeployed", &started.id).len() == 1).await;
         let lines = |it: &World| it.logs().iter().filter(|(_, line)| line.id == started.id).count();
-        let all = eventually(Duration::from_secs(2), || std::future::ready(lines(&world) == 3_001)).await;
+        let all = eventually(timeout(), || std::future::ready(lines(&world) == 3_001)).await;
         assert!(all, "run {number}: {} lines", lines(&world));
     }
     world.stop().await;

@@ -334,6 +334,8 @@ pub(crate) fn options(connection: ConnectionSettings, state_dir: PathBuf, config
     usual["agent_handshake_timeout_ms"] = if machines::in_machines() { 60_000 } else { 15_000 }.into();
     if machines::in_machines() {
         usual["workload_limits"] = json!({"call_timeout_ms": 30_000});
+        // The first one as well, which boots once more in the lab's emulation.
+        usual["boot_timeout_ms"] = 120_000.into();
     }
     for (key, value) in config.as_object().unwrap() {
         usual[key] = value.clone();

@@ -6,12 +6,14 @@ use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
+use tokio::net::unix::pipe::Receiver;
 use tokio::process::{ChildStdin, Command};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -51,8 +53,11 @@ pub enum Output {
     Append(PathBuf),
     /// Into this file, at its present place. What limits the child's files (`RLIMIT_FSIZE`) limits this one.
     File(Arc<File>),
-    /// Line by line to a function; a line longer than [`lines::MAX_LINE`] arrives in pieces.
+    /// Line by line to a function; a line longer than [`lines::MAX_LINE`] arrives in pieces. A child that writes more after its starter has
+    /// died breaks its pipe.
     Lines(LineSink),
+    /// The same, by a pipe that never breaks and never makes its child wait: what nobody takes, be it that its starter has died, is lost.
+    LossyLines(LineSink),
 }
 
 /// A process to start.
@@ -237,7 +242,7 @@ impl ChildSpec {
     /// # Errors
     /// When the program or a file for its output cannot be opened.
     pub fn spawn(self) -> Result<Child, SpawnError> {
-        let mut command = self.command()?;
+        let (mut command, lossy) = self.command()?;
         let failed = |source| SpawnError::Start { program: self.program.clone(), source };
         let mut process = command.spawn().map_err(failed)?;
         // Not reaped yet, so the pid is still its own even if it has already ended.
@@ -250,6 +255,11 @@ impl ChildSpec {
             pumps.spawn(lines::pump(pipe, sink));
         }
         if let (Output::Lines(sink), Some(pipe)) = (self.stderr, process.stderr.take()) {
+            pumps.spawn(lines::pump(pipe, sink));
+        }
+        // Holds the child's ends of its pipes, which only the child is to have.
+        drop(command);
+        for (pipe, sink) in lossy {
             pumps.spawn(lines::pump(pipe, sink));
         }
         let (report, exit) = watch::channel(None);
@@ -265,16 +275,17 @@ impl ChildSpec {
     }
 
     #[expect(clippy::disallowed_methods, reason = "this crate is the owner of child processes")]
-    fn command(&self) -> Result<Command, SpawnError> {
+    fn command(&self) -> Result<(Command, Vec<(Receiver, LineSink)>), SpawnError> {
+        let mut lossy = Vec::new();
         let mut command = std::process::Command::new(&self.program);
         command.args(&self.args).env_clear().envs(&self.env);
         if let Some(dir) = &self.cwd {
             command.current_dir(dir);
         }
         command.stdin(if matches!(self.stdin, Stdin::Null) { Stdio::null() } else { Stdio::piped() });
-        command.stdout(self.stdio(&self.stdout)?).stderr(self.stdio(&self.stderr)?);
+        command.stdout(self.stdio(&self.stdout, &mut lossy)?).stderr(self.stdio(&self.stderr, &mut lossy)?);
         self.entry()?.before_exec(&mut command);
-        Ok(Command::from(command))
+        Ok((Command::from(command), lossy))
     }
 
     fn entry(&self) -> Result<Entry, SpawnError> {
@@ -294,15 +305,18 @@ impl ChildSpec {
         })
     }
 
-    fn stdio(&self, output: &Output) -> Result<Stdio, SpawnError> {
-        use std::os::unix::fs::OpenOptionsExt;
+    fn stdio(&self, output: &Output, lossy: &mut Vec<(Receiver, LineSink)>) -> Result<Stdio, SpawnError> {
+        let failed = |source| SpawnError::Start { program: self.program.clone(), source };
         Ok(match output {
             Output::Null => Stdio::null(),
             Output::Inherit => Stdio::inherit(),
             Output::Lines(_) => Stdio::piped(),
-            Output::File(file) => {
-                file.try_clone().map_err(|source| SpawnError::Start { program: self.program.clone(), source })?.into()
+            Output::LossyLines(sink) => {
+                let (reader, writer) = lines::lossy_pipe().map_err(failed)?;
+                lossy.push((reader, Arc::clone(sink)));
+                writer.into()
             }
+            Output::File(file) => file.try_clone().map_err(failed)?.into(),
             Output::Append(path) => OpenOptions::new()
                 .append(true)
                 .create(true)
@@ -336,6 +350,7 @@ impl fmt::Debug for Output {
             Self::Append(_) => "Append",
             Self::File(_) => "File",
             Self::Lines(_) => "Lines",
+            Self::LossyLines(_) => "LossyLines",
         })
     }
 }

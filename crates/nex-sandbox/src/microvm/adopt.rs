@@ -8,41 +8,31 @@ use nex_vmm::LeftMachine;
 
 use super::sandbox::MicroVm;
 use super::shared::Shared;
+use crate::error::AdoptError;
 use crate::id::SandboxId;
 use crate::record::SandboxRecord;
 
 /// The machine, if its monitor still runs, is of this provider's kind, and its network is one of ours. What is not taken over is the next
 /// sweep's.
-pub(super) async fn adopt(shared: &Arc<Shared>, id: &SandboxId, by: Deadline) -> Option<MicroVm> {
+pub(super) async fn adopt(shared: &Arc<Shared>, id: &SandboxId, by: Deadline) -> Result<MicroVm, AdoptError> {
     let record = left(shared, id)?;
-    let link = record.network.as_ref()?;
-    match shared.network.adopt(link, by).await {
-        Ok(true) => {}
-        Ok(false) => {
-            tracing::warn!(agent_id = %id, "a machine of the last process of this node has lost its network");
-            return None;
-        }
-        Err(error) => {
-            tracing::warn!(agent_id = %id, %error, "a machine of the last process of this node cannot be taken over");
-            return None;
-        }
+    let link = record.network.as_ref().ok_or(AdoptError::Cut)?;
+    if !shared.network.adopt(link, by).await? {
+        return Err(AdoptError::Cut);
     }
     let dir = shared.machine_dir(id);
-    let machine = shared.vmm.adopt(LeftMachine { id: id.as_str(), dir: &dir, run_as: record.uid, process: record.leader });
-    match machine {
-        Ok(machine) => {
-            shared.host.uids().reserve(record.uid);
-            Some(MicroVm::adopted(shared, record, machine))
-        }
-        Err(error) => {
-            tracing::warn!(agent_id = %id, %error, "a machine of the last process of this node cannot be taken over");
-            None
-        }
-    }
+    let left = LeftMachine { id: id.as_str(), dir: &dir, run_as: record.uid, process: record.leader };
+    let machine = shared.vmm.adopt(left)?;
+    shared.host.uids().reserve(record.uid);
+    Ok(MicroVm::adopted(shared, record, machine))
 }
 
 /// The record of a machine that another process left running under this monitor.
-pub(super) fn left(shared: &Shared, id: &SandboxId) -> Option<SandboxRecord> {
-    let is_ours = |record: &SandboxRecord| record.monitor == Some(shared.vmm.kind()) && record.leader.is_alive();
-    shared.host.record(id).filter(is_ours)
+pub(super) fn left(shared: &Shared, id: &SandboxId) -> Result<SandboxRecord, AdoptError> {
+    let now = Some(shared.vmm.kind());
+    let record = shared.host.record(id).ok_or(AdoptError::Unknown)?;
+    if record.monitor != now {
+        return Err(AdoptError::Another { was: record.monitor, now });
+    }
+    if record.leader.is_alive() { Ok(record) } else { Err(AdoptError::Ended(record.leader)) }
 }

@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use nex_process::Deadline;
 use nex_process::jail::MAX_LINE;
+use nex_process::{Deadline, crash_point};
 
 use super::guest::{self, Guest};
 use super::pending;
@@ -68,6 +68,7 @@ async fn start(
         };
         guest.identify(machine, kind, guest::identity_of(shared, &spec.identity, pending.link(), root)?, by).await?;
         tracing::debug!(id = %spec.id, "the guest has its identity");
+        crash_point("machine: its guest has its identity");
         if root.is_some() {
             // Nothing is attached later, which would empty it for a workload that is a file.
             empty_metadata(machine, kind, by).await?;

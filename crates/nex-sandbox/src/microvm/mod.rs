@@ -39,7 +39,7 @@ use nex_vmm::{Vmm, VmmKind};
 
 pub use config::{MicroVmConfig, OpenError};
 
-use crate::error::CreateError;
+use crate::error::{AdoptError, CreateError};
 use crate::host::HostResources;
 use crate::id::SandboxId;
 use crate::sandbox::{Sandbox, SandboxProvider};
@@ -88,7 +88,7 @@ impl MicroVmProvider {
     /// [`OpenError::FirstMachine`]
     pub async fn probe(&self, left: &BTreeSet<SandboxId>, by: Deadline) -> Result<Duration, OpenError> {
         let size = self.shared.config.size;
-        if left.iter().any(|id| adopt::left(&self.shared, id).is_some())
+        if left.iter().any(|id| adopt::left(&self.shared, id).is_ok())
             && let Some(boot) = template::stored(&self.shared, size).await
         {
             return Ok(boot);
@@ -129,7 +129,10 @@ impl MicroVmProvider {
     }
 
     /// Takes over a machine that an earlier node process made, if its agent's guest still runs and its network is one of ours.
-    pub async fn adopt(&self, id: &SandboxId, by: Deadline) -> Option<Box<dyn Sandbox>> {
+    ///
+    /// # Errors
+    /// [`AdoptError`]
+    pub async fn adopt(&self, id: &SandboxId, by: Deadline) -> Result<Box<dyn Sandbox>, AdoptError> {
         adopt::adopt(&self.shared, id, by).await.map(|sandbox| Box::new(sandbox) as _)
     }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nex_network::Attachment;
-use nex_process::Deadline;
 use nex_process::cgroup::CgroupLimits;
+use nex_process::{Deadline, crash_point};
 use nex_vmm::{Machine, MachineSpec, Nic, Snapshot, VmmKind};
 
 use super::guest::Guest;
@@ -13,7 +13,7 @@ use super::link::PendingLink;
 use super::sandbox::MicroVm;
 use super::shared::Shared;
 use super::teardown::{remove, remove_later};
-use crate::error::CreateError;
+use crate::error::{CreateError, GuestError};
 use crate::host::{Draft, join, write_record};
 use crate::id::SandboxId;
 use crate::output::{StderrTail, to_line_sink};
@@ -25,6 +25,10 @@ use crate::spec::MachineSize;
 const MONITOR_MEMORY_MIB: u64 = 256;
 /// Threads of a monitor: workers and its own; the vCPUs are added.
 const MONITOR_THREADS: u64 = 128;
+
+/// How long a monitor may take to end after its guest, whose channel broke, and after any other failure.
+const LAST_BREATH: Duration = Duration::from_secs(3);
+const BRIEF: Duration = Duration::from_millis(200);
 
 /// A running machine without an agent. Dropped, it is removed in the background.
 pub(super) struct PendingMachine {
@@ -46,8 +50,10 @@ pub(super) async fn start(
     let mut draft = Draft::new(&shared.host, Shared::own_uids())?;
     let dir = draft.directory(id, draft.uid.is_some())?;
     draft.sub_directory(&shared.machine_dir(id), 0o700, draft.uid)?;
+    crash_point("machine: its directories are made");
     let link = PendingLink::new(shared, shared.network.attach(id.as_str(), draft.uid, by).await?);
     tracing::debug!(%id, "connected to the network");
+    crash_point("machine: its network is made");
     let stderr_tail = StderrTail::default();
     let spec = machine_spec(shared, id, size, (link.attachment(), draft.uid), &stderr_tail)?;
     let started = match template {
@@ -62,6 +68,7 @@ pub(super) async fn start(
         }
     };
     tracing::debug!(%id, "the machine runs");
+    crash_point("machine: it runs");
     let (leader, uid) = (machine.process(), draft.uid);
     let link = link.keep();
     let record = SandboxRecord {
@@ -119,6 +126,7 @@ impl PendingMachine {
     /// Puts the monitor into its cgroup; the record is written before and after.
     async fn confine(&mut self, size: MachineSize) -> Result<(), CreateError> {
         write_record(&self.record)?;
+        crash_point("machine: it is recorded");
         let limits = CgroupLimits {
             memory_bytes: Some((u64::from(size.memory_mib) + MONITOR_MEMORY_MIB) << 20),
             pids: Some(MONITOR_THREADS + u64::from(size.vcpus)),
@@ -126,6 +134,7 @@ impl PendingMachine {
         };
         let cgroup = self.shared.host.cgroup(&self.record.id, &limits)?;
         join(self.record.cgroup.insert(cgroup).clone(), self.record.leader.pid).await?;
+        crash_point("machine: its monitor is in its cgroup");
         write_record(&self.record)
     }
 
@@ -142,7 +151,8 @@ impl PendingMachine {
         let done = work.await;
         let Err(error) = done else { return done };
         // A guest that dies takes its channel along: the death is the cause, the channel the symptom.
-        let exit = Deadline::after(Duration::from_millis(200)).bound(self.machine().exited()).await;
+        let patience = if matches!(error, CreateError::Guest(GuestError::Broken(_))) { LAST_BREATH } else { BRIEF };
+        let exit = Deadline::after(patience).bound(self.machine().exited()).await;
         match exit {
             Ok(exit) => Err(CreateError::Died(ExitReport { exit, out_of_memory: false, stderr_tail: self.stderr_tail.get() })),
             Err(_alive) => Err(CreateError::NotUp { console: self.stderr_tail.shown(), source: Box::new(error) }),

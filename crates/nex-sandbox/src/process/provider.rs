@@ -16,7 +16,7 @@ use super::create::{self, Role};
 use super::probe::{OpenError, prepare};
 use super::sandbox::ProcessSandbox;
 use super::shared::Shared;
-use crate::error::CreateError;
+use crate::error::{AdoptError, CreateError};
 use crate::host::write_record;
 use crate::id::SandboxId;
 use crate::record::REMOVAL;
@@ -60,32 +60,37 @@ impl ProcessProvider {
 
     /// Takes over a sandbox that an earlier node process made, if its agent still runs in it and its network is one of ours. What is not
     /// taken over is the next sweep's.
-    pub async fn adopt(&self, id: &SandboxId, by: Deadline) -> Option<ProcessSandbox> {
-        let mut record = self.shared.host.record(id).filter(|record| record.network.is_none() && record.leader.is_alive())?;
+    ///
+    /// # Errors
+    /// [`AdoptError`]
+    pub async fn adopt(&self, id: &SandboxId, by: Deadline) -> Result<ProcessSandbox, AdoptError> {
+        let mut record = self.shared.host.record(id).ok_or(AdoptError::Unknown)?;
+        if record.monitor.is_some() || record.network.is_some() {
+            return Err(AdoptError::Another { was: record.monitor, now: None });
+        }
+        if !record.leader.is_alive() {
+            return Err(AdoptError::Ended(record.leader));
+        }
         match (self.network(), record.veth.take()) {
             (None, None) => {}
             (Some(network), Some(veth)) => {
-                let adopted = Self::adopt_veth(network, &veth, record.leader, by).await;
-                if adopted.is_none() {
-                    tracing::warn!(agent_id = %id, "an agent of the last process of this node has lost its network");
-                }
-                record.veth = Some(adopted?);
+                record.veth = Some(Self::adopt_veth(network, &veth, record.leader, by).await?);
                 if record.veth.as_ref() != Some(&veth) {
-                    write_record(&record).ok()?;
+                    write_record(&record)?;
                 }
             }
             // Its network is of another kind than that of this process.
-            (None, Some(_)) | (Some(_), None) => return None,
+            (None, Some(_)) | (Some(_), None) => return Err(AdoptError::Cut),
         }
         self.shared.host.uids().reserve(record.uid);
-        Some(ProcessSandbox::adopted(&self.shared, record))
+        Ok(ProcessSandbox::adopted(&self.shared, record))
     }
 
-    async fn adopt_veth(network: &Network, veth: &Attachment, leader: ProcessId, by: Deadline) -> Option<Attachment> {
-        let netns = File::open(format!("/proc/{}/ns/net", leader.pid)).ok()?;
+    async fn adopt_veth(network: &Network, veth: &Attachment, leader: ProcessId, by: Deadline) -> Result<Attachment, AdoptError> {
+        let netns = File::open(format!("/proc/{}/ns/net", leader.pid));
         // Opened while it lived: not of a process that has its pid by now.
-        leader.is_alive().then_some(())?;
-        network.adopt_process(veth, netns.into(), by).await.ok()?
+        let netns = netns.ok().filter(|_netns| leader.is_alive()).ok_or(AdoptError::Ended(leader))?;
+        network.adopt_process(veth, netns.into(), by).await?.ok_or(AdoptError::Cut)
     }
 
     /// Whether a sandbox can have an image as its root here.

@@ -14,7 +14,7 @@ use nex_process::cgroup::{Cgroups, Controller};
 use nex_process::confinement::{Mode, Part};
 use nex_process::{ChildSpec, Confinement, Deadline, Output};
 use nex_sandbox::process::{OpenError, ProcessConfig, ProcessNetwork, ProcessProvider};
-use nex_sandbox::{AttachError, CreateError, Sandbox, SandboxProvider, remove_leftover};
+use nex_sandbox::{AdoptError, AttachError, CreateError, Sandbox, SandboxProvider, remove_leftover};
 use nix::time::{ClockId, clock_gettime};
 
 mod fixture;
@@ -251,6 +251,8 @@ async fn a_killed_node_s_sandbox_is_adopted_or_removed_by_its_record() {
     let processes = processes_of(two.as_ref());
     // Like kill -9: no notification, no removal.
     let (one, two) = (one.release(), two.release());
+    let dead = fixture.start("c4", "stay").await.release();
+    dead.leader.kill_and_wait(soon()).await.unwrap();
     let next = fixture.next_process().await;
     let adopted = next.adopt(&one.id, soon()).await.unwrap();
     assert_eq!(adopted.record(), one);
@@ -265,11 +267,14 @@ async fn a_killed_node_s_sandbox_is_adopted_or_removed_by_its_record() {
     assert!(!two.dir.exists());
     assert!(two.cgroup.is_none_or(|group| group.paths().iter().all(|path| !path.exists())));
 
-    assert_eq!(next.sweep(&BTreeSet::from([one.id.clone(), fresh.id().clone()]), soon()).await, 0);
+    let why = next.adopt(&dead.id, soon()).await.unwrap_err();
+    assert!(matches!(why, AdoptError::Ended(leader) if leader == dead.leader), "{why}");
+    assert_eq!(next.sweep(&BTreeSet::from([one.id.clone(), fresh.id().clone()]), soon()).await, 1, "the dead one");
     assert!(adopted.record().leader.is_alive());
     adopted.stop(GRACE).await;
     assert!(!one.leader.is_alive());
-    assert!(next.adopt(&one.id, soon()).await.is_none());
+    let why = next.adopt(&one.id, soon()).await.unwrap_err();
+    assert!(matches!(why, AdoptError::Unknown), "{why}");
     fresh.stop(GRACE).await;
     fixture.leaves_no_trace().await;
 }
@@ -278,6 +283,8 @@ async fn a_killed_node_s_sandbox_is_adopted_or_removed_by_its_record() {
 async fn a_sweep_removes_all_sandboxes_but_those_to_keep() {
     let fixture = fixture().await;
     let (kept, other) = (fixture.start("w1", "stay").await, fixture.start("w2", "stay").await);
+    // Released earlier, it would die of what it says when nobody listens.
+    reported(kept.as_ref(), "entered").await;
     let (kept, other) = (kept.release(), other.release());
     fs::create_dir(fixture.state.path().join("agents/half-made")).unwrap();
     let removed = fixture.provider.sweep(&BTreeSet::from([kept.id.clone()]), soon()).await;

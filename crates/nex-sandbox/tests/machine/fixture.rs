@@ -1,4 +1,4 @@
-//! A provider on a real Firecracker with a network of its own.
+//! A provider on a real monitor with a network of its own.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nex_erofs::{Kind, Meta, Options, Source, Tree};
 use nex_network::{Network, NetworkConfig, NetworkKind, Policy};
 use nex_process::{ChildSpec, Deadline};
 use nex_protocol::guest::GuestLimits;
 use nex_sandbox::MachineSize;
 use nex_sandbox::microvm::{MicroVmConfig, MicroVmProvider};
-use nex_vmm::{Firecracker, Jailer, MachineSpec, RateLimiter, TokenBucket};
+use nex_vmm::{Accel, Firecracker, Jailer, MachineSpec, Qemu, RateLimiter, TokenBucket, Vmm, VmmKind};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -19,35 +20,62 @@ use tokio::net::UnixStream;
 pub(crate) const UID_BASE: u32 = 1_812_000;
 pub(crate) const RATE: u64 = 1 << 20;
 
-const WITHIN: Duration = Duration::from_secs(20);
+pub(crate) const WITHIN: Duration = Duration::from_secs(60);
 
 /// A provider and its parts.
 pub(crate) struct Fixture {
     pub(crate) provider: MicroVmProvider,
-    pub(crate) vmm: Firecracker,
+    pub(crate) vmm: Arc<dyn Vmm>,
     kernel: PathBuf,
     owner: String,
     dir: tempfile::TempDir,
 }
 
 impl Fixture {
-    /// The error says what is missing.
+    /// A guest without an agent under a jailed Firecracker; the error says what is missing.
     pub(crate) async fn open(name: &str) -> Result<Self, String> {
-        let firecracker = program("NEX_FIRECRACKER", "firecracker").ok_or("no firecracker")?;
-        let jailer = program("NEX_JAILER", "jailer").ok_or("no jailer")?;
+        Self::with(name, firecracker()?, |dir| {
+            let file = dir.join("file");
+            fs::write(&file, "no agent").unwrap();
+            nex_erofs::drive(&file, &dir.join("root.img")).unwrap();
+        })
+        .await
+    }
+
+    /// A guest whose init is hostile in that manner, under that monitor.
+    pub(crate) async fn hostile(name: &str, monitor: VmmKind, manner: &str) -> Result<Self, String> {
+        let vmm = match monitor {
+            VmmKind::Firecracker => firecracker()?,
+            VmmKind::Qemu => {
+                let binary = program("NEX_QEMU", "qemu-system-x86_64").ok_or("no qemu-system-x86_64")?;
+                // The lab's KVM runs guests; nested emulation would be too slow.
+                let accel = if std::env::var_os("NEX_LAB").is_some() { Accel::Kvm } else { Accel::Tcg };
+                Arc::new(Qemu::new(binary, accel))
+            }
+        };
+        Self::with(name, vmm, |dir| {
+            let init = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("examples/hostile-init");
+            let mut tree = Tree::new(Meta::root(0o755));
+            tree.put("dev", Meta::root(0o755), Kind::Directory).unwrap();
+            tree.put("manner", Meta::root(0o444), Kind::File(Source::Bytes(manner.as_bytes().into()))).unwrap();
+            tree.put("nex-agent", Meta::root(0o555), Kind::File(Source::Path(init))).unwrap();
+            tree.write(&mut fs::File::create_new(dir.join("root.img")).unwrap(), &Options::default()).unwrap();
+        })
+        .await
+    }
+
+    async fn with(name: &str, vmm: Arc<dyn Vmm>, make_root: impl FnOnce(&Path)) -> Result<Self, String> {
         let kernel = std::env::var_os("NEX_KERNEL").map(PathBuf::from).filter(|kernel| kernel.is_file());
         let kernel = kernel.ok_or("NEX_KERNEL names no guest kernel")?;
-        if !nix::unistd::geteuid().is_root() || fs::File::options().read(true).write(true).open("/dev/kvm").is_err() {
-            return Err("no /dev/kvm, or not root".to_owned());
+        if !nix::unistd::geteuid().is_root() {
+            return Err("not root".to_owned());
         }
         if let Some(lack) = nex_network::check(&NetworkKind::Builtin).first() {
             return Err(format!("no {} for the network", lack.what));
         }
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711)).unwrap();
-        let file = dir.path().join("file");
-        fs::write(&file, "no agent").unwrap();
-        nex_erofs::drive(&file, &dir.path().join("root.img")).unwrap();
+        make_root(dir.path());
         let owner = format!("{name}{}", std::process::id() % 1_000_000);
         let network = NetworkConfig {
             kind: NetworkKind::Builtin,
@@ -59,7 +87,6 @@ impl Fixture {
             limits: None,
         };
         let network = Network::open(network, Deadline::after(WITHIN)).await.map_err(|error| error.to_string())?;
-        let vmm = Firecracker::new(firecracker, Some(Jailer { binary: jailer }));
         let bucket = TokenBucket { size: RATE, refill_time_ms: 100, one_time_burst: None };
         let config = MicroVmConfig {
             node: owner.clone(),
@@ -69,11 +96,11 @@ impl Fixture {
             rootfs: dir.path().join("root.img"),
             size: MachineSize { vcpus: 1, memory_mib: 128 },
             limits: GuestLimits { uid: 1000, processes: 64, open_files: 64, file_bytes: 1 << 20, tmp_bytes: 1 << 20 },
-            rates: Some(RateLimiter { bandwidth: Some(bucket), ops: None }),
+            rates: (vmm.kind() == VmmKind::Firecracker).then_some(RateLimiter { bandwidth: Some(bucket), ops: None }),
             dns: Vec::new(),
             snapshots: false,
         };
-        let provider = MicroVmProvider::open(config, Arc::new(vmm.clone()), network).unwrap();
+        let provider = MicroVmProvider::open(config, Arc::clone(&vmm), network).unwrap();
         Ok(Self { provider, vmm, kernel, owner, dir })
     }
 
@@ -131,6 +158,16 @@ impl Fixture {
             assert!(!listed.exited().await.is_success(), "the table {table} is gone");
         }
     }
+}
+
+/// Firecracker in its jail.
+fn firecracker() -> Result<Arc<dyn Vmm>, String> {
+    let firecracker = program("NEX_FIRECRACKER", "firecracker").ok_or("no firecracker")?;
+    let jailer = program("NEX_JAILER", "jailer").ok_or("no jailer")?;
+    if fs::File::options().read(true).write(true).open("/dev/kvm").is_err() {
+        return Err("no /dev/kvm".to_owned());
+    }
+    Ok(Arc::new(Firecracker::new(firecracker, Some(Jailer { binary: jailer }))))
 }
 
 /// A program, by a variable or on the path.

@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
 mod fixture;
+mod hostile;
 mod mute;
 
 use std::collections::BTreeSet;
@@ -18,7 +19,6 @@ use fixture::{Fixture, ask};
 use nex_process::Deadline;
 use nex_sandbox::{CreateError, SandboxId, SandboxProvider as _, SandboxRecord, SandboxSpec};
 use nex_testkit::{eventually, skip};
-use nex_vmm::Vmm as _;
 
 const SOON: Duration = Duration::from_secs(10);
 
