@@ -234,7 +234,7 @@ const OPTIONS: [(&str, &str); 19] = [
     ("timeZone", "Europe/Berlin Africa/Monrovia Asia/Kathmandu utc Etc/GMT+5 EST +05:30 -23:59"),
     ("dateStyle timeStyle", "full long medium short"),
     ("style", "decimal percent currency unit"),
-    ("currency", "EUR JPY KWD XXX abc"),
+    ("currency", "EUR JPY KWD xxx abc"),
     ("currencyDisplay currencySign", "code narrowSymbol name accounting standard symbol"),
     ("unit", "year day hour millisecond"),
     ("notation compactDisplay", "compact scientific engineering standard short long"),

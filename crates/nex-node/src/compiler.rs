@@ -47,7 +47,9 @@ pub enum CompileError {
     )]
     OutOfMemory(u64),
     /// There is no process for it.
-    #[error("the compiler could not be started: {0}")]
+    #[error(
+        "the compiler could not be started: {0}; next: see the node's log, and what `nex node preflight` says of its sandbox"
+    )]
     Start(String),
     /// What was compiled cannot be kept.
     #[error("what was compiled cannot be kept; next: look for room in the state directory")]
@@ -153,7 +155,7 @@ impl Work {
             Ok(()) => {}
             Err(ToolError::Late(_)) => return Err(CompileError::Late),
             Err(ToolError::Failed(report)) if report.out_of_memory => return Err(CompileError::OutOfMemory(memory >> 20)),
-            Err(ToolError::Failed(report)) => return Err(CompileError::Failed(report.last_words())),
+            Err(ToolError::Failed(report)) => return Err(CompileError::Failed(report.reason())),
             Err(error @ ToolError::Create(_)) => return Err(CompileError::Start(chain(&error))),
         }
         let (artifacts, digest) = (self.artifacts.clone(), artifact.digest);

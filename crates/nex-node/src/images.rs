@@ -113,7 +113,7 @@ impl Builder {
         match self.provider.build_image(id, &artifact.path, files, by).await {
             Ok(()) => {}
             Err(ToolError::Late(_)) => return Err(ImageError::Late),
-            Err(ToolError::Failed(report)) => return Err(ImageError::Build(report.last_words())),
+            Err(ToolError::Failed(report)) => return Err(ImageError::Build(report.reason())),
             Err(error @ ToolError::Create(_)) => return Err(ImageError::Build(chain(&error))),
         }
         drop(spool);

@@ -21,7 +21,7 @@ const SHOWN_LINES: usize = 3;
 impl ExitReport {
     /// What a tool said last, without its name; how it ended where it said nothing.
     #[must_use]
-    pub fn last_words(&self) -> String {
+    pub fn reason(&self) -> String {
         match self.stderr_tail.last() {
             Some(line) if !self.out_of_memory => line.strip_prefix("nex-agent: ").unwrap_or(line).to_owned(),
             _ => self.to_string(),

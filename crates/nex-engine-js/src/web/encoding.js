@@ -43,7 +43,7 @@
   provide("TextDecoder", class TextDecoder {
     #encoding; #fatal; #ignoreBOM; #left = new Uint8Array(); #started = false;
     constructor(label = "utf-8", { fatal = false, ignoreBOM = false } = {}) {
-      this.#encoding = native.encodingName(String(label).toWellFormed());
+      this.#encoding = label === "utf-8" ? label : native.encodingName(String(label).toWellFormed());
       if (this.#encoding === undefined) throw new RangeError(`there is no encoding ${String(label).slice(0, 100)}`);
       [this.#fatal, this.#ignoreBOM] = [Boolean(fatal), Boolean(ignoreBOM)];
     }
