@@ -24,6 +24,9 @@ use crate::tail::Tail;
 use crate::workload::runtime::DriverServices;
 use crate::workload::{Workload, Workloads};
 
+/// Triggers of an auction that are compared with all that run here: anybody may ask. A deploy is asked about all of its own.
+const MAX_TRIGGERS: usize = 32;
+
 /// Answers questions.
 pub(super) struct Queries {
     pub(super) identity: Arc<Identity>,
@@ -59,7 +62,7 @@ impl Queries {
     /// The first of the triggers that another namespace has here: functions of both would be called.
     fn taken_trigger(&self, request: &AuctionRequest) -> Option<String> {
         let namespace = request.namespace.as_deref()?.parse::<Namespace>().ok()?;
-        let triggers = request.triggers.get(..request.triggers.len().min(policy::MAX_TRIGGERS))?;
+        let triggers = request.triggers.get(..request.triggers.len().min(MAX_TRIGGERS))?;
         self.registry.taken_trigger(&namespace, triggers)
     }
 

@@ -13,4 +13,4 @@ pub use deploy::{Admitted, admit, check_digest, check_signed};
 pub use refusal::{DeployRefusal, EnvironmentError, StopRefusal};
 pub use stop::may_stop;
 pub use trigger_refusal::TriggerRefusal;
-pub use triggers::{MAX_TRIGGERS, Triggers};
+pub use triggers::Triggers;

@@ -14,7 +14,7 @@ use super::trigger_refusal::TriggerRefusal;
 use crate::config::NodeConfig;
 
 /// Most triggers of a kind.
-pub const MAX_TRIGGERS: usize = 256;
+const MAX_TRIGGERS: usize = 256;
 /// What names of streams begin with that are nodes', and of the buckets that artifacts, images and secrets lie in.
 const NODES: [&str; 4] = ["NEX_", "NEXCLIFILES", "NEXIMAGES_", "NEXSECRETS_"];
 /// What names of buckets begin with that host services keep for their workloads.

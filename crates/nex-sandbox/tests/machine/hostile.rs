@@ -10,7 +10,7 @@ use nex_vmm::VmmKind;
 use crate::fixture::{Fixture, WITHIN};
 
 /// How long a guest may take that never does what it is to do. It need not even be up by then.
-const PATIENCE: Duration = Duration::from_secs(8);
+const BOOT_TIMEOUT: Duration = Duration::from_secs(8);
 const GRACE: Duration = Duration::from_millis(500);
 
 fn spec() -> SandboxSpec {
@@ -25,8 +25,8 @@ async fn refuses_them(test: &str, name: &str, monitor: VmmKind) {
             Ok(fixture) => fixture,
             Err(why) => skip!(test, why),
         };
-        let patience = if ["panics", "floods before it is ready"].contains(&manner) { WITHIN } else { PATIENCE };
-        let error = fixture.provider.create(spec(), Deadline::after(patience)).await.err().unwrap();
+        let boot_timeout = if ["panics", "floods before it is ready"].contains(&manner) { WITHIN } else { BOOT_TIMEOUT };
+        let error = fixture.provider.create(spec(), Deadline::after(boot_timeout)).await.err().unwrap();
         let text = format!("a guest that {manner}: {}", nex_protocol::envelope::chain(&error));
         match manner {
             // A monitor may take its time to end after its guest.
